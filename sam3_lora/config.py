@@ -46,7 +46,8 @@ class DataConfig(Section):
         3,
         ge=0,
         le=32,
-        description="Phrases asked of each image although nothing there answers them: without any, the adapter fires on every word.",
+        description="Phrases asked of each image although nothing there answers them: "
+        "without any, the adapter fires on every word.",
     )
     num_workers: int = Field(
         0, ge=0, le=32, description="Processes that load images; 0 loads them in the training process."
@@ -61,7 +62,8 @@ class ModelConfig(Section):
     )
     gradient_checkpointing: bool = Field(
         False,
-        description="Recompute the activations of the vision encoder's layers and the mask decoder in the backward pass: less memory, about a third more time.",
+        description="Recompute the activations of the vision encoder's layers and the mask decoder in the backward "
+        "pass: less memory, about a third more time.",
     )
 
 
@@ -71,7 +73,8 @@ class LoraConfig(Section):
     components: list[Component] = Field(
         ["vision_encoder", "geometry_encoder", "detr_encoder", "detr_decoder", "mask_decoder", "scoring"],
         min_length=1,
-        description="Parts of SAM 3 to adapt. The text encoder is left out on purpose: a few hundred images hold too few phrases, and adapting it makes SAM 3 forget its other words.",
+        description="Parts of SAM 3 to adapt. The text encoder is left out on purpose: a few hundred images hold too "
+        "few phrases, and adapting it makes SAM 3 forget its other words.",
     )
     modules: list[ModuleKind] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj"],
@@ -153,7 +156,8 @@ class TrainingConfig(Section):
         100,
         ge=0,
         le=1_000_000,
-        description="Steps between checkpoints to resume from; one is written after each epoch and at a stop in any case, 0 writes no others.",
+        description="Steps between checkpoints to resume from; one is written after each epoch and at a stop in any "
+        "case, 0 writes no others.",
     )
 
 
