@@ -1,0 +1,1 @@
+"""Training: the loop, the run folder it writes, the background job around it."""

@@ -1,0 +1,228 @@
+"""Everything fit() needs before its first step: data, model, loss, optimizer, schedule and device."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sam3_lora.config import RunConfig, TrainingConfig
+from sam3_lora.data.coco import Dataset, Split, open_dataset
+from sam3_lora.data.samples import Batch, Collator, SampleDataset
+from sam3_lora.errors import ConfigError, DataError, RunError
+from sam3_lora.loss import Sam3LossWrapper
+from sam3_lora.model import lora
+from sam3_lora.model.base import load_base, resolve_device
+from sam3_lora.model.detector import Sam3Detector
+
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+@dataclass
+class Setup:
+    """A run made ready. model is the detector as accelerate wraps it; detector is the plain one."""
+
+    config: RunConfig
+    accelerator: Any
+    detector: Sam3Detector
+    model: nn.Module
+    peft_model: Any
+    loss: Sam3LossWrapper
+    optimizer: Any
+    scheduler: Any
+    parameters: list[nn.Parameter]
+    train_data: SampleDataset
+    collate: Collator
+    valid_loader: DataLoader | None
+    steps_per_epoch: int
+    epochs: int
+    total_steps: int
+
+    def save_adapter(self, folder: Path) -> None:
+        if self.accelerator.is_main_process:
+            lora.save(self.peft_model, folder, self.config.model.base)
+
+
+def make_accelerator(training: TrainingConfig) -> Any:
+    """The process's accelerate.Accelerator. Raises ModelError or ConfigError if the device cannot do what is asked."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    device = resolve_device(training.device)
+    if training.precision == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f"fp16 needs a CUDA GPU, but the device is {device}", "Set training.precision to fp32 or bf16"
+        )
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        # accelerate keeps its state in the process; an earlier run may have used another device or precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if training.precision == "fp32" else training.precision,
+        # Without an object that has a mask, the mask decoder gets no gradient in that step.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def device_lock(device: torch.device) -> AbstractContextManager:
+    """Holds a GPU for this process alone; two runs on one GPU would only end in lack of memory.
+
+    Raises:
+        RunError: another process of this app trains on it.
+    """
+    if device.type == "cpu":
+        return nullcontext()
+    name = f"sam3-lora-{device.type}-{device.index or 0}.lock"
+    try:
+        return FileLock(Path(tempfile.gettempdir()) / name).acquire(timeout=2)
+    except Timeout:
+        raise RunError(f"Another run is training on {device}", "Stop it or wait for its end") from None
+
+
+def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> Setup:
+    """Loads data and model and attaches the adapter.
+
+    Raises:
+        Sam3LoraError: whatever of it cannot be had, with the fix.
+    """
+    from accelerate.utils import set_seed
+    from transformers import get_scheduler
+
+    training = config.training
+    dataset = open_dataset(config.data.path)
+    train_split, valid_split = _splits(dataset, config)
+    for finding in dataset.findings:
+        if finding.severity == "error":
+            log(f"Dataset: {finding.message} {finding.fix}")
+
+    base = load_base(config.model.base, device=accelerator.device)
+    set_seed(training.seed)
+    peft_model = lora.attach(base.model, config.lora)
+    detector = Sam3Detector(base.model)
+    detector.gradient_checkpointing(config.model.gradient_checkpointing)
+    parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
+
+    train_data = SampleDataset(
+        train_split, base.processor, dataset.categories, config.data.num_negatives, training.seed
+    )
+    collate = Collator(base.processor)
+    batch_count = math.ceil(len(train_data) / (training.batch_size * accelerator.num_processes))
+    steps_per_epoch = math.ceil(batch_count / training.accumulation)
+    total_steps = min(training.max_steps or math.inf, steps_per_epoch * training.epochs)
+    warmup_steps = min(training.warmup_steps, total_steps // 2)
+    if warmup_steps < training.warmup_steps:
+        log(f"The run has {total_steps} steps, so the warm-up is shortened to {warmup_steps}.")
+
+    optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+    scheduler = get_scheduler(
+        SCHEDULES[training.schedule], optimizer, num_warmup_steps=warmup_steps, num_training_steps=total_steps
+    )
+    model, optimizer = accelerator.prepare(detector, optimizer)
+    objects = sum(len(image.annotations) for image in train_split.images)
+    trainable = sum(parameter.numel() for parameter in parameters)
+    log(f"{len(train_data)} images with {objects} objects; {trainable:,} trainable parameters; {total_steps} steps.")
+    return Setup(
+        config=config,
+        accelerator=accelerator,
+        detector=detector,
+        model=model,
+        peft_model=peft_model,
+        loss=Sam3LossWrapper.from_config(config.loss),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        parameters=parameters,
+        train_data=train_data,
+        collate=collate,
+        valid_loader=_valid_loader(config, valid_split, dataset, base.processor, collate),
+        steps_per_epoch=steps_per_epoch,
+        epochs=math.ceil(total_steps / steps_per_epoch),
+        total_steps=total_steps,
+    )
+
+
+def batches(setup: Setup, epoch: int, skip: int) -> Iterator[list[Batch]]:
+    """The epoch's optimizer steps from the skip-th on, each a list of batches to accumulate."""
+    training, accelerator = setup.config.training, setup.accelerator
+    setup.train_data.set_epoch(epoch)
+    order = epoch_order(
+        len(setup.train_data),
+        training.batch_size,
+        training.seed + epoch,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    loader = _loader(setup.train_data, setup.collate, setup.config, order[skip * training.accumulation :])
+    iterator = iter(loader)
+    while group := list(islice(iterator, training.accumulation)):
+        yield group
+
+
+def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -> list[list[int]]:
+    """The image indices of each of this process's batches in one epoch, shuffled by the seed.
+
+    Over several processes the order is filled up from its start so that all take equally many steps.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    remainder = len(order) % world
+    if remainder:
+        order += (order * world)[: world - remainder]
+    per_step = batch_size * world
+    steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
+    return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
+
+
+def _loader(data: SampleDataset, collate: Collator, config: RunConfig, order: list[list[int]]) -> DataLoader:
+    workers = config.data.num_workers
+    return DataLoader(
+        data,
+        batch_sampler=order,
+        collate_fn=collate,
+        num_workers=workers,
+        # The loader must not draw from the global generator: a resumed run would then differ from an unbroken one.
+        generator=torch.Generator().manual_seed(config.training.seed),
+        # Forking a process that holds threads and a GPU is not safe.
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _valid_loader(
+    config: RunConfig, split: Split | None, dataset: Dataset, processor: Any, collate: Collator
+) -> DataLoader | None:
+    if split is None:
+        return None
+    size = config.training.batch_size
+    # The same negatives at every evaluation: the seed is fixed and the epoch never set.
+    data = SampleDataset(split, processor, dataset.categories, config.data.num_negatives, seed=0)
+    order = [list(range(start, min(start + size, len(data)))) for start in range(0, len(data), size)]
+    return _loader(data, collate, config, order)
+
+
+def _splits(dataset: Dataset, config: RunConfig) -> tuple[Split, Split | None]:
+    train = dataset.split(config.data.train_split)
+    if train.num_objects == 0:
+        reason = next((finding for finding in dataset.findings if finding.severity == "error"), None)
+        raise DataError(
+            f"The split '{train.name}' of {dataset.root} has no object to learn from"
+            + (f": {reason.message}" if reason else ""),
+            reason.fix if reason else "Open the dataset on the dataset page to see why",
+        )
+    if not config.data.valid_split:
+        return train, None
+    if config.data.valid_split not in dataset.splits:
+        raise ConfigError(
+            f"The dataset has no split '{config.data.valid_split}', only {', '.join(dataset.splits)}",
+            "Set data.valid_split to one of these, or to '' to train without validation",
+        )
+    return train, dataset.split(config.data.valid_split)
