@@ -1,0 +1,30 @@
+"""The app's entry point: page settings, the brand and the navigation; everything else lives in the pages."""
+
+import streamlit as st
+
+from sam3_lora import __version__
+
+
+def main() -> None:
+    st.set_page_config(
+        page_title="SAM 3 LoRA Studio",
+        page_icon=":material/target:",
+        layout="wide",
+        initial_sidebar_state=220,
+    )
+    page = st.navigation(
+        [
+            st.Page("pages/dataset.py", title="Dataset", icon=":material/photo_library:", default=True),
+            st.Page("pages/configure.py", title="Configure", icon=":material/tune:"),
+            st.Page("pages/train.py", title="Train", icon=":material/monitoring:"),
+            st.Page("pages/inference.py", title="Inference", icon=":material/image_search:"),
+            st.Page("pages/evaluate.py", title="Evaluate", icon=":material/straighten:"),
+        ]
+    )
+    st.sidebar.caption(f"SAM 3 LoRA Studio {__version__}")
+    page.run()
+
+
+# DataLoader workers started by spawn execute this file again: they must not draw the app.
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What every page has in common: its head, calm errors, empty states and rows of numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import streamlit as st
+
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui.resources import app_log
+
+# Only what the theme in .streamlit/config.toml cannot say. Selectors are Streamlit's test ids and
+# the st-key-* classes made from our own keys.
+_CSS = """
+<style>
+[data-testid="stMainBlockContainer"] { max-width: 1280px; padding-inline: 3rem; }
+/* A thumbnail's button covers its whole card, so that a click on the picture opens it. */
+[class*="st-key-thumb-"] { position: relative; }
+[class*="st-key-thumb-"] button::after { content: ""; position: absolute; inset: 0; }
+[class*="st-key-thumb-"] button { position: static; }
+[class*="st-key-thumb-"] img {
+    aspect-ratio: 1; object-fit: contain; width: 100%;
+    background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
+}
+</style>
+"""
+
+
+@contextmanager
+def page(title: str, intro: str) -> Iterator[None]:
+    """The frame of a page: its title, one sentence of what it is for, and :func:`guarded` around its body."""
+    st.html(_CSS)
+    st.title(title, anchor=False)
+    st.caption(intro)
+    with guarded():
+        yield
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turns an error in the body into one calm box; never shows a traceback.
+
+    A page has this around it already. A fragment that reruns on its own needs it inside, because
+    its reruns do not pass through the page.
+    """
+    try:
+        yield
+    except Sam3LoraError as error:
+        show_error(error)
+    except Exception:  # the last resort: the person at the screen gets a sentence, we get a log
+        where = _log_unforeseen()
+        st.error(
+            f"Something went wrong that this app did not foresee. The details are in {escape(where)}.\n\n"
+            "Reload the page to go on.",
+            icon=":material/error:",
+        )
+
+
+def _log_unforeseen() -> str:
+    """Logs the exception that is being handled; returns where to."""
+    try:
+        where = f"the file {app_log()}"
+    except OSError:
+        where = "the terminal that the app was started from"
+    logging.getLogger("sam3_lora.ui").exception("A page failed")
+    return where
+
+
+def show_error(error: Sam3LoraError) -> None:
+    """One box: what was expected and came, then how to fix it."""
+    st.error(f"{escape(error.message)}.\n\n{escape(error.fix)}.", icon=":material/error:")
+
+
+def empty_state(icon: str, text: str, next_step: str) -> None:
+    """Fills the place of content that is not there yet.
+
+    Args:
+        icon: a Material symbol's name, for example ``"image"``.
+        text: what is missing, as a short sentence.
+        next_step: what to do next, as an instruction (Markdown).
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="xsmall"):
+        st.space("small")
+        st.markdown(f"## :gray[:material/{icon}:]", text_alignment="center")
+        st.markdown(f"**{text}**", text_alignment="center")
+        st.caption(next_step, text_alignment="center")
+        st.space("small")
+
+
+def metric_row(metrics: Sequence[tuple[str, str]]) -> None:
+    """Label and value pairs side by side."""
+    for column, (label, value) in zip(st.columns(len(metrics)), metrics, strict=True):
+        column.metric(label, value)
+
+
+def escape(text: str) -> str:
+    """Text from outside (paths, names) so that Markdown shows it as it is."""
+    return "".join("\\" + character if character in r"\`*_{}[]<>#$~:|" else character for character in text)

@@ -1,0 +1,104 @@
+"""What is expensive and shared by all browser tabs: datasets, models, the training job, the app's log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from sam3_lora.config import ASSETS, DEMO
+
+if TYPE_CHECKING:
+    from sam3_lora.data.coco import Dataset
+    from sam3_lora.predict import Predictor
+    from sam3_lora.train.job import Jobs
+
+
+def runs_folder() -> Path:
+    """The folder that holds the runs: the environment variable SAM3_LORA_RUNS, otherwise ``runs``."""
+    return Path(os.environ.get("SAM3_LORA_RUNS", "runs"))
+
+
+@st.cache_resource(show_spinner=False)
+def get_jobs() -> Jobs:
+    """The one registry of training jobs in this process."""
+    from sam3_lora.train.job import Jobs
+
+    return Jobs()
+
+
+@st.cache_resource(show_spinner=False)
+def app_log() -> Path:
+    """The file that unforeseen errors are written to; the first call opens it."""
+    path = runs_folder() / "app.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(path, maxBytes=1_000_000, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("sam3_lora").addHandler(handler)
+    return path
+
+
+def open_dataset(path: str) -> Dataset:
+    """Opens a dataset once per state of its files. Raises DataError if there is nothing to open."""
+    return _open_dataset(path, fingerprint(path))
+
+
+def forget_datasets() -> None:
+    """Makes the next :func:`open_dataset` read from disk again."""
+    _open_dataset.clear()
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the dataset")
+def _open_dataset(path: str, state: tuple) -> Dataset:
+    from sam3_lora.data.coco import open_dataset
+
+    return open_dataset(path)
+
+
+def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a dataset does: its JSON files, and the folders that images come and go in."""
+    root = ASSETS / "demo" / "dataset" if path == DEMO else Path(path).expanduser()
+    return tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
+
+
+def _watched(entry: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
+    try:
+        yield entry, entry.stat()
+        if not entry.is_dir():
+            return
+        with os.scandir(entry) as children:
+            inside = [Path(child) for child in children if child.name.endswith(".json") or (depth and child.is_dir())]
+    except OSError:
+        return  # missing or not readable: opening it says so in words
+    for child in inside:
+        yield from _watched(child, depth - 1)
+
+
+@dataclass
+class SharedPredictor:
+    """A predictor that several browser tabs take turns with: hold ``lock`` while using it."""
+
+    predictor: Predictor
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def get_predictor(base: str, adapter: Path | None) -> SharedPredictor:
+    """The base model, with an adapter on it if one is given. Raises ModelError if either cannot be loaded."""
+    weights = adapter / "adapter_model.safetensors" if adapter else None
+    stamp = weights.stat().st_mtime_ns if weights and weights.is_file() else None
+    return _load_predictor(base, str(adapter) if adapter else None, stamp)
+
+
+# A real SAM 3 takes gigabytes, so at most two are held: the one in use and the one before.
+@st.cache_resource(max_entries=2, show_spinner="Loading the model")
+def _load_predictor(base: str, adapter: str | None, stamp: int | None) -> SharedPredictor:
+    from sam3_lora.predict import Predictor
+
+    return SharedPredictor(Predictor.load(base, adapter))

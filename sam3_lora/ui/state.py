@@ -1,0 +1,22 @@
+"""What the pages share within one browser tab: the keys in ``st.session_state`` and how they are read."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sam3_lora.config import DEMO, RunConfig
+
+DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
+RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
+CURRENT_RUN = "current_run"  # str: folder of the run that is looked at
+
+
+def dataset_path() -> str | None:
+    """The dataset that was opened last in this tab, or None before any was."""
+    return st.session_state.get(DATASET_PATH)
+
+
+def base_model() -> str:
+    """The base model that this tab works with: the configured one, the demo before anything was configured."""
+    config: RunConfig | None = st.session_state.get(RUN_CONFIG)
+    return config.model.base if config else DEMO
