@@ -10,13 +10,13 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
 
 from sam3_lora.errors import TrainingError
-from sam3_lora.loss.wrapper import LossReport
+from sam3_lora.loss import LossReport
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from sam3_lora.train.run import Run, RunWriter, Status
 from sam3_lora.train.setup import Setup, batches, device_lock, make_accelerator, prepare
+from sam3_lora.train.validate import MeanLoss, as_vector, from_vector, mean_loss
 
 
 def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
@@ -48,8 +48,8 @@ def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
                 state="running",
                 step=progress.step,
                 epoch=progress.epoch + 1,
-                epochs=setup.epochs,
-                total_steps=setup.total_steps,
+                epochs=setup.length.epochs,
+                total_steps=setup.length.total_steps,
                 best_validation_loss=progress.best_loss,
                 device=str(accelerator.device),
             )
@@ -61,7 +61,7 @@ def _train(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> Sta
     every = setup.config.training.checkpoint_every
     stopping = False
 
-    while progress.step < setup.total_steps and not stopping:
+    while progress.step < setup.length.total_steps and not stopping:
         setup.detector.train()
         for group in batches(setup, progress.epoch, skip=progress.steps_in_epoch):
             outcome = _step(setup, group)
@@ -71,15 +71,15 @@ def _train(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> Sta
             if every and progress.step % every == 0:
                 save_checkpoint(run, setup, progress)
             stopping = _any_process(setup, run.stop_requested())
-            if stopping or progress.step >= setup.total_steps:
+            if stopping or progress.step >= setup.length.total_steps:
                 break
 
-        if progress.steps_in_epoch == setup.steps_per_epoch or progress.step >= setup.total_steps:
+        if progress.steps_in_epoch == setup.length.steps_per_epoch or progress.step >= setup.length.total_steps:
             _end_epoch(run, setup, progress, report)
         save_checkpoint(run, setup, progress)
         clock.forget()
 
-    state = "finished" if progress.step >= setup.total_steps else "stopped"
+    state = "finished" if progress.step >= setup.length.total_steps else "stopped"
     report.log(f"{state.capitalize()} after {progress.step} steps.")
     report.update(force=True, state=state, message="", eta_seconds=None)
     return report.status
@@ -89,9 +89,7 @@ def _train(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> Sta
 class _Outcome:
     """What one optimizer step did, averaged over its forward passes and over the processes."""
 
-    total: float
-    raw: dict[str, float]
-    weighted: dict[str, float]
+    loss: MeanLoss
     grad_norm: float
     lr: float
     images: int
@@ -108,22 +106,17 @@ def _step(setup: Setup, group: list[Any]) -> _Outcome:
             loss = _forward(setup, setup.model, batch)
             _require_finite(loss, batch)
             accelerator.backward(loss.total / len(group))
-        reports.append(_detached(loss))
+        reports.append(as_vector(loss))
 
     grad_norm = accelerator.clip_grad_norm_(setup.parameters, setup.config.training.max_grad_norm)
     setup.optimizer.step()
     setup.scheduler.step()
     setup.optimizer.zero_grad()
 
-    # One transfer from the device for everything that is reported.
-    names = list(loss.terms)
-    values = accelerator.reduce(torch.stack(reports).mean(0), reduction="mean")
-    total, *numbers = torch.cat((values, torch.as_tensor(grad_norm).reshape(1).to(values))).tolist()
+    mean = accelerator.reduce(torch.stack(reports).mean(0), reduction="mean")
     return _Outcome(
-        total=total,
-        raw=dict(zip(names, numbers[: len(names)], strict=True)),
-        weighted=dict(zip(names, numbers[len(names) : -1], strict=True)),
-        grad_norm=numbers[-1],
+        loss=from_vector(list(loss.terms), mean),
+        grad_norm=float(grad_norm),
         lr=lr,
         images=sum(len(batch.images) for batch in group) * accelerator.num_processes,
     )
@@ -134,14 +127,6 @@ def _forward(setup: Setup, model: torch.nn.Module, batch: Any) -> LossReport:
     with setup.accelerator.autocast():
         detections = model(batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
     return setup.loss(detections, batch.targets)
-
-
-def _detached(loss: LossReport) -> Tensor:
-    """(1 + 2 T,): the total, every raw term, every weighted term."""
-    terms = loss.terms.values()
-    return torch.stack(
-        [loss.total.detach(), *(term.raw.detach() for term in terms), *(term.weighted.detach() for term in terms)]
-    ).float()
 
 
 def _require_finite(loss: LossReport, batch: Any) -> None:
@@ -175,38 +160,24 @@ def _end_epoch(run: Run, setup: Setup, progress: Progress, report: RunWriter) ->
         progress.best_loss = loss
         setup.save_adapter(run.folder / "adapters" / "best")
         report.update(best_validation_loss=loss)
-    if progress.steps_in_epoch == setup.steps_per_epoch:
+    if progress.steps_in_epoch == setup.length.steps_per_epoch:
         progress.epoch += 1
         progress.steps_in_epoch = 0
 
 
-@torch.no_grad()
 def _validate(setup: Setup, progress: Progress, report: RunWriter) -> float | None:
     """Mean loss over the validation split, computed in the main process; None without one."""
     if setup.valid_loader is None or not setup.accelerator.is_main_process:
         return None
     setup.detector.eval()
-    weights, rows = [], []
-    for batch in setup.valid_loader:
-        loss = _forward(setup, setup.detector, batch)
-        rows.append(_detached(loss))
-        weights.append(len(batch.images))
-    share = torch.tensor(weights, dtype=torch.float32, device=rows[0].device) / sum(weights)
-    total, *numbers = (torch.stack(rows) * share[:, None]).sum(0).tolist()
-    names = list(loss.terms)
-    if not math.isfinite(total):
+    loss = mean_loss(setup.valid_loader, lambda batch: _forward(setup, setup.detector, batch))
+    if not math.isfinite(loss.total):
         report.log("The validation loss is not finite; no adapter counts as best at this epoch.")
         return None
-    report.row(
-        kind="validation",
-        step=progress.step,
-        epoch=progress.epoch + 1,
-        total=total,
-        terms=dict(zip(names, numbers[len(names) :], strict=True)),
-        raw=dict(zip(names, numbers[: len(names)], strict=True)),
-    )
-    report.log(f"Epoch {progress.epoch + 1}: validation loss {total:.3f}.")
-    return total
+    epoch = progress.epoch + 1
+    report.row(kind="validation", step=progress.step, epoch=epoch, total=loss.total, terms=loss.weighted, raw=loss.raw)
+    report.log(f"Epoch {epoch}: validation loss {loss.total:.3f}.")
+    return loss.total
 
 
 class _Clock:
@@ -228,7 +199,7 @@ class _Clock:
         self._seconds_per_step = seconds if previous is None else 0.9 * previous + 0.1 * seconds
         return {
             "images_per_second": images / self._seconds_per_step,
-            "eta_seconds": (self._setup.total_steps - step) * self._seconds_per_step,
+            "eta_seconds": (self._setup.length.total_steps - step) * self._seconds_per_step,
         }
 
 
@@ -240,9 +211,9 @@ def _report_step(
         kind="step",
         step=progress.step,
         epoch=progress.epoch + 1,
-        total=outcome.total,
-        terms=outcome.weighted,
-        raw=outcome.raw,
+        total=outcome.loss.total,
+        terms=outcome.loss.weighted,
+        raw=outcome.loss.raw,
         lr=outcome.lr,
         grad_norm=outcome.grad_norm,
         images_per_second=speed["images_per_second"],

@@ -24,6 +24,7 @@ from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.train.validate import validation_loader
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
@@ -44,9 +45,7 @@ class Setup:
     train_data: SampleDataset
     collate: Collator
     valid_loader: DataLoader | None
-    steps_per_epoch: int
-    epochs: int
-    total_steps: int
+    length: Length
 
     def save_adapter(self, folder: Path) -> None:
         if self.accelerator.is_main_process:
@@ -92,7 +91,7 @@ def device_lock(device: torch.device) -> AbstractContextManager:
 
 
 def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> Setup:
-    """Loads data and model and attaches the adapter.
+    """Loads data and model, attaches the adapter and makes optimizer and schedule.
 
     Raises:
         Sam3LoraError: whatever of it cannot be had, with the fix.
@@ -114,25 +113,24 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
     detector.gradient_checkpointing(config.model.gradient_checkpointing)
     parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
 
-    train_data = SampleDataset(
-        train_split, base.processor, dataset.categories, config.data.num_negatives, training.seed
-    )
-    collate = Collator(base.processor)
-    batch_count = math.ceil(len(train_data) / (training.batch_size * accelerator.num_processes))
-    steps_per_epoch = math.ceil(batch_count / training.accumulation)
-    total_steps = min(training.max_steps or math.inf, steps_per_epoch * training.epochs)
-    warmup_steps = min(training.warmup_steps, total_steps // 2)
-    if warmup_steps < training.warmup_steps:
-        log(f"The run has {total_steps} steps, so the warm-up is shortened to {warmup_steps}.")
+    asked = (base.processor, dataset.categories, config.data.num_negatives)
+    train_data = SampleDataset(train_split, *asked, seed=training.seed)
+    valid_loader = None
+    if valid_split is not None:
+        valid_loader = validation_loader(valid_split, *asked, training.batch_size, config.data.num_workers)
 
+    length = plan(training, len(train_data), accelerator.num_processes)
+    if length.warmup_steps < training.warmup_steps:
+        log(f"The run has {length.total_steps} steps, so the warm-up is shortened to {length.warmup_steps}.")
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-    scheduler = get_scheduler(
-        SCHEDULES[training.schedule], optimizer, num_warmup_steps=warmup_steps, num_training_steps=total_steps
-    )
+    scheduler = get_scheduler(SCHEDULES[training.schedule], optimizer, length.warmup_steps, length.total_steps)
     model, optimizer = accelerator.prepare(detector, optimizer)
-    objects = sum(len(image.annotations) for image in train_split.images)
+
     trainable = sum(parameter.numel() for parameter in parameters)
-    log(f"{len(train_data)} images with {objects} objects; {trainable:,} trainable parameters; {total_steps} steps.")
+    log(
+        f"{len(train_data)} images with {train_split.num_objects} objects; "
+        f"{trainable:,} trainable parameters; {length.total_steps} steps on {accelerator.device}."
+    )
     return Setup(
         config=config,
         accelerator=accelerator,
@@ -144,11 +142,34 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
         scheduler=scheduler,
         parameters=parameters,
         train_data=train_data,
-        collate=collate,
-        valid_loader=_valid_loader(config, valid_split, dataset, base.processor, collate),
+        collate=Collator(base.processor),
+        valid_loader=valid_loader,
+        length=length,
+    )
+
+
+@dataclass(frozen=True)
+class Length:
+    """How many optimizer steps a run takes."""
+
+    steps_per_epoch: int
+    epochs: int
+    total_steps: int
+    warmup_steps: int
+
+
+def plan(training: TrainingConfig, images: int, processes: int = 1) -> Length:
+    """The length of a run over so many images; the warm-up takes at most half of it."""
+    batch_count = math.ceil(images / (training.batch_size * processes))
+    steps_per_epoch = math.ceil(batch_count / training.accumulation)
+    total_steps = steps_per_epoch * training.epochs
+    if training.max_steps is not None:
+        total_steps = min(total_steps, training.max_steps)
+    return Length(
         steps_per_epoch=steps_per_epoch,
         epochs=math.ceil(total_steps / steps_per_epoch),
         total_steps=total_steps,
+        warmup_steps=min(training.warmup_steps, total_steps // 2),
     )
 
 
@@ -163,7 +184,17 @@ def batches(setup: Setup, epoch: int, skip: int) -> Iterator[list[Batch]]:
         accelerator.process_index,
         accelerator.num_processes,
     )
-    loader = _loader(setup.train_data, setup.collate, setup.config, order[skip * training.accumulation :])
+    workers = setup.config.data.num_workers
+    loader = DataLoader(
+        setup.train_data,
+        batch_sampler=order[skip * training.accumulation :],
+        collate_fn=setup.collate,
+        num_workers=workers,
+        # The loader must not draw from the global generator: a resumed run would then differ from an unbroken one.
+        generator=torch.Generator().manual_seed(training.seed),
+        # Forking a process that holds threads and a GPU is not safe.
+        multiprocessing_context="spawn" if workers else None,
+    )
     iterator = iter(loader)
     while group := list(islice(iterator, training.accumulation)):
         yield group
@@ -181,32 +212,6 @@ def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -
     per_step = batch_size * world
     steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
     return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
-
-
-def _loader(data: SampleDataset, collate: Collator, config: RunConfig, order: list[list[int]]) -> DataLoader:
-    workers = config.data.num_workers
-    return DataLoader(
-        data,
-        batch_sampler=order,
-        collate_fn=collate,
-        num_workers=workers,
-        # The loader must not draw from the global generator: a resumed run would then differ from an unbroken one.
-        generator=torch.Generator().manual_seed(config.training.seed),
-        # Forking a process that holds threads and a GPU is not safe.
-        multiprocessing_context="spawn" if workers else None,
-    )
-
-
-def _valid_loader(
-    config: RunConfig, split: Split | None, dataset: Dataset, processor: Any, collate: Collator
-) -> DataLoader | None:
-    if split is None:
-        return None
-    size = config.training.batch_size
-    # The same negatives at every evaluation: the seed is fixed and the epoch never set.
-    data = SampleDataset(split, processor, dataset.categories, config.data.num_negatives, seed=0)
-    order = [list(range(start, min(start + size, len(data)))) for start in range(0, len(data), size)]
-    return _loader(data, collate, config, order)
 
 
 def _splits(dataset: Dataset, config: RunConfig) -> tuple[Split, Split | None]:

@@ -1,0 +1,68 @@
+"""The validation loss: the very loss of training, averaged over a split, without dropout and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sam3_lora.data.coco import Split
+from sam3_lora.data.samples import Batch, Collator, SampleDataset
+from sam3_lora.loss import LossReport
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """A loss report averaged over batches: the total, and each term raw and weighted."""
+
+    total: float
+    raw: dict[str, float]
+    weighted: dict[str, float]
+
+
+def as_vector(report: LossReport) -> Tensor:
+    """(1 + 2 T,) float32, detached: the total, every raw term, every weighted term."""
+    terms = report.terms.values()
+    values = [report.total, *(term.raw for term in terms), *(term.weighted for term in terms)]
+    return torch.stack([value.detach().float() for value in values])
+
+
+def from_vector(names: list[str], vector: Tensor) -> MeanLoss:
+    """The inverse of :func:`as_vector`, as numbers; one transfer from the device for all of them."""
+    total, *numbers = vector.tolist()
+    return MeanLoss(
+        total=total,
+        raw=dict(zip(names, numbers[: len(names)], strict=True)),
+        weighted=dict(zip(names, numbers[len(names) :], strict=True)),
+    )
+
+
+def validation_loader(
+    split: Split, processor: Any, categories: tuple[str, ...], num_negatives: int, batch_size: int, num_workers: int = 0
+) -> DataLoader:
+    """Batches of a split in its own order, with the same negatives at every evaluation."""
+    return DataLoader(
+        SampleDataset(split, processor, categories, num_negatives, seed=0),
+        batch_size=batch_size,
+        collate_fn=Collator(processor),
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(0),  # leaves the global generator to training
+        multiprocessing_context="spawn" if num_workers else None,
+    )
+
+
+@torch.no_grad()
+def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> MeanLoss:
+    """The mean over a loader's batches, each weighted by its number of images."""
+    vectors, images, names = [], [], []
+    for batch in loader:
+        report = forward(batch)
+        names = list(report.terms)
+        vectors.append(as_vector(report))
+        images.append(len(batch.images))
+    weights = torch.tensor(images, dtype=torch.float32, device=vectors[0].device) / sum(images)
+    return from_vector(names, (torch.stack(vectors) * weights[:, None]).sum(0))
