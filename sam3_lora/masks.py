@@ -1,0 +1,170 @@
+"""Segmentations (polygons, run lengths) to bitmaps and back; resizing and IoU of bitmaps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam3_lora.errors import DataError
+
+REEXPORT = "Export the annotations again, or correct this one"
+
+
+def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
+    """A COCO segmentation as a bitmap.
+
+    Args:
+        segmentation: polygons ``[[x, y, x, y, ...], ...]`` in pixels, or a run-length dict
+            ``{"size": [H, W], "counts": ...}`` whose counts are a list or COCO's compressed text.
+        size_hw: the image's size in pixels.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        DataError: it is neither, or does not fit an image of this size.
+    """
+    if isinstance(segmentation, dict):
+        return _decode_rle(segmentation, size_hw)
+    if isinstance(segmentation, list):
+        return _decode_polygons(segmentation, size_hw)
+    raise DataError(
+        f"Expected polygons or a run-length dict as segmentation, got {_shown(segmentation)}",
+        "Write [[x, y, x, y, ...], ...] in pixels, or {'size': [height, width], 'counts': ...}",
+    )
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """A bitmap bool (H, W) as COCO's compressed run lengths, ready for JSON: {"size": [H, W], "counts": str}."""
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def mask_to_box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """The tight box of a bitmap bool (H, W), in pixels; right and bottom are exclusive. None if it is empty."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    if not len(columns):
+        return None
+    rows = np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Bitmaps bool (N, H, W) at another size (N, *size_hw), by nearest neighbour as SAM 3's training does.
+
+    Source: ``sam3/train/transforms/basic.py``, which resizes target masks with ``mode="nearest"``.
+    """
+    if not len(masks) or tuple(masks.shape[-2:]) == tuple(size_hw):
+        return masks.new_empty((len(masks), *size_hw)) if not len(masks) else masks
+    resized = torch.nn.functional.interpolate(masks[:, None].to(torch.uint8), size=tuple(size_hw), mode="nearest")
+    return resized[:, 0].bool()
+
+
+def pairwise_mask_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of every pair of bitmaps: bool (N, H, W), (M, H, W) -> float32 (N, M); two empty masks have 0."""
+    # Pixel counts are sums of ones, which float32 holds exactly only up to 2 ** 24.
+    exact = torch.float32 if math.prod(a.shape[-2:]) < 2**24 else torch.float64
+    flat_a, flat_b = a.flatten(1).to(exact), b.flatten(1).to(exact)
+    intersection = flat_a @ flat_b.T
+    union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None, :] - intersection
+    return (intersection / union.clamp(min=1)).float()
+
+
+def _decode_polygons(polygons: list, size_hw: tuple[int, int]) -> np.ndarray:
+    from pycocotools import mask as coco_mask
+
+    height, width = size_hw
+    proper = [points for polygon in polygons if len(points := _points(polygon)) >= 6]
+    if not proper:
+        raise DataError("Expected a polygon of at least 3 points, got none", REEXPORT)
+    extent = np.array([width, height])
+    for points in proper:
+        corners = points.reshape(-1, 2)
+        # pycocotools walks every edge pixel by pixel: a stray corner at 1e9 would exhaust the memory.
+        if (corners < -extent).any() or (corners > 2 * extent).any():
+            x, y = corners[np.abs(corners / extent).max(axis=1).argmax()]
+            raise DataError(
+                f"Expected a polygon inside the image ({width} x {height} pixels), but it reaches ({x:g}, {y:g})",
+                REEXPORT,
+            )
+    rle = coco_mask.merge(coco_mask.frPyObjects([points.tolist() for points in proper], height, width))
+    return coco_mask.decode(rle).astype(bool)
+
+
+def _points(polygon: Any) -> np.ndarray:
+    """A polygon's numbers, float64; raises DataError unless they are finite x, y pairs."""
+    if not isinstance(polygon, list):
+        raise DataError(f"Expected a list of polygons, found {_shown(polygon)} in it", "Write [[x, y, x, y, ...], ...]")
+    try:
+        points = np.array(polygon, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = None
+    if points is None or points.ndim != 1 or not np.isfinite(points).all():
+        raise DataError(f"Expected a polygon of finite numbers, got {_shown(polygon)}", REEXPORT)
+    if len(points) % 2:
+        raise DataError(f"Expected x, y pairs in a polygon, got {len(points)} numbers", REEXPORT)
+    return points
+
+
+def _decode_rle(rle: dict, size_hw: tuple[int, int]) -> np.ndarray:
+    # pycocotools' decoder is not used: counts that do not add up make it write outside its memory.
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, (list, tuple)) or list(size) != list(size_hw):
+        raise DataError(
+            f"Expected run lengths of size [{size_hw[0]}, {size_hw[1]}] (height, width) like the image, "
+            f"got size {_shown(size)}",
+            "Export the annotations again for images of this size",
+        )
+    runs = _runs_of_text(counts) if isinstance(counts, (str, bytes)) else _runs_of_list(counts)
+    pixels = size_hw[0] * size_hw[1]
+    # Compared one by one first: the sum of absurd runs could overflow into the right number.
+    if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
+        raise DataError(f"Expected run lengths that add up to {pixels} pixels, got others", REEXPORT)
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(size_hw[1], size_hw[0]).T  # runs go down the columns
+
+
+def _runs_of_list(counts: Any) -> np.ndarray:
+    try:
+        runs = np.array(counts if isinstance(counts, list) else None)
+    except (TypeError, ValueError, OverflowError):
+        runs = np.array(None)
+    if runs.ndim != 1 or runs.dtype.kind not in "iu":
+        raise DataError(f"Expected run lengths as a list of integers or as text, got {_shown(counts)}", REEXPORT)
+    return runs.astype(np.int64)
+
+
+def _runs_of_text(counts: str | bytes) -> np.ndarray:
+    """Run lengths int64 from COCO's compressed text.
+
+    Each character carries 6 bits (its code minus 48): five of the number, lowest first, and one that
+    says another character follows; the last one's fifth bit is the sign. From the fourth number on,
+    numbers are differences to the one before the previous.
+    """
+    raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
+    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
+    last = (codes & 0x20) == 0
+    if not len(codes) or (codes < 0).any() or (codes > 63).any() or not last[-1]:
+        raise DataError("Expected COCO's compressed run lengths, got text that is none", REEXPORT)
+    starts = np.concatenate(([0], np.flatnonzero(last)[:-1] + 1))
+    lengths = np.diff(np.append(starts, len(codes)))
+    if lengths.max() > 8:  # 40 bits hold every run of any image
+        raise DataError("Expected run lengths of an image, got larger numbers", REEXPORT)
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((codes & 0x1F) << shifts, starts)
+    negative = (codes[last] & 0x10) != 0
+    numbers -= negative.astype(np.int64) << (5 * lengths)
+    for first in (1, 2):
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
