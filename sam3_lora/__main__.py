@@ -1,6 +1,298 @@
-"""The command line: inspect, train, predict, evaluate, config."""
+"""The command line: inspect, train, predict, evaluate, config; for people, or one JSON object with --json."""
 
-from sam3_lora.cli import main
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from sam3_lora.config import DEMO, PRESETS, RunConfig, preset
+from sam3_lora.errors import ConfigError, RunError, Sam3LoraError
+
+if TYPE_CHECKING:
+    from sam3_lora.train.run import Run, Status
+
+app = typer.Typer(
+    help="LoRA fine-tuning of SAM 3 on COCO data.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Base = Annotated[str, typer.Option(help="'demo', a hub id such as facebook/sam3, or a folder.")]
+Adapter = Annotated[Path | None, typer.Option(help="Folder of an adapter; without it the base model alone.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def main() -> None:
+    """Runs a command; a user's mistake ends with exit code 2 and one sentence."""
+    try:
+        app()
+    except Sam3LoraError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def inspect(
+    dataset: Annotated[str, typer.Argument(help="Folder of a COCO dataset, or 'demo'.")], as_json: AsJson = False
+) -> None:
+    """Tell what a dataset holds and what is wrong with it."""
+    from sam3_lora.data.coco import open_dataset
+
+    opened = open_dataset(dataset)
+    splits = {
+        name: {
+            "images": len(split.images),
+            "objects": split.num_objects,
+            "categories": _count(a.category for image in split.images for a in image.annotations if not a.iscrowd),
+        }
+        for name, split in opened.splits.items()
+    }
+    if as_json:
+        findings = [
+            {"kind": f.kind, "severity": f.severity, "count": f.count, "message": f.message, "fix": f.fix}
+            for f in opened.findings
+        ]
+        _print_json({"format": opened.format, "splits": splits, "findings": findings})
+        return
+    typer.echo(f"{opened.root}: {opened.format}")
+    for name, split in splits.items():
+        categories = ", ".join(f"{category} {count}" for category, count in split["categories"].items())
+        typer.echo(f"  {name}: {split['images']} images, {split['objects']} objects ({categories or 'no category'})")
+    typer.echo("Nothing wrong was found." if not opened.findings else "Findings:")
+    for finding in opened.findings:
+        typer.echo(f"  {finding.severity.upper():8}{finding.message}\n          {finding.fix}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Argument(help="A run's settings as YAML.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a setting: --set training.epochs=2; may be repeated.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run's folder instead.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter; Ctrl-C stops after the step in progress and saves."""
+    if (config is None) == (resume is None):
+        raise ConfigError("Expected either a configuration file or --resume RUN", "Give exactly one of the two")
+    if resume is not None and settings:
+        raise ConfigError("A run is resumed with the settings it was started with", "Leave out --set")
+
+    from sam3_lora.train.loop import fit
+    from sam3_lora.train.run import Run
+    from sam3_lora.train.setup import make_accelerator
+
+    if resume is not None:
+        run_config = Run.open(resume).config
+        if not Run.open(resume).can_resume():
+            raise RunError(
+                f"The run {resume.name} is finished, active or without a checkpoint", "Start a new run instead"
+            )
+    else:
+        run_config = RunConfig.load(config).with_settings(_parse_settings(settings or []))
+    accelerator = make_accelerator(run_config.training)
+    run = _shared_run(accelerator, run_config, resume)
+    if accelerator.is_main_process:
+        _watch(run, quiet=as_json)
+    _stop_on_interrupt(run)
+    status = fit(run, resume=resume is not None, accelerator=accelerator)
+    if accelerator.is_main_process:
+        _print_outcome(run, status, as_json)
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    prompt: Annotated[list[str], typer.Option(help="A phrase to look for; may be repeated.")],
+    base: Base = DEMO,
+    adapter: Adapter = None,
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of an object.")] = 0.5,
+    out: Annotated[Path | None, typer.Option(help="Folder for a picture of the result and its masks.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find every object that the phrases name in one image."""
+    from sam3_lora.predict import Predictor, read_image
+
+    pixels = read_image(image)
+    predictor = Predictor.load(base, adapter, device)
+    predictor.set_image(pixels)
+    results = predictor.prompt(prompt, threshold)
+    phrases = {
+        phrase: [
+            {"score": round(float(score), 4), "box_xyxy": [round(float(v), 1) for v in box], "area": int(mask.sum())}
+            for score, box, mask in zip(result.scores, result.boxes_xyxy, result.masks, strict=True)
+        ]
+        for phrase, result in results.items()
+    }
+    written = [] if out is None else _write_results(out, image.stem, pixels, results)
+    if as_json:
+        _print_json({"phrases": phrases})
+        return
+    for phrase, objects in phrases.items():
+        typer.echo(f"{phrase}: {len(objects)} found")
+        for found in objects:
+            typer.echo(f"  score {found['score']:.2f}  box {found['box_xyxy']}  area {found['area']} px")
+    for path in written:
+        typer.echo(f"Wrote {path}")
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Argument(help="Folder of a COCO dataset, or 'demo'.")],
+    split: Annotated[str, typer.Option(help="The split to measure on.")] = "valid",
+    base: Base = DEMO,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure the base model, and an adapter beside it, on a split."""
+    from sam3_lora.data.coco import open_dataset
+    from sam3_lora.evaluate import evaluate as measure
+    from sam3_lora.predict import Predictor
+
+    chosen = open_dataset(dataset).split(split)
+    predictor = Predictor.load(base, adapter, device)
+    results = {}
+    for name in ("base", "adapter") if predictor.has_adapter else ("base",):
+        if predictor.has_adapter:
+            predictor.adapter_enabled = name == "adapter"
+        results[name] = measure(predictor, chosen)
+    if as_json:
+        _print_json(results)
+        return
+    typer.echo(f"{'':18}" + "".join(f"{name:>12}" for name in results))
+    for metric in results["base"]:
+        values = (values[metric] for values in results.values())
+        typer.echo(f"{metric:18}" + "".join("  not defined" if v is None else f"{v:12.4f}" for v in values))
+
+
+@app.command()
+def config(
+    preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "balanced",
+) -> None:
+    """Print a complete, commented configuration."""
+    typer.echo(preset(preset_name).to_yaml(comments=True), nl=False)
+
+
+def _count(names: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _parse_settings(settings: list[str]) -> dict[str, Any]:
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"Expected NAME=VALUE after --set, got '{setting}'", "Write --set training.epochs=2")
+        try:
+            parsed[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(
+                f"The value in '{setting}' cannot be read", "Write it as it would stand in YAML"
+            ) from None
+    return parsed
+
+
+def _shared_run(accelerator: Any, run_config: RunConfig, resume: Path | None) -> Run:
+    """The run that all processes train; the main process makes it."""
+    from accelerate.utils import broadcast_object_list
+
+    from sam3_lora.train.run import Run
+
+    if resume is not None:
+        return Run.open(resume)
+    folder = [str(Run.create(run_config).folder) if accelerator.is_main_process else None]
+    return Run.open(broadcast_object_list(folder)[0])
+
+
+def _watch(run: Run, quiet: bool) -> None:
+    """Prints a line of progress every few seconds from a thread that reads the run's folder."""
+    typer.echo(f"Run {run.folder}", err=quiet)
+
+    def follow() -> None:
+        shown, offset = 0.0, 0
+        while True:
+            time.sleep(0.5)
+            rows, offset = run.metrics(offset)
+            for row in rows:
+                if row["kind"] == "validation":
+                    typer.echo(f"  epoch {row['epoch']}: validation loss {row['total']:.3f}", err=quiet)
+                elif row["kind"] == "step" and (time.monotonic() - shown > 5 or row["step"] == 1):
+                    shown = time.monotonic()
+                    speed = f"{row['images_per_second']:.1f} images/s"
+                    total = run.status().total_steps
+                    typer.echo(f"  step {row['step']} of {total}: loss {row['total']:.3f}, {speed}", err=quiet)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _stop_on_interrupt(run: Run) -> None:
+    def stop(*_: Any) -> None:
+        typer.echo("Stopping after this step; press Ctrl-C again to end at once without saving.", err=True)
+        run.request_stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
+    outcome = {
+        "run": str(run.folder),
+        "state": status.state,
+        "steps": status.step,
+        "best_validation_loss": status.best_validation_loss,
+    }
+    if as_json:
+        _print_json(outcome)
+        return
+    best = "" if status.best_validation_loss is None else f", best validation loss {status.best_validation_loss:.3f}"
+    typer.echo(f"{status.state.capitalize()} after {status.step} steps{best}.")
+    for name, folder in run.adapters().items():
+        typer.echo(f"  {name} adapter: {folder}")
+
+
+def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -> list[Path]:
+    """One picture with everything drawn in, and one black-and-white PNG per object."""
+    from PIL import Image
+
+    from sam3_lora.draw import DrawObject, category_color, overlay
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        objects = [
+            DrawObject(label=phrase, color=category_color(phrase), mask=mask, box_xyxy=tuple(box), score=float(score))
+            for phrase, result in results.items()
+            for mask, box, score in zip(result.masks, result.boxes_xyxy, result.scores, strict=True)
+        ]
+        written = [out / f"{stem}-overlay.png"]
+        Image.fromarray(overlay(pixels, objects)).save(written[0])
+        for phrase, result in results.items():
+            name = "".join(letter if letter.isalnum() else "-" for letter in phrase)
+            for number, mask in enumerate(result.masks, start=1):
+                written.append(out / f"{stem}-{name}-{number}.png")
+                Image.fromarray(mask).save(written[-1])
+    except OSError as error:
+        raise Sam3LoraError(f"Nothing can be written to {out} ({error})", "Give another folder after --out") from None
+    return written
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value))
+
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,57 @@
+"""Settings: defaults, YAML in and out, and what a wrong one is told."""
+
+import pytest
+
+from sam3_lora.config import PRESETS, ConfigError, RunConfig, preset
+
+
+def test_yaml_gives_back_the_same_settings():
+    for name in PRESETS:
+        config = preset(name)
+        assert RunConfig.from_yaml(config.to_yaml(comments=True)) == config
+        assert RunConfig.from_yaml(config.to_yaml(comments=False)) == config
+
+
+def test_every_setting_is_explained_and_bounded():
+    for section_name, section in RunConfig():
+        for name, field in type(section).model_fields.items():
+            assert field.description and field.description.endswith("."), f"{section_name}.{name}"
+            if field.annotation in (int, float):
+                bounds = {type(item).__name__ for item in field.metadata}
+                assert bounds & {"Ge", "Gt"} and bounds & {"Le", "Lt"}, f"{section_name}.{name}"
+
+
+def test_all_problems_are_told_at_once():
+    wrong = {"training": {"epochs": 0, "learning_rate": "fast", "speed": 1}, "lora": {"components": ["brain"]}}
+    with pytest.raises(ConfigError) as raised:
+        RunConfig.from_dict(wrong)
+    for part in ("training.epochs", "training.learning_rate", "training.speed", "lora.components"):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a\n- b", "training: [", "training: 5", "\x00", "a: *b"])
+def test_what_is_no_configuration_is_told_in_one_sentence(text):
+    with pytest.raises(ConfigError) as raised:
+        RunConfig.from_yaml(text)
+    assert raised.value.fix
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    binary = tmp_path / "model.yaml"
+    binary.write_bytes(bytes(range(256)))
+    for path in (tmp_path / "none.yaml", tmp_path, binary):
+        with pytest.raises(ConfigError):
+            RunConfig.load(path)
+
+
+def test_dotted_settings_replace_one_value_and_leave_the_rest():
+    config = RunConfig().with_settings({"training.epochs": 2, "lora.rank": 4})
+    assert (config.training.epochs, config.lora.rank) == (2, 4)
+    assert config.with_settings({"training.epochs": 10, "lora.rank": 16}) == RunConfig()
+    with pytest.raises(ConfigError, match="training.epoch"):
+        config.with_settings({"training.epoch": 2})
+
+
+def test_scientific_notation_is_a_number():
+    assert RunConfig.from_yaml("training: {learning_rate: 1e-4}").training.learning_rate == 1e-4

@@ -1,0 +1,102 @@
+"""A run's folder: one writer, any number of readers, and what is left after a crash."""
+
+import json
+import time
+
+import pytest
+
+from sam3_lora.config import RunConfig
+from sam3_lora.errors import RunError
+from sam3_lora.train.run import Run, effective_rows, list_runs
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(RunConfig().with_settings({"output.runs": str(tmp_path / "runs"), "output.name": "my run"}))
+
+
+def test_a_new_run_holds_its_configuration(run):
+    assert run.name.endswith("-my-run")
+    assert run.config.output.name == "my run"
+    assert run.status().state == "preparing"
+
+
+def test_two_runs_of_one_name_and_second_get_two_folders(run):
+    other = Run.create(run.config)
+    assert other.folder != run.folder
+    assert {r.folder for r in list_runs(run.folder.parent)} == {run.folder, other.folder}
+
+
+def test_metrics_are_read_incrementally(run):
+    with run.writing() as writer:
+        writer.row(kind="step", step=1)
+        first, offset = run.metrics()
+        writer.row(kind="step", step=2)
+        second, end = run.metrics(offset)
+        assert run.metrics(end) == ([], end)
+    assert [row["step"] for row in first + second] == [1, 2]
+
+
+def test_half_a_line_is_left_for_later_and_mended_by_the_next_writer(run):
+    with run.writing() as writer:
+        writer.row(kind="step", step=1)
+    path = run.folder / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write('{"kind": "st')
+    rows, offset = run.metrics()
+    assert [row["step"] for row in rows] == [1]
+    with run.writing() as writer:
+        writer.row(kind="step", step=2)
+    rows, _ = run.metrics(offset)
+    assert [row["step"] for row in rows] == [2]
+
+
+def test_after_a_resume_the_steps_beyond_the_checkpoint_do_not_count():
+    rows = [{"kind": "step", "step": s, "total": 1.0} for s in (1, 2, 3)]
+    again = [{"kind": "resume", "step": 1}, {"kind": "step", "step": 2, "total": 2.0}]
+    assert [(row["step"], row["total"]) for row in effective_rows(rows + again)] == [(1, 1.0), (2, 2.0)]
+
+
+def test_only_one_writer_at_a_time(run):
+    with run.writing(), pytest.raises(RunError, match="already being trained"), run.writing():
+        pass
+    with run.writing():
+        pass
+
+
+def test_an_exception_becomes_the_failed_state_with_its_traceback_in_the_log(run):
+    with pytest.raises(ZeroDivisionError), run.writing():
+        _ = 1 / 0
+    assert run.status().state == "failed"
+    assert "division by zero" in run.status().message
+    assert "ZeroDivisionError" in run.log_tail()
+
+
+def test_a_run_whose_process_is_gone_is_crashed(run):
+    with run.writing() as writer:
+        writer.update(force=True, state="running")
+        assert run.status().state == "running"
+    values = json.loads((run.folder / "status.json").read_text())
+    (run.folder / "status.json").write_text(json.dumps({**values, "updated": time.time() - 60}))
+    assert run.status().state == "crashed"
+    (run.folder / "status.json").write_text('{"state": ')
+    assert run.status().state == "crashed"
+
+
+def test_a_request_to_stop_shows_at_once_and_is_gone_with_the_next_writer(run):
+    with run.writing() as writer:
+        writer.update(force=True, state="running")
+        run.request_stop()
+        assert run.status().state == "stopping"
+    with run.writing():
+        assert not run.stop_requested()
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(RunError):
+            Run.open(path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError):
+        Run.create(RunConfig().with_settings({"output.runs": str(tmp_path / "file")}))
+    assert list_runs(tmp_path) == [] == list_runs(tmp_path / "none")
