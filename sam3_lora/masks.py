@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,8 @@ def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
     Source: ``sam3/train/transforms/basic.py``, which resizes target masks with ``mode="nearest"``.
     """
-    if not len(masks) or tuple(masks.shape[-2:]) == tuple(size_hw):
-        return masks.new_empty((len(masks), *size_hw)) if not len(masks) else masks
+    if not len(masks):
+        return masks.new_zeros((0, *size_hw))
     resized = torch.nn.functional.interpolate(masks[:, None].to(torch.uint8), size=tuple(size_hw), mode="nearest")
     return resized[:, 0].bool()
 
@@ -165,6 +166,4 @@ def _runs_of_text(counts: str | bytes) -> np.ndarray:
     return numbers
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+_shown = reprlib.repr  # short, however large the value
