@@ -1,0 +1,202 @@
+"""The configure page: one run's settings as a form, what they cost, YAML in and out."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
+from sam3_lora.errors import ConfigError
+from sam3_lora.ui import state
+from sam3_lora.ui.adapter_summary import show_adapter
+from sam3_lora.ui.forms import field_widget, fill_form, form_is_filled, form_values, read_form, setting_names
+from sam3_lora.ui.layout import page, show_error
+from sam3_lora.ui.runs import configured
+
+# What a first run needs; everything else stands in expanders, by section.
+ESSENTIAL = (
+    "data.path",
+    "model.base",
+    "output.name",
+    "lora.components",
+    "lora.rank",
+    "training.epochs",
+    "training.batch_size",
+    "training.learning_rate",
+)
+FURTHER = {
+    "data": "Data and prompts",
+    "lora": "LoRA layers",
+    "training": "Training",
+    "model": "Memory",
+    "loss": "Loss weights",
+    "output": "Output",
+}
+PRESET_KEY = "preset"
+UPLOAD_KEY = "config-upload"
+SEEN_DATASET = "configure-seen-dataset"  # the dataset page's choice that the form took over last
+UPLOAD_RESULT = "configure-upload-result"  # ConfigError | file name
+
+_STICKY = """<style>
+[data-testid="stColumn"]:has(.st-key-config-summary) { position: sticky; top: 4.5rem; align-self: flex-start; }
+</style>"""
+
+
+def main() -> None:
+    with page("Configure", "Choose what is trained and how. Every value has a default that works."):
+        prepare_form()
+        config, found = read_form()
+        if config is not None:
+            st.session_state[state.RUN_CONFIG] = config
+        form, summary = st.columns([5, 3], gap="large")
+        with form:
+            show_form(found)
+        with summary, st.container(key="config-summary"):
+            st.html(_STICKY)
+            show_summary(config, found)
+
+
+def prepare_form() -> None:
+    """Fills the form when it is opened first, and takes over a dataset chosen since."""
+    if not form_is_filled():
+        fill_form(configured())
+    chosen = state.dataset_path()
+    if chosen and chosen != st.session_state.get(SEEN_DATASET):
+        st.session_state[SEEN_DATASET] = chosen
+        fill_form(RunConfig().with_settings({"data.path": chosen}), ["data.path"])
+
+
+def show_form(found: dict[str, str]) -> None:
+    left, right = st.columns(2)
+    with left:
+        field_widget("data.path", found)
+    with right:
+        field_widget("model.base", found)
+    show_presets()
+    field_widget("lora.components", found)
+    warn_about_text_encoder()
+    columns = st.columns(4)
+    for column, name in zip(columns, ("lora.rank", *(n for n in ESSENTIAL if n.startswith("training."))), strict=True):
+        with column:
+            field_widget(name, found)
+    field_widget("output.name", found)
+
+    for section, title in FURTHER.items():
+        names = [name for name in setting_names(section) if name not in ESSENTIAL]
+        wrong = sum(name in found for name in names)
+        label = f"{title} :red-badge[{wrong} to correct]" if wrong else title
+        with st.expander(label, expanded=bool(wrong), key=f"section-{section}"):
+            st.caption(RunConfig.model_fields[section].annotation.__doc__)
+            columns = st.columns(2)
+            for index, name in enumerate(names):
+                with columns[index % 2]:
+                    field_widget(name, found)
+
+
+def show_presets() -> None:
+    """The presets set the LoRA section; none is marked once the section has been changed by hand."""
+    st.session_state[PRESET_KEY] = matching_preset()
+    chosen = st.segmented_control(
+        "Preset", list(PRESETS), format_func=str.capitalize, key=PRESET_KEY, on_change=apply_preset
+    )
+    st.caption(PRESETS[chosen][0] if chosen else "Your own choice of components, modules and rank.")
+
+
+def matching_preset() -> str | None:
+    values = form_values()
+    for name in PRESETS:
+        wanted = preset(name).lora.model_dump()
+        if all(_same(values[f"lora.{field}"], value) for field, value in wanted.items()):
+            return name
+    return None
+
+
+def _same(given: object, wanted: object) -> bool:
+    """Equal; the order of a list of choices means nothing."""
+    return sorted(given) == sorted(wanted) if isinstance(given, list) else given == wanted
+
+
+def apply_preset() -> None:
+    chosen = st.session_state[PRESET_KEY]
+    if chosen:
+        fill_form(preset(chosen), setting_names("lora"))
+
+
+def warn_about_text_encoder() -> None:
+    if "text_encoder" in (form_values()["lora.components"] or []):
+        _, _, reason = LoraConfig.model_fields["components"].description.partition(". ")
+        st.warning(reason, icon=":material/warning:")
+
+
+def show_summary(config: RunConfig | None, found: dict[str, str]) -> None:
+    with st.container(border=True):
+        if config is None:
+            count = f"{len(found)} settings need" if len(found) > 1 else "One setting needs"
+            st.markdown(f":red[:material/error:] {count} correcting before a run can start.")
+        else:
+            show_adapter(config)
+        if st.button(
+            "Go to training",
+            type="primary",
+            icon=":material/arrow_forward:",
+            icon_position="right",
+            width="stretch",
+            key="go-to-training",
+            disabled=config is None,
+            help=None if config else "Correct the marked settings first.",
+        ):
+            st.switch_page("pages/train.py")
+    show_yaml(config)
+
+
+def show_yaml(config: RunConfig | None) -> None:
+    with st.expander("As YAML", icon=":material/code:", key="yaml"):
+        if config is None:
+            st.caption("Shown again as soon as every setting is right.")
+        else:
+            st.code(config.to_yaml(), language="yaml", height=320)
+            st.download_button(
+                "Download",
+                config.to_yaml(comments=True),
+                file_name=f"{config.output.name}.yaml",
+                mime="application/yaml",
+                icon=":material/download:",
+                on_click="ignore",
+                key="download-config",
+                help="With each setting's meaning as a comment.",
+            )
+    with st.expander("Load settings from a file", icon=":material/upload:", key="load"):
+        st.file_uploader(
+            "YAML file",
+            type=["yaml", "yml"],
+            key=UPLOAD_KEY,
+            on_change=take_upload,
+            max_upload_size=1,
+            label_visibility="collapsed",
+        )
+        result = st.session_state.get(UPLOAD_RESULT)
+        if isinstance(result, ConfigError):
+            show_error(result)
+        elif result:
+            st.success(f"The form shows the settings of {result}.", icon=":material/check:")
+
+
+def take_upload() -> None:
+    """Fills the form from the uploaded file; a wrong file leaves it as it was."""
+    upload = st.session_state[UPLOAD_KEY]
+    st.session_state[UPLOAD_RESULT] = None
+    if upload is None:
+        return
+    try:
+        try:
+            text = upload.getvalue().decode("utf-8")
+        except UnicodeDecodeError:
+            raise ConfigError(
+                f"Expected YAML text in {upload.name}, but it is a binary file", "Choose a .yaml file"
+            ) from None
+        fill_form(RunConfig.from_yaml(text, source=upload.name))
+        st.session_state[UPLOAD_RESULT] = upload.name
+    except ConfigError as error:
+        st.session_state[UPLOAD_RESULT] = error
+
+
+main()

@@ -1,0 +1,183 @@
+// A Plotly chart that lives in one node. Streamlit calls the default export at every update of the
+// data and at every change of the theme; both end in Plotly.react on the same node.
+
+const MARGIN = { l: 64, r: 8, t: 12, b: 48 };
+
+export default function ({ data, parentElement }) {
+  const node = parentElement.querySelector(".sam3-live-chart");
+  node.sam3Chart ??= createChart(node);
+  node.sam3Chart.update(data);
+  return () => {
+    node.sam3Chart?.destroy();
+    delete node.sam3Chart;
+  };
+}
+
+function createChart(node) {
+  let wanted = null; // the newest data
+  let view = null; // what the user chose: {x, y, yLog, hidden}; lives in sessionStorage
+  let drawn = false;
+  let held = false; // a pointer is down on the chart: redrawing now would take the drag away
+
+  const draw = () => {
+    if (!wanted || held || !window.Plotly || !node.isConnected) return;
+    view ??= loadView(wanted.key);
+    const theme = readTheme(node);
+    const traces = wanted.curves.map((curve) => toTrace(curve, theme, view));
+    window.Plotly.react(node, traces, toLayout(wanted, theme, view), {
+      displayModeBar: false,
+      responsive: true,
+      doubleClick: "autosize",
+    });
+    if (!drawn) listen();
+    drawn = true;
+  };
+
+  const listen = () => {
+    node.on("plotly_relayout", (change) => {
+      rememberAxis(view, "x", "xaxis", change);
+      rememberAxis(view, wanted.log ? "yLog" : "y", "yaxis", change);
+      saveView(wanted.key, view);
+    });
+    node.on("plotly_restyle", () => {
+      for (const trace of node.data) {
+        if (trace.visible === "legendonly") view.hidden[trace.uid] = true;
+        else delete view.hidden[trace.uid];
+      }
+      saveView(wanted.key, view);
+    });
+  };
+
+  const hold = () => {
+    held = true;
+  };
+  const release = () => {
+    if (!held) return;
+    held = false;
+    setTimeout(draw, 50); // after Plotly has turned the drag into a zoom
+  };
+  node.addEventListener("pointerdown", hold, true);
+  window.addEventListener("pointerup", release);
+  window.addEventListener("pointercancel", release);
+  window.addEventListener("sam3-plotly-ready", draw);
+
+  return {
+    update(data) {
+      wanted = data;
+      node.style.height = `${data.height}px`;
+      node.setAttribute("aria-label", data.label);
+      draw();
+    },
+    destroy() {
+      window.removeEventListener("pointerup", release);
+      window.removeEventListener("pointercancel", release);
+      window.removeEventListener("sam3-plotly-ready", draw);
+      if (drawn) window.Plotly.purge(node);
+    },
+  };
+}
+
+function toTrace(curve, theme, view) {
+  const named = { text: theme.text, muted: theme.muted, accent: theme.accent };
+  const color = named[curve.color] ?? theme.palette[curve.color % theme.palette.length];
+  const hidden = view.hidden[curve.of ?? curve.id];
+  return {
+    uid: curve.id,
+    type: "scatter",
+    name: curve.name,
+    x: curve.x,
+    y: curve.y,
+    mode: curve.mode,
+    line: { color, width: curve.faint ? 1 : (curve.width ?? 1.75), dash: curve.dash ?? "solid" },
+    marker: { color, size: 7, symbol: "diamond" },
+    opacity: curve.faint ? 0.22 : 1,
+    legendgroup: curve.of ?? curve.id,
+    showlegend: !curve.faint,
+    hoverinfo: curve.faint ? "skip" : "x+y+name",
+    hovertemplate: curve.faint ? undefined : "%{y:.4~g}",
+    visible: hidden ? "legendonly" : true,
+  };
+}
+
+function toLayout(data, theme, view) {
+  const axis = {
+    gridcolor: theme.grid,
+    linecolor: theme.grid,
+    zeroline: false,
+    tickfont: { color: theme.muted },
+    automargin: true,
+  };
+  const yRange = data.log ? view.yLog : view.y;
+  return {
+    uirevision: data.key,
+    height: data.height,
+    margin: MARGIN,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: theme.font, size: 13, color: theme.text },
+    hovermode: "x unified",
+    hoverlabel: { bgcolor: theme.background, bordercolor: theme.grid, font: { color: theme.text } },
+    dragmode: "zoom",
+    legend: { orientation: "v", x: 1.01, y: 1, yanchor: "top", itemwidth: 30, font: { color: theme.text } },
+    xaxis: {
+      ...axis,
+      title: { text: data.xTitle, font: { color: theme.muted }, standoff: 8 },
+      showgrid: false,
+      ...rangeOf(view.x),
+    },
+    yaxis: {
+      ...axis,
+      title: { text: data.yTitle, font: { color: theme.muted }, standoff: 8 },
+      type: data.log ? "log" : "linear",
+      rangemode: "tozero",
+      exponentformat: "none",
+      minorloglabels: "complete",
+      // Ranges of a linear and of a logarithmic axis have different units.
+      uirevision: `${data.key}-${data.log}`,
+      ...rangeOf(yRange),
+    },
+  };
+}
+
+function rangeOf(range) {
+  return range ? { range: [...range], autorange: false } : { autorange: true };
+}
+
+function rememberAxis(view, name, axis, change) {
+  if (change[`${axis}.autorange`]) view[name] = null;
+  else if (`${axis}.range[0]` in change) view[name] = [change[`${axis}.range[0]`], change[`${axis}.range[1]`]];
+  else if (change[`${axis}.range`]) view[name] = [...change[`${axis}.range`]];
+}
+
+function loadView(key) {
+  try {
+    const stored = JSON.parse(sessionStorage.getItem(`sam3-chart-${key}`));
+    if (stored) return { x: null, y: null, yLog: null, hidden: {}, ...stored };
+  } catch {
+    // Storage that is switched off or holds something else: start with the whole picture.
+  }
+  return { x: null, y: null, yLog: null, hidden: {} };
+}
+
+function saveView(key, view) {
+  try {
+    sessionStorage.setItem(`sam3-chart-${key}`, JSON.stringify(view));
+  } catch {
+    // The view then lasts as long as the page does.
+  }
+}
+
+function readTheme(node) {
+  const style = getComputedStyle(node);
+  const read = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
+  const text = read("--st-text-color", "#1b2528");
+  return {
+    text,
+    background: read("--st-background-color", "#ffffff"),
+    muted: read("--st-gray-text-color", text),
+    accent: read("--st-primary-color", "#0f766e"),
+    grid: read("--st-border-color", "#dbe2e2"),
+    font: read("--st-font", "sans-serif"),
+    palette: [0, 1, 2, 3, 4, 5, 6].map((index) => read(`--curve-${index}`, text)),
+  };
+}

@@ -1,0 +1,79 @@
+"""A line chart that is redrawn in place: zoom, hidden curves and the DOM node survive every update.
+
+st.plotly_chart builds its node anew at each change of data, so a chart that grows would flicker and
+forget its zoom. This component keeps one node and hands it to Plotly.react.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_FOLDER = Path(__file__).parent
+
+_LIBRARY = st.components.v2.component(
+    "sam3_lora.plotly_library", js=(_FOLDER / "plotly_library.js").read_text(encoding="utf-8"), isolate_styles=False
+)
+_CHART = st.components.v2.component(
+    "sam3_lora.live_chart",
+    html='<div class="sam3-live-chart" role="img"></div>',
+    css=(_FOLDER / "live_chart.css").read_text(encoding="utf-8"),
+    js=(_FOLDER / "live_chart.js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+def load_chart_library() -> None:
+    """Brings plotly.js into the page; needed once per full run of a page that draws a :func:`live_chart`.
+
+    Call it outside of fragments. The message is the same each time, so Streamlit sends its
+    megabytes once per browser tab and refers to them afterwards.
+    """
+    # CSS keeps the element from taking a row of its own.
+    with st.container(key="chart-library", height=1, border=False):
+        _LIBRARY(key="plotly-library", data=_plotly_js())
+
+
+@st.cache_resource(show_spinner=False)
+def _plotly_js() -> bytes:
+    """The minified library that ships in the plotly package; reading the file avoids importing the package."""
+    from importlib.resources import files
+
+    return (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+
+
+def live_chart(
+    curves: Sequence[dict[str, Any]],
+    *,
+    key: str,
+    x_title: str,
+    y_title: str,
+    label: str,
+    log: bool = False,
+    height: int = 420,
+) -> None:
+    """Draws or updates a chart.
+
+    Args:
+        curves: each with id (letters, digits, "_" and "-"; hidden curves are remembered by it), name, x, y (None for a
+            gap), mode ("lines" or "lines+markers"), color ("text", "muted", "accent" or a place in
+            the palette), and optionally width, dash, faint (drawn pale, not in the legend) and of
+            (the id of the curve it is shown and hidden with).
+        key: identifies the chart; zoom and hidden curves are remembered under it in the browser tab.
+        label: what the chart shows, for screen readers.
+        log: logarithmic y axis.
+        height: in pixels.
+    """
+    data = {
+        "key": key,
+        "curves": list(curves),
+        "xTitle": x_title,
+        "yTitle": y_title,
+        "label": label,
+        "log": log,
+        "height": height,
+    }
+    _CHART(key=key, data=data, height=height)

@@ -1,0 +1,194 @@
+"""From rows of metrics.jsonl to curves and tables for the screen; pure functions, no Streamlit."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+MAIN, AUXILIARY, ONE_TO_MANY = "main", "auxiliary", "one-to-many"
+GROUPS = (MAIN, AUXILIARY, ONE_TO_MANY)
+# The order of the reference's documentation, so that a term keeps its place and its colour everywhere.
+TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presence_loss")
+
+_AUXILIARY_SUFFIX = re.compile(r"_aux_\d+")
+
+
+def term_and_group(name: str) -> tuple[str, str]:
+    """Splits a term's name: "loss_bbox_aux_3" -> ("loss_bbox", "auxiliary").
+
+    A one-to-many term of an auxiliary layer counts as one-to-many.
+    """
+    base = _AUXILIARY_SUFFIX.sub("", name)
+    if base.endswith("_o2m"):
+        return base.removesuffix("_o2m"), ONE_TO_MANY
+    return base, MAIN if base == name else AUXILIARY
+
+
+def by_group(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Sums weighted terms over layers: group -> term -> value. All values together are the total."""
+    sums: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
+    for name, value in terms.items():
+        term, group = term_and_group(name)
+        sums[group][term] = sums[group].get(term, 0.0) + value
+    return sums
+
+
+def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per term, then their sum: weighted value per group, share of the total, raw value of the main layer.
+
+    A term that does not exist in a group is None there (masks have no auxiliary layers). Shares are in [0, 1].
+    """
+    sums = by_group(terms)
+    total = sum(terms.values())
+    rows = []
+    for term in _in_order({name for group in sums.values() for name in group}):
+        values = [sums[group].get(term) for group in GROUPS]
+        weighted = sum(value for value in values if value is not None)
+        rows.append(_table_row(term, values, weighted, total, raw.get(term)))
+    rows.append(_table_row("total", [sum(sums[group].values()) for group in GROUPS], total, total, None))
+    return rows
+
+
+def _table_row(
+    term: str, values: list[float | None], weighted: float, total: float, raw: float | None
+) -> dict[str, Any]:
+    return {
+        "term": term,
+        **dict(zip(GROUPS, values, strict=True)),
+        "weighted": weighted,
+        "share": weighted / total if total else 0.0,
+        "raw": raw,
+    }
+
+
+def _in_order(terms: Iterable[str]) -> list[str]:
+    """Known terms in their order, others behind them by name."""
+    return sorted(terms, key=lambda term: (TERMS.index(term) if term in TERMS else len(TERMS), term))
+
+
+@dataclass
+class History:
+    """The metrics of one run as columns, fed piece by piece and bounded in size.
+
+    Beyond ``limit`` steps the older ones are thinned: of four neighbours the two with the least and
+    the greatest total stay, so that spikes remain visible. The file keeps everything.
+    """
+
+    limit: int = 20_000
+    steps: list[int] = field(default_factory=list)
+    totals: list[float] = field(default_factory=list)
+    columns: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> values
+    learning_rates: list[float] = field(default_factory=list)
+    speeds: list[float] = field(default_factory=list)  # images per second
+    gradient_norms: list[float] = field(default_factory=list)  # before clipping
+    validation: list[tuple[int, float]] = field(default_factory=list)  # (step, total)
+    last: dict[str, Any] | None = None  # the newest row of kind "step"
+
+    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Takes new rows. A step that comes again (the run was resumed from before it) replaces what followed it."""
+        for row in rows:
+            kind, step = row.get("kind", "step"), row["step"]
+            if kind == "resume":
+                self._forget_after(step)
+            elif kind == "validation":
+                self.validation = [point for point in self.validation if point[0] < step]
+                self.validation.append((step, _number(row["total"])))
+            elif kind == "step":
+                self._forget_after(step - 1)
+                self._append(row)
+        while len(self.steps) > self.limit:
+            self._thin()
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        before = len(self.steps)
+        self.steps.append(row["step"])
+        self.totals.append(_number(row["total"]))
+        self.learning_rates.append(_number(row.get("lr")))
+        self.speeds.append(_number(row.get("images_per_second")))
+        self.gradient_norms.append(_number(row.get("grad_norm")))
+        values = {
+            (term, group): value
+            for group, terms in by_group({name: _number(value) for name, value in row["terms"].items()}).items()
+            for term, value in terms.items()
+        }
+        for key in values.keys() - self.columns.keys():
+            self.columns[key] = [math.nan] * before
+        for key, column in self.columns.items():
+            column.append(values.get(key, math.nan))
+        self.last = dict(row)
+
+    def _forget_after(self, step: int) -> None:
+        """Drops steps and validations beyond a step."""
+        self.validation = [point for point in self.validation if point[0] <= step]
+        keep = len(self.steps)
+        while keep and self.steps[keep - 1] > step:
+            keep -= 1
+        if keep < len(self.steps):
+            self._select(range(keep))
+
+    def _thin(self) -> None:
+        kept = bucket_extremes(np.asarray(self.totals), bucket=4)
+        self._select(kept.tolist())
+
+    def _select(self, indices: Sequence[int]) -> None:
+        measures = (self.steps, self.totals, self.learning_rates, self.speeds, self.gradient_norms)
+        for column in (*measures, *self.columns.values()):
+            column[:] = [column[index] for index in indices]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def smooth(steps: np.ndarray, values: np.ndarray, amount: float) -> np.ndarray:
+    """Exponential moving average over steps, without the pull towards zero at the start.
+
+    Args:
+        steps: (n,) increasing; a gap of k steps forgets as much as k single steps do.
+        values: (n,); a value that is not finite leaves a gap and does not spoil what follows.
+        amount: weight in [0, 1) that the past keeps per step; 0 returns the values unchanged.
+    """
+    if amount <= 0:
+        return values
+    smoothed = np.full(len(values), np.nan)
+    weighted_sum = weight = 0.0
+    previous = None
+    for index, (step, value) in enumerate(zip(steps.tolist(), values.tolist(), strict=True)):
+        if not math.isfinite(value):
+            continue
+        decay = 0.0 if previous is None else amount ** (step - previous)
+        weighted_sum = decay * weighted_sum + value
+        weight = decay * weight + 1.0
+        smoothed[index] = weighted_sum / weight
+        previous = step
+    return smoothed
+
+
+def thin(values: np.ndarray, points: int) -> np.ndarray:
+    """Indices of at most ``points`` values that look the same on a screen: least and greatest of each stretch.
+
+    The stretches are powers of two long, so that the curve does not shiver while it grows.
+    """
+    if len(values) <= points:
+        return np.arange(len(values))
+    bucket = 4
+    while 2 * math.ceil(len(values) / bucket) > points - 2:
+        bucket *= 2
+    return np.union1d(bucket_extremes(values, bucket), [0, len(values) - 1])
+
+
+def bucket_extremes(values: np.ndarray, bucket: int) -> np.ndarray:
+    """Sorted indices of the least and the greatest value of each ``bucket`` neighbours; NaN only where all are."""
+    padded = np.full(math.ceil(len(values) / bucket) * bucket, np.nan)
+    padded[: len(values)] = values
+    grid = padded.reshape(-1, bucket)
+    known = np.isfinite(grid)
+    starts = np.arange(len(grid)) * bucket
+    lowest = starts + np.where(known, grid, np.inf).argmin(1)
+    highest = starts + np.where(known, grid, -np.inf).argmax(1)
+    return np.union1d(lowest, highest)
