@@ -47,7 +47,7 @@ def demo_config(hidden_size: int = 96, vision_size: int = 128, vision_layers: in
         vision_layers: its depth; the middle and the last layer look at the whole image, the others at windows.
     """
     tokens = len(demo_vocabulary()[0])
-    heads = {"hidden_size": hidden_size, "num_attention_heads": 8, "intermediate_size": 256}
+    heads = {"hidden_size": hidden_size, "num_attention_heads": 8, "intermediate_size": 256, "dropout": 0.0}
     return Sam3Config(
         vision_config={
             "fpn_hidden_size": hidden_size,

@@ -1,0 +1,266 @@
+"""Runs SAM 3 on images and phrases and returns every decoder layer's detections, which the loss needs.
+
+``transformers.Sam3Model`` returns the last layer only and leaves the geometry token out when there
+is no box. This module composes its submodules the way SAM 3 was trained: "SAM 3: Segment Anything
+with Concepts" (2025), facebookresearch/sam3, ``sam3/model/sam3_image.py`` and ``decoder.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+
+from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
+
+if TYPE_CHECKING:
+    from transformers import Sam3Model
+
+__all__ = ["PADDING_LABEL", "Detections", "Sam3Detector", "TextFeatures", "VisionFeatures"]
+
+PADDING_LABEL = -10  # the label of a box that only fills up a row, as in Sam3Processor
+
+
+class Sam3Detector(nn.Module):
+    """SAM 3 with all that training needs: auxiliary layers, one-to-many queries, many phrases per image.
+
+    In training mode the decoder's queries run twice, the second time without self-attention
+    (one-to-many, "DAC"), and :attr:`Detections.one_to_many` is filled.
+
+    Args:
+        base: the model, which may already carry LoRA layers; it is used in place, never copied.
+    """
+
+    def __init__(self, base: Sam3Model) -> None:
+        super().__init__()
+        self.base = base
+        self._checkpoint_masks = False
+
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute the vision layers' and the mask decoder's activations in the backward pass: same gradients."""
+        vision = self.base.vision_encoder
+        if enabled:
+            vision.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            vision.gradient_checkpointing_disable()
+        self._checkpoint_masks = enabled
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        image_index: Tensor,
+        boxes: Tensor | None = None,
+        box_labels: Tensor | None = None,
+    ) -> Detections:
+        """All of it in one call, which is what distributed training wraps; see the three methods below."""
+        vision = self.encode_images(pixel_values)
+        text = self.encode_text(input_ids, attention_mask)
+        return self.detect(vision, text, image_index, boxes, box_labels)
+
+    def encode_images(self, pixel_values: Tensor) -> VisionFeatures:
+        """Image features, independent of any phrase.
+
+        Args:
+            pixel_values: (B, 3, S, S) float, squashed to the model's size S and scaled to [-1, 1].
+        """
+        encoder = self.base.vision_encoder
+        levels = encoder(pixel_values).fpn_hidden_states[:-1]  # the coarsest serves the video tracker only
+        # Sines of angles rounded to bf16 are off by up to 0.03, so they are computed in float32, as the reference does.
+        exact = [encoder.neck.position_encoding(level.shape, level.device, torch.float32) for level in levels]
+        if not torch.is_autocast_enabled(pixel_values.device.type):
+            exact = [position.to(level.dtype) for position, level in zip(exact, levels, strict=True)]
+        return VisionFeatures(fpn=tuple(levels), position=tuple(exact))
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
+        """Phrase features, independent of any image.
+
+        Args:
+            input_ids: (P, T) int64, as the processor's tokenizer makes them.
+            attention_mask: (P, T), nonzero for real tokens.
+        """
+        states = self.base.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return TextFeatures(states=states, mask=attention_mask.bool())
+
+    def detect(
+        self,
+        vision: VisionFeatures,
+        text: TextFeatures,
+        image_index: Tensor,
+        boxes: Tensor | None = None,
+        box_labels: Tensor | None = None,
+    ) -> Detections:
+        """Answers each phrase on its image.
+
+        Args:
+            vision: features of B images.
+            text: features of P phrases.
+            image_index: (P,) int64 in [0, B): the image each phrase is asked of.
+            boxes: (P, K, 4) example boxes, cxcywh in [0, 1], or None.
+            box_labels: (P, K) int64: 1 an object like this one, 0 not like this one, -10 padding;
+                None takes every box as positive.
+
+        Returns:
+            Detections of all L decoder layers; logits, boxes and presence in float32.
+        """
+        phrases = len(text.states)
+        assert image_index.shape == (phrases,), f"expected one image per phrase ({phrases}), got {image_index.shape}"
+        fpn = [level[image_index] for level in vision.fpn]
+        position = vision.position[-1][image_index]
+        prompt, prompt_mask = self._prompt(text, fpn[-1], position, boxes, box_labels)
+        encoded = self.base.detr_encoder(
+            vision_features=[fpn[-1]], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
+        )
+        queries, reference, presence = self._decode(encoded, prompt, prompt_mask, fpn[-1].shape[-2:])
+        logits = self.base.dot_product_scoring(queries, prompt, prompt_mask).squeeze(-1)
+        masks, semantic = self._masks(queries[-1], fpn, encoded.last_hidden_state, prompt, prompt_mask)
+        return self._assemble(logits.float(), reference.float(), presence.float(), masks, semantic)
+
+    def _prompt(
+        self, text: TextFeatures, features: Tensor, position: Tensor, boxes: Tensor | None, box_labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Phrase tokens, then geometry tokens: (P, T + K + 1, C) and which of them are real."""
+        phrases = len(text.states)
+        if boxes is None:
+            # SAM 3 was trained with the geometry encoder's own token always in the prompt. One padded box
+            # brings it in; leaving it out changes the masks by half their range.
+            boxes = features.new_zeros((phrases, 1, 4))
+            box_labels = torch.full((phrases, 1), PADDING_LABEL, device=features.device)
+        elif box_labels is None:
+            box_labels = torch.ones(boxes.shape[:2], dtype=torch.int64, device=boxes.device)
+        assert boxes.shape == (phrases, box_labels.shape[1], 4), f"expected boxes (P, K, 4), got {boxes.shape}"
+        dtype = self.base.text_projection.weight.dtype
+        # Pooling features at a box knows no bf16, and a box rounded to bf16 is a different box.
+        with torch.autocast(features.device.type, enabled=False):
+            geometry = self.base.geometry_encoder(
+                box_embeddings=boxes.to(dtype),
+                box_mask=box_labels != PADDING_LABEL,
+                box_labels=box_labels.clamp(min=0),
+                img_feats=(features.to(dtype),),
+                img_pos_embeds=(position.to(dtype),),
+            )
+        prompt = torch.cat((text.states, geometry.last_hidden_state), dim=1)
+        return prompt, torch.cat((text.mask, geometry.attention_mask), dim=1)
+
+    def _decode(
+        self, encoded, prompt: Tensor, prompt_mask: Tensor, size_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (L, P, N, C), boxes (L, P, N, 4) and presence (L, P); N is Q, in training 2 Q.
+
+        Boxes look forward twice (DINO, Zhang et al., 2022): the decoder goes on from a detached box,
+        but the box a layer predicts starts from the previous layer's box with its gradient.
+        """
+        from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
+
+        decoder = self.base.detr_decoder
+        hidden, reference, prompt_attention = self._decoder_inputs(prompt, prompt_mask)
+        steering = reference
+        limit = decoder.clamp_presence_logit_max_val
+        queries, boxes, presence = [], [], []
+        for layer in decoder.layers:
+            query_position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(steering))
+            # The presence token has no box: no position, and it looks at the whole image alike.
+            bias = pad(decoder._get_rpb_matrix(steering, size_hw), (0, 0, 1, 0))  # (P, heads, 1 + N, H * W)
+            query_position = pad(query_position, (0, 0, 1, 0))
+            hidden = self._decoder_layer(layer, hidden, query_position, encoded, prompt, prompt_attention, bias)
+            normed = decoder.output_layer_norm(hidden[:, 1:])
+            offset = decoder.box_head(normed)
+            queries.append(normed)
+            boxes.append((offset + inverse_sigmoid(reference)).sigmoid())
+            presence.append(decoder.presence_head(decoder.presence_layer_norm(hidden[:, 0])).clamp(-limit, limit))
+            reference = (offset + inverse_sigmoid(steering)).sigmoid()
+            steering = reference.detach()
+        return torch.stack(queries), torch.stack(boxes), torch.stack(presence).squeeze(-1)
+
+    def _decoder_inputs(self, prompt: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Presence token and queries (P, 1 + N, C), first boxes (P, N, 4), the prompt's attention mask."""
+        from transformers.masking_utils import create_bidirectional_mask
+
+        decoder = self.base.detr_decoder
+        copies = 2 if self.training else 1
+        queries = decoder.query_embed.weight.repeat(copies, 1)
+        hidden = torch.cat((decoder.presence_token.weight, queries)).expand(len(prompt), -1, -1)
+        reference = decoder.reference_points.weight.repeat(copies, 1).sigmoid().expand(len(prompt), -1, -1)
+        attention = create_bidirectional_mask(
+            config=decoder.config, inputs_embeds=hidden, attention_mask=prompt_mask, encoder_hidden_states=prompt
+        )
+        return hidden, reference, attention
+
+    def _decoder_layer(
+        self,
+        layer: nn.Module,
+        hidden: Tensor,
+        query_position: Tensor,
+        encoded,
+        prompt: Tensor,
+        prompt_attention: Tensor | None,
+        bias: Tensor,
+    ) -> Tensor:
+        """One decoder layer (P, 1 + N, C) -> same, in which only presence token and first half see each other."""
+        alone = self.base.detr_decoder.config.num_queries + 1  # from here on, queries are on their own
+        first, rest = hidden[:, :alone], hidden[:, alone:]
+        placed = first + query_position[:, :alone]
+        attended, _ = layer.self_attn(query=placed, key=placed, value=first)
+        hidden = torch.cat((first + layer.self_attn_dropout(attended), rest), dim=1)
+        hidden = layer.self_attn_layer_norm(hidden)
+
+        attended, _ = layer.text_cross_attn(
+            query=hidden + query_position, key=prompt, value=prompt, attention_mask=prompt_attention
+        )
+        hidden = layer.text_cross_attn_layer_norm(hidden + layer.text_cross_attn_dropout(attended))
+
+        image = encoded.last_hidden_state
+        attended, _ = layer.vision_cross_attn(
+            query=hidden + query_position,
+            key=image + encoded.pos_embeds_flattened,
+            value=image,
+            attention_mask=bias,
+        )
+        hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(attended))
+        return layer.mlp_layer_norm(hidden + layer.mlp_dropout(layer.mlp(hidden)))
+
+    def _masks(
+        self, queries: Tensor, fpn: list[Tensor], image: Tensor, prompt: Tensor, prompt_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (P, N, h, w) and semantic logits (P, 1, h, w)."""
+
+        def run(queries: Tensor, image: Tensor, prompt: Tensor, *fpn: Tensor) -> tuple[Tensor, Tensor]:
+            output = self.base.mask_decoder(
+                decoder_queries=queries,
+                backbone_features=list(fpn),
+                encoder_hidden_states=image,
+                prompt_features=prompt,
+                prompt_mask=prompt_mask,
+            )
+            return output.pred_masks, output.semantic_seg
+
+        if self._checkpoint_masks and self.training:
+            return checkpoint(run, queries, image, prompt, *fpn, use_reentrant=False)
+        return run(queries, image, prompt, *fpn)
+
+    def _assemble(
+        self, logits: Tensor, boxes: Tensor, presence: Tensor, masks: Tensor, semantic: Tensor
+    ) -> Detections:
+        """Splits the queries into the half that must not repeat an object and the half that may."""
+        count = self.base.detr_decoder.config.num_queries
+        one_to_many = None
+        if self.training:
+            one_to_many = Detections(
+                logits=logits[..., count:],
+                boxes=boxes[:, :, count:],
+                presence=None,
+                masks=masks[:, count:],
+                semantic=None,
+            )
+        return Detections(
+            logits=logits[..., :count],
+            boxes=boxes[:, :, :count],
+            presence=presence,
+            masks=masks[:, :count],
+            semantic=semantic,
+            one_to_many=one_to_many,
+        )
