@@ -1,0 +1,60 @@
+"""Opening image files as RGB pictures the way the annotations mean them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from sam3_lora.data.records import ImageRecord
+from sam3_lora.errors import DataError
+
+# What Pillow's decoders raise on files that are missing, cut off or no images.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+
+
+def load_image(record: ImageRecord) -> np.ndarray:
+    """An image's pixels, uint8 (H, W, 3) RGB.
+
+    A camera's note to turn the picture (EXIF) is followed only if the annotation file gives the
+    turned size. The size may still differ from the record's: annotations refer to the record's.
+
+    Raises:
+        DataError: the file is missing or cannot be decoded.
+    """
+    try:
+        with Image.open(record.path) as picture:
+            if _is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]:
+                picture = ImageOps.exif_transpose(picture)
+            return np.array(_to_rgb(picture))
+    except FileNotFoundError:
+        raise DataError(
+            f"Expected the image {record.path}, but it is not there",
+            "Put it there, or delete its entry from the annotation file",
+        ) from None
+    except _BROKEN as error:
+        raise DataError(
+            f"Expected an image in {record.path}, but it cannot be decoded ({error})",
+            "Replace the file, or delete its entry from the annotation file",
+        ) from None
+
+
+def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
+    """(width, height) from a file's header and whether EXIF turns it by a quarter; None if it is no image."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size, _is_turned(picture)
+    except _BROKEN:
+        return None
+
+
+def _is_turned(picture: Image.Image) -> bool:
+    return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
+        picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+    return picture.convert("RGB")

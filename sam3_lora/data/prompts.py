@@ -1,0 +1,116 @@
+"""Which phrases an image is asked for: one per category that is there, and some that nothing there answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from sam3_lora.data.records import Annotation, ImageRecord
+
+# Nouns for things that are rarely in the pictures people train on, so that asking for them is
+# asking in vain; each group has the words that mean all of it.
+_EVERYDAY: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("animal", "wildlife", "mammal"): ("giraffe", "kangaroo", "polar bear", "camel", "hedgehog", "rhinoceros"),
+    ("animal", "wildlife", "bird"): ("penguin", "flamingo", "parrot", "peacock"),
+    ("animal", "wildlife", "sea animal", "fish"): ("octopus", "dolphin", "starfish", "seahorse"),
+    ("fruit", "food", "produce"): ("pineapple", "strawberry", "watermelon", "coconut", "cherry"),
+    ("dish", "food", "meal", "dessert", "pastry"): ("pizza", "croissant", "ice cream", "pancake", "birthday cake"),
+    ("instrument", "musical instrument"): ("violin", "trumpet", "accordion", "harp", "grand piano", "saxophone"),
+    ("furniture", "household item"): ("rocking chair", "bunk bed", "chandelier", "bathtub", "fireplace"),
+    ("clothing", "clothes", "garment"): ("wedding dress", "bow tie", "cowboy hat", "kimono", "mitten"),
+    ("vehicle", "aircraft", "watercraft"): ("hot air balloon", "submarine", "sailboat", "gondola", "space shuttle"),
+    ("toy", "game"): ("teddy bear", "chessboard", "rubber duck", "kite", "rocking horse"),
+    ("tableware", "kitchenware", "dishes"): ("teapot", "wine glass", "candlestick", "sugar bowl"),
+    ("sports equipment", "sport"): ("surfboard", "tennis racket", "ice skate", "snowboard"),
+    ("building", "structure"): ("lighthouse", "windmill", "igloo"),
+    ("tool", "household item"): ("telescope", "hourglass", "birdcage", "typewriter"),
+}
+EVERYDAY_WORDS: tuple[str, ...] = tuple(word for words in _EVERYDAY.values() for word in words)
+_MEANINGS = {word: meanings for meanings, words in _EVERYDAY.items() for word in words}
+
+
+class Positive(NamedTuple):
+    """A phrase and all the objects of an image that answer it, at least one."""
+
+    phrase: str
+    annotations: tuple[Annotation, ...]
+
+
+class _Shuffles(Protocol):
+    """numpy's Generator or random.Random."""
+
+    def shuffle(self, x: list) -> None: ...
+
+
+def phrase_of(category: str) -> str:
+    """A category's name as the words that SAM 3 is asked: "Paint_Marking" -> "paint marking"."""
+    return " ".join(category.lower().replace("_", " ").replace("-", " ").split())
+
+
+def phrases_for(
+    image: ImageRecord, categories: Iterable[str], num_negatives: int, rng: _Shuffles
+) -> tuple[list[Positive], list[str]]:
+    """What to ask an image.
+
+    Args:
+        image: its crowds and unusable annotations give no positive, but rule their category out as a negative.
+        categories: of the dataset, as written there.
+        num_negatives: phrases to ask although nothing in the image answers them.
+        rng: draws the negatives.
+
+    Returns:
+        The positives, one per phrase, in the order of the image's annotations; and the negatives:
+        absent categories first, then everyday words. A phrase that could mean something present (its
+        plural, a more general or a more special one) is never among them.
+    """
+    objects: dict[str, list[Annotation]] = {}
+    for annotation in image.annotations:
+        if not annotation.iscrowd:
+            objects.setdefault(phrase_of(annotation.category), []).append(annotation)
+    present = {phrase_of(annotation.category) for annotation in image.annotations}
+    present |= {phrase_of(category) for category in image.unusable_categories}
+
+    absent = _not_meant(dict.fromkeys(map(phrase_of, categories)), present)
+    rng.shuffle(absent)
+    negatives = absent[:num_negatives]
+    if len(negatives) < num_negatives:
+        everyday = [word for word in _not_meant(EVERYDAY_WORDS, present) if word not in negatives]
+        rng.shuffle(everyday)
+        negatives += everyday[: num_negatives - len(negatives)]
+    return [Positive(phrase, tuple(items)) for phrase, items in objects.items()], negatives
+
+
+def _not_meant(phrases: Iterable[str], present: set[str]) -> list[str]:
+    return [phrase for phrase in phrases if phrase and not any(_could_mean(phrase, other) for other in present)]
+
+
+@functools.lru_cache(maxsize=65536)
+def _could_mean(phrase: str, present: str) -> bool:
+    """Whether someone who asks for `phrase` could mean a thing called `present`.
+
+    So it is if the words of one are all in the other, singular and plural being the same ("potholes" and
+    "road pothole"), if they differ by spaces only, or if `present` means the whole group of `phrase`.
+    """
+    if any(_words(meaning) <= _words(present) for meaning in _MEANINGS.get(phrase, ())):
+        return True
+    asked, there = _words(phrase), _words(present)
+    return asked <= there or there <= asked or _joined(phrase) == _joined(present)
+
+
+def _words(phrase: str) -> frozenset[str]:
+    return frozenset(map(_singular, phrase.split()))
+
+
+def _joined(phrase: str) -> str:
+    return _singular(phrase.replace(" ", ""))
+
+
+def _singular(word: str) -> str:
+    """A key that is the same for a word's singular and plural; it need not be a word."""
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    for ending in ("es", "s", "e"):  # "boxes" and "box", "houses" and "house" lose all of it
+        if word.endswith(ending) and not word.endswith("ss") and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word

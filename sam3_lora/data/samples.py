@@ -1,0 +1,198 @@
+"""One image as tensors: pixels, the phrases it is asked for, and the objects each phrase should find."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
+from sam3_lora.data.images import load_image
+from sam3_lora.data.prompts import phrases_for
+from sam3_lora.data.records import Annotation, ImageRecord, Split
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_segmentation, resize_masks
+from sam3_lora.structures import Targets
+
+MAX_TOKENS = 32  # of a phrase, as Sam3Processor pads it
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its phrases: positives first, then negatives.
+
+    pixel_values: float32 (3, S, S), squashed to the model's input size, in [-1, 1]; targets: counts
+    has one entry per phrase, masks are bool (N, S, S).
+    """
+
+    pixel_values: Tensor
+    phrases: tuple[str, ...]
+    targets: Targets
+    image: ImageRecord
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several samples as one, phrases packed in the order of the images.
+
+    pixel_values float32 (B, 3, S, S); image_index int64 (P,): the image each phrase is asked of;
+    input_ids, attention_mask int64 (P, T); targets: packed over all P phrases.
+    """
+
+    pixel_values: Tensor
+    image_index: Tensor
+    phrases: tuple[str, ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+    targets: Targets
+    images: tuple[ImageRecord, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(
+            self.pixel_values.to(device),
+            self.image_index.to(device),
+            self.phrases,
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.targets.to(device),
+            self.images,
+        )
+
+
+class SampleDataset(torch.utils.data.Dataset):
+    """A split's images as samples.
+
+    Args:
+        split: the images.
+        processor: transformers' Sam3Processor of the base model.
+        categories: of the whole dataset: the absent ones make the hardest negatives.
+        num_negatives: phrases per image that nothing there answers. An image without objects is asked
+            for one at least, since a sample without any phrase teaches nothing.
+        seed: with the epoch and the index it fixes the negatives, whoever loads the sample.
+    """
+
+    def __init__(self, split: Split, processor: Any, categories: Iterable[str], num_negatives: int, seed: int) -> None:
+        self._images = split.images
+        self._image_processor = processor.image_processor
+        self._categories = tuple(categories)
+        self._num_negatives = num_negatives
+        self._seed = seed
+        # In shared memory, so that workers that outlive an epoch see the new one.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws other negatives from now on."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Loads one sample. Raises DataError that names the file if the image is missing or broken."""
+        record = self._images[index]
+        pixels = load_image(record)
+        # As a picture, not an array: of an array 3 pixels wide the processor would guess the channels wrongly.
+        pixel_values = self._image_processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0]
+        rng = np.random.default_rng((self._seed, int(self._epoch), index))
+        asked = (
+            self._num_negatives if any(not item.iscrowd for item in record.annotations) else max(self._num_negatives, 1)
+        )
+        positives, negatives = phrases_for(record, self._categories, asked, rng)
+        targets = _targets(
+            record,
+            [positive.annotations for positive in positives] + [()] * len(negatives),
+            tuple(pixel_values.shape[-2:]),
+        )
+        return Sample(pixel_values, (*(positive.phrase for positive in positives), *negatives), targets, record)
+
+
+class Collator:
+    """Samples to a batch; tokenizes the phrases as Sam3Processor does."""
+
+    def __init__(self, processor: Any) -> None:
+        self._tokenizer = processor.tokenizer
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        phrases = tuple(phrase for sample in samples for phrase in sample.phrases)
+        # Sam3Processor does not cut phrases that are too long; the text encoder would refuse them.
+        tokens = self._tokenizer(
+            list(phrases), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        )
+        asked = torch.tensor([len(sample.phrases) for sample in samples])
+        return Batch(
+            pixel_values=torch.stack([sample.pixel_values for sample in samples]),
+            image_index=torch.arange(len(samples)).repeat_interleave(asked),
+            phrases=phrases,
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+            targets=_pack([sample.targets for sample in samples], samples[0].pixel_values.shape[-2:]),
+            images=tuple(sample.image for sample in samples),
+        )
+
+
+def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_hw: tuple[int, int]) -> Targets:
+    """The objects of each phrase; masks at the model's input size."""
+    annotations = [annotation for of_phrase in objects for annotation in of_phrase]
+    masks = [_mask(annotation, record, size_hw) for annotation in annotations]
+    empty = torch.zeros(size_hw, dtype=torch.bool)
+    return Targets(
+        boxes=_boxes(annotations, record),
+        counts=torch.tensor([len(of_phrase) for of_phrase in objects], dtype=torch.int64),
+        masks=torch.stack([empty if mask is None else mask for mask in masks]) if _any(masks) else None,
+        mask_valid=torch.tensor([mask is not None for mask in masks], dtype=torch.bool),
+        exhaustive=torch.ones(len(objects), dtype=torch.bool),
+    )
+
+
+def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> Tensor:
+    """Boxes cxcywh in [0, 1], float32 (N, 4), by the size that the annotation file gives the image.
+
+    Not by the size of the picture itself: where images were scaled after they were annotated, the
+    annotations still refer to the size in the file.
+    """
+    boxes_xywh = torch.tensor([annotation.bbox_xywh for annotation in annotations], dtype=torch.float64).reshape(-1, 4)
+    boxes_xyxy = normalize(xywh_to_xyxy(boxes_xywh), (record.height, record.width)).clamp(0, 1)
+    return xyxy_to_cxcywh(boxes_xyxy).float()
+
+
+def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> Tensor | None:
+    """An object's mask bool (S, S); None if it has none, or none that can be decoded."""
+    if annotation.segmentation is None:
+        return None
+    try:
+        mask = torch.from_numpy(decode_segmentation(annotation.segmentation, (record.height, record.width)))
+    except DataError as error:
+        _log.warning("%s, annotation %s is learned without its mask: %s", record.file_name, annotation.id, error)
+        return None
+    mask = resize_masks(mask[None], size_hw)[0]
+    return mask if mask.any() else None
+
+
+def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
+    masks = None
+    if _any([one.masks for one in targets]):
+        masks = torch.cat(
+            [
+                one.masks if one.masks is not None else torch.zeros((len(one.boxes), *size_hw), dtype=torch.bool)
+                for one in targets
+            ]
+        )
+    return Targets(
+        boxes=torch.cat([one.boxes for one in targets]),
+        counts=torch.cat([one.counts for one in targets]),
+        masks=masks,
+        mask_valid=torch.cat([one.mask_valid for one in targets]),
+        exhaustive=torch.cat([one.exhaustive for one in targets]),
+    )
+
+
+def _any(items: Iterable[object]) -> bool:
+    return any(item is not None for item in items)

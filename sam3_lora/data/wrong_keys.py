@@ -1,0 +1,48 @@
+"""Finds annotations that stand under other keys than COCO's, where a reader would silently see none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+# Names under which tools and people write objects instead of 'annotations', 'bbox' and 'segmentation'.
+LIKELY = frozenset(
+    ("annotation", "annotations", "anns", "instances", "objects", "detections", "regions", "label", "labels")
+    + ("bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "bndbox")
+    + ("mask", "masks", "polygon", "polygons", "rle", "rles", "segmentation", "segmentations", "segments", "shapes")
+)
+_COCO = frozenset(("info", "licenses", "images", "categories", "annotations"))
+_FIELDS = frozenset(("image_id", "category_id", "bbox", "segmentation"))
+
+
+def annotations_elsewhere(data: dict[str, Any]) -> str:
+    """Where a file without entries in 'annotations' has its objects instead, in words; "" if nowhere."""
+    entries = data.get("annotations")
+    if isinstance(entries, list) and entries:
+        return ""
+    if isinstance(entries, dict) and entries:
+        return "'annotations' as an object instead of a list"
+    keys = [key for key, value in data.items() if key not in _COCO and _holds_objects(key, value)]
+    if keys:
+        return ", ".join(f"'{key}'" for key in keys)
+    inside: Counter[str] = Counter()
+    for image in data["images"]:
+        if isinstance(image, dict):
+            inside.update(key for key, value in image.items() if key.lower() in LIKELY and _filled(value))
+    return " and ".join(f"'{key}'" for key in inside) + " in the entries of 'images'" if inside else ""
+
+
+def has_wrong_keys(entry: dict[str, Any]) -> bool:
+    """Whether an annotation without bbox and segmentation has its object under another name."""
+    return any(key.lower() in LIKELY and _filled(value) for key, value in entry.items())
+
+
+def _holds_objects(key: str, value: Any) -> bool:
+    if not _filled(value):
+        return False
+    first = value[0] if isinstance(value, list) else next(iter(value.values()))
+    return key.lower() in LIKELY or (isinstance(first, dict) and not _FIELDS.isdisjoint(first))
+
+
+def _filled(value: Any) -> bool:
+    return isinstance(value, (list, dict)) and bool(value)
