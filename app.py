@@ -3,15 +3,18 @@
 import streamlit as st
 
 from sam3_lora import __version__
+from sam3_lora.config import ASSETS
 
 
 def main() -> None:
     st.set_page_config(
         page_title="SAM 3 LoRA Studio",
-        page_icon=":material/target:",
+        # A file of our own: a Material symbol would be fetched from the web, and there may be none.
+        page_icon=ASSETS / "icon.svg",
         layout="wide",
         initial_sidebar_state=220,
     )
+    st.logo(ASSETS / "logo.svg", size="large")
     page = st.navigation(
         [
             st.Page("pages/dataset.py", title="Dataset", icon=":material/photo_library:", default=True),
@@ -21,7 +24,7 @@ def main() -> None:
             st.Page("pages/evaluate.py", title="Evaluate", icon=":material/straighten:"),
         ]
     )
-    st.sidebar.caption(f"SAM 3 LoRA Studio {__version__}")
+    st.sidebar.caption(f"Version {__version__}")
     page.run()
 
 

@@ -19,7 +19,8 @@ _CSS = """
 /* A thumbnail's button covers its whole card, so that a click on the picture opens it. */
 [class*="st-key-thumb-"] { position: relative; }
 [class*="st-key-thumb-"] button::after { content: ""; position: absolute; inset: 0; }
-[class*="st-key-thumb-"] button { position: static; }
+[class*="st-key-thumb-"] [class*="st-key-open-"], [class*="st-key-open-"] button { position: static; }
+[class*="st-key-thumb-"] [data-testid="stElementToolbar"] { display: none; }
 [class*="st-key-thumb-"] img {
     aspect-ratio: 1; object-fit: contain; width: 100%;
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;

@@ -64,7 +64,7 @@ def _open_dataset(path: str, state: tuple) -> Dataset:
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
     """What changes when a dataset does: its JSON files, and the folders that images come and go in."""
-    root = ASSETS / "demo" / "dataset" if path == DEMO else Path(path).expanduser()
+    root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
     return tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
 
 
@@ -75,7 +75,7 @@ def _watched(entry: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
             return
         with os.scandir(entry) as children:
             inside = [Path(child) for child in children if child.name.endswith(".json") or (depth and child.is_dir())]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file system can hold
         return  # missing or not readable: opening it says so in words
     for child in inside:
         yield from _watched(child, depth - 1)

@@ -1,0 +1,135 @@
+"""The inference page: prompt an image with phrases; the base model and an adapter answer side by side."""
+
+import numpy as np
+import streamlit as st
+
+from sam3_lora.config import DEMO
+from sam3_lora.data.coco import load_image
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.errors import DataError
+from sam3_lora.ui import adapters, images, resources, results, state
+from sam3_lora.ui.dataset_view import keep_valid
+from sam3_lora.ui.layout import empty_state, escape, guarded, page
+
+FROM_DATASET, FROM_FILE = "From the dataset", "Upload"
+ANSWERS = "inference_answers"  # the last Comparison of this tab
+DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
+
+
+def main() -> None:
+    with page("Inference", "Name what to look for: the base model and your adapter answer side by side."):
+        with st.container(border=True):
+            left, right = st.columns(2, gap="large")
+            with left:
+                name, image = choose_image()
+            with right:
+                ask(name, image)
+        comparison = st.session_state.get(ANSWERS)
+        if comparison is None:
+            empty_state("image_search", "No answers yet", "Choose an image and phrases above, then press Prompt.")
+        else:
+            show(comparison, name)
+
+
+def choose_image() -> tuple[str, np.ndarray | None]:
+    """The image's name and pixels; None while there is none (the reason is then on the screen)."""
+    source = st.segmented_control(
+        "Image", [FROM_DATASET, FROM_FILE], default=FROM_DATASET, required=True, key="image_source"
+    )
+    with guarded():
+        name, image = image_of_dataset() if source == FROM_DATASET else uploaded_image()
+        shown = st.session_state.get(ANSWERS)
+        if image is not None and (shown is None or shown.image_name != name):
+            st.image(images.shrink(image, 440), width=220, alt=f"The chosen image, {name}")
+        return name, image
+    return "", None
+
+
+def image_of_dataset() -> tuple[str, np.ndarray]:
+    path = state.dataset_path() or DEMO
+    dataset = resources.open_dataset(path)
+    records = {f"{split.name}/{image.file_name}": image for split in dataset.splits.values() for image in split.images}
+    if not records:
+        raise DataError(f"Expected images in the dataset {path}, but it has none", "Open another on the dataset page")
+    keep_valid("on_image", list(records))
+    name = st.selectbox(
+        "Image of the dataset", list(records), key="on_image", bind="query-params", label_visibility="collapsed"
+    )
+    return name, load_image(records[name])
+
+
+def uploaded_image() -> tuple[str, np.ndarray | None]:
+    file = st.file_uploader(
+        "Image file", ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"], label_visibility="collapsed"
+    )
+    return (file.name, images.decode(file.getvalue(), file.name)) if file else ("", None)
+
+
+def ask(name: str, image: np.ndarray | None) -> None:
+    """The adapter, the phrases and the button that asks."""
+    with guarded():
+        adapter = adapters.choose("adapter")
+        adapters.invite_to_train()
+        phrases = results.split_phrases(choose_phrases())
+        base = adapter.base if adapter else state.base_model()
+        st.caption(f"Base model: {escape(base)}")
+        if st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=image is None):
+            shared = resources.get_predictor(base, adapter.folder if adapter else None)
+            with st.spinner("Looking"):
+                answers = results.compare(shared, image, phrases, name, adapter.name if adapter else None)
+            st.session_state[ANSWERS] = answers
+            st.rerun()
+
+
+def choose_phrases() -> str:
+    """The phrases as typed; the dataset's categories are proposed, anew for each dataset."""
+    path = state.dataset_path() or DEMO
+    if st.session_state.get("phrases_of") != path and "phrases" not in st.query_params:
+        with guarded():
+            names = resources.open_dataset(path).categories[:DEFAULT_PHRASES]
+            st.session_state["phrases"] = ", ".join(phrase_of(name) for name in names)
+    st.session_state["phrases_of"] = path
+    return st.text_input(
+        "Phrases", key="phrases", bind="query-params", placeholder="pothole, crack", help="Separated by commas"
+    )
+
+
+def show(comparison: results.Comparison, name: str) -> None:
+    threshold = st.slider(
+        "Score threshold",
+        results.LOWEST_THRESHOLD,
+        0.95,
+        0.5,
+        0.05,
+        key="threshold",
+        persist_state="session",
+        help="Moving it asks the model nothing: every object that scores 0.05 or more is at hand.",
+    )
+    if comparison.image_name != name:
+        st.caption(f":material/history: These answers are for {escape(comparison.image_name)}.")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        show_answer("Base model", comparison.image, comparison.base, threshold)
+    with right:
+        if comparison.adapter:
+            show_answer(f"Adapter {comparison.adapter_name}", comparison.image, comparison.adapter, threshold)
+        else:
+            empty_state("layers", "No adapter was asked", "Choose one above and press Prompt again.")
+    st.dataframe(
+        results.counts_table(comparison, threshold),
+        hide_index=True,
+        alt="Objects and best score of each phrase",
+        column_config={
+            f"{who}: best score": st.column_config.NumberColumn(format="%.2f") for who in ("Base", "Adapter")
+        },
+    )
+
+
+def show_answer(title: str, image: np.ndarray, answer: results.Answer, threshold: float) -> None:
+    found = sum(len(result) for result in answer.above(threshold).values())
+    st.markdown(f"**{escape(title)}**")
+    st.image(results.picture(image, answer, threshold), width="stretch", alt=f"{title}: {found} objects")
+    st.caption(f"{found} {'object' if found == 1 else 'objects'}, {answer.seconds:.2f} s")
+
+
+main()

@@ -1,0 +1,84 @@
+"""The choice of an adapter: those of the runs, newest first, any other folder by its path, or none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from sam3_lora.errors import ModelError
+from sam3_lora.train.run import list_runs
+from sam3_lora.ui import state
+from sam3_lora.ui.resources import runs_folder
+
+NONE = "No adapter: the base model alone"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's folder and the base model that it was trained for."""
+
+    name: str
+    folder: Path
+    base: str
+
+
+def known_adapters(runs: Path) -> dict[str, Path]:
+    """Name, such as "20260131-101500-potholes/best", -> folder; newest run first, best before last."""
+    return {f"{run.name}/{kind}": folder for run in list_runs(runs) for kind, folder in run.adapters().items()}
+
+
+def choose(key: str) -> Adapter | None:
+    """Draws the choice; None is the base model alone.
+
+    Args:
+        key: of the widget, and name of its value in the page's address.
+
+    Raises:
+        ModelError: a folder was typed that holds no adapter.
+    """
+    known = known_adapters(runs_folder())
+    options = [*known, NONE]
+    name = st.selectbox(
+        "Adapter",
+        options,
+        index=options.index(_preferred(options)),
+        key=key,
+        bind="query-params",
+        accept_new_options=True,
+        help="The adapters of your runs, newest first. Another adapter's folder can be typed in.",
+    )
+    if name == NONE or not name:
+        return None
+    return open_adapter(name, known.get(name) or Path(name).expanduser())
+
+
+def _preferred(options: list[str]) -> str:
+    """An adapter of the run that is looked at on the training page; otherwise the newest."""
+    current = st.session_state.get(state.CURRENT_RUN)
+    of_current = [name for name in options if current and name.startswith(f"{Path(current).name}/")]
+    return (of_current or options)[0]
+
+
+def open_adapter(name: str, folder: Path) -> Adapter:
+    """Reads which base model an adapter belongs to. Raises ModelError if the folder holds none."""
+    path = folder / "adapter_config.json"
+    fix = "Give the folder of an adapter, such as adapters/best in a run's folder"
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except OSError:
+        raise ModelError(f"Expected an adapter in {folder}, but it holds no adapter_config.json", fix) from None
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
+    return Adapter(name, folder, base or state.base_model())
+
+
+def invite_to_train() -> None:
+    """Says how to get an adapter where there is none to choose."""
+    if known_adapters(runs_folder()):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("There is no adapter yet: one appears here as soon as a run has saved it.", width="content")
+        st.page_link("pages/train.py", label="Train one", icon=":material/arrow_forward:")

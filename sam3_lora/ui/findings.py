@@ -1,0 +1,82 @@
+"""The list of what is wrong with a dataset: what it is, what to do about it, and where it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from sam3_lora.data.health import Finding
+from sam3_lora.ui.layout import escape
+
+# severity -> Material symbol, colour, word for many
+_LOOK = {
+    "error": ("error", "red", "errors"),
+    "warning": ("warning", "orange", "warnings"),
+    "info": ("info", "blue", "notes"),
+}
+
+
+def show(findings: Sequence[Finding], open_image: Callable[[str, str], None]) -> None:
+    """Draws the list in the given order.
+
+    Args:
+        findings: worst first, as :func:`sam3_lora.data.coco.open_dataset` gives them.
+        open_image: called with a split's name and a file name when one of the images is chosen.
+    """
+    if not findings:
+        st.markdown(":green[:material/check_circle:] Nothing wrong was found.")
+        return
+    st.caption(summary(findings))
+    for index, finding in enumerate(findings):
+        _show_one(index, finding, open_image)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """For example "2 errors, 1 warning"."""
+    counts = Counter(finding.severity for finding in findings)
+    parts = [(counts[severity], words) for severity, (_, _, words) in _LOOK.items() if counts[severity]]
+    return ", ".join(f"{count} {words if count > 1 else words[:-1]}" for count, words in parts)
+
+
+def _show_one(index: int, finding: Finding, open_image: Callable[[str, str], None]) -> None:
+    icon, color, _ = _LOOK[finding.severity]
+    title = finding.kind.replace("-", " ").capitalize()
+    where = f" :gray-badge[{escape(finding.split)}]" if finding.split else ""
+    with st.container(gap="xxsmall", key=f"finding-{index}"):
+        st.markdown(f":{color}[:material/{icon}:] **{title}**{where}")
+        st.markdown(escape(finding.message))
+        st.caption(f":material/arrow_forward: {escape(finding.fix)}")
+        if any(place.image or place.annotation or place.detail for place in finding.locations):
+            _show_places(index, finding, open_image)
+
+
+def _show_places(index: int, finding: Finding, open_image: Callable[[str, str], None]) -> None:
+    places = pd.DataFrame(
+        [(place.image, _text(place.annotation), place.detail or None) for place in finding.locations],
+        columns=["Image", "Annotation", "What is there"],
+    )
+    key = f"places-{index}-{finding.kind}-{finding.split}"
+
+    def open_chosen() -> None:
+        rows = st.session_state[key].selection.rows
+        if rows and finding.locations[rows[0]].image:
+            open_image(finding.split, finding.locations[rows[0]].image)
+
+    label = f"Where: the first {len(places)} of {finding.count:,}" if finding.count > len(places) else "Where"
+    with st.expander(label, type="compact"):
+        st.dataframe(
+            places.dropna(axis="columns", how="all"),
+            key=key,
+            hide_index=True,
+            on_select=open_chosen,
+            selection_mode="single-row",
+            height=min(36 * (len(places) + 1) + 2, 220),
+            alt=f"Where {finding.kind} was found",
+        )
+
+
+def _text(value: int | str | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,128 @@
+"""Pictures of annotated images, made at the size they are shown at and kept for the next rerun."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+import torch
+from PIL import Image, ImageOps
+
+from sam3_lora.boxes import xywh_to_xyxy
+from sam3_lora.data.coco import Annotation, ImageRecord, load_image
+from sam3_lora.draw import DrawObject, category_color, overlay
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_segmentation, resize_masks
+
+THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, for sharp screens
+LARGE_SIZE = 1400
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is drawn over an image. categories: only objects of these; empty for all."""
+
+    masks: bool = True
+    boxes: bool = True
+    labels: bool = True
+    opacity: float = 0.45
+    categories: tuple[str, ...] = ()
+
+
+def annotated(record: ImageRecord, state: tuple, size: int, layers: Layers) -> bytes:
+    """A JPEG of the image with its objects drawn over it, cached.
+
+    Args:
+        record: the image.
+        state: the dataset's fingerprint, so that a changed dataset is drawn anew.
+        size: pixels of the longer side of the picture; a smaller image keeps its size.
+        layers: what is drawn.
+
+    Raises:
+        DataError: the image file is missing or broken.
+    """
+    cached = _thumbnail if size <= THUMBNAIL_SIZE else _large
+    return cached(str(record.path), record.id, state, size, layers, record)
+
+
+@st.cache_data(max_entries=600, show_spinner=False)  # about 15 MB
+def _thumbnail(path: str, image_id: object, state: tuple, size: int, layers: Layers, _record: ImageRecord) -> bytes:
+    return _draw(_record, size, layers)
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def _large(path: str, image_id: object, state: tuple, size: int, layers: Layers, _record: ImageRecord) -> bytes:
+    return _draw(_record, size, layers)
+
+
+def _draw(record: ImageRecord, size: int, layers: Layers) -> bytes:
+    image = shrink(load_image(record), size)
+    chosen = [a for a in record.annotations if not layers.categories or a.category in layers.categories]
+    objects = [_draw_object(annotation, record, image.shape[:2], with_mask=layers.masks) for annotation in chosen]
+    drawn = overlay(
+        image, objects, masks=layers.masks, boxes=layers.boxes, labels=layers.labels, opacity=layers.opacity
+    )
+    return to_jpeg(drawn)
+
+
+def shrink(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) uint8 to one whose longer side is at most ``size``: what is drawn afterwards stays sharp."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def to_jpeg(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _draw_object(
+    annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int], *, with_mask: bool
+) -> DrawObject:
+    height, width = size_hw
+    scale = torch.tensor((width / record.width, height / record.height) * 2)
+    box = xywh_to_xyxy(torch.tensor(annotation.bbox_xywh)) * scale
+    return DrawObject(
+        label=annotation.category,
+        color=category_color(annotation.category),
+        mask=_mask_at(annotation, record, size_hw) if with_mask else None,
+        box_xyxy=tuple(box.tolist()),
+        score=None,
+    )
+
+
+def _mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
+    """The object's mask at the picture's size, or None if it has none that can be decoded (a finding says so)."""
+    segmentation = annotation.segmentation
+    if segmentation is None:
+        return None
+    try:
+        if isinstance(segmentation, list):
+            return decode_segmentation(_scale_polygons(segmentation, record, size_hw), size_hw)
+        mask = torch.from_numpy(decode_segmentation(segmentation, (record.height, record.width)))
+    except DataError:
+        return None
+    return resize_masks(mask[None], size_hw)[0].numpy()
+
+
+def _scale_polygons(polygons: Sequence[Sequence[float]], record: ImageRecord, size_hw: tuple[int, int]) -> list:
+    """Polygons are scaled before they are filled, which is much faster than filling them at full size."""
+    scale = np.array((size_hw[1] / record.width, size_hw[0] / record.height))
+    return [(np.asarray(polygon, float).reshape(-1, 2) * scale).ravel().tolist() for polygon in polygons]
+
+
+def decode(file: bytes, name: str) -> np.ndarray:
+    """An image file's content as (H, W, 3) uint8 RGB, turned as its EXIF says. Raises DataError if it is none."""
+    try:
+        with Image.open(io.BytesIO(file)) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise DataError(
+            f"Expected an image, but {name} cannot be read as one", "Upload a whole JPEG or PNG file"
+        ) from None

@@ -1,0 +1,149 @@
+"""The app in a real browser: starts it on a free port with runs of its own, and drives Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+VIEWPORT = {"width": 1440, "height": 900}
+START_TIMEOUT_S = 60
+# Chromium must neither need a display nor talk to anybody but the app.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+@dataclass(frozen=True)
+class App:
+    """A running app. url ends without a slash; log is what the server has written."""
+
+    url: str
+    runs: Path
+    log: Path
+
+
+@contextmanager
+def running_app(folder: Path) -> Iterator[App]:
+    """Starts ``streamlit run app.py``; its runs and its log lie in the folder. Ends it afterwards."""
+    port = _free_port()
+    runs, log = folder / "runs", folder / "server.log"
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--server.headless", "true"],
+            cwd=ROOT,
+            env={**os.environ, "SAM3_LORA_RUNS": str(runs)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        app = App(f"http://localhost:{port}", runs, log)
+        _wait_until_healthy(app, server)
+        yield app
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_healthy(app: App, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"The app ended at once:\n{app.log.read_text()}"
+        try:
+            with urllib.request.urlopen(f"{app.url}/_stcore/health", timeout=1) as reply:
+                if reply.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError(f"The app did not start in {START_TIMEOUT_S} s:\n{app.log.read_text()}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium from this machine. Skips the test, saying why, where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser on PATH (looked for {', '.join(BROWSERS)})")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, headless=True, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def tab(browser: Browser, theme: str = "light") -> Iterator[tuple[Page, list[str]]]:
+    """A fresh tab of 1440 x 900 in a theme, and the list that its console's errors are added to."""
+    context = browser.new_context(viewport=VIEWPORT, color_scheme=theme)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    try:
+        yield page, errors
+    finally:
+        context.close()
+
+
+def open_page(page: Page, app: App, path: str = "", **query: str) -> None:
+    """Opens a page of the app, by its address, and waits until it is drawn."""
+    from urllib.parse import urlencode
+
+    page.goto(f"{app.url}/{path}" + (f"?{urlencode(query)}" if query else ""))
+    page.get_by_test_id("stHeading").first.wait_for(timeout=30_000)
+    wait_until_idle(page)
+
+
+def wait_until_idle(page: Page, timeout_s: float = 60) -> None:
+    """Waits until the app's script has run to its end and nothing is being redrawn."""
+    page.wait_for_function(_IDLE, timeout=timeout_s * 1000)
+    page.wait_for_timeout(300)
+    page.wait_for_function(_IDLE, timeout=timeout_s * 1000)
+
+
+_IDLE = """() => {
+    const app = document.querySelector('[data-testid="stApp"]');
+    return app && app.getAttribute('data-test-script-state') === 'notRunning'
+        && !document.querySelector('[data-testid="stSkeleton"], [data-testid="stSpinner"]');
+}"""
+
+
+def failures(page: Page) -> list[str]:
+    """Texts of tracebacks and red boxes on the screen."""
+    found: Any = page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]')
+    return found.all_inner_texts()
