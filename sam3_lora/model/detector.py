@@ -242,9 +242,7 @@ class Sam3Detector(nn.Module):
             return checkpoint(run, queries, image, prompt, *fpn, use_reentrant=False)
         return run(queries, image, prompt, *fpn)
 
-    def _assemble(
-        self, logits: Tensor, boxes: Tensor, presence: Tensor, masks: Tensor, semantic: Tensor
-    ) -> Detections:
+    def _assemble(self, logits: Tensor, boxes: Tensor, presence: Tensor, masks: Tensor, semantic: Tensor) -> Detections:
         """Splits the queries into the half that must not repeat an object and the half that may."""
         count = self.base.detr_decoder.config.num_queries
         one_to_many = None

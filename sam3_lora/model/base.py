@@ -1,0 +1,252 @@
+"""Loads SAM 3 with its processor: the demo, a folder saved by transformers, or a repository on the Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sam3_lora.config import ASSETS, DEMO
+from sam3_lora.errors import ModelError
+from sam3_lora.model import hub
+
+if TYPE_CHECKING:
+    from transformers import Sam3Config, Sam3Model, Sam3Processor
+
+SAM3 = "facebook/sam3"
+DOWNLOAD_FIX = f"Choose 'demo', the name {SAM3}, or a folder made with 'hf download {SAM3} --local-dir FOLDER'"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# The repository also holds the original checkpoint (.pt), which is not needed and as large again.
+_FILES = ["*.json", "*.safetensors", "*.txt"]
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model: frozen and in eval mode. ``name`` is what the user asked for."""
+
+    model: Sam3Model
+    processor: Sam3Processor
+    name: str
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on each side of the square that images are squashed to."""
+        return _image_size(self.model.config)
+
+
+def load_base(
+    name_or_path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> BaseModel:
+    """Loads a base model with all of its weights, or says why it cannot.
+
+    Both layouts are read: a ``Sam3Model`` and the published video model, whose detector is taken out of it.
+
+    Args:
+        name_or_path: "demo", a folder, or a Hub repository such as facebook/sam3.
+        device: where the weights go.
+        dtype: their type; float32 is what training under autocast expects.
+
+    Raises:
+        ModelError: not there, no access, no network, not SAM 3, half-written, weights missing, out of memory.
+    """
+    folder = _locate(name_or_path, _FILES)
+    config = _read_config(folder)
+    processor = _load_processor(folder, _image_size(config))
+    model = _load_weights(folder, dtype)
+    try:
+        model.to(device)
+    except RuntimeError as error:
+        raise _explain_runtime_error(error, folder, device) from error
+    return BaseModel(model.eval().requires_grad_(False), processor, str(name_or_path))
+
+
+def load_config(name_or_path: str | Path) -> Sam3Config:
+    """The architecture alone, to count with before any weights are there.
+
+    For facebook/sam3 without access or network this is transformers' default ``Sam3Config``, which is
+    the published architecture; :func:`load_base` never falls back like this.
+
+    Raises:
+        ModelError: as :func:`load_base`, as far as the configuration goes.
+    """
+    try:
+        folder = _locate(name_or_path, ["config.json"])
+    except ModelError:
+        if str(name_or_path) != SAM3:
+            raise
+        from transformers import Sam3Config
+
+        return Sam3Config()
+    return _read_config(folder)
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto", "cpu", "cuda" or "mps" to a device; auto takes a GPU where there is one.
+
+    Raises:
+        ModelError: the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    if name not in there:
+        raise ModelError(f"Expected a device among auto, {', '.join(there)}, but got '{name}'", "Choose auto")
+    if not there[name]:
+        raise ModelError(
+            f"Device '{name}' was asked for, but PyTorch finds none on this machine",
+            "Choose auto or cpu, or install a PyTorch build and a driver for your GPU",
+        )
+    return torch.device(name)
+
+
+def _locate(name_or_path: str | Path, patterns: list[str]) -> Path:
+    """The folder that holds the model's files; downloads them if a repository is named."""
+    name = str(name_or_path).strip()
+    try:
+        path = ASSETS / "demo" / "model" if name == DEMO else Path(name).expanduser()
+        if not name or path.is_file():
+            what = f"the file {path}" if name else "nothing"
+            raise ModelError(f"Expected a model folder, but got {what}", DOWNLOAD_FIX)
+        if path.is_dir():
+            if any(path.iterdir()):
+                return path
+            raise ModelError(f"The folder {path} is empty", DOWNLOAD_FIX)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"The folder '{name}' cannot be opened: {_first_line(error)}", DOWNLOAD_FIX) from error
+    if isinstance(name_or_path, str) and _REPOSITORY.fullmatch(name):
+        return hub.download(name, patterns)
+    raise ModelError(f"There is no folder {path}", DOWNLOAD_FIX)
+
+
+def _read_config(folder: Path) -> Sam3Config:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import Sam3Config
+
+    values = _read_json(folder)
+    kind = values.get("model_type")
+    if kind == "sam3_video":
+        values = values.get("detector_config") or {}
+    elif kind != "sam3":
+        raise ModelError(f"Expected a SAM 3 model in {folder}, but its config.json is of type '{kind}'", DOWNLOAD_FIX)
+    try:
+        return Sam3Config(**values)
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"The config.json in {folder} does not describe a SAM 3 model: {_first_line(error)}", DOWNLOAD_FIX
+        ) from error
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"Expected a base model in {folder}, but it holds an adapter",
+                "Give this folder as the adapter, and the model it was trained for as the base",
+            )
+        raise ModelError(f"Expected config.json in {folder}, but there is none", DOWNLOAD_FIX)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The config.json in {folder} cannot be read, it may be half-written: {_first_line(error)}",
+            "Copy or download the folder again",
+        ) from error
+    if not isinstance(values, dict):
+        raise ModelError(f"Expected settings in {file}, but found a {type(values).__name__}", DOWNLOAD_FIX)
+    return values
+
+
+def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
+    from safetensors import SafetensorError
+    from transformers import Sam3Model
+
+    again = "Copy or download the folder again"
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"Expected weights (model.safetensors) in {folder}, but there are none", DOWNLOAD_FIX)
+    try:
+        with _quiet():
+            # Never pickles, which may run code: use_safetensors refuses them.
+            model, info = Sam3Model.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except SafetensorError as error:
+        raise ModelError(f"The weights in {folder} are damaged or half-written: {_first_line(error)}", again) from error
+    except OSError as error:
+        raise ModelError(f"The weights in {folder} cannot be read: {_first_line(error)}", again) from error
+    except (RuntimeError, MemoryError) as error:
+        raise _explain_runtime_error(error, folder, "cpu") from error
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"Of the weights SAM 3 needs, {len(missing)} are missing in {folder}, {missing[0]} among them: "
+            "training would start from random numbers",
+            again,
+        )
+    return model
+
+
+def _load_processor(folder: Path, image_size: int) -> Sam3Processor:
+    from transformers import Sam3Processor
+
+    fix = "Copy the processor's and tokenizer's files of the original model into it"
+    # Without a tokenizer's files transformers makes up one that knows no word at all.
+    for names in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
+        if not any((folder / name).is_file() for name in names):
+            raise ModelError(f"Expected {names[0]} in {folder}, but there is none", fix)
+    try:
+        with _quiet():
+            processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"The processor in {folder} cannot be loaded: {_first_line(error)}", fix) from error
+    size = processor.image_processor.size["height"]
+    if size != image_size:
+        raise ModelError(
+            f"The model in {folder} takes images of {image_size} pixels, but its processor makes {size} of them", fix
+        )
+    return processor
+
+
+def _explain_runtime_error(error: BaseException, folder: Path, device: torch.device | str) -> ModelError:
+    text = str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text.lower():
+        return ModelError(
+            f"The memory of '{device}' is too small for the model in {folder}",
+            "Close other programs that use it, or choose another device",
+        )
+    if "mismatched_sizes" in text or "size mismatch" in text:
+        return ModelError(
+            f"The weights in {folder} do not fit its config.json: they have other sizes",
+            "Copy or download the folder again, all files from the same place",
+        )
+    return ModelError(f"The model in {folder} cannot be loaded onto '{device}': {_first_line(error)}", DOWNLOAD_FIX)
+
+
+def _image_size(config: Sam3Config) -> int:
+    size = config.image_size
+    return size if isinstance(size, int) else size[0]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' own reports off the terminal: what matters in them is told by our errors."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

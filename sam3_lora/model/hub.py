@@ -1,0 +1,100 @@
+"""Fetches a base model's files from the Hugging Face Hub and says in words why it could not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from sam3_lora.errors import ModelError
+
+HUB_URL = "https://huggingface.co"
+E = TypeVar("E", bound=BaseException)
+
+
+def download(name: str, patterns: list[str]) -> Path:
+    """The folder in the local cache that holds a repository's files, downloaded where they are not there yet.
+
+    Args:
+        name: ``owner/name`` of a repository.
+        patterns: the files wanted, for example ``["*.json"]``.
+
+    Raises:
+        ModelError: no such repository, no access, not logged in, no network, no space, or a server's refusal.
+    """
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HTTPError, OSError, ValueError) as error:
+        raise explain(name, error) from error
+
+
+def explain(name: str, error: Exception) -> ModelError:
+    """Turns what the Hub's client raised into what was expected, what came, and the fix."""
+    from httpx import HTTPError
+    from huggingface_hub import errors, get_token
+
+    offline = "Connect to the internet once so that it is downloaded, or give the path of a folder that holds it"
+    if isinstance(error, errors.GatedRepoError):
+        return _no_access(name, logged_in=get_token() is not None)
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ModelError(
+            f"There is neither a folder nor a Hugging Face repository named '{name}'",
+            "Check the spelling; if the repository is private, log in with 'hf auth login'",
+        )
+    if _cause(error, errors.OfflineModeIsEnabled):
+        return ModelError(
+            f"'{name}' is not in the local cache, and downloads are switched off (HF_HUB_OFFLINE)",
+            "Unset HF_HUB_OFFLINE, or give the path of a folder that holds the model",
+        )
+    if refusal := _cause(error, errors.HfHubHTTPError):
+        status = refusal.response.status_code
+        if status == 401:
+            return ModelError(
+                f"The Hugging Face Hub does not accept your access token for '{name}'",
+                "Log in again with 'hf auth login'",
+            )
+        return ModelError(
+            f"The Hugging Face Hub refused '{name}' (HTTP status {status})",
+            "Try again later, or give the path of a folder that holds the model",
+        )
+    if isinstance(error, errors.IncompleteSnapshotError):
+        return ModelError(
+            f"The download of '{name}' is incomplete and the Hugging Face Hub cannot be reached to finish it", offline
+        )
+    if isinstance(error, (errors.LocalEntryNotFoundError, HTTPError, ConnectionError)):
+        return ModelError(f"'{name}' is not on this machine and the Hugging Face Hub cannot be reached", offline)
+    if isinstance(error, errors.HFValidationError):
+        return ModelError(
+            f"'{name}' is neither a folder nor a possible name of a repository",
+            f"Give 'demo', a folder, or a name such as facebook/sam3 ({HUB_URL}/facebook/sam3)",
+        )
+    return ModelError(
+        f"'{name}' cannot be downloaded: {_first_line(error)}",
+        "Free disk space or mend the cache folder (HF_HOME), or give the path of a folder that holds the model",
+    )
+
+
+def _no_access(name: str, logged_in: bool) -> ModelError:
+    page = f"{HUB_URL}/{name}"
+    if logged_in:
+        return ModelError(
+            f"'{name}' is gated, and the account you are logged in with has no access to it",
+            f"Ask for access at {page}, wait until it is granted and start again; the demo needs none",
+        )
+    return ModelError(
+        f"'{name}' is gated, and you are not logged in to the Hugging Face Hub",
+        f"Ask for access at {page}, then log in with 'hf auth login'; the demo needs neither",
+    )
+
+
+def _cause(error: BaseException | None, kind: type[E]) -> E | None:
+    """The first exception of a kind in the chain of causes: the Hub's client wraps some."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
