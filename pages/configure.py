@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
@@ -12,17 +14,21 @@ from sam3_lora.ui.forms import field_widget, fill_form, form_is_filled, form_val
 from sam3_lora.ui.layout import page, show_error
 from sam3_lora.ui.runs import configured
 
-# What a first run needs; everything else stands in expanders, by section.
-ESSENTIAL = (
-    "data.path",
-    "model.base",
-    "output.name",
-    "lora.components",
-    "lora.rank",
-    "training.epochs",
-    "training.batch_size",
-    "training.learning_rate",
-)
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+# What a first run needs, with the labels that need more words than the setting's name.
+ESSENTIAL = {
+    "data.path": "Dataset",
+    "model.base": "Base model",
+    "lora.components": "Components to adapt",
+    "lora.rank": None,
+    "training.epochs": None,
+    "training.batch_size": None,
+    "training.learning_rate": None,
+    "output.name": "Name of the run",
+}
+# Everything else stands in expanders, by section.
 FURTHER = {
     "data": "Data and prompts",
     "lora": "LoRA layers",
@@ -66,19 +72,22 @@ def prepare_form() -> None:
 
 
 def show_form(found: dict[str, str]) -> None:
+    def essential(name: str) -> None:
+        field_widget(name, found, ESSENTIAL[name])
+
     left, right = st.columns(2)
     with left:
-        field_widget("data.path", found)
+        essential("data.path")
     with right:
-        field_widget("model.base", found)
+        essential("model.base")
     show_presets()
-    field_widget("lora.components", found)
+    essential("lora.components")
     warn_about_text_encoder()
-    columns = st.columns(4)
-    for column, name in zip(columns, ("lora.rank", *(n for n in ESSENTIAL if n.startswith("training."))), strict=True):
+    numbers = ("lora.rank", "training.epochs", "training.batch_size", "training.learning_rate")
+    for column, name in zip(st.columns(len(numbers)), numbers, strict=True):
         with column:
-            field_widget(name, found)
-    field_widget("output.name", found)
+            essential(name)
+    essential("output.name")
 
     for section, title in FURTHER.items():
         names = [name for name in setting_names(section) if name not in ESSENTIAL]
@@ -187,16 +196,19 @@ def take_upload() -> None:
     if upload is None:
         return
     try:
-        try:
-            text = upload.getvalue().decode("utf-8")
-        except UnicodeDecodeError:
-            raise ConfigError(
-                f"Expected YAML text in {upload.name}, but it is a binary file", "Choose a .yaml file"
-            ) from None
-        fill_form(RunConfig.from_yaml(text, source=upload.name))
+        fill_form(RunConfig.from_yaml(_text(upload), source=upload.name))
         st.session_state[UPLOAD_RESULT] = upload.name
     except ConfigError as error:
         st.session_state[UPLOAD_RESULT] = error
+
+
+def _text(upload: UploadedFile) -> str:
+    try:
+        return upload.getvalue().decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"Expected YAML text in {upload.name}, but it is a binary file", "Choose a .yaml file"
+        ) from None
 
 
 main()

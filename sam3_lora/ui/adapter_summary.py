@@ -29,7 +29,13 @@ def show_adapter(config: RunConfig) -> None:
         st.caption(
             f"{share:.2%} of the {short_number(count.base_parameters)} parameters of {escape(config.model.base)}"
         )
-        st.dataframe(_table(count), hide_index=True, alt="Adapted modules and parameters per component")
+        number = st.column_config.NumberColumn(format="localized")
+        st.dataframe(
+            _table(count),
+            hide_index=True,
+            column_config={"Modules": number, "Parameters": number},
+            alt="Adapted modules and parameters per component",
+        )
     st.caption(_batch_sentence(config))
 
 

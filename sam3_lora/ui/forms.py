@@ -19,7 +19,14 @@ from sam3_lora.config import RunConfig, problems
 from sam3_lora.ui.layout import escape
 
 # Words of setting names that are not simply written with spaces.
-_SPELLINGS = {"num": "number of", "rslora": "rsLoRA", "dora": "DoRA", "detr": "DETR", "mlp": "MLP"}
+_SPELLINGS = {
+    "num": "number of",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "detr": "DETR",
+    "mlp": "MLP",
+    "runs": "folder of the runs",
+}
 
 
 def setting_names(section: str | None = None) -> list[str]:
@@ -61,22 +68,24 @@ def read_form() -> tuple[RunConfig | None, dict[str, str]]:
         return None, problems(error)
 
 
-def field_widget(name: str, found: dict[str, str]) -> None:
+def field_widget(name: str, found: dict[str, str], label: str | None = None) -> None:
     """Draws a setting's widget, and what is wrong with its value beneath it.
 
     Args:
         name: dotted, for example "lora.rank".
         found: problems by dotted name, as :func:`read_form` gives them.
+        label: for a field whose own name says too little outside of its section.
     """
     section, field = name.split(".")
     info = _sections()[section].model_fields[field]
     # The loss terms keep the reference's names: people who know SAM 3 look for these.
-    label = field if section == "loss" else label_of(field)
-    _draw(label, info, {"key": _key(name), "help": info.description, "persist_state": "session"})
-    if name in found:
-        value = st.session_state[_key(name)]
-        got = "" if value in (None, "", []) else f", got {escape(str(value))}"
-        st.markdown(f":red[:material/error: Expected {expected(info)}{got}.]")
+    label = label or (field if section == "loss" else label_of(field))
+    with st.container(gap="xxsmall"):
+        _draw(label, info, {"key": _key(name), "help": info.description, "persist_state": "session"})
+        if name in found:
+            value = st.session_state[_key(name)]
+            got = "" if value in (None, "", []) else f", got {escape(str(value))}"
+            st.caption(f":red[:material/error: Expected {expected(info)}{got}.]")
 
 
 def label_of(name: str) -> str:
@@ -95,16 +104,18 @@ def expected(info: FieldInfo) -> str:
         return f"{number} {_bounds(info)}" + (", or nothing" if optional else "")
     if get_origin(kind) is list:
         return "at least one choice"
-    # A pattern says nothing to people; the description says in words what is allowed.
+    # A pattern says nothing to people; the description says in words what is allowed, behind a colon.
     has_pattern = any(getattr(rule, "pattern", None) for rule in info.metadata)
-    return f"as described ({info.description.rstrip('.')})" if has_pattern else "some text"
+    return info.description.rpartition(": ")[2].rstrip(".") if has_pattern else "some text"
 
 
 def _bounds(info: FieldInfo) -> str:
     rules = {type(rule).__name__: rule for rule in info.metadata}
-    low = f"above {rules['Gt'].gt:,}" if "Gt" in rules else f"from {rules['Ge'].ge:,}"
-    high = f"below {rules['Lt'].lt:,}" if "Lt" in rules else f"up to {rules['Le'].le:,}"
-    return f"{low} {high}"
+    if "Gt" in rules:
+        return f"above {rules['Gt'].gt:,} and up to {rules['Le'].le:,}"
+    if "Lt" in rules:
+        return f"from {rules['Ge'].ge:,} to below {rules['Lt'].lt:,}"
+    return f"from {rules['Ge'].ge:,} to {rules['Le'].le:,}"
 
 
 def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
@@ -113,14 +124,16 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
     if kind is bool:
         st.toggle(label, **shared)
     elif kind is int:
-        st.number_input(label, step=1, value=None, placeholder="No limit" if optional else "", **shared)
+        # Only a field without a default in the widget itself can be emptied.
+        empty = {"value": None, "placeholder": "No limit"} if optional else {}
+        st.number_input(label, step=1, **empty, **shared)
     elif kind is float:
-        st.number_input(label, step=_step(info.default), format="%g", value=None, **shared)
+        st.number_input(label, step=_step(info.default), format="%g", **shared)
     elif get_origin(kind) is Literal:
         st.selectbox(label, get_args(kind), **shared)
     elif get_origin(kind) is list:
         (choice,) = get_args(kind)
-        st.multiselect(label, get_args(choice), format_func=label_of, **shared)
+        st.multiselect(label, get_args(choice), format_func=label_of, wrap=True, **shared)
     else:
         assert kind is str, f"no widget for a setting of type {kind}"
         st.text_input(label, **shared)

@@ -133,7 +133,7 @@ class History:
 
     def _thin(self) -> None:
         kept = bucket_extremes(np.asarray(self.totals), bucket=4)
-        self._select(kept.tolist())
+        self._select(np.union1d(kept, [len(self.steps) - 1]).tolist())
 
     def _select(self, indices: Sequence[int]) -> None:
         measures = (self.steps, self.totals, self.learning_rates, self.speeds, self.gradient_norms)
