@@ -1,5 +1,7 @@
 """The dataset page: open a dataset, see what is wrong with it, look at its images and their objects."""
 
+from functools import partial
+
 import streamlit as st
 
 from sam3_lora.config import DEMO
@@ -83,7 +85,7 @@ def show_summary(dataset: Dataset) -> None:
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with wrong:
         st.subheader("Findings", anchor=False)
-        findings.show(dataset.findings, view.open_image)
+        findings.show(dataset.findings, partial(view.open_named, dataset))
     st.subheader("Images", anchor=False)
 
 

@@ -31,6 +31,16 @@ def open_image(split: str, label: str) -> None:
     st.session_state[IMAGE] = label
 
 
+def open_named(dataset: Dataset, split: str, file_name: str) -> None:
+    """A callback that shows the image that a finding names, if it is among those that could be read."""
+    named = labelled(dataset.splits[split]) if split in dataset.splits else {}
+    label = next((label for label, image in named.items() if image.file_name == file_name), None)
+    if label:
+        open_image(split, label)
+    else:
+        st.toast(f"{escape(file_name)} is not among the images that could be read.", icon=":material/hide_image:")
+
+
 def close_image() -> None:
     """A callback that goes back to the grid."""
     st.session_state[IMAGE] = None
@@ -148,7 +158,7 @@ def show_image(
             opacity=st.slider("Mask opacity", 0.0, 1.0, 0.45, 0.05, key="opacity", persist_state="session"),
             categories=categories,
         )
-    with picture:
+    with picture, st.container(key="large-image"):
         try:
             st.image(images.annotated(record, state, images.LARGE_SIZE, layers), width="stretch", alt=f"{label}, large")
         except DataError as error:

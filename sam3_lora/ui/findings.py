@@ -54,21 +54,21 @@ def _show_one(index: int, finding: Finding, open_image: Callable[[str, str], Non
 
 
 def _show_places(index: int, finding: Finding, open_image: Callable[[str, str], None]) -> None:
-    places = pd.DataFrame(
-        [(place.image, _text(place.annotation), place.detail or None) for place in finding.locations],
-        columns=["Image", "Annotation", "What is there"],
-    )
+    rows = [(place.image, _text(place.annotation), place.detail or None) for place in finding.locations]
+    places = pd.DataFrame(rows, columns=["Image", "Annotation", "What is there"]).dropna(axis="columns", how="all")
     key = f"places-{index}-{finding.kind}-{finding.split}"
 
     def open_chosen() -> None:
-        rows = st.session_state[key].selection.rows
-        if rows and finding.locations[rows[0]].image:
-            open_image(finding.split, finding.locations[rows[0]].image)
+        chosen = [finding.locations[row].image for row in st.session_state[key].selection.rows]
+        if chosen and chosen[0]:
+            open_image(finding.split, chosen[0])
 
     label = f"Where: the first {len(places)} of {finding.count:,}" if finding.count > len(places) else "Where"
     with st.expander(label, type="compact"):
+        if "Image" in places:
+            st.caption("Tick a row to open its image.")
         st.dataframe(
-            places.dropna(axis="columns", how="all"),
+            places,
             key=key,
             hide_index=True,
             on_select=open_chosen,

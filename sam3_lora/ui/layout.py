@@ -25,6 +25,8 @@ _CSS = """
     aspect-ratio: 1; object-fit: contain; width: 100%;
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
 }
+/* A large picture leaves room for what stands below it, however tall it is. */
+.st-key-large-image img { max-height: 60vh; object-fit: contain; object-position: left top; }
 </style>
 """
 

@@ -1,0 +1,190 @@
+"""The dataset page as a person uses it: the demo, the founding bugs, filters, one image large, mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.data.coco import open_dataset
+from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE, NO_OBJECTS
+from tests.factories import coco, write_dataset, write_split
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+
+
+def open_path(app: AppTest, path: Path | str) -> AppTest:
+    app.run().text_input(key="path").set_value(str(path)).run()
+    assert not app.exception
+    return app
+
+
+def text_on(app: AppTest) -> str:
+    return "\n".join(element.value for element in [*app.markdown, *app.caption])
+
+
+def thumbnails(app: AppTest) -> list[str]:
+    return [button.label for button in app.button if button.key.startswith("open-")]
+
+
+def test_first_visit_says_what_to_do(app: AppTest) -> None:
+    app.run()
+    assert not app.exception and not app.error
+    assert "No dataset is open" in text_on(app)
+    assert "use the demo" in text_on(app)
+
+
+def test_demo_opens_with_its_counts(app: AppTest) -> None:
+    app.run().button(key="use_demo").click().run()
+    assert not app.exception and not app.error
+    dataset = open_dataset("demo")
+    assert dataset.format in text_on(app)
+    table = app.dataframe[0].value.set_index("Split")
+    for name, split in dataset.splits.items():
+        assert table.loc[name, "Images"] == len(split.images)
+        assert table.loc[name, "Objects"] == split.num_objects
+    first = next(iter(dataset.splits.values()))
+    assert thumbnails(app) == [image.file_name for image in first.images[:IMAGES_PER_PAGE]]
+    assert app.session_state["dataset_path"] == "demo"
+
+
+def under_wrong_keys(data: dict[str, Any]) -> None:
+    annotations = data.pop("annotations")
+    data["bboxes"] = [item["bbox"] for item in annotations]
+    data["masks"] = [item["segmentation"] for item in annotations]
+
+
+def without_objects(data: dict[str, Any]) -> None:
+    data["annotations"] = []
+
+
+def with_boxes_in_fractions(data: dict[str, Any]) -> None:
+    for item in data["annotations"]:
+        item["bbox"] = [0.25, 0.25, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "title"),
+    [
+        (under_wrong_keys, "Annotations wrong key"),
+        (without_objects, "No objects"),
+        (with_boxes_in_fractions, "Boxes normalized"),
+    ],
+)
+def test_each_founding_bug_is_named_with_its_fix(
+    app: AppTest, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], title: str
+) -> None:
+    data = coco()
+    write_split(tmp_path / "train", data)
+    spoil(data)
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
+    open_path(app, tmp_path)
+    assert f":red[:material/error:] **{title}**" in text_on(app)
+    finding = next(f for f in open_dataset(tmp_path).findings if f.kind == title.lower().replace(" ", "-"))
+    plain = text_on(app).replace("\\", "")
+    assert finding.message in plain and finding.fix in plain
+    assert len(thumbnails(app)) == len(data["images"]), "the images are still there to look at"
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "~nobody-of-this-name/data", "a\0b"])
+def test_bad_path_gives_one_sentence(app: AppTest, path: str) -> None:
+    open_path(app, path)
+    assert len(app.error) == 1
+    assert "Traceback" not in app.error[0].value
+    assert "dataset_path" not in app.session_state
+
+
+def test_folder_without_annotations_says_how_to_get_them(app: AppTest, tmp_path: Path) -> None:
+    open_path(app, tmp_path)
+    assert "Export the dataset" in app.error[0].value
+
+
+def test_filter_shows_only_matching_images(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, images=5, objects=1)
+    open_path(app, tmp_path)
+    split = open_dataset(tmp_path).split("train")
+    app.multiselect(key="categories").set_value(["pothole"]).run()
+    expected = [image.file_name for image in split.images if "pothole" in {a.category for a in image.annotations}]
+    assert thumbnails(app) == expected
+    assert 0 < len(expected) < len(split.images)
+    app.multiselect(key="categories").set_value([NO_OBJECTS]).run()
+    assert thumbnails(app) == [image.file_name for image in split.images if not image.annotations]
+
+
+def test_open_image_step_on_and_come_back(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, images=3, objects=2)
+    open_path(app, tmp_path)
+    labels = thumbnails(app)
+    app.button(key="open-0").click().run()
+    assert not app.exception
+    assert thumbnails(app) == []
+    assert app.button(key="previous").disabled
+    table = app.dataframe[0].value
+    record = open_dataset(tmp_path).split("train").images[0]
+    assert table["Category"].tolist() == [item.category for item in record.annotations]
+    x, y, w, h = record.annotations[0].bbox_xywh
+    row = table.iloc[0]
+    assert row[["cx", "cy", "w", "h"]].tolist() == pytest.approx(
+        [(x + w / 2) / record.width, (y + h / 2) / record.height, w / record.width, h / record.height]
+    )
+    assert row["Mask (%)"] == pytest.approx(100 * row["Mask (px)"] / (record.width * record.height))
+    app.button(key="next").click().run()
+    assert app.selectbox(key="image").value == labels[1]
+    app.toggle(key="show_masks").set_value(False).run()
+    app.button(key="close").click().run()
+    assert thumbnails(app) == labels
+
+
+def test_link_opens_the_very_view(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    wanted = open_dataset(tmp_path).split("valid").images[1].file_name
+    app.query_params["path"] = str(tmp_path)
+    app.query_params["split"] = "valid"
+    app.query_params["image"] = wanted
+    app.run()
+    assert not app.exception
+    assert app.selectbox(key="image").value == wanted
+    assert f"**{wanted}**" in text_on(app).replace("\\", "")
+
+
+def test_missing_image_is_a_finding_and_a_sentence_not_a_crash(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",))
+    record = open_dataset(tmp_path).split("train").images[0]
+    record.path.unlink()
+    open_path(app, tmp_path)
+    assert "**Image missing**" in text_on(app)
+    app.button(key="open-0").click().run()
+    assert not app.exception
+    assert record.file_name in app.error[0].value.replace("\\", "")
+
+
+def test_changed_files_are_read_again(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",), images=2)
+    open_path(app, tmp_path)
+    before = len(thumbnails(app))
+    write_dataset(tmp_path, splits=("train",), images=4)
+    app.run()
+    assert len(thumbnails(app)) == before + 2
+
+
+def test_many_images_come_in_pages(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",), images=IMAGES_PER_PAGE + 2, objects=1, empty_images=0)
+    open_path(app, tmp_path)
+    first = thumbnails(app)
+    assert len(first) == IMAGES_PER_PAGE
+    app.session_state["dataset_page"] = 2
+    app.run()
+    assert len(thumbnails(app)) == 2 and not set(thumbnails(app)) & set(first)
+    app.multiselect(key="categories").set_value(["crack"]).run()
+    assert not app.exception and thumbnails(app), "a shorter list goes back to its first page"

@@ -1,0 +1,77 @@
+"""The frame of every page: mistakes become one calm box, the unforeseen becomes a sentence and a log entry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.ui import resources
+from sam3_lora.ui.layout import escape
+
+
+def failing_page(kind: str) -> None:
+    import streamlit as st
+
+    from sam3_lora.errors import DataError
+    from sam3_lora.ui.layout import page
+
+    with page("Title", "What it is for."):
+        st.write("before")
+        if kind == "mistake":
+            raise DataError("Expected a folder at C:\\data_*x*, but there is none", "Check the [path]")
+        if kind == "unforeseen":
+            raise ZeroDivisionError("a secret detail")
+        st.stop()
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path))
+    resources.app_log.clear()
+    before = list(logging.getLogger("sam3_lora").handlers)
+    yield tmp_path
+    resources.app_log.clear()
+    for handler in set(logging.getLogger("sam3_lora").handlers) - set(before):
+        logging.getLogger("sam3_lora").removeHandler(handler)
+        handler.close()
+
+
+def show(kind: str) -> AppTest:
+    return AppTest.from_function(failing_page, args=(kind,), default_timeout=30).run()
+
+
+def test_a_mistake_is_one_box_with_message_and_fix(runs: Path) -> None:
+    app = show("mistake")
+    assert not app.exception
+    assert app.markdown[0].value == "before"
+    (box,) = app.error
+    assert escape("Expected a folder at C:\\data_*x*, but there is none.") in box.value
+    assert escape("Check the [path].") in box.value
+    assert not (runs / "app.log").exists(), "a user's mistake is no incident"
+
+
+def test_the_unforeseen_is_logged_and_not_shown(runs: Path) -> None:
+    app = show("unforeseen")
+    assert not app.exception
+    (box,) = app.error
+    assert "secret" not in box.value and "Traceback" not in box.value
+    assert str(runs / "app.log") in box.value.replace("\\", "")
+    log = (runs / "app.log").read_text(encoding="utf-8")
+    assert "ZeroDivisionError: a secret detail" in log
+
+
+def test_stopping_a_page_is_no_error(runs: Path) -> None:
+    app = show("stop")
+    assert not app.exception and not app.error
+    assert not (runs / "app.log").exists()
+
+
+@pytest.mark.parametrize("text", ["plain", "a_b*c", "C:\\dir", "[x](y)", "$1 ~ `code` <b> :red[x] |"])
+def test_escape_leaves_nothing_for_markdown_to_act_on(text: str) -> None:
+    escaped = escape(text)
+    assert escaped.replace("\\\\", "\0").replace("\\", "").replace("\0", "\\") == text
+    assert all(escaped[i - 1] == "\\" for i, c in enumerate(escaped) if c in "*_[]`$~<>|:" and i)
