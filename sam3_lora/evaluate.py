@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -16,7 +17,7 @@ from sam3_lora.config import LossConfig
 from sam3_lora.data.coco import Annotation, ImageRecord, Split, load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
-from sam3_lora.masks import annotation_rle, encode_rle
+from sam3_lora.masks import decode_segmentation, encode_rle
 from sam3_lora.predict import PhraseResult, Predictor
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -87,15 +88,16 @@ def phrases_of(split: Split) -> tuple[str, ...]:
 
 def ask(predictor: Predictor, image: ImageRecord, phrases: Iterable[str]) -> list[Pair]:
     """Asks one image for each phrase and sets the answers beside the true objects."""
-    pixels = load_image(image)
-    predictor.set_image(pixels)
+    size_hw = (image.height, image.width)
+    # The annotations refer to the size in their file, even where the picture was scaled afterwards.
+    predictor.set_image(cv2.resize(load_image(image), size_hw[::-1], interpolation=cv2.INTER_AREA))
     results = predictor.prompt(tuple(phrases), threshold=0.0, limit=MAX_DETECTIONS)
     truths: dict[str, list[Annotation]] = {phrase: [] for phrase in results}
     for annotation in image.annotations:
         truths.setdefault(phrase_of(annotation.category), []).append(annotation)
     unusable = {phrase_of(category) for category in image.unusable_categories}
     # Where an object is known to be but cannot be read, neither an answer nor none can be called wrong.
-    return [_pair(image, pixels.shape[:2], truths[p], results[p]) for p in results if p not in unusable]
+    return [_pair(image, size_hw, truths[p], results[p]) for p in results if p not in unusable]
 
 
 def _pair(image: ImageRecord, size_hw: tuple[int, int], truths: list[Annotation], result: PhraseResult) -> Pair:
@@ -105,12 +107,22 @@ def _pair(image: ImageRecord, size_hw: tuple[int, int], truths: list[Annotation]
         phrase=result.phrase,
         size_hw=size_hw,
         truth_boxes=[list(truth.bbox_xywh) for truth in truths],
-        truth_masks=[annotation_rle(truth.segmentation, truth.bbox_xywh, size_hw) for truth in truths],
+        truth_masks=[_truth_mask(truth, size_hw) for truth in truths],
         truth_crowd=[truth.iscrowd for truth in truths],
         answer_boxes=np.stack((x0, y0, x1 - x0, y1 - y0), axis=1).tolist(),
         answer_masks=[encode_rle(mask) for mask in result.masks],
         answer_scores=result.scores.tolist(),
     )
+
+
+def _truth_mask(truth: Annotation, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """An object's mask as RLE; an object that has only a box is its box, as in COCO's own tools."""
+    if truth.segmentation is not None:
+        return encode_rle(decode_segmentation(truth.segmentation, size_hw))
+    x, y, w, h = truth.bbox_xywh
+    mask = np.zeros(size_hw, dtype=bool)
+    mask[round(y) : round(y + h), round(x) : round(x + w)] = True
+    return encode_rle(mask)
 
 
 def coco_map(pairs: list[Pair]) -> dict[str, float]:

@@ -1,0 +1,240 @@
+"""fit() on a tiny dataset: what a run leaves behind, that it learns, that it can be stopped and resumed."""
+
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sam3_lora.config import RunConfig
+from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
+from sam3_lora.train.job import Jobs
+from sam3_lora.train.loop import fit
+from sam3_lora.train.run import Run, effective_rows
+from sam3_lora.train.setup import epoch_order, plan
+from tests.factories import write_dataset
+
+QUICK = {
+    "training.max_steps": 4,
+    "training.batch_size": 2,
+    "training.device": "cpu",
+    "lora.rank": 4,
+    "data.num_negatives": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"), images=5, empty_images=1)
+
+
+@pytest.fixture
+def config(dataset, tmp_path):
+    return RunConfig().with_settings({**QUICK, "data.path": str(dataset), "output.runs": str(tmp_path / "runs")})
+
+
+def train(config, **settings):
+    run = Run.create(config.with_settings({name.replace("__", "."): value for name, value in settings.items()}))
+    fit(run)
+    return run
+
+
+def steps(run):
+    return [row for row in effective_rows(run.metrics()[0]) if row["kind"] == "step"]
+
+
+def totals(run):
+    return [row["total"] for row in steps(run)]
+
+
+def test_a_run_leaves_everything_behind(config):
+    run = train(config)
+    rows = steps(run)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        assert sum(row["terms"].values()) == pytest.approx(row["total"], rel=1e-4)
+        assert row["terms"].keys() == row["raw"].keys()
+        assert row["grad_norm"] > 0
+    validations = [row for row in run.metrics()[0] if row["kind"] == "validation"]
+    assert [row["step"] for row in validations] == [3, 4]  # the epoch's end, and the run's
+    status = run.status()
+    assert (status.state, status.step, status.total_steps) == ("finished", 4, 4)
+    assert status.best_validation_loss == min(row["total"] for row in validations)
+    assert set(run.adapters()) == {"best", "last"}
+
+
+def test_a_run_learns_and_only_the_adapter_changes(config):
+    run = train(config, training__max_steps=24, training__learning_rate=2e-3, lora__dropout=0.0)
+    losses = totals(run)
+    assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
+    weights = load_file(run.adapters()["last"] / "adapter_model.safetensors")
+    assert all("lora" in name for name in weights)
+    assert all(weight.abs().sum() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(config):
+    assert totals(train(config)) == totals(train(config))
+    assert totals(train(config)) != totals(train(config, training__seed=1))
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, every, monkeypatch):
+    whole = train(config, training__max_steps=6)
+    run = Run.create(config.with_settings({"training.max_steps": 6, "training.checkpoint_every": every}))
+    written = []
+
+    def stop_after_two(self):
+        written.append(1)
+        return len(written) == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", stop_after_two)
+        assert fit(run).state == "stopped"
+    assert run.can_resume()
+    assert fit(run, resume=True).state == "finished"
+    assert totals(run) == pytest.approx(totals(whole), rel=1e-6)
+    assert not run.can_resume()
+
+
+def test_accumulation_adds_up_batches_before_a_step(config):
+    run = train(config, training__batch_size=1, training__accumulation=3, training__max_steps=2)
+    assert run.status().total_steps == 2
+    assert len(steps(run)) == 2
+    # Six images in groups of three batches of one: an epoch is two steps.
+    assert [row["epoch"] for row in steps(run)] == [1, 1]
+
+
+# Each setting, a value unlike the quick default, and where its effect must show.
+EFFECTS = [
+    ("data.num_negatives", 3, "total"),
+    ("lora.rank", 8, "total"),
+    ("lora.alpha", 128.0, "total"),
+    ("lora.dropout", 0.5, "total"),
+    ("lora.rslora", True, "total"),
+    ("lora.dora", True, "total"),
+    ("lora.components", ["scoring"], "total"),
+    ("lora.modules", ["q_proj"], "total"),
+    ("loss.loss_bbox", 0.0, "total"),
+    ("loss.loss_giou", 0.0, "total"),
+    ("loss.loss_ce", 0.0, "total"),
+    ("loss.presence_loss", 0.0, "total"),
+    ("loss.loss_mask", 0.0, "total"),
+    ("loss.loss_dice", 0.0, "total"),
+    ("loss.o2m_weight", 0.0, "total"),
+    ("loss.pos_weight", 1.0, "total"),
+    ("training.batch_size", 3, "total"),
+    ("training.accumulation", 2, "total"),
+    ("training.learning_rate", 5e-3, "total"),
+    ("training.weight_decay", 1.0, "total"),
+    ("training.max_grad_norm", 1e-6, "total"),
+    ("training.precision", "bf16", "total"),
+    ("training.schedule", "constant", "lr"),
+    ("training.warmup_steps", 0, "lr"),
+]
+
+
+@pytest.fixture(scope="module")
+def quick_rows(dataset, tmp_path_factory):
+    config = RunConfig().with_settings(
+        {**QUICK, "data.path": str(dataset), "output.runs": str(tmp_path_factory.mktemp("runs"))}
+    )
+    return steps(train(config))
+
+
+@pytest.mark.parametrize(("name", "value", "column"), EFFECTS, ids=[name for name, _, _ in EFFECTS])
+def test_each_setting_has_an_effect(config, quick_rows, name, value, column):
+    changed = steps(train(config.with_settings({name: value})))
+    assert [row[column] for row in changed] != [row[column] for row in quick_rows]
+    assert all(row["total"] > 0 for row in changed)
+
+
+@pytest.mark.parametrize(("name", "value"), [("model.gradient_checkpointing", True), ("data.num_workers", 1)])
+def test_settings_that_only_save_memory_or_time_give_the_same_losses(config, quick_rows, name, value):
+    changed = steps(train(config.with_settings({name: value})))
+    assert [row["total"] for row in changed] == pytest.approx([row["total"] for row in quick_rows], rel=1e-5)
+
+
+def test_without_a_validation_split_there_is_no_best_adapter(config):
+    run = train(config, data__valid_split="")
+    assert set(run.adapters()) == {"last"}
+    assert run.status().best_validation_loss is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("data.path", "nowhere", DataError),
+        ("data.train_split", "traning", DataError),
+        ("data.valid_split", "validation", ConfigError),
+        ("training.precision", "fp16", ConfigError),
+        ("lora.modules", ["mlp"], None),
+    ],
+)
+def test_what_cannot_be_trained_fails_with_its_sentence(config, name, value, error):
+    run = Run.create(config.with_settings({name: value}))
+    if error is None:
+        assert fit(run).state == "finished"
+        return
+    with pytest.raises(error) as raised:
+        fit(run)
+    assert run.status().state == "failed"
+    assert run.status().message == str(raised.value)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(config, monkeypatch):
+    from sam3_lora.loss import terms, wrapper
+
+    original = terms.box_terms
+
+    def sick(*args, **kwargs):
+        values = original(*args, **kwargs)
+        return {**values, "loss_bbox": values["loss_bbox"] * torch.nan}
+
+    monkeypatch.setattr(wrapper, "box_terms", sick)
+    run = Run.create(config)
+    with pytest.raises(TrainingError, match=r"loss_bbox.*\.png"):
+        fit(run)
+    assert run.status().state == "failed"
+
+
+def test_jobs_train_in_the_background_one_at_a_time(config):
+    jobs = Jobs()
+    run = jobs.start(config.with_settings({"training.max_steps": 500, "training.epochs": 500}))
+    with pytest.raises(RunError, match="still being trained"):
+        jobs.start(config)
+    deadline = time.monotonic() + 60
+    while not steps(run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert jobs.current.folder == run.folder
+    assert run.status().state == "running"
+    jobs.stop()
+    assert jobs.wait(timeout=30)
+    assert run.status().state == "stopped"
+    assert run.can_resume()
+    assert "last" in run.adapters()
+
+
+def test_a_job_that_fails_ends_in_the_failed_state(config):
+    jobs = Jobs()
+    run = jobs.start(config.with_settings({"data.path": "nowhere"}))
+    assert jobs.wait(timeout=30)
+    assert run.status().state == "failed"
+    assert "nowhere" in run.status().message
+
+
+@pytest.mark.parametrize(("count", "batch_size", "world"), [(7, 2, 1), (7, 2, 2), (8, 2, 2), (3, 4, 2), (1, 1, 3)])
+def test_every_image_is_seen_once_an_epoch_and_processes_take_equally_many_steps(count, batch_size, world):
+    orders = [epoch_order(count, batch_size, seed=3, rank=rank, world=world) for rank in range(world)]
+    assert len({len(order) for order in orders}) == 1
+    assert all(batch for order in orders for batch in order)
+    seen = [index for order in orders for batch in order for index in batch]
+    assert set(seen) == set(range(count))
+    assert len(seen) - count < world
+
+
+def test_the_length_of_a_run():
+    training = RunConfig().training.model_copy(update={"epochs": 3, "batch_size": 2, "accumulation": 2})
+    assert (plan(training, images=9).steps_per_epoch, plan(training, images=9).total_steps) == (3, 9)
+    limited = training.model_copy(update={"max_steps": 4})
+    assert (plan(limited, images=9).total_steps, plan(limited, images=9).epochs) == (4, 2)
+    assert plan(limited, images=9).warmup_steps == 2
