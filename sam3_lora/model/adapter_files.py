@@ -1,0 +1,92 @@
+"""Reads a saved adapter's folder and says what is wrong with it, before any model is touched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from sam3_lora.errors import ModelError
+
+if TYPE_CHECKING:
+    import peft
+
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
+
+
+def read_settings(folder: Path) -> peft.LoraConfig:
+    """The adapter's settings, once the folder is known to hold them and its weights. Raises ModelError if not."""
+    import peft
+
+    fix = "Give a folder that training wrote, such as runs/RUN/adapters/best"
+    if not folder.is_dir():
+        raise ModelError(f"Expected an adapter's folder, but there is none at {folder}", fix)
+    if not (folder / SETTINGS).is_file():
+        raise ModelError(f"Expected an adapter in {folder}, but it holds no {SETTINGS}", fix)
+    try:
+        settings = peft.PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"The {SETTINGS} in {folder} cannot be read, it may be half-written", "Copy it again or train a new one"
+        ) from error
+    if not isinstance(settings, peft.LoraConfig):
+        kind = getattr(settings.peft_type, "value", settings.peft_type)
+        raise ModelError(f"Expected a LoRA adapter in {folder}, but it is of type '{kind}'", fix)
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"Expected {WEIGHTS} in {folder}, but there is none (pickled weights are never opened)",
+            "Copy the adapter again, or save it with PEFT as safetensors",
+        )
+    return settings
+
+
+def check_fit(model: nn.Module, settings: peft.LoraConfig, folder: Path) -> None:
+    """Compares the weights' shapes with the model's layers, before either is touched.
+
+    PEFT changes the model before it finds out that an adapter does not fit, and only warns of missing weights.
+
+    Raises:
+        ModelError: the adapter is for another base, or some of its weights are missing.
+        SafetensorError: the file is damaged.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    shapes = _read_shapes(folder)
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    fix = "Choose the base model it was trained for"
+    if settings.base_model_name_or_path:
+        fix += f" ({settings.base_model_name_or_path})"
+    for name, parts in shapes.items():
+        linear = linears.get(name)
+        wanted = None if linear is None else (linear.in_features, linear.out_features)
+        if {"lora_A", "lora_B"} <= parts.keys() and wanted != (parts["lora_A"][-1], parts["lora_B"][0]):
+            raise ModelError(
+                f"The adapter in {folder} is for another base model: {name} "
+                + ("is not in this one" if linear is None else f"has {wanted[0]} inputs and {wanted[1]} outputs here"),
+                fix,
+            )
+    complete = {name for name, parts in shapes.items() if {"lora_A", "lora_B"} <= parts.keys()}
+    targets = {name for name in linears if check_target_module_exists(settings, name)}
+    if missing := sorted(targets - complete):
+        raise ModelError(
+            f"The adapter in {folder} is incomplete: it has no weights for {len(missing)} of the {len(targets)} "
+            f"layers it changes, {missing[0]} among them",
+            "Copy it again or train a new one",
+        )
+    if not complete:
+        raise ModelError(f"The adapter in {folder} changes no layer of this base model", fix)
+
+
+def _read_shapes(folder: Path) -> dict[str, dict[str, list[int]]]:
+    """Shapes in the weights' file: module -> {"lora_A": (rank, in), "lora_B": (out, rank), ...}."""
+    from safetensors import safe_open
+
+    shapes: dict[str, dict[str, list[int]]] = {}
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118, not a mapping
+            if match := _KEY.fullmatch(key):
+                shapes.setdefault(match["module"], {})[match["part"]] = file.get_slice(key).get_shape()
+    return shapes
