@@ -96,8 +96,10 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, opacity: floa
     inside = canvas[mask].astype(np.float32)
     canvas[mask] = np.round(inside + (np.array(color, np.float32) - inside) * opacity).astype(np.uint8)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    # A dark line under the coloured one keeps the contour crisp where the photograph has its colour.
-    cv2.drawContours(canvas, contours, -1, tuple(value // 3 for value in color), width + 2, cv2.LINE_AA)
+    if width > 1:
+        # A dark line under the coloured one keeps the contour crisp where the photograph has its colour;
+        # in a small image it would bury thin objects.
+        cv2.drawContours(canvas, contours, -1, tuple(value // 3 for value in color), width + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, color, width, cv2.LINE_AA)
 
 
