@@ -18,13 +18,18 @@ function createChart(node) {
   let view = null; // what the user chose: {x, y, yLog, hidden}; lives in sessionStorage
   let drawn = false;
   let held = false; // a pointer is down on the chart: redrawing now would take the drag away
+  let late = false; // an update came while it was held
+  let revision = 0;
 
   const draw = () => {
+    late = held;
     if (!wanted || held || !window.Plotly || !node.isConnected) return;
     view ??= loadView(wanted.key);
     const theme = readTheme(node);
     const traces = wanted.curves.map((curve) => toTrace(curve, theme, view));
-    window.Plotly.react(node, traces, toLayout(wanted, theme, view), {
+    const layout = toLayout(wanted, theme, view);
+    layout.datarevision = ++revision; // without it Plotly skips the axis ranges when only the theme changes
+    window.Plotly.react(node, traces, layout, {
       displayModeBar: false,
       responsive: true,
       doubleClick: "autosize",
@@ -52,9 +57,8 @@ function createChart(node) {
     held = true;
   };
   const release = () => {
-    if (!held) return;
     held = false;
-    setTimeout(draw, 50); // after Plotly has turned the drag into a zoom
+    if (late) setTimeout(draw, 50); // after Plotly has turned the drag into a zoom
   };
   node.addEventListener("pointerdown", hold, true);
   window.addEventListener("pointerup", release);
@@ -122,6 +126,7 @@ function toLayout(data, theme, view) {
     xaxis: {
       ...axis,
       title: { text: data.xTitle, font: { color: theme.muted }, standoff: 8 },
+      rangemode: "nonnegative",
       showgrid: false,
       ...rangeOf(view.x),
     },

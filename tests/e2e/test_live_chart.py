@@ -1,0 +1,164 @@
+"""The live chart in a real browser: it grows in place, and what the user did to it survives every update."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sam3_lora.train.run import Run
+from tests.e2e.browser import App, chromium, failures, open_page, running_app, tab
+from tests.ui.run_folders import create_run, write_steps
+
+STEPS = 100_000
+CHART = ".sam3-live-chart"
+DRAWN = f"{CHART} .main-svg"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def app(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with running_app(tmp_path_factory.mktemp("app")) as started:
+        yield started
+
+
+@contextmanager
+def growing_run(runs: Path) -> Iterator[Run]:
+    """A run whose folder gets a few more steps every half second, as from training in another process."""
+    run = create_run(runs, "growing")
+    ended = threading.Event()
+
+    def grow() -> None:
+        with run.writing() as writer:
+            write_steps(writer, 1, 30, STEPS)
+            step = 30
+            while not ended.wait(0.5):
+                write_steps(writer, step + 1, step + 5, STEPS)
+                step += 5
+            writer.update(force=True, state="stopped")
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        yield run
+    finally:
+        ended.set()
+        thread.join()
+
+
+def chart_state(page) -> dict:
+    """What the chart shows: points of the total, ranges of both axes, names of hidden curves, our mark on its node."""
+    return page.evaluate(
+        """selector => {
+            const chart = document.querySelector(selector);
+            return {
+                points: chart.data[0].x.length,
+                x: chart._fullLayout.xaxis.range,
+                y: chart._fullLayout.yaxis.range,
+                hidden: chart.data.filter(trace => trace.visible === "legendonly").map(trace => trace.name),
+                mark: chart.dataset.mark ?? null,
+            };
+        }""",
+        CHART,
+    )
+
+
+def wait_for_more(page, points: int) -> None:
+    page.wait_for_function(
+        f"points => document.querySelector('{CHART}')?.data?.[0].x.length > points", arg=points, timeout=30_000
+    )
+
+
+def zoom(page, *, hold_ms: int) -> None:
+    """Drags over the upper left part of the chart, keeping the button down for a while before the end."""
+    box = page.locator(f"{CHART} .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
+    page.wait_for_timeout(hold_ms)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+
+
+def same_view(before: dict, after: dict) -> bool:
+    return (
+        all(before[what] == pytest.approx(after[what]) for what in ("x", "y")) and before["hidden"] == after["hidden"]
+    )
+
+
+def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browser, app: App) -> None:
+    with growing_run(app.runs) as run, tab(browser) as (page, errors):
+        open_page(page, app)
+        errors.clear()
+        page.get_by_role("link", name="Train", exact=True).click()
+        page.wait_for_selector(DRAWN, timeout=30_000)
+        page.evaluate(f"document.querySelector('{CHART}').dataset.mark = 'the same node'")
+        first = chart_state(page)
+        wait_for_more(page, first["points"])
+        assert chart_state(page)["x"][1] > first["x"][1], "the axis grows with the curve while nobody has zoomed"
+
+        zoom(page, hold_ms=2_500)  # updates come every two seconds: one of them in the middle of the drag
+        page.locator(f"{CHART} .legendtoggle").nth(1).click()
+        page.wait_for_timeout(800)  # Plotly waits whether it was a double click
+        zoomed = chart_state(page)
+        assert zoomed["x"][1] < first["x"][1] and zoomed["hidden"] == ["loss_mask"]
+
+        wait_for_more(page, zoomed["points"])
+        updated = chart_state(page)
+        assert same_view(zoomed, updated)
+        assert updated["mark"] == "the same node", "an update must not build the chart anew"
+
+        page.get_by_role("link", name="Dataset", exact=True).click()
+        page.wait_for_selector(DRAWN, state="detached")
+        page.get_by_role("link", name="Train", exact=True).click()
+        page.wait_for_selector(DRAWN)
+        wait_for_more(page, updated["points"])
+        assert same_view(zoomed, chart_state(page))
+        assert failures(page) == [] and errors == []
+
+        page.reload()
+        page.wait_for_selector(DRAWN, timeout=30_000)
+        assert f"run={run.name}" in page.url
+        wait_for_more(page, updated["points"])
+        assert same_view(zoomed, chart_state(page))
+
+        page.locator(f"{CHART} .nsewdrag").dblclick()
+        page.wait_for_timeout(500)
+        whole = chart_state(page)
+        assert whole["x"][0] <= 1 and whole["x"][1] > zoomed["x"][1], "a double click shows everything again"
+
+
+def test_the_library_is_sent_once_and_updates_are_small(browser, app: App) -> None:
+    with growing_run(app.runs), tab(browser) as (page, _):
+        frames: list[int] = []
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(len(frame))))
+        open_page(page, app)
+        page.get_by_role("link", name="Train", exact=True).click()
+        page.wait_for_selector(DRAWN, timeout=30_000)
+        assert sum(size > 1_000_000 for size in frames) == 1
+        frames.clear()
+        wait_for_more(page, chart_state(page)["points"] + 20)
+        page.get_by_text("Log", exact=True).first.click()  # the chart's scale: an update that a person asks for
+        page.wait_for_function(f"document.querySelector('{CHART}').layout.yaxis.type === 'log'")
+        page.get_by_role("button", name="Stop", exact=True).click()  # a full run of the page
+        page.get_by_text("Stopping").first.wait_for()
+        assert max(frames) < 200_000
+
+
+def test_the_chart_follows_the_theme(browser, app: App) -> None:
+    color = f"document.querySelector('{CHART}').data[0].line.color"
+    with growing_run(app.runs), tab(browser, "light") as (page, _):
+        open_page(page, app)
+        page.get_by_role("link", name="Train", exact=True).click()
+        page.wait_for_selector(DRAWN, timeout=30_000)
+        light = page.evaluate(color)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(f"light => {color} !== light", arg=light, timeout=10_000)

@@ -1,0 +1,147 @@
+"""The train page without a browser: states in words, buttons that say why they cannot act, one box for a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.errors import TrainingError
+from sam3_lora.ui.runs import duration, run_title
+from tests.ui.run_folders import create_run, failed_run, finished_run, write_steps
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(folder))
+    return folder
+
+
+def train_page(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    app.switch_page("pages/train.py")
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(element.value for element in (*app.markdown, *app.caption))
+
+
+def test_without_a_run_the_page_says_what_to_do(runs: Path) -> None:
+    app = train_page()
+    assert "There is no run yet" in texts(app)
+    assert "Start training" in texts(app)
+    assert not app.button(key="start").disabled
+
+
+def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
+    run = finished_run(runs, steps=40)
+    app = train_page()
+    assert "Finished" in texts(app) and "Step 40 of 40" in texts(app)
+    assert {metric.label for metric in app.metric} >= {"Total loss", "Best validation loss", "Learning rate"}
+    assert str(run.folder / "adapters" / "best") in texts(app)
+    assert app.button(key="stop").disabled and app.button(key="resume").disabled
+    assert "done all its steps" in app.button(key="resume").help
+
+
+def test_the_table_of_the_last_step_adds_up_to_the_total(runs: Path) -> None:
+    run = finished_run(runs)
+    app = train_page()
+    table = next(frame.value for frame in app.dataframe if "term" in frame.value.columns).set_index("term")
+    total = run.metrics()[0][-1]["total"]
+    assert table.loc["total", "weighted"] == pytest.approx(total)
+    assert table.loc["total", ["main", "auxiliary", "one-to-many"]].sum() == pytest.approx(total)
+
+
+def test_a_failed_run_shows_its_message_in_one_box_and_the_log(runs: Path) -> None:
+    failed_run(runs, TrainingError("Expected a finite loss, but loss_mask is not", "Lower training.learning_rate"))
+    app = train_page()
+    assert "Failed" in texts(app)
+    (box,) = app.error
+    assert "Expected a finite loss" in box.value and "Lower training" in box.value
+    assert "Traceback" in "\n".join(code.value for code in app.code)
+
+
+def test_an_unforeseen_failure_shows_its_message_too(runs: Path) -> None:
+    failed_run(runs, ZeroDivisionError("division by zero"))
+    (box,) = train_page().error
+    assert "ZeroDivisionError" in box.value
+
+
+def test_a_run_that_is_being_trained_elsewhere_can_be_watched_and_stopped(runs: Path) -> None:
+    run = create_run(runs)
+    with run.writing() as writer:
+        write_steps(writer, 1, 10, 40)
+        app = train_page()
+        assert "Training" in texts(app) and "Step 10 of 40" in texts(app)
+        assert app.button(key="resume").disabled
+        app.button(key="stop").click().run()
+        assert run.stop_requested()
+        assert "Stopping" in texts(app) and app.button(key="stop").disabled
+
+
+def test_a_run_whose_process_is_gone_is_called_interrupted(runs: Path) -> None:
+    run = finished_run(runs)
+    status = run.folder / "status.json"
+    status.write_text('{"state": "running", "step": 3, "total_steps": 9, "updated": 1.0}')
+    app = train_page()
+    assert "Interrupted" in texts(app)
+    assert "before its first checkpoint" in app.button(key="resume").help
+
+
+def test_the_newest_run_is_shown_first_and_another_by_link_or_choice(runs: Path) -> None:
+    older = finished_run(runs, "older")
+    older = older.folder.rename(runs / "20250101-101500-older")
+    finished_run(runs, "newer")
+    assert "newer" in train_page().selectbox(key="run-choice").value
+    app = train_page(run=older.name)
+    assert app.selectbox(key="run-choice").value == older.name
+    newest = app.selectbox(key="run-choice").options[0]
+    app.selectbox(key="run-choice").select(newest).run()
+    assert not app.exception and "newer" in app.selectbox(key="run-choice").value
+
+
+def test_a_link_to_a_run_that_is_gone_still_opens_the_page(runs: Path) -> None:
+    finished_run(runs)
+    app = train_page(run="no-such-run")
+    assert "finished" in app.selectbox(key="run-choice").value
+    assert "no-such-run" in app.toast[0].value
+
+
+def test_a_damaged_run_does_not_take_the_page_down(runs: Path) -> None:
+    run = finished_run(runs)
+    (run.folder / "status.json").write_text("{half")
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')
+    app = train_page()
+    assert "Interrupted" in texts(app) and not app.error
+
+
+def test_other_measures_and_smoothing_can_be_chosen(runs: Path) -> None:
+    finished_run(runs)
+    app = train_page()
+    app.slider(key="chart-smoothing").set_value(0.9).run()
+    for measure in ("Learning rate", "Images per second", "Gradient norm", "Loss"):
+        app.button_group(key="chart-measure").set_value(measure).run()
+        assert not app.exception and not app.error
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (61, "1 min"), (3725, "1 h 2 min"), (None, ""), (-5, "")]
+)
+def test_durations_read_like_speech(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_run_titles() -> None:
+    assert run_title("20260131-175902-potholes") == "potholes, 31 January 2026 at 17:59:02"
+    assert run_title("20260101-075902-a-2") == "a-2, 1 January 2026 at 07:59:02"
+    assert run_title("my-folder") == "my-folder"
