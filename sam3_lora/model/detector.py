@@ -7,6 +7,7 @@ with Concepts" (2025), facebookresearch/sam3, ``sam3/model/sam3_image.py`` and `
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,11 +42,9 @@ class Sam3Detector(nn.Module):
 
     def gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute the vision layers' and the mask decoder's activations in the backward pass: same gradients."""
-        vision = self.base.vision_encoder
-        if enabled:
-            vision.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            vision.gradient_checkpointing_disable()
+        for layer in self.base.vision_encoder.backbone.layers:
+            layer.gradient_checkpointing = enabled
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         self._checkpoint_masks = enabled
 
     def forward(
