@@ -1,0 +1,210 @@
+"""The configure page without a browser: a form made from config.py, explanations at the field, YAML in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
+from sam3_lora.ui.forms import expected, label_of, setting_names
+from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def configure_page(**session: object) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    for key, value in session.items():
+        app.session_state[key] = value
+    app.switch_page("pages/configure.py").run()
+    assert not app.exception
+    return app
+
+
+def config_of(app: AppTest) -> RunConfig:
+    return app.session_state[RUN_CONFIG]
+
+
+def explanations(app: AppTest) -> list[str]:
+    return [element.value for element in app.caption if element.value.startswith(":red[")]
+
+
+def upload(app: AppTest, name: str, content: bytes) -> AppTest:
+    app.file_uploader(key="config-upload").set_value((name, content, "application/yaml")).run()
+    assert not app.exception
+    return app
+
+
+def test_an_untouched_form_is_the_default_configuration(runs: Path) -> None:
+    app = configure_page()
+    assert config_of(app) == RunConfig().with_settings({"output.runs": str(runs)})
+    assert app.button_group(key="preset").value == "balanced"
+    assert explanations(app) == []
+
+
+def test_every_setting_has_a_widget_with_its_meaning(runs: Path) -> None:
+    app = configure_page()
+    widgets = [*app.text_input, *app.number_input, *app.toggle, *app.selectbox, *app.multiselect]
+    helps = {widget.key: widget.help for widget in widgets}
+    for name in setting_names():
+        section, field = name.split(".")
+        info = RunConfig.model_fields[section].annotation.model_fields[field]
+        assert helps[f"setting-{section}-{field}"] == info.description
+
+
+def test_what_it_costs_is_counted_for_the_demo_and_follows_the_form() -> None:
+    def parameters(app: AppTest) -> int:
+        metric = next(metric for metric in app.metric if metric.label == "Trainable parameters")
+        return int(metric.help.replace(",", ""))
+
+    app = configure_page()
+    before = parameters(app)
+    app.number_input(key="setting-lora-rank").set_value(32).run()
+    assert parameters(app) == 2 * before
+    table = next(frame.value for frame in app.dataframe if "Component" in frame.value.columns)
+    assert table["Parameters"].sum() == 2 * before
+    app.number_input(key="setting-training-accumulation").set_value(4).run()
+    assert any("Effective batch: 8 images" in caption.value for caption in app.caption)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_sets_the_lora_section_and_nothing_else(name: str) -> None:
+    app = configure_page()
+    app.number_input(key="setting-training-epochs").set_value(3)
+    app.number_input(key="setting-lora-rank").set_value(5).run()
+    assert app.button_group(key="preset").value is None
+    app.button_group(key="preset").set_value(name).run()
+    assert config_of(app).lora == preset(name).lora
+    assert config_of(app).training.epochs == 3
+    assert app.button_group(key="preset").value == name
+    assert any(caption.value == PRESETS[name][0] for caption in app.caption)
+
+
+@pytest.mark.parametrize(
+    ("widget", "key", "value", "words"),
+    [
+        ("number_input", "setting-lora-rank", 0, "a whole number from 1 to 512, got 0"),
+        ("number_input", "setting-training-learning_rate", 2.0, "a number above 0 and up to 1, got 2.0"),
+        ("number_input", "setting-lora-dropout", 1.0, "a number from 0 to below 1, got 1.0"),
+        ("text_input", "setting-output-name", "../x", "letters, digits, spaces, dots, dashes, got ../x"),
+        ("text_input", "setting-data-path", "", "some text"),
+        ("multiselect", "setting-lora-components", [], "at least one choice"),
+    ],
+)
+def test_a_wrong_value_is_explained_at_its_field(widget: str, key: str, value: object, words: str) -> None:
+    app = configure_page()
+    before = config_of(app)
+    getattr(app, widget)(key=key).set_value(value).run()
+    (explanation,) = explanations(app)
+    assert words in explanation.replace("\\", "")
+    assert config_of(app) == before, "the last configuration that was right stays in force"
+    assert app.button(key="go-to-training").disabled
+    # The training page must not start with values that are no longer on the form.
+    app.switch_page("pages/train.py").run()
+    assert app.button(key="start").disabled
+    assert "configure page" in app.button(key="start").help
+
+
+def test_a_mistake_that_is_corrected_is_forgotten() -> None:
+    app = configure_page()
+    app.number_input(key="setting-lora-rank").set_value(1000).run()
+    app.number_input(key="setting-lora-rank").set_value(4).run()
+    assert explanations(app) == [] and not app.button(key="go-to-training").disabled
+    assert config_of(app).lora.rank == 4
+
+
+def test_values_survive_a_change_of_page() -> None:
+    app = configure_page()
+    app.text_input(key="setting-output-name").set_value("potholes")
+    app.number_input(key="setting-training-max_steps").set_value(7).run()
+    app.switch_page("pages/train.py").run()
+    assert any("potholes" in element.value for element in app.markdown)
+    app.switch_page("pages/configure.py").run()
+    assert app.text_input(key="setting-output-name").value == "potholes"
+    assert config_of(app).training.max_steps == 7
+
+
+def test_the_dataset_that_was_opened_is_filled_in_until_it_is_changed_here() -> None:
+    app = configure_page(**{DATASET_PATH: "/data/cracks"})
+    assert config_of(app).data.path == "/data/cracks"
+    app.text_input(key="setting-data-path").set_value("/data/other").run()
+    app.run()
+    assert config_of(app).data.path == "/data/other"
+    app.session_state[DATASET_PATH] = "/data/third"
+    app.run()
+    assert config_of(app).data.path == "/data/third"
+
+
+def test_adapting_the_text_encoder_shows_why_not() -> None:
+    app = configure_page()
+    assert not app.warning
+    app.multiselect(key="setting-lora-components").set_value(["detr_decoder", "text_encoder"]).run()
+    (warning,) = app.warning
+    assert warning.value in LoraConfig.model_fields["components"].description
+    assert "forget" in warning.value
+
+
+def test_yaml_goes_out_and_comes_back() -> None:
+    app = configure_page()
+    app.button_group(key="preset").set_value("maximum").run()
+    app.number_input(key="setting-training-learning_rate").set_value(3e-4).run()
+    wanted = config_of(app)
+    shown = next(code.value for code in app.code if code.language == "yaml")
+    assert RunConfig.from_yaml(shown) == wanted
+
+    fresh = upload(configure_page(), "my.yaml", wanted.to_yaml(comments=True).encode())
+    assert config_of(fresh) == wanted
+    assert fresh.number_input(key="setting-training-learning_rate").value == 3e-4
+    assert "my.yaml" in fresh.success[0].value
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"lora:\n  rank: 9999\n  nope: 1\n", "there is no setting 'lora.nope'"),
+        (b"lora: [1, 2\n", "cannot be parsed"),
+        (b"", "empty"),
+        (b"\x89PNG\r\n\xff\xfe", "binary file"),
+        (b"just words", "sections"),
+    ],
+)
+def test_a_broken_file_is_refused_in_words_and_changes_nothing(content: bytes, words: str) -> None:
+    app = configure_page()
+    before = config_of(app)
+    upload(app, "broken.yaml", content)
+    (box,) = app.error
+    assert words in box.value.replace("\\", "") and "broken.yaml" in box.value.replace("\\", "")
+    assert config_of(app) == before
+
+
+def test_a_base_model_that_cannot_be_had_is_told_and_the_form_goes_on() -> None:
+    app = configure_page()
+    app.text_input(key="setting-model-base").set_value("/no/such/folder").run()
+    assert not app.exception and not app.error
+    assert any("/no/such/folder" in warning.value.replace("\\", "") for warning in app.warning)
+    assert config_of(app).model.base == "/no/such/folder"
+
+
+def test_every_setting_says_what_it_may_be() -> None:
+    for section in RunConfig.model_fields.values():
+        for info in section.annotation.model_fields.values():
+            assert expected(info)
+
+
+def test_labels_read_like_words() -> None:
+    labels = {name: label_of(name) for name in ("detr_decoder", "q_proj", "rslora", "num_negatives", "batch_size")}
+    assert labels == {
+        "detr_decoder": "DETR decoder",
+        "q_proj": "q_proj",
+        "rslora": "rsLoRA",
+        "num_negatives": "Number of negatives",
+        "batch_size": "Batch size",
+    }
