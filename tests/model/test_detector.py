@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 import torch
+from model_helpers import scalar, some_boxes, tensors
 from torch import Tensor
 
 from sam3_lora.boxes import cxcywh_to_xyxy
 from sam3_lora.model.base import BaseModel
-from sam3_lora.model.detector import PADDING_LABEL, Detections, Sam3Detector, TextFeatures
+from sam3_lora.model.detector import PADDING_LABEL, Sam3Detector, TextFeatures
 
 TOLERANCE = 1e-5
 
@@ -24,24 +23,6 @@ def assert_same(actual: Tensor, expected: Tensor) -> None:
     """Within 1e-5; of the largest value where that exceeds one, as mask logits do."""
     scale = max(1.0, expected.abs().max().item())
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE * scale)
-
-
-def tensors(detections: Detections) -> dict[str, Tensor]:
-    named = {field.name: getattr(detections, field.name) for field in fields(detections)}
-    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
-
-
-def some_boxes(phrases: int) -> tuple[Tensor, Tensor]:
-    """Two example boxes per phrase: a positive one and, by turns, a negative one and padding."""
-    boxes = torch.tensor([[0.3, 0.4, 0.2, 0.3], [0.7, 0.6, 0.3, 0.2]]).repeat(phrases, 1, 1)
-    labels = torch.tensor([[1, 0], [1, PADDING_LABEL]]).repeat(phrases, 1)[:phrases]
-    return boxes, labels
-
-
-def scalar(detections: Detections) -> Tensor:
-    """Depends on every output, so that a gradient of it passes every part."""
-    total = sum(value.float().square().mean() for value in tensors(detections).values())
-    return total if detections.one_to_many is None else total + scalar(detections.one_to_many)
 
 
 def test_shapes_follow_the_contract(detector: Sam3Detector, inputs) -> None:

@@ -1,0 +1,287 @@
+"""What the adapter promises: it reaches what it says, leaves the base alone, and survives saving in PEFT's format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from model_helpers import scalar, some_boxes, tensors
+from safetensors.torch import load_file, save_file
+
+from sam3_lora.config import PRESETS, LoraConfig, preset
+from sam3_lora.errors import ConfigError, ModelError
+from sam3_lora.model import lora
+from sam3_lora.model.base import BaseModel, load_base, load_config
+from sam3_lora.model.detector import Sam3Detector
+
+COMPONENTS = list(lora._PREFIXES)
+KINDS = ["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
+EVERYTHING = LoraConfig(components=COMPONENTS, modules=KINDS, rank=2, alpha=4.0, dropout=0.0)
+SMALL = LoraConfig(components=["detr_decoder", "scoring"], rank=4, alpha=8.0, dropout=0.0)
+
+
+def trained(base: BaseModel, config: LoraConfig = SMALL):
+    """An adapter that changes something: as attached, its second factor is zero."""
+    model = lora.attach(base.model, config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    return model
+
+
+def detections(base_model, inputs) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return tensors(Sam3Detector(base_model).eval()(*inputs))
+
+
+@pytest.fixture(scope="session")
+def example_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapters") / "adapter"
+    lora.save(trained(load_base("demo")), folder, "demo")
+    return folder
+
+
+@pytest.fixture
+def saved(example_adapter: Path, tmp_path: Path) -> Path:
+    """A copy of an adapter, to be damaged."""
+    return Path(shutil.copytree(example_adapter, tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [*(preset(name).lora for name in PRESETS), EVERYTHING, EVERYTHING.model_copy(update={"dora": True})],
+    ids=[*PRESETS, "everything", "dora"],
+)
+def test_count_equals_what_attach_yields(own_demo: BaseModel, tmp_path: Path, config: LoraConfig) -> None:
+    base_parameters = own_demo.model.num_parameters()
+    counted = lora.count(load_config("demo"), config)
+    model = lora.attach(own_demo.model, config)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert sum(p.numel() for p in trainable.values()) == counted.parameters == sum(counted.by_component.values())
+    for component, parameters in counted.by_component.items():
+        prefix = f"base_model.model.{lora._PREFIXES[component]}"
+        assert sum(p.numel() for name, p in trainable.items() if name.startswith(prefix)) == parameters
+    assert counted.base_parameters == base_parameters
+    assert sum(counted.modules.values()) == len(lora.target_modules(load_config("demo"), config))
+    lora.save(model, tmp_path / "adapter", "demo")
+    weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert sum(w.numel() * w.element_size() for w in weights.values()) == counted.adapter_bytes
+
+
+def test_counting_the_published_model_needs_no_weights() -> None:
+    from transformers import Sam3Config
+
+    counted = lora.count(Sam3Config(), EVERYTHING)
+    assert counted.base_parameters > 800_000_000
+    assert counted.modules["vision_encoder"] == 32 * 6
+    assert counted.modules["detr_decoder"] == 6 * (3 * 4 + 2)
+
+
+def test_every_component_and_kind_is_reached(demo: BaseModel) -> None:
+    for component in COMPONENTS:
+        names = lora.target_modules(demo.model, EVERYTHING.model_copy(update={"components": [component]}))
+        assert names and all(name.startswith(lora._PREFIXES[component]) for name in names)
+    decoder = lora.target_modules(demo.model, LoraConfig(components=["detr_decoder"]))
+    for attention in ("self_attn", "text_cross_attn", "vision_cross_attn"):
+        for kind in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            assert f"detr_decoder.layers.0.{attention}.{kind}" in decoder
+
+
+def test_a_component_without_matching_layers_is_told_with_the_kinds_it_has(demo: BaseModel) -> None:
+    with pytest.raises(ConfigError, match="scoring has .*q_proj") as caught:
+        lora.target_modules(demo.model, LoraConfig(components=["detr_encoder", "scoring"], modules=["v_proj"]))
+    assert "detr_encoder" not in caught.value.message
+
+
+def test_base_is_frozen_and_a_fresh_adapter_changes_nothing(own_demo: BaseModel, inputs) -> None:
+    before = detections(own_demo.model, inputs)
+    model = lora.attach(own_demo.model, EVERYTHING)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == ("lora_" in name), name
+    for name, value in detections(own_demo.model, inputs).items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_a_training_step_moves_the_adapter_only(own_demo: BaseModel, inputs) -> None:
+    model = lora.attach(own_demo.model, SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=1e-2)
+    scalar(Sam3Detector(own_demo.model).train()(*inputs)).backward()
+    optimizer.step()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all("lora_" in name for name in moved)
+
+
+def test_every_layer_of_every_component_gets_a_gradient(own_demo: BaseModel, inputs) -> None:
+    model = lora.attach(own_demo.model, EVERYTHING)
+    # With its own token alone in view, the geometry encoder's self-attention has nothing to choose from,
+    # and the gradient of what it asks for is exactly zero: boxes are needed to see all of it.
+    found = Sam3Detector(own_demo.model).train()(*inputs, *some_boxes(len(inputs.input_ids)))
+    scalar(found).backward()
+    second_factors = {name: p for name, p in model.named_parameters() if "lora_B" in name}
+    assert len(second_factors) == len(lora.target_modules(load_config("demo"), EVERYTHING))
+    silent = [name for name, p in second_factors.items() if p.grad is None or p.grad.abs().max() == 0]
+    assert silent == []
+    assert all(p.grad is None for name, p in model.named_parameters() if "lora_" not in name)
+
+
+def test_same_seed_same_adapter() -> None:
+    states = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        model = lora.attach(load_base("demo").model, SMALL)
+        states.append({name: p.clone() for name, p in model.named_parameters() if "lora_A" in name})
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert not all(torch.equal(value, states[2][name]) for name, value in states[0].items())
+
+
+def test_adapter_is_float32_on_a_bf16_base(inputs) -> None:
+    base = load_base("demo", dtype=torch.bfloat16)
+    model = lora.attach(base.model, SMALL)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    scalar(Sam3Detector(base.model).train()(*inputs)).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("variant", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
+def test_saving_and_loading_gives_equal_detections(own_demo: BaseModel, tmp_path: Path, inputs, variant) -> None:
+    from peft import PeftModel
+    from transformers import Sam3Model
+
+    from sam3_lora.config import ASSETS
+
+    untouched = detections(own_demo.model, inputs)
+    model = trained(own_demo, SMALL.model_copy(update=variant))
+    expected = detections(own_demo.model, inputs)
+    assert (expected["logits"] - untouched["logits"]).abs().max() > 1e-3
+    lora.save(model, tmp_path / "adapter", "demo")
+
+    again = load_base("demo")
+    loaded = lora.load(again.model, tmp_path / "adapter")
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert not loaded.training
+    stock = Sam3Model.from_pretrained(ASSETS / "demo" / "model", dtype=torch.float32)
+    stock = PeftModel.from_pretrained(stock, str(tmp_path / "adapter"))
+    for base_model in (again.model, stock.get_base_model()):
+        for name, value in detections(base_model, inputs).items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_saved_folder_names_its_base_and_holds_no_pickle(saved: Path) -> None:
+    assert {file.name for file in saved.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"] == "demo"
+    assert [path.name for path in saved.parent.iterdir()] == ["adapter"]
+
+
+def test_a_failed_save_leaves_the_earlier_adapter(own_demo: BaseModel, saved: Path, monkeypatch) -> None:
+    before = (saved / "adapter_model.safetensors").read_bytes()
+    model = trained(own_demo)
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save_pretrained", full_disk)
+    with pytest.raises(ModelError, match="No space left"):
+        lora.save(model, saved, "demo")
+    assert (saved / "adapter_model.safetensors").read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["adapter"]
+
+
+def test_a_loaded_adapter_can_be_trained_on(saved: Path, inputs) -> None:
+    base = load_base("demo")
+    model = lora.load(base.model, saved, trainable=True)
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable and all("lora_" in name for name in trainable)
+
+
+def test_merged_model_answers_as_the_adapter_did(own_demo: BaseModel, inputs) -> None:
+    model = trained(own_demo)
+    expected = detections(own_demo.model, inputs)
+    merged = lora.merge(model)
+    assert not any("lora_" in name for name, _ in merged.named_parameters())
+    for name, value in detections(merged, inputs).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_merging_an_adapter_of_nan_is_refused(own_demo: BaseModel) -> None:
+    model = trained(own_demo)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        lora.merge(model)
+
+
+def drop_weights(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    state = load_file(file)
+    save_file({name: value for name, value in state.items() if "layers.0" not in name}, file)
+
+
+def widen(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    state = load_file(file)
+    save_file({n: torch.zeros(v.shape[0], 999) if "lora_A" in n else v for n, v in state.items()}, file)
+
+
+def rename(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    save_file({n.replace("detr_decoder", "decoder"): v for n, v in load_file(file).items()}, file)
+
+
+def truncate(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def edit_settings(**values):
+    def edit(folder: Path) -> None:
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return edit
+
+
+def pickle_instead(folder: Path) -> None:
+    state = load_file(folder / "adapter_model.safetensors")
+    (folder / "adapter_model.safetensors").unlink()
+    torch.save(state, folder / "adapter_model.bin")
+
+
+DAMAGE = {
+    "no settings": (lambda f: (f / "adapter_config.json").unlink(), "holds no adapter_config.json"),
+    "settings cut off": (lambda f: (f / "adapter_config.json").write_text('{"peft_type": "LO'), "cannot be read"),
+    "settings of another kind": (lambda f: (f / "adapter_config.json").write_text("[]"), "cannot be read"),
+    "not LoRA": (edit_settings(peft_type="IA3"), "LoRA adapter.*'IA3'"),
+    "unknown method": (edit_settings(peft_type="MAGIC"), "cannot be read"),
+    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "there is none"),
+    "pickled weights": (pickle_instead, "pickled weights are never opened"),
+    "weights cut off": (truncate, "half-written"),
+    "weights empty": (lambda f: (f / "adapter_model.safetensors").write_bytes(b""), "half-written"),
+    "layers missing": (drop_weights, "incomplete"),
+    "other sizes": (widen, "another base model"),
+    "other layers": (rename, "another base model"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_adapter_is_refused_and_the_model_left_alone(saved: Path, name: str, demo: BaseModel) -> None:
+    damage, message = DAMAGE[name]
+    damage(saved)
+    with pytest.raises(ModelError, match=message) as caught:
+        lora.load(demo.model, saved)
+    assert caught.value.fix
+    assert "\n" not in str(caught.value)
+    assert not any("lora" in parameter for parameter, _ in demo.model.named_parameters())
+
+
+def test_missing_and_empty_folders_are_refused(tmp_path: Path, demo: BaseModel) -> None:
+    with pytest.raises(ModelError, match="there is none"):
+        lora.load(demo.model, tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="holds no adapter_config.json"):
+        lora.load(demo.model, tmp_path)
