@@ -8,11 +8,10 @@ import streamlit as st
 
 from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
 from sam3_lora.errors import ConfigError
-from sam3_lora.ui import state
 from sam3_lora.ui.adapter_summary import show_adapter
-from sam3_lora.ui.forms import field_widget, fill_form, form_is_filled, form_values, read_form, setting_names
+from sam3_lora.ui.forms import field_widget, fill_form, form_values, setting_names
 from sam3_lora.ui.layout import page, show_error
-from sam3_lora.ui.runs import configured
+from sam3_lora.ui.next_run import next_run, use_settings
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -39,7 +38,6 @@ FURTHER = {
 }
 PRESET_KEY = "preset"
 UPLOAD_KEY = "config-upload"
-SEEN_DATASET = "configure-seen-dataset"  # the dataset page's choice that the form took over last
 UPLOAD_RESULT = "configure-upload-result"  # ConfigError | file name
 
 _STICKY = """<style>
@@ -49,26 +47,13 @@ _STICKY = """<style>
 
 def main() -> None:
     with page("Configure", "Choose what is trained and how. Every value has a default that works."):
-        prepare_form()
-        config, found = read_form()
-        if config is not None:
-            st.session_state[state.RUN_CONFIG] = config
+        config, found = next_run()
         form, summary = st.columns([5, 3], gap="large")
         with form:
             show_form(found)
         with summary, st.container(key="config-summary"):
             st.html(_STICKY)
             show_summary(config, found)
-
-
-def prepare_form() -> None:
-    """Fills the form when it is opened first, and takes over a dataset chosen since."""
-    if not form_is_filled():
-        fill_form(configured())
-    chosen = state.dataset_path()
-    if chosen and chosen != st.session_state.get(SEEN_DATASET):
-        st.session_state[SEEN_DATASET] = chosen
-        fill_form(RunConfig().with_settings({"data.path": chosen}), ["data.path"])
 
 
 def show_form(found: dict[str, str]) -> None:
@@ -196,7 +181,7 @@ def take_upload() -> None:
     if upload is None:
         return
     try:
-        fill_form(RunConfig.from_yaml(_text(upload), source=upload.name))
+        use_settings(RunConfig.from_yaml(_text(upload), source=upload.name))
         st.session_state[UPLOAD_RESULT] = upload.name
     except ConfigError as error:
         st.session_state[UPLOAD_RESULT] = error

@@ -8,9 +8,10 @@ from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.train.job import Jobs
 from sam3_lora.train.run import Run, Status
 from sam3_lora.ui import run_view, runs
-from sam3_lora.ui.forms import form_is_filled, label_of, read_form
+from sam3_lora.ui.forms import label_of
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.live_chart import load_chart_library
+from sam3_lora.ui.next_run import next_run
 from sam3_lora.ui.resources import get_jobs
 
 POLL_SECONDS = 2
@@ -30,28 +31,26 @@ def main() -> None:
             return
         load_chart_library()
         run = choose_run(found, jobs)
-        status = run.status()
-        # Polls only while there is something to see; a change of state reruns the page, and with it this line.
-        st.fragment(watch, run_every=POLL_SECONDS if status.active else None)(run, status.state)
+        status, busy = run.status(), jobs.current is not None
+        # Polls only while something goes on; when that changes, the page reruns and with it this line.
+        st.fragment(watch, run_every=POLL_SECONDS if status.active or busy else None)(run, jobs, status.state, busy)
         with st.expander(f"All runs ({len(found)})", key="all-runs"):
             runs.show_all_runs(found)
 
 
 def show_next_run(jobs: Jobs) -> None:
-    """The run that the start button would start, in one line."""
-    config = runs.configured()
-    wrong = form_is_filled() and read_form()[0] is None
-    current = jobs.current
+    """The run that the start button would start, in one line, or why it cannot."""
+    config, _ = next_run()
     reason = None
-    if current is not None:
+    if jobs.current is not None:
         reason = "A run is in progress: stop it or wait for its end to start another."
-    elif wrong:
+    elif config is None:
         reason = "Correct the marked settings on the configure page first."
     with st.container(border=True, key="next-run"):
         text, start = st.columns([5, 2], vertical_alignment="center", gap="medium")
         with text, st.container(gap="xxsmall"):
-            st.markdown(f"**Next run: {escape(config.output.name)}**")
-            st.caption(describe(config))
+            st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
+            st.caption(f":material/info: {reason}" if reason else describe(config))
         with start, st.container(horizontal_alignment="center", gap="xsmall"):
             pressed = st.button(
                 "Start training",
@@ -63,8 +62,6 @@ def show_next_run(jobs: Jobs) -> None:
                 help=reason,
             )
             st.page_link("pages/configure.py", label="Change the settings", icon=":material/tune:")
-        if reason:
-            st.caption(f":material/info: {reason}")
         if pressed:
             with guarded():
                 runs.open_run(jobs.start(config))
@@ -126,11 +123,11 @@ def why_not_resume(run: Run, status: Status, jobs: Jobs) -> str | None:
     )
 
 
-def watch(run: Run, state: str) -> None:
+def watch(run: Run, jobs: Jobs, state: str, busy: bool) -> None:
     """Everything about the run that changes while it is trained."""
     with guarded():
         status = run.status()
-        if status.state != state:
+        if status.state != state or (jobs.current is not None) != busy:
             st.rerun()
         history = runs.read_history(run)
         run_view.show_status(status, history)
@@ -148,7 +145,9 @@ def watch(run: Run, state: str) -> None:
             with st.expander("Sample images", key="samples"):
                 st.image([str(path) for path in samples[-8:]], width=280)
         with st.expander("Log", key="log", expanded=status.state == "failed"):
-            st.code(run.log_tail(200) or "Nothing has been logged yet.", language=None, height=320)
+            run_view.show_log(run)
+        with st.expander("Settings of this run", key="run-settings"):
+            run_view.show_settings(run)
 
 
 main()

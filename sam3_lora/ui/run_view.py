@@ -13,9 +13,11 @@ from sam3_lora.ui.curves import loss_curves, single_curve
 from sam3_lora.ui.layout import escape
 from sam3_lora.ui.live_chart import live_chart
 from sam3_lora.ui.metrics_view import GROUPS, History, last_step_table
+from sam3_lora.ui.next_run import use_settings
 from sam3_lora.ui.resources import runs_folder
 from sam3_lora.ui.runs import STATES, progress_sentence
 
+_LOG_LINES = 200
 # What the chart can show beside the losses.
 _MEASURES: dict[str, Callable[[History], list[float]]] = {
     "Learning rate": lambda history: history.learning_rates,
@@ -115,9 +117,29 @@ def show_last_step(history: History) -> None:
             "share": st.column_config.ProgressColumn("Share of total", format="percent", min_value=0, max_value=1),
             "raw": number("Raw, main layer", format="%.4f"),
         },
-        height=36 * (len(table) + 1),
+        placeholder="",
         alt="Terms of the last step",
     )
+
+
+def show_log(run: Run) -> None:
+    """The end of the log, scrolled down to its newest line."""
+    text = run.log_tail(_LOG_LINES)
+    if not text:
+        st.caption("Nothing has been logged yet.")
+        return
+    fits = text.count("\n") < 12
+    with st.container(height="content" if fits else 320, autoscroll=not fits, border=False):
+        st.code(text, language=None)
+
+
+def show_settings(run: Run) -> None:
+    """What the run was started with, and the way to use it again."""
+    config = run.config
+    st.code(config.to_yaml(), language="yaml", height=320)
+    if st.button("Use for the next run", icon=":material/tune:", key="use-settings"):
+        use_settings(config)
+        st.rerun()
 
 
 def show_results(run: Run, status: Status) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -32,15 +33,11 @@ STATES = {
 }
 
 
-def configured() -> RunConfig:
-    """What the configure page describes; the defaults before it was opened."""
-    config = st.session_state.get(state.RUN_CONFIG)
-    return config or RunConfig().with_settings({"output.runs": str(runs_folder())})
-
-
 def all_runs() -> list[Run]:
     """The runs of the app's folder and of the configured one, newest first."""
-    found = {run.name: run for folder in (configured().output.runs, runs_folder()) for run in list_runs(folder)}
+    config: RunConfig | None = st.session_state.get(state.RUN_CONFIG)
+    folders = [Path(config.output.runs)] if config else []
+    found = {run.name: run for folder in (*folders, runs_folder()) for run in list_runs(folder)}
     return [found[name] for name in sorted(found, reverse=True)]
 
 
@@ -58,7 +55,7 @@ def choose_run(runs: list[Run], active: Run | None) -> Run:
     by_name = {run.name: run for run in runs}
     asked = st.query_params.get(RUN_PARAMETER)
     if st.session_state.get(_CHOICE) not in by_name:
-        last = st.session_state.get(state.CURRENT_RUN, "").replace("\\", "/").rpartition("/")[2]
+        last = Path(st.session_state.get(state.CURRENT_RUN, "")).name
         candidates = (asked, last, active.name if active else None, runs[0].name)
         st.session_state[_CHOICE] = next(name for name in candidates if name in by_name)
         if asked and asked not in by_name:

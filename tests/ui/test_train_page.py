@@ -134,6 +134,34 @@ def test_other_measures_and_smoothing_can_be_chosen(runs: Path) -> None:
         assert not app.exception and not app.error
 
 
+def test_the_settings_of_a_run_can_be_used_again(runs: Path) -> None:
+    create_run(runs, "special", **{"lora.rank": 5})
+    app = train_page()
+    app.switch_page("pages/configure.py").run()
+    assert app.number_input(key="setting-lora-rank").value == 16
+    app.switch_page("pages/train.py").run()
+    app.button(key="use-settings").click().run()
+    assert "Next run: special" in texts(app) and "rank 5 in" in texts(app)
+    app.switch_page("pages/configure.py").run()
+    assert not app.exception and app.number_input(key="setting-lora-rank").value == 5
+
+
+def test_the_next_run_uses_the_dataset_that_was_opened(runs: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    app.session_state["dataset_path"] = "/data/cracks"
+    app.switch_page("pages/train.py").run()
+    assert "/data/cracks" in texts(app)
+
+
+def test_a_start_that_fails_is_told_in_one_box(runs: Path) -> None:
+    runs.write_text("a file where the folder of the runs should be")
+    app = train_page()
+    app.button(key="start").click().run(timeout=60)
+    assert not app.exception
+    (box,) = app.error
+    assert "output.runs" in box.value.replace("\\", "")
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (61, "1 min"), (3725, "1 h 2 min"), (None, ""), (-5, "")]
 )

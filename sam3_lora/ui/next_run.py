@@ -1,0 +1,36 @@
+"""The settings of the next run: what the form holds, on whichever page they are asked for."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sam3_lora.config import RunConfig
+from sam3_lora.ui import state
+from sam3_lora.ui.forms import fill_form, form_is_filled, read_form
+from sam3_lora.ui.resources import runs_folder
+
+_SEEN_DATASET = "next-run-seen-dataset"  # the dataset page's choice that the form took over last
+
+
+def next_run() -> tuple[RunConfig | None, dict[str, str]]:
+    """The next run's configuration, or None and what is wrong with it by dotted name.
+
+    Asked for first, the form is filled with the defaults. A dataset opened since then is taken over.
+    """
+    if not form_is_filled():
+        fill_form(RunConfig().with_settings({"output.runs": str(runs_folder())}))
+    chosen = state.dataset_path()
+    if chosen and chosen != st.session_state.get(_SEEN_DATASET):
+        fill_form(RunConfig().with_settings({"data.path": chosen}), ["data.path"])
+    st.session_state[_SEEN_DATASET] = chosen
+    config, problems = read_form()
+    if config is not None:
+        st.session_state[state.RUN_CONFIG] = config
+    return config, problems
+
+
+def use_settings(config: RunConfig) -> None:
+    """Makes a configuration the next run's; its dataset stays until another one is opened."""
+    st.session_state[_SEEN_DATASET] = state.dataset_path()
+    fill_form(config)
+    st.session_state[state.RUN_CONFIG] = config
