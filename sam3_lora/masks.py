@@ -29,14 +29,20 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarr
     Raises:
         DataError: it is neither, or does not fit an image of this size.
     """
-    if isinstance(segmentation, dict):
-        return _decode_rle(segmentation, size_hw)
-    if isinstance(segmentation, list):
-        return _decode_polygons(segmentation, size_hw)
-    raise DataError(
-        f"Expected polygons or a run-length dict as segmentation, got {_shown(segmentation)}",
-        "Write [[x, y, x, y, ...], ...] in pixels, or {'size': [height, width], 'counts': ...}",
-    )
+    shape = _parse(segmentation, size_hw)
+    if isinstance(shape, np.ndarray):
+        # Not by pycocotools: with counts that do not add up its decoder writes outside its memory.
+        values = np.arange(len(shape)) % 2 == 1
+        return np.repeat(values, shape).reshape(size_hw[1], size_hw[0]).T  # runs go down the columns
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.merge(coco_mask.frPyObjects([points.tolist() for points in shape], *size_hw))
+    return coco_mask.decode(rle).astype(bool)
+
+
+def check_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> None:
+    """Raises the DataError that :func:`decode_segmentation` would, in a fraction of its time."""
+    _parse(segmentation, size_hw)
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
@@ -77,25 +83,33 @@ def pairwise_mask_iou(a: Tensor, b: Tensor) -> Tensor:
     return (intersection / union.clamp(min=1)).float()
 
 
-def _decode_polygons(polygons: list, size_hw: tuple[int, int]) -> np.ndarray:
-    from pycocotools import mask as coco_mask
+def _parse(segmentation: Any, size_hw: tuple[int, int]) -> list[np.ndarray] | np.ndarray:
+    """A segmentation as sound polygons float64 (2K,), or as sound run lengths int64 (R,); else DataError."""
+    if isinstance(segmentation, dict):
+        return _run_lengths(segmentation, size_hw)
+    if isinstance(segmentation, list):
+        return _polygons(segmentation, size_hw)
+    raise DataError(
+        f"Expected polygons or a run-length dict as segmentation, got {_shown(segmentation)}",
+        "Write [[x, y, x, y, ...], ...] in pixels, or {'size': [height, width], 'counts': ...}",
+    )
 
-    height, width = size_hw
+
+def _polygons(polygons: list, size_hw: tuple[int, int]) -> list[np.ndarray]:
+    """The polygons that have an area; what has fewer than 3 points is left out."""
     proper = [points for polygon in polygons if len(points := _points(polygon)) >= 6]
     if not proper:
         raise DataError("Expected a polygon of at least 3 points, got none", REEXPORT)
-    extent = np.array([width, height])
     for points in proper:
-        corners = points.reshape(-1, 2)
-        # pycocotools walks every edge pixel by pixel: a stray corner at 1e9 would exhaust the memory.
-        if (corners < -extent).any() or (corners > 2 * extent).any():
-            x, y = corners[np.abs(corners / extent).max(axis=1).argmax()]
-            raise DataError(
-                f"Expected a polygon inside the image ({width} x {height} pixels), but it reaches ({x:g}, {y:g})",
-                REEXPORT,
-            )
-    rle = coco_mask.merge(coco_mask.frPyObjects([points.tolist() for points in proper], height, width))
-    return coco_mask.decode(rle).astype(bool)
+        for values, side in ((points[0::2], size_hw[1]), (points[1::2], size_hw[0])):
+            # pycocotools walks every edge pixel by pixel: a stray corner at 1e9 would exhaust the memory.
+            if values.min() < -side or values.max() > 2 * side:
+                raise DataError(
+                    f"Expected a polygon inside the image ({size_hw[1]} x {size_hw[0]} pixels), "
+                    f"but it reaches {values[np.abs(values).argmax()]:g}",
+                    REEXPORT,
+                )
+    return proper
 
 
 def _points(polygon: Any) -> np.ndarray:
@@ -113,8 +127,7 @@ def _points(polygon: Any) -> np.ndarray:
     return points
 
 
-def _decode_rle(rle: dict, size_hw: tuple[int, int]) -> np.ndarray:
-    # pycocotools' decoder is not used: counts that do not add up make it write outside its memory.
+def _run_lengths(rle: dict, size_hw: tuple[int, int]) -> np.ndarray:
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(size, (list, tuple)) or list(size) != list(size_hw):
         raise DataError(
@@ -127,8 +140,7 @@ def _decode_rle(rle: dict, size_hw: tuple[int, int]) -> np.ndarray:
     # Compared one by one first: the sum of absurd runs could overflow into the right number.
     if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
         raise DataError(f"Expected run lengths that add up to {pixels} pixels, got others", REEXPORT)
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape(size_hw[1], size_hw[0]).T  # runs go down the columns
+    return runs
 
 
 def _runs_of_list(counts: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -189,6 +190,7 @@ WORDINGS: dict[str, Wording] = {
         "Nothing, if intended: Roboflow adds its project's name as a category",
     ),
 }
+_NOTHING = object()
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
 _RANK = {kind: rank for rank, kind in enumerate(WORDINGS)}
@@ -205,12 +207,20 @@ class Faults:
     locations: dict[str, list[Location]] = field(default_factory=dict)
     severities: dict[str, Severity] = field(default_factory=dict)
 
-    def add(self, kind: str, image: str | None = None, annotation: int | str | None = None, detail: Any = "") -> None:
-        """Notes one fault. detail: text, or the value that stands there, however wild."""
+    def add(
+        self,
+        kind: str,
+        image: str | None = None,
+        annotation: int | str | None = None,
+        detail: str = "",
+        *,
+        value: Any = _NOTHING,
+    ) -> None:
+        """Notes one fault. detail: what stands there, in words; or value: the thing itself, however wild."""
         seen = self.counts.get(kind, 0)
         self.counts[kind] = seen + 1
         if seen < MOST_LOCATIONS:
-            place = Location(image, annotation, detail if isinstance(detail, str) else shown(detail))
+            place = Location(image, annotation, detail if value is _NOTHING else shown(value))
             self.locations.setdefault(kind, []).append(place)
 
     def findings(self) -> list[Finding]:
@@ -222,7 +232,7 @@ class Faults:
         places = tuple(self.locations[kind])
         words = {**_grammar(count), **self.facts}
         message = message.format(**words)
-        first = str(places[0])
+        first = textwrap.shorten(str(places[0]), 200, placeholder="...")
         if first:
             message += f" (the first: {first})" if count > 1 else f" ({first})"
         severity = self.severities.get(kind, severity)
@@ -247,8 +257,8 @@ def shown(value: Any) -> str:
 
 
 def valid_text(text: str) -> str:
-    """Text that every screen and file can take: halves of surrogate pairs, which JSON may hold, are escaped."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text that every screen and file can take: halves of surrogate pairs, which JSON may hold, become "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _grammar(count: int) -> dict[str, str]:

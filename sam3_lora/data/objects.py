@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sam3_lora.data.health import Faults
+from sam3_lora.data.health import Faults, shown
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_segmentation, mask_to_box_xyxy
+from sam3_lora.masks import check_segmentation, decode_segmentation, mask_to_box_xyxy
 
 Box = tuple[float, float, float, float]
 
@@ -60,11 +60,11 @@ class BoxReader:
         where = image.file_name, annotation_id
         numbers = _four_numbers(bbox)
         if numbers is None or numbers[2] <= 0 or numbers[3] <= 0:
-            self._faults.add("bad-bbox", *where, bbox)
+            self._faults.add("bad-bbox", *where, value=bbox)
             return None
         x, y, w, h = numbers
         if max(abs(x), abs(y), w, h) <= 1:
-            self._faults.add("boxes-normalized", *where, bbox)
+            self._faults.add("boxes-normalized", *where, value=bbox)
             return None
         inside = _inside(x, y, x + w, y + h, image.width, image.height)
         if inside is None or max(-x, -y, x + w - image.width, y + h - image.height) > OVERHANG:
@@ -95,15 +95,28 @@ def box_of_segmentation(segmentation: Any, width: int, height: int) -> Box | Non
         return None
 
 
-def segmentation_fault(segmentation: Any, width: int, height: int) -> str:
-    """What is plainly wrong with a segmentation, found without decoding it; "" if nothing is."""
+def segmentation_fault(segmentation: Any, width: int, height: int, *, thorough: bool) -> str:
+    """What is wrong with a segmentation, found without decoding it; "" if nothing is.
+
+    thorough: look at every number, which takes ten times as long; else only at types and sizes.
+    """
+    fault = _plain_fault(segmentation, width, height)
+    if not fault and thorough:
+        try:
+            check_segmentation(segmentation, (height, width))
+        except DataError as error:
+            return error.message[0].lower() + error.message[1:]
+    return fault
+
+
+def _plain_fault(segmentation: Any, width: int, height: int) -> str:
     if isinstance(segmentation, list):
         return _polygons_fault(segmentation)
     if not isinstance(segmentation, dict):
         return f"a {type(segmentation).__name__} instead of polygons or run lengths"
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        return f"run lengths of size {_short(size)} in an image of height {height} and width {width}"
+        return f"run lengths of size {shown(size)} in an image of height {height} and width {width}"
     if not counts or not isinstance(counts, (str, list)):
         return "run lengths without counts"
     return ""
@@ -139,8 +152,3 @@ def _four_numbers(bbox: Any) -> Box | None:
 def _inside(x0: float, y0: float, x1: float, y1: float, width: int, height: int) -> Box | None:
     x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
     return (x0, y0, x1 - x0, y1 - y0) if x1 > x0 and y1 > y0 else None
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."

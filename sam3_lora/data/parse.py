@@ -16,6 +16,7 @@ from sam3_lora.errors import DataError
 
 MOST_PIXELS = 2**28  # of an image: more is no image but a slip, and would exhaust the memory as a mask
 PROBES = 16  # images per split whose file is looked into; faults of size mostly hit a whole split
+THOROUGH = 20_000  # segmentations per split that are looked at number by number; a second for all of them
 
 _EXPORT_AGAIN = "Export the dataset again as COCO JSON"
 
@@ -89,6 +90,7 @@ class _Reader:
         self._files = files
         self._boxes = BoxReader(self.faults)
         self._probed = 0
+        self._segmentations = 0
         self._reason = ""  # why there are no objects, if the list itself is the reason
 
     def read_categories(self, entries: Any) -> None:
@@ -96,7 +98,7 @@ class _Reader:
             name = entry.get("name") if isinstance(entry, dict) else None
             key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
             if key is None or not isinstance(name, str) or not any(map(str.isalnum, name)):
-                self.faults.add("bad-category", detail=entry)
+                self.faults.add("bad-category", value=entry)
                 continue
             name = valid_text(name)
             self.categories[name] = None
@@ -111,7 +113,7 @@ class _Reader:
             key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
             file_name = entry.get("file_name") if isinstance(entry, dict) else None
             if key is None or not isinstance(file_name, str) or not file_name.strip():
-                self.faults.add("bad-image", detail=entry)
+                self.faults.add("bad-image", value=entry)
                 if key is not None:
                     self._images.setdefault(key, None)
                 continue
@@ -163,7 +165,7 @@ class _Reader:
         ids: set[int | str] = set()
         for position, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                self.faults.add("bad-annotation", annotation=position, detail=entry)
+                self.faults.add("bad-annotation", annotation=position, value=entry)
                 continue
             self._read_annotation(entry, self._annotation_id(entry, position, ids))
 
@@ -198,7 +200,9 @@ class _Reader:
         bbox = entry.get("bbox")
         segmentation = entry.get("segmentation") or None
         if segmentation is not None:
-            fault = segmentation_fault(segmentation, image.width, image.height)
+            self._segmentations += 1
+            thorough = self._segmentations <= THOROUGH
+            fault = segmentation_fault(segmentation, image.width, image.height, thorough=thorough)
             if fault:
                 self.faults.add("bad-segmentation", image.file_name, key, fault)
                 segmentation = None
@@ -217,7 +221,7 @@ class _Reader:
         crowd = entry.get("iscrowd") or 0
         if crowd in (0, 1):
             return crowd == 1
-        self.faults.add("bad-iscrowd", image.file_name, key, crowd)
+        self.faults.add("bad-iscrowd", image.file_name, key, value=crowd)
         return False
 
     def records(self) -> tuple[ImageRecord, ...]:

@@ -1,0 +1,214 @@
+"""Datasets open in every layout; only where there is nothing to open is there an error, in one sentence."""
+
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam3_lora.data.coco import load_image, open_dataset
+from sam3_lora.errors import DataError
+from tests.factories import CATEGORIES, SIZE_HW, coco, write_dataset, write_split
+
+
+@pytest.mark.parametrize("images_in", [".", "images"])
+def test_roboflow_layout_with_images_beside_or_in_a_folder(tmp_path, images_in):
+    write_dataset(tmp_path, splits=("test", "valid-mini", "train", "valid"), images_in=images_in)
+    dataset = open_dataset(tmp_path)
+    assert dataset.findings == ()
+    assert list(dataset.splits) == ["train", "valid", "test", "valid-mini"]
+    assert dataset.categories == CATEGORIES
+    for split in dataset.splits.values():
+        assert len(split.images) == 5 and split.num_objects == 8
+        assert all(load_image(image).shape == (*SIZE_HW, 3) for image in split.images)
+
+
+def test_every_annotation_arrives_as_written(tmp_path):
+    data = coco()
+    write_split(tmp_path / "train", data)
+    found = {a.id: a for image in open_dataset(tmp_path).split("train").images for a in image.annotations}
+    assert len(found) == len(data["annotations"])
+    for entry in data["annotations"]:
+        assert list(found[entry["id"]].bbox_xywh) == entry["bbox"]
+        assert found[entry["id"]].segmentation == entry["segmentation"]
+        assert found[entry["id"]].category == CATEGORIES[entry["category_id"] - 1]
+
+
+@pytest.mark.parametrize("name", ["_annotations.coco.json", "instances.json"])
+def test_folder_that_holds_the_file_itself_is_the_split_train(tmp_path, name):
+    write_split(tmp_path, coco())
+    (tmp_path / "_annotations.coco.json").rename(tmp_path / name)
+    dataset = open_dataset(str(tmp_path))
+    assert list(dataset.splits) == ["train"] and dataset.split("train").num_objects == 8
+    assert dataset.findings == ()
+
+
+def test_demo_dataset_is_sound_and_has_every_kind_of_segmentation():
+    dataset = open_dataset("demo")
+    assert dataset.findings == ()
+    kinds = set()
+    for split in dataset.splits.values():
+        assert min(split.objects_per_category().values()) > 0
+        assert any(not image.annotations for image in split.images)
+        for annotation in (a for image in split.images for a in image.annotations):
+            segmentation = annotation.segmentation
+            kinds.add(type(segmentation["counts"]) if isinstance(segmentation, dict) else list[list])
+    assert kinds == {str, list, list[list]}
+
+
+def test_images_without_annotations_stay(tmp_path):
+    write_dataset(tmp_path, splits=("train",), images=2, empty_images=3)
+    assert [len(image.annotations) for image in open_dataset(tmp_path).split("train").images] == [2, 2, 0, 0, 0]
+
+
+def test_unknown_split_lists_those_there_are(tmp_path):
+    dataset = open_dataset(write_dataset(tmp_path))
+    with pytest.raises(DataError, match="train, valid"):
+        dataset.split("test")
+
+
+def test_text_ids_and_names_in_other_unicode_spelling(tmp_path):
+    data = coco(images=1, objects=3, empty_images=0)
+    composed, decomposed = (unicodedata.normalize(form, "schläge.png") for form in ("NFC", "NFD"))
+    data["images"][0] |= {"id": "a", "file_name": decomposed}
+    for entry in data["annotations"]:
+        entry["image_id"] = "a"
+    write_split(tmp_path / "train", data)
+    data["images"][0]["file_name"] = composed
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8-sig")
+    dataset = open_dataset(tmp_path)
+    assert dataset.findings == ()
+    assert load_image(dataset.split("train").images[0]).shape == (*SIZE_HW, 3)
+
+
+def test_file_names_with_folders_are_found_inside_the_dataset(tmp_path):
+    data = coco(images=3, empty_images=0)
+    write_split(tmp_path / "train", data)
+    for folder, entry in zip(("a", "images/b", "../shared"), data["images"], strict=True):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        (tmp_path / "train" / entry["file_name"]).rename(tmp_path / "train" / folder / entry["file_name"])
+    data["images"][0]["file_name"] = "a\\" + data["images"][0]["file_name"]
+    data["images"][1]["file_name"] = "b/" + data["images"][1]["file_name"]
+    data["images"][2]["file_name"] = "../shared/" + data["images"][2]["file_name"]
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data))
+    dataset = open_dataset(tmp_path)
+    assert dataset.findings == ()
+    assert all(load_image(image).shape == (*SIZE_HW, 3) for image in dataset.split("train").images)
+
+
+def _nothing(folder):
+    return folder / "no such folder"
+
+
+def _file(folder):
+    (folder / "file.txt").write_text("x")
+    return folder / "file.txt"
+
+
+def _empty_folder(folder):
+    return folder
+
+
+def _content(content):
+    def write(folder):
+        (folder / "train").mkdir()
+        (folder / "train" / "_annotations.coco.json").write_bytes(content)
+        return folder
+
+    return write
+
+
+def _several_files(folder):
+    for name in ("a.json", "b.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def _deeper(folder):
+    write_dataset(folder / "export")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_nothing, "there is nothing"),
+        (_file, "is a file"),
+        (_empty_folder, "no annotation file"),
+        (_several_files, "2 other JSON files"),
+        (_deeper, "one folder deeper"),
+        (_content(b""), "is empty"),
+        (_content(b" \n"), "is empty"),
+        (_content(b'{"images": [{"id": 1, '), "cut off or not JSON"),
+        (_content(b"\xff\xfe\x00garbage"), "not JSON"),
+        (_content(b"[" * 100_000), "not JSON"),
+        (_content(b'{"images": [' + b"9" * 5000 + b"]}"), "not JSON"),
+        (_content(b"[]"), "got a list"),
+        (_content(b"3"), "got a int"),
+        (_content(b'{"annotations": []}'), "list 'images'"),
+        (_content(b'{"images": {"a": 1}}'), "list 'images'"),
+        (lambda folder: "", "empty path"),
+        (lambda folder: "a\0b", "cannot be read"),
+        (lambda folder: folder / ("x" * 5000), "cannot be read"),
+    ],
+)
+def test_nothing_to_open_is_told_in_one_sentence_with_a_fix(tmp_path, make, says):
+    with pytest.raises(DataError, match=says) as caught:
+        open_dataset(make(tmp_path))
+    assert caught.value.fix and "\n" not in str(caught.value)
+
+
+def test_one_broken_split_is_a_finding_and_the_others_open(tmp_path):
+    write_dataset(tmp_path)
+    (tmp_path / "valid" / "_annotations.coco.json").write_text('{"images": [')
+    dataset = open_dataset(tmp_path)
+    assert list(dataset.splits) == ["train"]
+    assert [(finding.kind, finding.severity, finding.split) for finding in dataset.findings] == [
+        ("split-unreadable", "error", "valid")
+    ]
+
+
+def test_missing_and_broken_images_name_the_file(tmp_path):
+    write_dataset(tmp_path, splits=("train",))
+    broken, missing, cut, *_ = open_dataset(tmp_path).split("train").images
+    broken.path.write_bytes(b"no image")
+    missing.path.unlink()
+    cut.path.write_bytes(cut.path.read_bytes()[:200])
+    for image in (broken, missing, cut):
+        with pytest.raises(DataError, match=image.file_name):
+            load_image(image)
+
+
+@pytest.mark.parametrize(("width", "height", "turned"), [(40, 30, False), (30, 40, True)])
+def test_exif_turns_a_picture_only_if_the_file_gives_the_turned_size(tmp_path, width, height, turned):
+    data = coco(images=0, empty_images=1)
+    data["images"][0] |= {"width": width, "height": height, "file_name": "a.jpg"}
+    write_split(tmp_path / "train", data)
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter, clockwise
+    Image.fromarray(pixels).save(tmp_path / "train" / "a.jpg", exif=exif)
+    dataset = open_dataset(tmp_path)
+    image = load_image(dataset.split("train").images[0])
+    assert image.shape == (height, width, 3)
+    bright = image[: height // 2, : width // 2].mean() > 200, image[: height // 2, width // 2 :].mean() > 200
+    assert bright == ((True, True) if turned else (True, False))
+    assert not any(finding.kind == "size-mismatch" for finding in dataset.findings)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "I;16"])
+def test_pictures_of_any_mode_become_rgb(tmp_path, mode):
+    data = coco(images=0, empty_images=1)
+    write_split(tmp_path / "train", data)
+    bright = np.full(SIZE_HW, 200, np.uint8)
+    if mode == "I;16":
+        picture = Image.fromarray(bright.astype(np.uint16) * 256)
+    else:
+        picture = Image.fromarray(bright).convert("RGB").convert(mode)
+    image = data["images"][0]
+    picture.save(tmp_path / "train" / image["file_name"], format="TIFF" if mode == "CMYK" else "PNG")
+    pixels = load_image(open_dataset(tmp_path).split("train").images[0])
+    assert pixels.shape == (*SIZE_HW, 3) and pixels.dtype == np.uint8
+    assert abs(float(pixels.mean()) - (255 if mode == "1" else 200)) < 60
