@@ -12,7 +12,6 @@ def main() -> None:
         # A file of our own: a Material symbol would be fetched from the web, and there may be none.
         page_icon=ASSETS / "icon.svg",
         layout="wide",
-        initial_sidebar_state=220,
     )
     st.logo(ASSETS / "logo.svg", size="large")
     page = st.navigation(

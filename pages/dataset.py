@@ -65,6 +65,7 @@ def show(dataset: Dataset, fingerprint: tuple) -> None:
     split, categories, label = choose_images(dataset)
     named = view.matching(view.labelled(split), categories)
     if label:
+        st.session_state[state.CURRENT_IMAGE] = f"{split.name}/{label}"
         view.show_image(label, named, split, fingerprint, categories)
         return
     with summary:

@@ -5,10 +5,11 @@ import streamlit as st
 
 from sam3_lora.config import DEMO
 from sam3_lora.data.coco import load_image
+from sam3_lora.data.health import plural
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.ui import adapters, images, resources, results, state
-from sam3_lora.ui.dataset_view import keep_valid
+from sam3_lora.ui.dataset_view import keep_valid, labelled
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
 
 FROM_DATASET, FROM_FILE = "From the dataset", "Upload"
@@ -21,36 +22,45 @@ def main() -> None:
         with st.container(border=True):
             left, right = st.columns(2, gap="large")
             with left:
-                name, image = choose_image()
-            with right:
+                name, image, threshold = choose_image()
+            with right, guarded():
                 ask(name, image)
         comparison = st.session_state.get(ANSWERS)
         if comparison is None:
             empty_state("image_search", "No answers yet", "Choose an image and phrases above, then press Prompt.")
         else:
-            show(comparison, name)
+            show(comparison, name, threshold)
 
 
-def choose_image() -> tuple[str, np.ndarray | None]:
-    """The image's name and pixels; None while there is none (the reason is then on the screen)."""
+def choose_image() -> tuple[str, np.ndarray | None, float]:
+    """The image's name, its pixels (None while there is none: the reason is on the screen) and the threshold."""
     source = st.segmented_control(
         "Image", [FROM_DATASET, FROM_FILE], default=FROM_DATASET, required=True, key="image_source"
     )
-    with guarded():
-        name, image = image_of_dataset() if source == FROM_DATASET else uploaded_image()
-        shown = st.session_state.get(ANSWERS)
-        if image is not None and (shown is None or shown.image_name != name):
-            st.image(images.shrink(image, 440), width=220, alt=f"The chosen image, {name}")
-        return name, image
-    return "", None
+    name, image = "", None
+    choice, preview = st.columns([3, 1])
+    with choice:
+        with guarded():
+            name, image = image_of_dataset() if source == FROM_DATASET else uploaded_image()
+        threshold = choose_threshold()
+    if image is not None:
+        preview.image(images.fit(image, 240), width="stretch", alt=f"The chosen image, {name}")
+    return name, image, threshold
 
 
 def image_of_dataset() -> tuple[str, np.ndarray]:
     path = state.dataset_path() or DEMO
     dataset = resources.open_dataset(path)
-    records = {f"{split.name}/{image.file_name}": image for split in dataset.splits.values() for image in split.images}
+    records = {
+        f"{split.name}/{label}": image
+        for split in dataset.splits.values()
+        for label, image in labelled(split).items()
+        if not image.missing
+    }
     if not records:
         raise DataError(f"Expected images in the dataset {path}, but it has none", "Open another on the dataset page")
+    if state.CURRENT_IMAGE in st.session_state:
+        st.session_state["on_image"] = st.session_state.pop(state.CURRENT_IMAGE)
     keep_valid("on_image", list(records))
     name = st.selectbox(
         "Image of the dataset", list(records), key="on_image", bind="query-params", label_visibility="collapsed"
@@ -67,24 +77,25 @@ def uploaded_image() -> tuple[str, np.ndarray | None]:
 
 def ask(name: str, image: np.ndarray | None) -> None:
     """The adapter, the phrases and the button that asks."""
-    with guarded():
-        adapter = adapters.choose("adapter")
-        adapters.invite_to_train()
-        phrases = results.split_phrases(choose_phrases())
-        base = adapter.base if adapter else state.base_model()
-        st.caption(f"Base model: {escape(base)}")
-        if st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=image is None):
-            shared = resources.get_predictor(base, adapter.folder if adapter else None)
-            with st.spinner("Looking"):
-                answers = results.compare(shared, image, phrases, name, adapter.name if adapter else None)
-            st.session_state[ANSWERS] = answers
-            st.rerun()
+    adapter = adapters.choose("adapter")
+    adapters.invite_to_train()
+    phrases = results.split_phrases(choose_phrases())
+    base = adapter.base if adapter else state.base_model()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        asked = st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=image is None)
+        st.caption(f"Base model: {escape(base)}", width="content")
+    if asked:
+        shared = resources.get_predictor(base, adapter.folder if adapter else None)
+        with st.spinner("Looking"):
+            answers = results.compare(shared, image, phrases, name, adapter.name if adapter else None)
+        st.session_state[ANSWERS] = answers
 
 
 def choose_phrases() -> str:
     """The phrases as typed; the dataset's categories are proposed, anew for each dataset."""
     path = state.dataset_path() or DEMO
-    if st.session_state.get("phrases_of") != path and "phrases" not in st.query_params:
+    before = st.session_state.get("phrases_of")
+    if before != path and (before or "phrases" not in st.query_params):  # a link's phrases stand on the first visit
         with guarded():
             names = resources.open_dataset(path).categories[:DEFAULT_PHRASES]
             st.session_state["phrases"] = ", ".join(phrase_of(name) for name in names)
@@ -94,8 +105,8 @@ def choose_phrases() -> str:
     )
 
 
-def show(comparison: results.Comparison, name: str) -> None:
-    threshold = st.slider(
+def choose_threshold() -> float:
+    return st.slider(
         "Score threshold",
         results.LOWEST_THRESHOLD,
         0.95,
@@ -105,6 +116,9 @@ def show(comparison: results.Comparison, name: str) -> None:
         persist_state="session",
         help="Moving it asks the model nothing: every object that scores 0.05 or more is at hand.",
     )
+
+
+def show(comparison: results.Comparison, name: str, threshold: float) -> None:
     if comparison.image_name != name:
         st.caption(f":material/history: These answers are for {escape(comparison.image_name)}.")
     left, right = st.columns(2, gap="medium")
@@ -118,6 +132,7 @@ def show(comparison: results.Comparison, name: str) -> None:
     st.dataframe(
         results.counts_table(comparison, threshold),
         hide_index=True,
+        placeholder="–",
         alt="Objects and best score of each phrase",
         column_config={
             f"{who}: best score": st.column_config.NumberColumn(format="%.2f") for who in ("Base", "Adapter")
@@ -127,9 +142,11 @@ def show(comparison: results.Comparison, name: str) -> None:
 
 def show_answer(title: str, image: np.ndarray, answer: results.Answer, threshold: float) -> None:
     found = sum(len(result) for result in answer.above(threshold).values())
-    st.markdown(f"**{escape(title)}**")
-    st.image(results.picture(image, answer, threshold), width="stretch", alt=f"{title}: {found} objects")
-    st.caption(f"{found} {'object' if found == 1 else 'objects'}, {answer.seconds:.2f} s")
+    st.markdown(f"**{escape(title)}** :gray[· {plural(found, 'object')} · {answer.seconds:.2f} s]")
+    with st.container(key=f"answer-{title.split()[0].lower()}"):
+        st.image(results.picture(image, answer, threshold), width="stretch", alt=f"{title}: {plural(found, 'object')}")
+    if hint := results.hint(answer, threshold):
+        st.caption(hint)
 
 
 main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,12 @@ def choose(key: str) -> Adapter | None:
         ModelError: a folder was typed that holds no adapter.
     """
     known = known_adapters(runs_folder())
-    options = [*known, NONE]
+    typed = st.session_state.get(key) or st.query_params.get(key) or NONE
+    options = list(dict.fromkeys([*known, NONE, typed]))
     name = st.selectbox(
         "Adapter",
         options,
-        index=options.index(_preferred(options)),
+        index=options.index(_preferred(list(known))),
         key=key,
         bind="query-params",
         accept_new_options=True,
@@ -52,14 +54,14 @@ def choose(key: str) -> Adapter | None:
     )
     if name == NONE or not name:
         return None
-    return open_adapter(name, known.get(name) or Path(name).expanduser())
+    return open_adapter(name, known.get(name) or Path(os.path.expanduser(name)))
 
 
-def _preferred(options: list[str]) -> str:
-    """An adapter of the run that is looked at on the training page; otherwise the newest."""
+def _preferred(names: list[str]) -> str:
+    """An adapter of the run that is looked at on the training page; otherwise the newest; otherwise none."""
     current = st.session_state.get(state.CURRENT_RUN)
-    of_current = [name for name in options if current and name.startswith(f"{Path(current).name}/")]
-    return (of_current or options)[0]
+    of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
+    return (of_current or names or [NONE])[0]
 
 
 def open_adapter(name: str, folder: Path) -> Adapter:

@@ -147,7 +147,7 @@ def show_image(
     """
     record = labelled(split)[label]
     _show_neighbours(label, list(named), split.name)
-    picture, controls = st.columns([7, 3], gap="medium")
+    picture, controls = st.columns([5, 3], gap="medium")
     with controls:
         st.markdown(f"**{escape(label)}**")
         st.caption(f"{record.width} × {record.height} pixels, {_count(record)}")

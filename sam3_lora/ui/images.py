@@ -17,8 +17,10 @@ from sam3_lora.draw import DrawObject, category_color, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_segmentation, resize_masks
 
-THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, for sharp screens
+# Pixels of the longer side: about twice what is shown, for sharp screens.
+THUMBNAIL_SIZE = 360
 LARGE_SIZE = 1400
+LEAST_LARGE_SIZE = 960
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def annotated(record: ImageRecord, state: tuple, size: int, layers: Layers) -> b
     Args:
         record: the image.
         state: the dataset's fingerprint, so that a changed dataset is drawn anew.
-        size: pixels of the longer side of the picture; a smaller image keeps its size.
+        size: pixels that the longer side of the picture has at most.
         layers: what is drawn.
 
     Raises:
@@ -59,7 +61,7 @@ def _large(path: str, image_id: object, state: tuple, size: int, layers: Layers,
 
 
 def _draw(record: ImageRecord, size: int, layers: Layers) -> bytes:
-    image = shrink(load_image(record), size)
+    image = fit(load_image(record), size, min(size, LEAST_LARGE_SIZE))
     chosen = [a for a in record.annotations if not layers.categories or a.category in layers.categories]
     objects = [_draw_object(annotation, record, image.shape[:2], with_mask=layers.masks) for annotation in chosen]
     drawn = overlay(
@@ -68,11 +70,20 @@ def _draw(record: ImageRecord, size: int, layers: Layers) -> bytes:
     return to_jpeg(drawn)
 
 
-def shrink(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 to one whose longer side is at most ``size``: what is drawn afterwards stays sharp."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8 resized before anything is drawn on it, so that lines and text come out sharp.
+
+    Args:
+        image: any size.
+        longest: a longer side above this is brought down to it.
+        at_least: a longer side below this is brought up to it.
+    """
+    side = max(image.shape[:2])
+    wanted = min(max(side, at_least), longest)
+    if wanted == side:
+        return image
+    height, width = (max(1, round(length * wanted / side)) for length in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def to_jpeg(image: np.ndarray) -> bytes:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sam3_lora.data.coco import Split
-from sam3_lora.evaluate import evaluate
 from sam3_lora.ui.resources import SharedPredictor
 
 # name -> (label, meaning); the order in which they are shown
@@ -21,8 +20,9 @@ METRICS = {
     "il_mcc": ("Presence MCC", "Whether it knows that a phrase is not in the image: 1 always, 0 by chance"),
     "validation_loss": ("Validation loss", "Weighted total of the training loss; lower is better"),
 }
-TILES = ("map_segm", "map_bbox", "cgf1", "validation_loss")
+TILES = ("map_segm", "map_bbox", "f1_50", "validation_loss")
 LOWER_IS_BETTER = {"validation_loss"}
+SAME = 0.0005  # what cannot be told apart with three decimals
 
 Metrics = dict[str, float | None]
 
@@ -61,6 +61,8 @@ def measure(
     Raises:
         DataError: the split has nothing to measure on, or an image cannot be read.
     """
+    from sam3_lora.evaluate import evaluate
+
     with shared.lock:
         predictor = shared.predictor
         if not predictor.has_adapter:
@@ -85,8 +87,8 @@ def headline(measured: Measured) -> str:
     if measured.adapter is None:
         return f"The base model reaches a mask mAP of {before:.3f}"
     after = measured.adapter["map_segm"]
-    if abs(after - before) < 0.0005:
-        return f"The adapter changes nothing: mask mAP stays at {after:.3f}"
+    if abs(after - before) < SAME:
+        return f"Mask mAP stays at {after:.3f} with the adapter"
     return f"The adapter {'raises' if after > before else 'lowers'} mask mAP from {before:.3f} to {after:.3f}"
 
 
@@ -98,12 +100,12 @@ def tiles(measured: Measured) -> list[Tile]:
 def _tile(name: str, measured: Measured) -> Tile:
     value = (measured.adapter or measured.base).get(name)
     difference = _difference(name, measured)
-    return Tile(
-        label=METRICS[name][0],
-        value="not defined" if value is None else _number(value),
-        delta=None if difference is None else f"{difference:+.3f} to the base model",
-        color="inverse" if name in LOWER_IS_BETTER else "normal",
-    )
+    delta, color = None, "normal"
+    if difference is not None:
+        same = abs(difference) < SAME
+        delta = "same as the base model" if same else f"{difference:+.3f} to the base model"
+        color = "off" if same else "inverse" if name in LOWER_IS_BETTER else "normal"
+    return Tile(METRICS[name][0], "not defined" if value is None else _number(value), delta, color)
 
 
 def _number(value: float) -> str:
@@ -135,6 +137,6 @@ def table(measured: Measured) -> pd.DataFrame:
 def _verdict(name: str, difference: float | None) -> str:
     if difference is None:
         return "not comparable"
-    if abs(difference) < 0.0005:
+    if abs(difference) < SAME:
         return "the same"
     return "better" if (difference < 0) == (name in LOWER_IS_BETTER) else "worse"

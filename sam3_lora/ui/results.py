@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sam3_lora.draw import DrawObject, category_color, overlay
-from sam3_lora.predict import PhraseResult, Predictor
-from sam3_lora.ui.images import shrink
+from sam3_lora.ui.images import fit
 from sam3_lora.ui.resources import SharedPredictor
+
+if TYPE_CHECKING:
+    from sam3_lora.predict import PhraseResult, Predictor
 
 # Everything that scores at least this is kept, so that the slider can move without asking again.
 LOWEST_THRESHOLD = 0.05
 MAX_PER_PHRASE = 50
-SHOWN_SIZE = 1000  # pixels of the longer side of a result's picture
+MAX_DRAWN = 30  # beyond that a picture is slow to draw and says nothing
+SHOWN_SIZE, LEAST_SHOWN_SIZE = 1000, 640  # pixels of the longer side of a result's picture
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,13 @@ def _ask(predictor: Predictor, image: np.ndarray, phrases: Sequence[str]) -> Ans
 
 
 def picture(image: np.ndarray, answer: Answer, threshold: float) -> np.ndarray:
-    """The image with every object above the threshold, in its phrase's colour. (h, w, 3) uint8."""
-    small = shrink(image, SHOWN_SIZE)
-    objects = [drawn for result in answer.above(threshold).values() for drawn in _draw_objects(result, small.shape[:2])]
-    return overlay(small, objects)
+    """The image with the best MAX_DRAWN objects above the threshold, in their phrases' colours. (h, w, 3) uint8."""
+    shown = fit(image, SHOWN_SIZE, LEAST_SHOWN_SIZE)
+    found = answer.above(threshold)
+    scores = np.sort(np.concatenate([result.scores for result in found.values()]))[::-1]
+    least = scores[MAX_DRAWN - 1] if len(scores) > MAX_DRAWN else threshold
+    objects = [drawn for result in found.values() for drawn in _draw_objects(result.above(least), shown.shape[:2])]
+    return overlay(shown, objects[:MAX_DRAWN])
 
 
 def _draw_objects(result: PhraseResult, size_hw: tuple[int, int]) -> list[DrawObject]:
@@ -85,6 +92,17 @@ def _draw_objects(result: PhraseResult, size_hw: tuple[int, int]) -> list[DrawOb
         DrawObject(label=result.phrase, color=color, mask=mask, box_xyxy=tuple(box), score=float(score))
         for mask, box, score in zip(at_size.masks, result.boxes_xyxy * scale, result.scores, strict=True)
     ]
+
+
+def hint(answer: Answer, threshold: float) -> str | None:
+    """What to say where nothing passes the threshold, or too much."""
+    found = sum(len(result) for result in answer.above(threshold).values())
+    if found:
+        return f"The best {MAX_DRAWN} of {found} are drawn." if found > MAX_DRAWN else None
+    best = max((float(result.scores.max()) for result in answer.results.values() if len(result)), default=None)
+    if best is None:
+        return f"Nothing scores {LOWEST_THRESHOLD:.2f} or more: try other words."
+    return f"The best score is {best:.2f}: lower the threshold to see it."
 
 
 def counts_table(comparison: Comparison, threshold: float) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -112,12 +112,17 @@ def tab(browser: Browser, theme: str = "light") -> Iterator[tuple[Page, list[str
     context = browser.new_context(viewport=VIEWPORT, color_scheme=theme)
     page = context.new_page()
     errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: errors.append(message.text) if _is_error(message) else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:
         yield page, errors
     finally:
         context.close()
+
+
+def _is_error(message: ConsoleMessage) -> bool:
+    # Opened on an inner page, Streamlit first looks for its server below that page, and is told 404.
+    return message.type == "error" and "/_stcore/" not in message.location.get("url", "")
 
 
 def open_page(page: Page, app: App, path: str = "", **query: str) -> None:

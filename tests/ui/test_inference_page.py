@@ -1,0 +1,171 @@
+"""The inference page as a person uses it: with an adapter and without, thresholds, uploads, mistakes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.config import RunConfig
+from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.model import lora
+from sam3_lora.model.base import load_base
+from sam3_lora.train.run import Run
+from sam3_lora.ui.adapters import NONE
+from sam3_lora.ui.results import LOWEST_THRESHOLD
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with one run, whose adapter answers differently from the base model."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = RunConfig().with_settings({"output.runs": str(folder), "output.name": "tried"})
+    run = Run.create(config)
+    model = lora.attach(load_base("demo").model, config.lora)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    lora.save(model, run.folder / "adapters" / "best", "demo")
+    return folder
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    monkeypatch.chdir(ROOT)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    torch.set_num_threads(threads)
+
+
+def visit(app: AppTest, runs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(runs))
+    app.run()
+    app.switch_page("pages/inference.py").run()
+    assert not app.exception
+    return app
+
+
+def text_on(app: AppTest) -> str:
+    return "\n".join(element.value for element in [*app.markdown, *app.caption]).replace("\\", "")
+
+
+def png(size: tuple[int, int] = (40, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((size[1], size[0], 3), 128, np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path, monkeypatch) -> None:
+    visit(app, runs, monkeypatch)
+    assert "No answers yet" in text_on(app)
+    assert app.selectbox(key="adapter").value.endswith("tried/best"), "the newest adapter is proposed"
+    phrases = [phrase_of(name) for name in open_dataset("demo").categories]
+    assert app.text_input(key="phrases").value == ", ".join(phrases[:8])
+    app.button(key="prompt").click().run()
+    assert not app.exception and not app.error
+    assert "**Base model**" in text_on(app) and "tried/best**" in text_on(app)
+    table = app.dataframe[0].value
+    assert table["Phrase"].tolist() == phrases[:8]
+    assert {"Base: objects", "Adapter: objects", "Base: best score", "Adapter: best score"} < set(table.columns)
+    best = table[["Base: best score", "Adapter: best score"]].fillna(0)
+    assert not np.allclose(best["Base: best score"], best["Adapter: best score"])
+
+
+def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkeypatch) -> None:
+    from sam3_lora.predict import Predictor
+
+    visit(app, runs, monkeypatch)
+    app.text_input(key="phrases").set_value("crack")
+    app.slider(key="threshold").set_value(0.95)
+    app.button(key="prompt").click().run()
+    monkeypatch.setattr(Predictor, "prompt", lambda *_, **__: pytest.fail("the model was asked again"))
+    counts = []
+    for threshold in (0.95, 0.5, LOWEST_THRESHOLD):
+        app.slider(key="threshold").set_value(threshold).run()
+        assert not app.exception and not app.error
+        table = app.dataframe[0].value
+        counts.append(table[["Base: objects", "Adapter: objects"]].to_numpy().sum())
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
+
+
+def test_without_any_adapter_the_base_answers_and_the_way_to_one_is_shown(app: AppTest, tmp_path, monkeypatch) -> None:
+    visit(app, tmp_path / "none", monkeypatch)
+    assert app.selectbox(key="adapter").value == NONE
+    assert "There is no adapter yet" in text_on(app)
+    app.text_input(key="phrases").set_value("ring, , ring , star")
+    app.button(key="prompt").click().run()
+    assert not app.exception and not app.error
+    assert app.dataframe[0].value["Phrase"].tolist() == ["ring", "star"]
+    assert "Adapter: objects" not in app.dataframe[0].value
+    assert "No adapter was asked" in text_on(app)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "not JSON", "half-written"])
+def test_wrong_adapter_folder_gives_a_sentence(app: AppTest, runs: Path, tmp_path, monkeypatch, kind: str) -> None:
+    folder = tmp_path / "adapter"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "not JSON":
+        (folder / "adapter_config.json").write_text("{")
+    if kind == "half-written":
+        good = next(runs.glob("*/adapters/best"))
+        for file in good.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes()[: None if file.suffix == ".json" else 100])
+    app.query_params["adapter"] = str(folder)  # as if typed: AppTest can only choose
+    visit(app, runs, monkeypatch)
+    if not app.error:
+        app.button(key="prompt").click().run()
+    assert not app.exception
+    (box,) = app.error
+    assert str(folder) in box.value.replace("\\", "")
+    assert "did not foresee" not in box.value
+
+
+def test_without_a_phrase_a_sentence_asks_for_one(app: AppTest, runs: Path, monkeypatch) -> None:
+    visit(app, runs, monkeypatch)
+    app.text_input(key="phrases").set_value(" , ")
+    app.button(key="prompt").click().run()
+    assert not app.exception
+    assert "at least one phrase" in app.error[0].value
+
+
+def test_uploaded_image_is_prompted(app: AppTest, runs: Path, monkeypatch) -> None:
+    visit(app, runs, monkeypatch)
+    app.segmented_control(key="image_source").set_value("Upload").run()
+    assert app.button(key="prompt").disabled, "there is no image yet"
+    app.file_uploader[0].upload("mine.png", png()).run()
+    app.button(key="prompt").click().run()
+    assert not app.exception and not app.error
+    assert len(app.dataframe) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", png()[:60]], ids=["empty", "text", "half"])
+def test_broken_upload_gives_one_sentence(app: AppTest, runs: Path, monkeypatch, content: bytes) -> None:
+    visit(app, runs, monkeypatch)
+    app.segmented_control(key="image_source").set_value("Upload").run()
+    app.file_uploader[0].upload("broken.png", content).run()
+    assert not app.exception
+    (box,) = app.error
+    assert "broken.png" in box.value.replace("\\", "")
+    assert app.button(key="prompt").disabled
+
+
+def test_image_opened_on_the_dataset_page_is_the_one_proposed(app: AppTest, runs: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(runs))
+    app.run().button(key="use_demo").click().run()
+    app.button(key="open-2").click().run()
+    opened = f"{app.segmented_control(key='split').value}/{app.selectbox(key='image').value}"
+    app.switch_page("pages/inference.py").run()
+    assert app.selectbox(key="on_image").value == opened
