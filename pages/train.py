@@ -130,7 +130,8 @@ def watch(run: Run, jobs: Jobs, state: str, busy: bool) -> None:
         if status.state != state or (jobs.current is not None) != busy:
             st.rerun()
         history = runs.read_history(run)
-        run_view.show_status(status, history)
+        with st.container(gap="xsmall"):
+            run_view.show_status(status, history)
         if history.steps:
             run_view.show_chart(run, history)
             run_view.show_results(run, status)

@@ -53,7 +53,7 @@ def live_chart(
     y_title: str,
     label: str,
     log: bool = False,
-    height: int = 420,
+    height: int = 400,
 ) -> None:
     """Draws or updates a chart.
 
