@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from sam3_lora import boxes as box_ops
+from sam3_lora.data.samples import tokenize
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import BaseModel, load_base, resolve_device
@@ -162,7 +163,7 @@ class Predictor:
         if key not in self._text:
             if len(self._text) >= 32:
                 self._text.clear()
-            tokens = self.processor(text=list(phrases), return_tensors="pt")
+            tokens = tokenize(self.processor.tokenizer, phrases)
             self._text[key] = self._detector.encode_text(
                 tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,10 +122,7 @@ class Collator:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         phrases = tuple(phrase for sample in samples for phrase in sample.phrases)
-        # Sam3Processor does not cut phrases that are too long; the text encoder would refuse them.
-        tokens = self._tokenizer(
-            list(phrases), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        )
+        tokens = tokenize(self._tokenizer, phrases)
         asked = torch.tensor([len(sample.phrases) for sample in samples])
         return Batch(
             pixel_values=torch.stack([sample.pixel_values for sample in samples]),
@@ -136,6 +133,14 @@ class Collator:
             targets=_pack([sample.targets for sample in samples], samples[0].pixel_values.shape[-2:]),
             images=tuple(sample.image for sample in samples),
         )
+
+
+def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:
+    """input_ids and attention_mask, int64 (P, MAX_TOKENS), as Sam3Processor makes them.
+
+    Unlike it, this cuts a phrase that is too long, which the text encoder would refuse.
+    """
+    return tokenizer(list(phrases), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
 
 
 def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_hw: tuple[int, int]) -> Targets:
