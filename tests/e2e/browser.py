@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -125,11 +126,9 @@ def _is_error(message: ConsoleMessage) -> bool:
     return message.type == "error" and "/_stcore/" not in message.location.get("url", "")
 
 
-def open_page(page: Page, app: App, path: str = "", **query: str) -> None:
-    """Opens a page of the app, by its address, and waits until it is drawn."""
-    from urllib.parse import urlencode
-
-    page.goto(f"{app.url}/{path}" + (f"?{urlencode(query)}" if query else ""))
+def open_page(page: Page, app: App, name: str = "", **query: str) -> None:
+    """Opens a page of the app by its name in the address ("" is the dataset page) and waits until it is drawn."""
+    page.goto(f"{app.url}/{name}" + (f"?{urlencode(query)}" if query else ""))
     page.get_by_test_id("stHeading").first.wait_for(timeout=30_000)
     wait_until_idle(page)
 

@@ -5,13 +5,15 @@ Set SAM3_LORA_SCREENSHOTS=1 to have docs/screenshots/ written anew.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import ROOT, App, chromium, failures, open_page, running_app, tab
+from tests.e2e.browser import ROOT, App, chromium, failures, open_page, running_app, tab, wait_until_idle
+from tests.factories import coco, write_split
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
 VIEWS = {
@@ -38,15 +40,62 @@ def app(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", VIEWS)
 def test_page_draws_without_errors(browser, app: App, name: str, theme: str) -> None:
-    path, query = VIEWS[name]
+    address, query = VIEWS[name]
     with tab(browser, theme) as (page, errors):
-        open_page(page, app, path, **query)
+        open_page(page, app, address, **query)
         assert failures(page) == []
         assert errors == []
         _keep_screenshot(page, f"{name}-{theme}")
 
 
+def test_thumbnail_opens_large_and_the_link_leads_back_to_it(browser, app: App) -> None:
+    with tab(browser) as (page, errors):
+        open_page(page, app, path="demo")
+        card = page.locator('[class*="st-key-thumb-1"]').first
+        label = card.get_by_role("button").last.inner_text()
+        card.locator("img").click(force=True)  # the picture, not the button below it
+        page.locator(".st-key-large-image img").wait_for()
+        wait_until_idle(page)
+        address = page.url
+        assert "image=" in address
+        _keep_screenshot(page, "image-light")
+    with tab(browser, "dark") as (page, errors):
+        page.goto(address)
+        page.locator(".st-key-large-image img").wait_for(timeout=30_000)
+        wait_until_idle(page)
+        assert page.get_by_text(label, exact=True).first.is_visible()
+        assert failures(page) == [] and errors == []
+        _keep_screenshot(page, "image-dark")
+
+
+def test_worst_findings_are_in_the_first_screen(browser, app: App, tmp_path: Path) -> None:
+    data = coco(images=12)
+    write_split(tmp_path / "train", data)
+    for annotation in data["annotations"]:
+        annotation["bbox"] = [0.25, 0.25, 0.5, 0.5]
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
+    with tab(browser) as (page, errors):
+        open_page(page, app, path=str(tmp_path))
+        box = page.get_by_text("Boxes normalized", exact=True).bounding_box()
+        assert box is not None and box["y"] + box["height"] < page.viewport_size["height"] / 2
+        assert errors == []
+
+
+def test_what_was_typed_is_still_there_after_looking_at_another_page(browser, app: App) -> None:
+    with tab(browser) as (page, _):
+        open_page(page, app, "inference")
+        field = page.get_by_label("Phrases", exact=True)
+        field.fill("one thing, another")
+        field.press("Enter")
+        wait_until_idle(page)
+        for name in ("Evaluate", "Inference"):
+            page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
+            page.get_by_role("heading", name=name).wait_for()
+            wait_until_idle(page)
+        assert page.get_by_label("Phrases", exact=True).input_value() == "one thing, another"
+
+
 def _keep_screenshot(page, name: str) -> None:
     if os.environ.get("SAM3_LORA_SCREENSHOTS") == "1":
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(SCREENSHOTS / f"{name}.png"))
+        page.screenshot(path=SCREENSHOTS / f"{name}.png")
