@@ -279,6 +279,9 @@ def problems(error: ValidationError) -> dict[str, str]:
             found[name] = f"there is no setting '{name}'"
             continue
         message = item["msg"][0].lower() + item["msg"][1:]
+        if item["type"] == "string_pattern_mismatch":  # a regular expression tells people nothing
+            section, field = path
+            message = f"expected {type(getattr(RunConfig(), section)).model_fields[field].description.rstrip('.')}"
         given = "" if isinstance(item["input"], (dict, list)) else f", got {item['input']!r}"
         found[name] = f"{name}: {message}{given}"
     return found

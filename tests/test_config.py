@@ -55,3 +55,8 @@ def test_dotted_settings_replace_one_value_and_leave_the_rest():
 
 def test_scientific_notation_is_a_number():
     assert RunConfig.from_yaml("training: {learning_rate: 1e-4}").training.learning_rate == 1e-4
+
+
+def test_a_name_with_other_characters_is_told_which_may_be_used():
+    with pytest.raises(ConfigError, match="letters, digits"):
+        RunConfig().with_settings({"output.name": "../evil"})
