@@ -1,0 +1,112 @@
+"""The whole loss: which terms apply to which layer and half, their weights, and what they are divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from sam3_lora.config import LossConfig
+from sam3_lora.loss.matching import Matches, match_one_to_many, match_one_to_one
+from sam3_lora.loss.terms import box_terms, classification_terms, mask_terms
+from sam3_lora.structures import Detections, Targets
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One term of the loss, detached, float32: raw is unweighted, weighted = raw * weight."""
+
+    raw: Tensor
+    weight: float
+    weighted: Tensor
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """The total, a scalar with a gradient, and its terms by name: their weighted values add up to it."""
+
+    total: Tensor
+    terms: dict[str, LossTerm]
+
+
+class Sam3LossWrapper(nn.Module):
+    """SAM 3's training loss.
+
+    Names of terms say where they come from: no suffix for the last decoder layer, ``_aux_0`` for the first,
+    and so on; ``_o2m`` for the one-to-many half of the queries. Masks are compared in the last layer only.
+
+    Source: ``Sam3LossWrapper`` in sam3/train/loss/sam3_loss.py, as SAM 3's training configuration sets it up.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        names = ("loss_bbox", "loss_giou", "loss_ce", "presence_loss", "loss_mask", "loss_dice")
+        self.weights: dict[str, float] = {name: getattr(config, name) for name in names}
+        self.o2m_weight = config.o2m_weight
+        self.pos_weight = config.pos_weight
+        self.normalization = config.normalization
+
+    @classmethod
+    def from_config(cls, config: LossConfig) -> Sam3LossWrapper:
+        return cls(config)
+
+    def forward(self, detections: Detections, targets: Targets) -> LossReport:
+        """The loss of a batch, in float32 even under autocast.
+
+        Args:
+            detections: any number of layers, phrases and queries; without a one-to-many half (as in evaluation)
+                the terms of that half are left out.
+            targets: on the same device.
+
+        Raises:
+            TrainingError: detections or targets that cannot be matched because they are not finite.
+        """
+        with torch.autocast(detections.logits.device.type, enabled=False):
+            total = detections.logits.new_zeros((), dtype=torch.float32)
+            terms = {}
+            for name, raw, weight in self._weighted_terms(detections, targets):
+                weighted = raw * weight
+                total = total + weighted
+                terms[name] = LossTerm(raw.detach(), weight, weighted.detach())
+        return LossReport(total, terms)
+
+    def _weighted_terms(self, detections: Detections, targets: Targets) -> Iterator[tuple[str, Tensor, float]]:
+        """Name, raw value and weight of each term, last layer first: the only place where weights are chosen."""
+        num_objects = self._num_objects(targets)
+        halves = [(detections, match_one_to_one(detections.logits, detections.boxes, targets), "", 1.0)]
+        o2m = detections.one_to_many
+        if o2m is not None and self.o2m_weight > 0:
+            # SAM 3 matches the auxiliary layers one-to-one in this half too (use_o2m_matcher_on_o2m_aux: false).
+            o2m_matches = match_one_to_one(o2m.logits[:-1], o2m.boxes[:-1], targets)
+            o2m_matches.append(match_one_to_many(o2m.logits[-1], o2m.boxes[-1], targets))
+            halves.append((o2m, o2m_matches, "_o2m", self.o2m_weight))
+
+        last = len(detections.logits) - 1
+        for layer in (last, *range(last)):
+            for half, matches, half_suffix, half_weight in halves:
+                suffix = half_suffix if layer == last else f"_aux_{layer}{half_suffix}"
+                for name, raw in self._layer_terms(half, layer, targets, matches[layer], num_objects).items():
+                    yield name + suffix, raw, self.weights[name] * half_weight
+
+    def _layer_terms(
+        self, half: Detections, layer: int, targets: Targets, matches: Matches, num_objects: Tensor
+    ) -> dict[str, Tensor]:
+        """The raw terms of one decoder layer of one half."""
+        logits, boxes = half.logits[layer], half.boxes[layer]
+        presence = None if half.presence is None else half.presence[layer]
+        terms = box_terms(boxes, targets, matches, num_objects)
+        terms |= classification_terms(logits, boxes, presence, targets, matches, self.pos_weight)
+        if layer == len(half.logits) - 1:
+            terms |= mask_terms(half.masks, targets, matches, num_objects)
+        return terms
+
+    def _num_objects(self, targets: Targets) -> Tensor:
+        """What sums over objects are divided by: a scalar, at least 1."""
+        num_objects = targets.counts.sum().float()
+        if self.normalization == "global" and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(num_objects)
+            num_objects = num_objects / torch.distributed.get_world_size()
+        return num_objects.clamp(min=1)
