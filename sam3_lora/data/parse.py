@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from sam3_lora.data.coco_file import load
 from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.health import Faults, Finding, plural, shown, valid_text
 from sam3_lora.data.images import size_on_disk
 from sam3_lora.data.objects import BoxReader, segmentation_fault
 from sam3_lora.data.records import Annotation, ImageRecord, Split
 from sam3_lora.data.wrong_keys import annotations_elsewhere, has_wrong_keys
-from sam3_lora.errors import DataError
 
 MOST_PIXELS = 2**28  # of an image: more is no image but a slip, and would exhaust the memory as a mask
 PROBES = 16  # images per split whose file is looked into; faults of size mostly hit a whole split
-THOROUGH = 20_000  # segmentations per split that are looked at number by number; a second for all of them
-
-_EXPORT_AGAIN = "Export the dataset again as COCO JSON"
+THOROUGH = 5_000  # segmentations per split that are looked at number by number; of the others, only types and sizes
 
 
 def read_split(name: str, json_path: Path, root: Path) -> tuple[Split, list[Finding]]:
@@ -27,7 +24,7 @@ def read_split(name: str, json_path: Path, root: Path) -> tuple[Split, list[Find
     Raises:
         DataError: the file cannot be read, is not JSON, or has no list of images.
     """
-    data = _load(json_path)
+    data = load(json_path)
     reader = _Reader(name, ImageFiles(root, json_path))
     reader.read_categories(data.get("categories"))
     reader.read_images(data["images"])
@@ -35,36 +32,6 @@ def read_split(name: str, json_path: Path, root: Path) -> tuple[Split, list[Find
     split = Split(name, json_path, reader.records(), tuple(reader.categories))
     reader.probe(split)
     return split, reader.findings(split)
-
-
-def _load(json_path: Path) -> dict[str, Any]:
-    try:
-        content = json_path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{json_path} cannot be read: {error.strerror}", "Allow reading it") from None
-    if not content.strip():
-        raise DataError(f"Expected COCO JSON in {json_path}, but the file is empty", _EXPORT_AGAIN)
-    try:
-        data = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"Expected COCO JSON in {json_path}, but it is cut off or not JSON (line {error.lineno}, column "
-            f"{error.colno})",
-            _EXPORT_AGAIN,
-        ) from None
-    except (ValueError, RecursionError):
-        raise DataError(f"Expected COCO JSON in {json_path}, but it is not JSON", _EXPORT_AGAIN) from None
-    if not isinstance(data, dict):
-        raise DataError(
-            f"Expected a COCO file with 'images' and 'annotations' in {json_path}, got a {type(data).__name__}",
-            _EXPORT_AGAIN,
-        )
-    if not isinstance(data.get("images"), list):
-        raise DataError(
-            f"Expected a COCO file with a list 'images' in {json_path}, but its keys are {shown(list(data))}",
-            _EXPORT_AGAIN,
-        )
-    return data
 
 
 class _Image:
@@ -180,32 +147,15 @@ class _Reader:
         return key
 
     def _read_annotation(self, entry: dict, key: int | str) -> None:
-        try:
-            image = self._images[entry.get("image_id")]
-        except (KeyError, TypeError):
-            self.faults.add("unknown-image", annotation=key, detail=f"image_id {shown(entry.get('image_id'))}")
+        image = self._image_of(entry, key)
+        if image is None:
             return
-        if image is None or image.shared_id:
+        category = self._category_of(entry, image, key)
+        if category is None:
             return
-        try:
-            category = self._names[entry.get("category_id")]
-        except (KeyError, TypeError):
-            detail = f"category_id {shown(entry.get('category_id'))}"
-            self.faults.add("unknown-category", image.file_name, key, detail)
-            return
-        shared = self._shared_categories.get(entry["category_id"])
-        if shared:
-            image.unusable |= shared
-            return
-        bbox = entry.get("bbox")
-        segmentation = entry.get("segmentation") or None
+        bbox, segmentation = entry.get("bbox"), entry.get("segmentation") or None
         if segmentation is not None:
-            self._segmentations += 1
-            thorough = self._segmentations <= THOROUGH
-            fault = segmentation_fault(segmentation, image.width, image.height, thorough=thorough)
-            if fault:
-                self.faults.add("bad-segmentation", image.file_name, key, fault)
-                segmentation = None
+            segmentation = self._checked(segmentation, image, key)
         elif bbox is None and has_wrong_keys(entry):
             self.faults.add("annotations-wrong-key", image.file_name, key)
             self.faults.facts.setdefault("keys", f"the keys {shown(list(entry))} of each entry")
@@ -216,6 +166,34 @@ class _Reader:
             image.unusable.add(category)
             return
         image.annotations.append(Annotation(key, category, box, segmentation, self._is_crowd(entry, image, key)))
+
+    def _image_of(self, entry: dict, key: int | str) -> _Image | None:
+        try:
+            image = self._images[entry.get("image_id")]
+        except (KeyError, TypeError):  # TypeError: a list or an object as id
+            self.faults.add("unknown-image", annotation=key, detail=f"image_id {shown(entry.get('image_id'))}")
+            return None
+        return None if image is None or image.shared_id else image
+
+    def _category_of(self, entry: dict, image: _Image, key: int | str) -> str | None:
+        number = entry.get("category_id")
+        try:
+            category = self._names[number]
+        except (KeyError, TypeError):
+            self.faults.add("unknown-category", image.file_name, key, f"category_id {shown(number)}")
+            return None
+        if number in self._shared_categories:
+            image.unusable |= self._shared_categories[number]
+            return None
+        return category
+
+    def _checked(self, segmentation: Any, image: _Image, key: int | str) -> Any:
+        self._segmentations += 1
+        thorough = self._segmentations <= THOROUGH
+        fault = segmentation_fault(segmentation, image.width, image.height, thorough=thorough)
+        if fault:
+            self.faults.add("bad-segmentation", image.file_name, key, fault)
+        return None if fault else segmentation
 
     def _is_crowd(self, entry: dict, image: _Image, key: int | str) -> bool:
         crowd = entry.get("iscrowd") or 0

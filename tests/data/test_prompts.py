@@ -1,0 +1,115 @@
+"""What an image is asked for: its own categories with their own objects, and nothing that could be there."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam3_lora.data.prompts import EVERYDAY_WORDS, phrase_of, phrases_for
+from sam3_lora.data.records import Annotation, ImageRecord
+
+
+def image(*categories: str, crowds: tuple[str, ...] = (), unusable: tuple[str, ...] = ()) -> ImageRecord:
+    annotations = [
+        Annotation(index, category, (0.0, 0.0, 1.0, 1.0), None, index >= len(categories))
+        for index, category in enumerate((*categories, *crowds))
+    ]
+    return ImageRecord(1, "a.png", Path("a.png"), 9, 9, tuple(annotations), frozenset(unusable))
+
+
+def ask(record: ImageRecord, categories: tuple[str, ...] = (), num_negatives: int = 3, seed: int = 0):
+    positives, negatives = phrases_for(record, categories, num_negatives, np.random.default_rng(seed))
+    return {positive.phrase: [item.id for item in positive.annotations] for positive in positives}, negatives
+
+
+@pytest.mark.parametrize(
+    ("category", "phrase"),
+    [
+        ("Pothole", "pothole"),
+        ("Paint_Marking", "paint marking"),
+        ("  traffic-light ", "traffic light"),
+        ("paint  marking", "paint marking"),
+    ],
+)
+def test_phrase_of(category, phrase):
+    assert phrase_of(category) == phrase
+
+
+def test_one_positive_per_category_with_its_own_objects():
+    positives, _ = ask(image("crack", "pothole", "crack"), ("crack", "pothole", "joint"))
+    assert positives == {"crack": [0, 2], "pothole": [1]}
+
+
+def test_categories_that_read_the_same_are_one_phrase():
+    positives, _ = ask(image("Paint_Marking", "paint marking"))
+    assert positives == {"paint marking": [0, 1]}
+
+
+def test_absent_categories_come_before_everyday_words():
+    categories = ("crack", "pothole", "joint", "stain", "patch")
+    _, negatives = ask(image("crack"), categories, num_negatives=6)
+    assert set(negatives[:4]) == {"pothole", "joint", "stain", "patch"}
+    assert set(negatives[4:]) <= set(EVERYDAY_WORDS) and len(negatives) == 6
+    _, few = ask(image("crack"), categories, num_negatives=2)
+    assert set(few) < {"pothole", "joint", "stain", "patch"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [image("pothole"), image(crowds=("pothole",)), image(unusable=("pothole",)), image("joint", unusable=("Pothole",))],
+)
+@pytest.mark.parametrize(
+    "absent", ["pothole", "Potholes", "POTHOLE", "pot hole", "road pothole", "pothole-detection", "deep_potholes"]
+)
+def test_never_a_category_that_is_there_in_whatever_spelling(record, absent):
+    for seed in range(10):
+        _, negatives = ask(record, (absent, "stain"), num_negatives=3, seed=seed)
+        assert phrase_of(absent) not in negatives and "stain" in negatives
+
+
+@pytest.mark.parametrize(
+    ("present", "absent"), [("boxes", "box"), ("house", "houses"), ("cherry", "cherries"), ("police car", "car")]
+)
+def test_plurals_and_more_general_words_are_not_absent(present, absent):
+    assert absent not in ask(image(present), (absent,), num_negatives=32)[1]
+    assert present not in ask(image(absent), (present,), num_negatives=32)[1]
+
+
+@pytest.mark.parametrize(("present", "absent"), [("car", "carpet"), ("glass", "gloss"), ("red light", "green light")])
+def test_words_that_only_look_alike_are_absent(present, absent):
+    assert absent in ask(image(present), (absent,))[1]
+
+
+def test_a_crowd_alone_is_neither_asked_nor_denied():
+    positives, negatives = ask(image(crowds=("person",)), ("person",), num_negatives=32)
+    assert positives == {} and "person" not in negatives and len(negatives) == 32
+
+
+def test_everyday_words_that_could_be_there_are_left_out():
+    for seed in range(5):
+        _, negatives = ask(image("teapot", "Fruit", "fishes"), num_negatives=32, seed=seed)
+        assert not {"teapot", "pineapple", "strawberry", "octopus", "dolphin"} & set(negatives)
+
+
+def test_everyday_words_are_many_different_and_already_phrases():
+    assert len(EVERYDAY_WORDS) >= 60 and len(set(EVERYDAY_WORDS)) == len(EVERYDAY_WORDS)
+    assert [phrase_of(word) for word in EVERYDAY_WORDS] == list(EVERYDAY_WORDS)
+
+
+def test_negatives_differ_from_each_other_and_follow_the_random_numbers():
+    categories = tuple(f"thing number {chr(97 + i)}x{i}" for i in range(30))
+    drawn = [tuple(ask(image(), categories, 5, seed)[1]) for seed in range(20)]
+    assert all(len(set(negatives)) == 5 for negatives in drawn)
+    assert len(set(drawn)) > 10
+    assert drawn == [tuple(ask(image(), categories, 5, seed)[1]) for seed in range(20)]
+
+
+def test_an_everyday_word_that_is_also_a_category_is_asked_once():
+    _, negatives = ask(image("crack"), EVERYDAY_WORDS[:3], num_negatives=32)
+    assert len(set(negatives)) == 32 and set(EVERYDAY_WORDS[:3]) <= set(negatives)
+
+
+def test_no_negatives_if_none_are_wanted_and_any_generator_will_do():
+    assert ask(image("crack"), ("joint",), num_negatives=0)[1] == []
+    assert len(phrases_for(image("crack"), ("joint",), 3, random.Random(0))[1]) == 3

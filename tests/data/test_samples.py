@@ -1,0 +1,236 @@
+"""Samples carry what the annotation file says: pixels as the processor makes them, targets packed and in place."""
+
+import json
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
+from sam3_lora.data.coco import load_image, open_dataset
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.samples import MAX_TOKENS, Collator, SampleDataset
+from sam3_lora.errors import DataError
+from sam3_lora.masks import mask_to_box_xyxy
+from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split
+
+HEIGHT, WIDTH = SIZE_HW
+
+
+def samples_of(folder, num_negatives=3, seed=0) -> SampleDataset:
+    dataset = open_dataset(folder)
+    return SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, num_negatives, seed)
+
+
+def one_image(folder, annotations, **entry):
+    """A dataset of one image with these annotations."""
+    data = coco(images=0, empty_images=1)
+    data["annotations"] = [
+        {"id": index, "image_id": 0, "category_id": 1, "iscrowd": 0, **values}
+        for index, values in enumerate(annotations)
+    ]
+    write_split(folder / "train", data)
+    data["images"][0] |= entry
+    (folder / "train" / "_annotations.coco.json").write_text(json.dumps(data))
+    return samples_of(folder)
+
+
+@pytest.fixture
+def samples(tmp_path) -> SampleDataset:
+    return samples_of(write_dataset(tmp_path, objects=5, kinds=("polygon", "rle", "uncompressed", "box")))
+
+
+def test_pixels_are_exactly_the_processors(samples):
+    sample = samples[0]
+    picture = Image.fromarray(load_image(sample.image))
+    expected = tiny_processor()(images=picture, text="x", return_tensors="pt")
+    torch.testing.assert_close(sample.pixel_values, expected["pixel_values"][0], rtol=0, atol=0)
+    assert sample.pixel_values.dtype == torch.float32
+    assert -1 <= sample.pixel_values.min() < -0.5 and 0.5 < sample.pixel_values.max() <= 1
+
+
+@pytest.mark.parametrize("size_hw", [(3, 40), (40, 3), (1, 1)])
+def test_images_a_few_pixels_wide_keep_their_channels(tmp_path, size_hw):
+    pixels = np.zeros((*size_hw, 3), np.uint8)
+    pixels[..., 0] = 255
+    samples = one_image(tmp_path, [], height=size_hw[0], width=size_hw[1])
+    Image.fromarray(pixels).save(samples[0].image.path)
+    assert samples[0].pixel_values.mean(dim=(1, 2)).tolist() == pytest.approx([1, -1, -1], abs=1e-5)
+
+
+def test_boxes_are_normalised_centres_and_sizes(tmp_path):
+    targets = one_image(tmp_path, [{"bbox": [16, 12, 32, 24]}])[0].targets
+    assert targets.boxes.tolist() == [[0.5, 0.5, 0.5, 0.5]]
+
+
+def test_targets_are_packed_in_phrase_order(samples):
+    for sample in samples:
+        targets, record = sample.targets, sample.image
+        assert len(targets.counts) == len(sample.phrases) == len(targets.exhaustive)
+        assert targets.counts.sum() == len(targets.boxes) == len(targets.mask_valid) == len(record.annotations)
+        assert ((targets.boxes >= 0) & (targets.boxes <= 1)).all() and targets.boxes.dtype == torch.float32
+        assert targets.exhaustive.all()
+        start = 0
+        for phrase, count in zip(sample.phrases, targets.counts.tolist(), strict=True):
+            own = [item for item in record.annotations if phrase_of(item.category) == phrase]
+            assert count == len(own)
+            boxes = denormalize(cxcywh_to_xyxy(targets.boxes[start : start + count]), (record.height, record.width))
+            for box, item in zip(boxes.tolist(), own, strict=True):
+                x, y, w, h = item.bbox_xywh
+                assert box == pytest.approx([x, y, x + w, y + h], abs=1e-3)
+            start += count
+
+
+def test_each_mask_lies_where_its_box_is(samples):
+    side = samples[0].pixel_values.shape[-1]
+    seen = 0
+    for sample in samples:
+        boxes = cxcywh_to_xyxy(sample.targets.boxes) * side
+        for index in torch.nonzero(sample.targets.mask_valid).flatten():
+            found = mask_to_box_xyxy(sample.targets.masks[index].numpy())
+            # A pixel of the annotated image is `side / WIDTH` pixels of the model's.
+            assert found == pytest.approx(boxes[index].tolist(), abs=1 + side / HEIGHT)
+            seen += 1
+    assert seen == 15
+
+
+def test_objects_without_a_mask_are_marked(samples):
+    for sample in samples:
+        has_mask = [
+            item.segmentation is not None
+            for p in sample.phrases
+            for item in sample.image.annotations
+            if phrase_of(item.category) == p
+        ]
+        assert sample.targets.mask_valid.tolist() == has_mask
+        if sample.targets.masks is not None:
+            assert sample.targets.masks.dtype == torch.bool
+            assert not sample.targets.masks[~sample.targets.mask_valid].any()
+
+
+def test_masks_are_none_where_no_object_has_one(tmp_path):
+    samples = samples_of(write_dataset(tmp_path, kinds=("box",)))
+    assert samples[0].targets.masks is None and not samples[0].targets.mask_valid.any()
+    assert Collator(tiny_processor())([samples[0], samples[1]]).targets.masks is None
+
+
+def test_a_mask_too_small_to_be_seen_is_not_learned(tmp_path):
+    sliver = [[10.0, 10.0, 10.2, 10.0, 10.2, 10.2]]
+    targets = one_image(tmp_path, [{"bbox": [10, 10, 2, 2], "segmentation": sliver}])[0].targets
+    assert targets.mask_valid.tolist() == [False] and len(targets.boxes) == 1
+
+
+def test_annotations_refer_to_the_size_in_the_file_even_if_the_picture_was_scaled(tmp_path):
+    box = (20, 40, 60, 30)
+    samples = one_image(tmp_path, [{"bbox": box, "segmentation": octagon(box)}], width=2 * WIDTH, height=2 * HEIGHT)
+    targets, side = samples[0].targets, samples[0].pixel_values.shape[-1]
+    expected = [20 / 128, 40 / 96, 80 / 128, 70 / 96]
+    assert cxcywh_to_xyxy(targets.boxes)[0].tolist() == pytest.approx(expected)
+    assert np.array(mask_to_box_xyxy(targets.masks[0].numpy())) / side == pytest.approx(np.array(expected), abs=0.02)
+
+
+def test_crowds_are_not_learned(tmp_path):
+    crowd = {"bbox": [1, 1, 20, 20], "iscrowd": 1, "category_id": 2}
+    sample = one_image(tmp_path, [{"bbox": [5, 5, 20, 20]}, crowd])[0]
+    assert sample.phrases[0] == "crack" and "pothole" not in sample.phrases
+    assert sample.targets.counts.tolist()[0] == sample.targets.counts.sum() == 1
+
+
+def test_negatives_have_no_objects_and_come_last(samples):
+    for sample in samples:
+        present = {phrase_of(item.category) for item in sample.image.annotations}
+        positives = len(present)
+        assert set(sample.phrases[:positives]) == present
+        assert len(sample.phrases) == positives + 3
+        assert sample.targets.counts[positives:].tolist() == [0, 0, 0]
+
+
+def test_an_image_without_objects_is_asked_at_least_once(tmp_path):
+    samples = samples_of(write_dataset(tmp_path), num_negatives=0)
+    assert [len(sample.phrases) for sample in samples] == [2, 2, 2, 2, 1]
+
+
+def test_negatives_depend_on_seed_epoch_and_index_alone(tmp_path):
+    write_dataset(tmp_path)
+    samples, other = samples_of(tmp_path), samples_of(tmp_path)
+    first = [sample.phrases for sample in samples]
+    assert [other[index].phrases for index in (4, 3, 2, 1, 0)] == first[::-1]
+    samples.set_epoch(1)
+    assert [sample.phrases for sample in samples] != first
+    samples.set_epoch(0)
+    assert [sample.phrases for sample in samples] == first
+    assert [sample.phrases for sample in samples_of(tmp_path, seed=1)] != first
+
+
+def test_batch_equals_its_samples(samples):
+    chosen = [samples[0], samples[4], samples[2]]
+    batch = Collator(tiny_processor())(chosen)
+    assert batch.phrases == sum((sample.phrases for sample in chosen), ())
+    assert batch.image_index.tolist() == [i for i, sample in enumerate(chosen) for _ in sample.phrases]
+    assert batch.images == tuple(sample.image for sample in chosen)
+    for index, sample in enumerate(chosen):
+        torch.testing.assert_close(batch.pixel_values[index], sample.pixel_values, rtol=0, atol=0)
+    for name in ("boxes", "counts", "mask_valid", "exhaustive"):
+        expected = torch.cat([getattr(sample.targets, name) for sample in chosen])
+        assert torch.equal(getattr(batch.targets, name), expected)
+    assert torch.equal(batch.targets.masks, torch.cat([chosen[0].targets.masks, chosen[2].targets.masks]))
+
+
+def test_tokens_are_exactly_the_processors(samples):
+    batch = Collator(tiny_processor())([samples[0], samples[1]])
+    expected = tiny_processor()(
+        images=Image.fromarray(load_image(samples[0].image)), text=list(batch.phrases), return_tensors="pt"
+    )
+    assert torch.equal(batch.input_ids, expected["input_ids"])
+    assert torch.equal(batch.attention_mask, expected["attention_mask"])
+
+
+def test_long_phrases_are_cut_to_what_the_text_encoder_takes(tmp_path):
+    data = coco(categories=("crack " * 60,))
+    write_split(tmp_path / "train", data)
+    samples = samples_of(tmp_path)
+    batch = Collator(tiny_processor())([samples[0]])
+    assert batch.input_ids.shape == (len(batch.phrases), MAX_TOKENS)
+    assert batch.input_ids[0, -1] == tiny_processor().tokenizer.eos_token_id
+
+
+def test_batch_moves_as_a_whole(samples):
+    moved = Collator(tiny_processor())([samples[0]]).to("meta")
+    tensors = (moved.pixel_values, moved.image_index, moved.input_ids, moved.attention_mask, moved.targets.boxes)
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_a_missing_or_broken_image_names_the_file(tmp_path, content):
+    samples = samples_of(write_dataset(tmp_path))
+    path = open_dataset(tmp_path).split("train").images[0].path
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=path.name):
+        samples[0]
+
+
+def test_samples_and_collator_survive_being_sent_to_a_worker(samples):
+    again, collate = pickle.loads(pickle.dumps((samples, Collator(tiny_processor()))))
+    batch = collate([again[0]])
+    assert batch.phrases == samples[0].phrases
+    assert torch.equal(batch.pixel_values[0], samples[0].pixel_values)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forking is for Unix")
+def test_workers_that_outlive_an_epoch_draw_new_negatives(samples):
+    loader = torch.utils.data.DataLoader(
+        samples,
+        batch_size=5,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+        collate_fn=Collator(tiny_processor()),
+    )
+    for epoch in (0, 3):
+        samples.set_epoch(epoch)
+        assert next(iter(loader)).phrases == sum((sample.phrases for sample in samples), ())
