@@ -19,6 +19,7 @@ from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
+    from transformers.models.sam3.modeling_sam3 import Sam3DETREncoderOutput
 
 __all__ = ["PADDING_LABEL", "Detections", "Sam3Detector", "TextFeatures", "VisionFeatures"]
 
@@ -68,12 +69,16 @@ class Sam3Detector(nn.Module):
             pixel_values: (B, 3, S, S) float, squashed to the model's size S and scaled to [-1, 1].
         """
         encoder = self.base.vision_encoder
-        levels = encoder(pixel_values).fpn_hidden_states[:-1]  # the coarsest serves the video tracker only
-        # Sines of angles rounded to bf16 are off by up to 0.03, so they are computed in float32, as the reference does.
-        exact = [encoder.neck.position_encoding(level.shape, level.device, torch.float32) for level in levels]
-        if not torch.is_autocast_enabled(pixel_values.device.type):
-            exact = [position.to(level.dtype) for position, level in zip(exact, levels, strict=True)]
-        return VisionFeatures(fpn=tuple(levels), position=tuple(exact))
+        output = encoder(pixel_values)
+        levels = output.fpn_hidden_states[:-1]  # the coarsest serves the video tracker only
+        position = list(output.fpn_position_encoding[:-1])
+        # The heads use the last one. Sines of angles rounded to bf16 are off by up to 0.03, so it is computed in
+        # float32, as the reference does.
+        last = levels[-1]
+        position[-1] = encoder.neck.position_encoding(last.shape, last.device, torch.float32)
+        if not torch.is_autocast_enabled(last.device.type):
+            position[-1] = position[-1].to(last.dtype)
+        return VisionFeatures(fpn=tuple(levels), position=tuple(position))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Phrase features, independent of any image.
@@ -146,7 +151,7 @@ class Sam3Detector(nn.Module):
         return prompt, torch.cat((text.mask, geometry.attention_mask), dim=1)
 
     def _decode(
-        self, encoded, prompt: Tensor, prompt_mask: Tensor, size_hw: tuple[int, int]
+        self, encoded: Sam3DETREncoderOutput, prompt: Tensor, prompt_mask: Tensor, size_hw: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (L, P, N, C), boxes (L, P, N, 4) and presence (L, P); N is Q, in training 2 Q.
 
@@ -194,7 +199,7 @@ class Sam3Detector(nn.Module):
         layer: nn.Module,
         hidden: Tensor,
         query_position: Tensor,
-        encoded,
+        encoded: Sam3DETREncoderOutput,
         prompt: Tensor,
         prompt_attention: Tensor | None,
         bias: Tensor,

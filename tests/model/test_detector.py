@@ -244,3 +244,18 @@ def test_a_model_in_bf16_runs(own_demo: BaseModel, inputs) -> None:
         found = detector(*inputs, *some_boxes(len(inputs.input_ids)))
     assert found.masks.dtype == torch.bfloat16
     assert all(value.isfinite().all() for value in tensors(found).values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_training_on_a_gpu_in_bf16_with_checkpointing(own_demo: BaseModel, inputs) -> None:
+    from sam3_lora.config import LoraConfig
+    from sam3_lora.model import lora
+
+    peft_model = lora.attach(own_demo.model, LoraConfig(rank=4)).to("cuda")
+    detector = Sam3Detector(own_demo.model).train()
+    detector.gradient_checkpointing(True)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        total = scalar(detector(*(tensor.to("cuda") for tensor in inputs)))
+    total.backward()
+    assert all(p.grad.isfinite().all() for p in peft_model.parameters() if p.requires_grad)
