@@ -47,7 +47,7 @@ def choose_path() -> str:
             disabled=not path,
             help="Read the files again after changing them",
         )
-    return path.strip()
+    return path.strip().strip("\"'")  # a path copied from a file manager may come in quotes
 
 
 def use_demo() -> None:

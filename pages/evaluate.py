@@ -82,7 +82,8 @@ def show(measured: measures.Measured) -> None:
             "Difference": st.column_config.NumberColumn(format="%+.3f"),
         },
     )
-    st.caption("A dash: not defined on this split, as cgF1 is not where every image holds every phrase.")
+    if None in measured.base.values():
+        st.caption("A dash: not defined on this split, as cgF1 is not where every image holds every phrase.")
 
 
 main()

@@ -10,9 +10,8 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.errors import ModelError
-from sam3_lora.train.run import list_runs
 from sam3_lora.ui import state
-from sam3_lora.ui.resources import runs_folder
+from sam3_lora.ui.runs import all_runs
 
 NONE = "No adapter: the base model alone"
 
@@ -26,9 +25,9 @@ class Adapter:
     base: str
 
 
-def known_adapters(runs: Path) -> dict[str, Path]:
+def known_adapters() -> dict[str, Path]:
     """Name, such as "20260131-101500-potholes/best", -> folder; newest run first, best before last."""
-    return {f"{run.name}/{kind}": folder for run in list_runs(runs) for kind, folder in run.adapters().items()}
+    return {f"{run.name}/{kind}": folder for run in all_runs() for kind, folder in run.adapters().items()}
 
 
 def choose(key: str) -> Adapter | None:
@@ -40,7 +39,7 @@ def choose(key: str) -> Adapter | None:
     Raises:
         ModelError: a folder was typed that holds no adapter.
     """
-    known = known_adapters(runs_folder())
+    known = known_adapters()
     typed = st.session_state.get(key) or st.query_params.get(key) or NONE
     options = list(dict.fromkeys([*known, NONE, typed]))
     name = st.selectbox(
@@ -79,7 +78,7 @@ def open_adapter(name: str, folder: Path) -> Adapter:
 
 def invite_to_train() -> None:
     """Says how to get an adapter where there is none to choose."""
-    if known_adapters(runs_folder()):
+    if known_adapters():
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("There is no adapter yet: one appears here as soon as a run has saved it.", width="content")

@@ -109,9 +109,9 @@ def show_grid(named: dict[str, ImageRecord], split: str, state: tuple, categorie
             with st.container(key=f"thumb-{place}", gap="xxsmall"):
                 _show_thumbnail(record, state, layers)
                 st.button(
-                    label,
+                    escape(label),
                     key=f"open-{place}",
-                    help=f"{label}: {_count(record)}",
+                    help=f"{escape(label)}: {_count(record)}",
                     type="tertiary",
                     width="stretch",
                     wrap=False,

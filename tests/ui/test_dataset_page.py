@@ -35,7 +35,7 @@ def text_on(app: AppTest) -> str:
 
 
 def thumbnails(app: AppTest) -> list[str]:
-    return [button.label for button in app.button if button.key.startswith("open-")]
+    return [button.label.replace("\\", "") for button in app.button if button.key.startswith("open-")]
 
 
 def test_first_visit_says_what_to_do(app: AppTest) -> None:
@@ -103,6 +103,11 @@ def test_bad_path_gives_one_sentence(app: AppTest, path: str) -> None:
     assert len(app.error) == 1
     assert "Traceback" not in app.error[0].value
     assert "dataset_path" not in app.session_state
+
+
+def test_a_path_may_come_in_quotes(app: AppTest, tmp_path: Path) -> None:
+    open_path(app, f'"{write_dataset(tmp_path)}"')
+    assert not app.error and thumbnails(app)
 
 
 def test_folder_without_annotations_says_how_to_get_them(app: AppTest, tmp_path: Path) -> None:
