@@ -32,7 +32,7 @@ class Pair:
     truth_* hold G objects, answer_* K objects: boxes xywh in pixels, masks as compressed RLE.
     """
 
-    image_id: int
+    image_id: int | str
     phrase: str
     size_hw: tuple[int, int]
     truth_boxes: list[list[float]]
@@ -67,6 +67,7 @@ def evaluate(
         DataError: the split has no object to be found.
     """
     tell = progress or (lambda share, what: None)
+    split = split.present()
     pairs = []
     phrases = phrases_of(split)
     if not phrases:
@@ -148,10 +149,11 @@ def _coco_dicts(pairs: list[Pair]) -> tuple[dict[str, Any], list[dict[str, Any]]
     from pycocotools import mask as rle_ops
 
     category_ids = {phrase: number for number, phrase in enumerate(sorted({pair.phrase for pair in pairs}), 1)}
-    images = {pair.image_id: pair.size_hw for pair in pairs}
+    sizes = {pair.image_id: pair.size_hw for pair in pairs}
+    image_ids = {image_id: number for number, image_id in enumerate(sizes, 1)}
     annotations, answers = [], []
     for pair in pairs:
-        where = {"image_id": pair.image_id, "category_id": category_ids[pair.phrase]}
+        where = {"image_id": image_ids[pair.image_id], "category_id": category_ids[pair.phrase]}
         for box, mask, crowd in zip(pair.truth_boxes, pair.truth_masks, pair.truth_crowd, strict=True):
             area = float(rle_ops.area(mask))
             annotation = {"bbox": box, "segmentation": mask, "iscrowd": int(crowd), "area": area}
@@ -160,7 +162,9 @@ def _coco_dicts(pairs: list[Pair]) -> tuple[dict[str, Any], list[dict[str, Any]]
             answers.append({**where, "bbox": box, "segmentation": mask, "score": score})
     truth = {
         "info": {},
-        "images": [{"id": number, "height": size[0], "width": size[1]} for number, size in images.items()],
+        "images": [
+            {"id": number, "height": size[0], "width": size[1]} for number, size in enumerate(sizes.values(), 1)
+        ],
         "categories": [{"id": number, "name": phrase} for phrase, number in category_ids.items()],
         "annotations": annotations,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class Split:
     def num_objects(self) -> int:
         """Objects to learn from: usable annotations, crowds left out."""
         return sum(self.objects_per_category().values())
+
+    def present(self) -> Split:
+        """The split without the images whose file is missing."""
+        return replace(self, images=tuple(image for image in self.images if not image.missing))
 
     def objects_per_category(self) -> dict[str, int]:
         """Objects to learn from, by category; every category of the file is there, if only with 0."""

@@ -101,7 +101,7 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
 
     training = config.training
     dataset = open_dataset(config.data.path)
-    train_split, valid_split = _splits(dataset, config)
+    train_split, valid_split = _splits(dataset, config, log)
     for finding in dataset.findings:
         if finding.severity == "error":
             log(f"Dataset: {finding.message} {finding.fix}")
@@ -214,8 +214,9 @@ def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -
     return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
 
 
-def _splits(dataset: Dataset, config: RunConfig) -> tuple[Split, Split | None]:
-    train = dataset.split(config.data.train_split)
+def _splits(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> tuple[Split, Split | None]:
+    """The splits to learn from and to measure on, without the images whose files are missing."""
+    train = _present(dataset.split(config.data.train_split), log)
     if train.num_objects == 0:
         reason = next((finding for finding in dataset.findings if finding.severity == "error"), None)
         raise DataError(
@@ -225,9 +226,21 @@ def _splits(dataset: Dataset, config: RunConfig) -> tuple[Split, Split | None]:
         )
     if not config.data.valid_split:
         return train, None
-    if config.data.valid_split not in dataset.splits:
+    valid = (
+        _present(dataset.splits[config.data.valid_split], log) if config.data.valid_split in dataset.splits else None
+    )
+    if valid is None or not valid.images:
+        usable = ", ".join(name for name, split in dataset.splits.items() if split.present().images)
         raise ConfigError(
-            f"The dataset has no split '{config.data.valid_split}', only {', '.join(dataset.splits)}",
+            f"Expected images in the split '{config.data.valid_split}' to validate on, but only {usable} have some",
             "Set data.valid_split to one of these, or to '' to train without validation",
         )
-    return train, dataset.split(config.data.valid_split)
+    return train, valid
+
+
+def _present(split: Split, log: Callable[[str], None]) -> Split:
+    present = split.present()
+    missing = len(split.images) - len(present.images)
+    if missing:
+        log(f"{missing} images of the split '{split.name}' are missing and are left out.")
+    return present

@@ -12,6 +12,7 @@ from sam3_lora.train.job import Jobs
 from sam3_lora.train.loop import fit
 from sam3_lora.train.run import Run, effective_rows
 from sam3_lora.train.setup import epoch_order, plan
+from tests.factories import write_dataset
 
 
 def train(config, **settings):
@@ -219,3 +220,11 @@ def test_the_length_of_a_run():
     limited = training.model_copy(update={"max_steps": 4})
     assert (plan(limited, images=9).total_steps, plan(limited, images=9).epochs) == (4, 2)
     assert plan(limited, images=9).warmup_steps == 2
+
+
+def test_missing_images_are_left_out_and_said(config):
+    data = write_dataset(Run.create(config).folder / "data", images=3)
+    missing = next((data / "train").glob("*.png"))
+    missing.unlink()
+    run = train(config, data__path=str(data), training__max_steps=1)
+    assert "1 images of the split 'train' are missing" in run.log_tail()
