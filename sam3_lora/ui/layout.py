@@ -1,9 +1,9 @@
-"""What every page has in common: its head, calm errors, empty states and rows of numbers."""
+"""What every page has in common: its head, calm errors and empty states."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
@@ -92,12 +92,6 @@ def empty_state(icon: str, text: str, next_step: str) -> None:
         st.markdown(f"**{text}**", text_alignment="center")
         st.caption(next_step, text_alignment="center")
         st.space("small")
-
-
-def metric_row(metrics: Sequence[tuple[str, str]]) -> None:
-    """Label and value pairs side by side."""
-    for column, (label, value) in zip(st.columns(len(metrics)), metrics, strict=True):
-        column.metric(label, value)
 
 
 def escape(text: str) -> str:
