@@ -40,11 +40,15 @@ def _look_at_the_dataset(page, app: App) -> None:
     )
 
 
-def _configure(page) -> None:
-    page.get_by_role("link", name="Configure").click()
-    expect(page.get_by_role("heading", name="Configure")).to_be_visible(timeout=30_000)
+def _go_to(page, name: str) -> None:
+    page.get_by_test_id("stSidebarNavItems").get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=60_000)
     wait_until_idle(page)
-    page.get_by_label("Name", exact=True).fill("journey")
+
+
+def _configure(page) -> None:
+    _go_to(page, "Configure")
+    page.get_by_role("textbox", name="Name of the run").fill("journey")
     page.keyboard.press("Enter")
     wait_until_idle(page)
     page.get_by_role("button", name="Go to training").click()
@@ -57,9 +61,8 @@ def _train_and_stop(page, app: App) -> None:
     page.get_by_role("button", name="Start training").click()
     first = _points_beyond(page, 0)
 
-    page.get_by_role("link", name="Dataset").click()
-    expect(page.get_by_role("heading", name="Dataset")).to_be_visible(timeout=30_000)
-    page.get_by_role("link", name="Train").click()
+    _go_to(page, "Dataset")
+    _go_to(page, "Train")
     second = _points_beyond(page, first)
 
     page.reload()
@@ -78,9 +81,7 @@ def _points_beyond(page, count: int) -> int:
 
 
 def _prompt(page) -> None:
-    page.get_by_role("link", name="Inference").click()
-    expect(page.get_by_role("heading", name="Inference")).to_be_visible(timeout=30_000)
-    wait_until_idle(page)
+    _go_to(page, "Inference")
     page.get_by_role("button", name="Prompt", exact=True).click()
     results = page.get_by_role("img", name=re.compile(r"(Base model|Adapter).*: \d+ objects"))
     expect(results).to_have_count(2, timeout=60_000)
