@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui.resources import app_log
@@ -36,11 +37,23 @@ _CSS = """
 @contextmanager
 def page(title: str, intro: str) -> Iterator[None]:
     """The frame of a page: its title, one sentence of what it is for, and :func:`guarded` around its body."""
+    _enter_through_app()
     st.html(_CSS)
     st.title(title, anchor=False)
     st.caption(intro)
     with guarded():
         yield
+
+
+def _enter_through_app() -> None:
+    """Sends a page that was opened by its address right after the start through app.py, as every other time.
+
+    Until app.py has run once, Streamlit takes the folder pages/ for a list of pages of its own making
+    and runs the page without navigation and settings. It offers no public switch for that.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.e2e.browser import App, chromium, failures, open_page, running_app, tab, wait_until_idle
-from tests.e2e.test_screens import SCREENSHOTS
+from tests.e2e.test_screens import keep_screenshot
 
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll('.sam3-live-chart')]
     .map((chart) => Math.max(0, ...(chart.data ?? []).map((trace) => trace.x.length))))"""
@@ -25,7 +25,7 @@ def test_from_a_dataset_to_two_results(tmp_path) -> None:
         _prompt(page)
         assert failures(page) == []
         assert errors == []
-        _keep_screenshots(browser, app, page)
+        _keep_screenshots(browser, app)
 
 
 def _look_at_the_dataset(page, app: App) -> None:
@@ -66,7 +66,7 @@ def _train_and_stop(page, app: App) -> None:
     second = _points_beyond(page, first)
 
     page.reload()
-    _points_beyond(page, second)
+    _points_beyond(page, max(second, 120 if os.environ.get("SAM3_LORA_SCREENSHOTS") == "1" else 0))
 
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("Stopped", exact=False).first).to_be_visible(timeout=60_000)
@@ -76,7 +76,7 @@ def _train_and_stop(page, app: App) -> None:
 
 
 def _points_beyond(page, count: int) -> int:
-    page.wait_for_function(f"() => ({POINTS})() > {count}", timeout=120_000)
+    page.wait_for_function(f"() => ({POINTS})() > {count}", timeout=300_000)
     return page.evaluate(POINTS)
 
 
@@ -88,7 +88,21 @@ def _prompt(page) -> None:
     wait_until_idle(page)
 
 
-def _keep_screenshots(browser, app: App, page) -> None:
+def _keep_screenshots(browser, app: App) -> None:
+    """The pages that need a trained run, light and dark."""
     if os.environ.get("SAM3_LORA_SCREENSHOTS") != "1":
         return
-    page.screenshot(path=SCREENSHOTS / "inference-light.png")
+    (run,) = app.runs.iterdir()
+    for theme in ("light", "dark"):
+        with tab(browser, theme) as (page, _):
+            open_page(page, app, "train", run=run.name)
+            _points_beyond(page, 0)
+            page.wait_for_timeout(1000)
+            keep_screenshot(page, f"train-{theme}")
+            _prompt(page)
+            keep_screenshot(page, f"inference-{theme}")
+            _go_to(page, "Evaluate")
+            page.get_by_role("button", name="Evaluate", exact=True).click()
+            page.get_by_test_id("stMetric").first.wait_for(timeout=120_000)
+            wait_until_idle(page)
+            keep_screenshot(page, f"evaluate-{theme}")
