@@ -102,7 +102,7 @@ def _tile(name: str, measured: Measured) -> Tile:
     difference = _difference(name, measured)
     delta, color = None, "normal"
     if difference is not None:
-        same = abs(difference) < SAME
+        same = difference == 0
         delta = "same as the base model" if same else f"{difference:+.3f} to the base model"
         color = "off" if same else "inverse" if name in LOWER_IS_BETTER else "normal"
     return Tile(METRICS[name][0], "not defined" if value is None else _number(value), delta, color)
@@ -115,7 +115,8 @@ def _number(value: float) -> str:
 def _difference(name: str, measured: Measured) -> float | None:
     if measured.adapter is None or measured.base.get(name) is None or measured.adapter.get(name) is None:
         return None
-    return measured.adapter[name] - measured.base[name]
+    difference = measured.adapter[name] - measured.base[name]
+    return 0.0 if abs(difference) < SAME else difference
 
 
 def table(measured: Measured) -> pd.DataFrame:
@@ -137,6 +138,6 @@ def table(measured: Measured) -> pd.DataFrame:
 def _verdict(name: str, difference: float | None) -> str:
     if difference is None:
         return "not comparable"
-    if abs(difference) < SAME:
+    if difference == 0:
         return "the same"
     return "better" if (difference < 0) == (name in LOWER_IS_BETTER) else "worse"

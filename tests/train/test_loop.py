@@ -81,6 +81,26 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, every, monkeyp
     assert not run.can_resume()
 
 
+def test_a_run_that_breaks_leaves_its_last_checkpoint(config, monkeypatch):
+    from sam3_lora.train import loop
+
+    original, taken = loop._step, []
+
+    def break_in_the_third_step(setup, group):
+        taken.append(1)
+        if len(taken) == 3:
+            raise MemoryError("no memory left")
+        return original(setup, group)
+
+    monkeypatch.setattr(loop, "_step", break_in_the_third_step)
+    run = Run.create(config.with_settings({"training.checkpoint_every": 2, "training.batch_size": 1}))
+    with pytest.raises(MemoryError):
+        fit(run)
+    assert run.status().state == "failed"
+    assert torch.load(run.checkpoint / "state.pt", weights_only=True)["progress"]["step"] == 2
+    assert run.can_resume()
+
+
 def test_accumulation_adds_up_batches_before_a_step(config):
     run = train(config, training__batch_size=1, training__accumulation=3, training__max_steps=2)
     assert run.status().total_steps == 2
@@ -118,6 +138,30 @@ EFFECTS = [
 ]
 
 
+# Settings whose effect other tests show: which data, model, length, place and processes.
+SHOWN_ELSEWHERE = {
+    "data.path",
+    "data.train_split",
+    "data.valid_split",
+    "data.num_workers",
+    "model.base",
+    "model.gradient_checkpointing",
+    "loss.normalization",  # tests/loss: two processes
+    "training.epochs",
+    "training.max_steps",
+    "training.device",
+    "training.seed",
+    "training.checkpoint_every",
+    "output.runs",
+    "output.name",
+}
+
+
+def test_no_setting_is_forgotten():
+    settings = {f"{section}.{name}" for section, values in RunConfig() for name in type(values).model_fields}
+    assert settings == SHOWN_ELSEWHERE | {name for name, _, _ in EFFECTS}
+
+
 @pytest.fixture(scope="module")
 def quick_rows(quick_config, tmp_path_factory):
     return steps(train(quick_config.with_settings({"output.runs": str(tmp_path_factory.mktemp("runs"))})))
@@ -134,6 +178,12 @@ def test_each_setting_has_an_effect(config, quick_rows, name, value, column):
 def test_settings_that_only_save_memory_or_time_give_the_same_losses(config, quick_rows, name, value):
     changed = steps(train(config.with_settings({name: value, "data.valid_split": ""})))
     assert [row["total"] for row in changed] == pytest.approx([row["total"] for row in quick_rows], rel=1e-5)
+
+
+def test_epochs_and_splits_and_device_are_followed(config):
+    run = train(config, training__max_steps=None, training__epochs=2, data__train_split="valid")
+    assert [row["epoch"] for row in steps(run)] == [1, 1, 1, 2, 2, 2]
+    assert run.status().device == "cpu"
 
 
 def test_without_a_validation_split_there_is_no_best_adapter(config):
