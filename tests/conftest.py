@@ -25,7 +25,15 @@ def _seeds() -> None:
     torch.manual_seed(0)
 
 
+SLOW_LAST = ("model", "train", "parity", "ui", "e2e")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return SLOW_LAST.index(folder) + 1 if folder in SLOW_LAST else 0
+
+    items.sort(key=rank)  # stable: within a folder the order stays
     if torch.cuda.is_available():
         return
     for item in items:
