@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui import state
 from sam3_lora.ui.resources import app_log
 
 # Only what the theme in .streamlit/config.toml cannot say. Selectors are Streamlit's test ids and
@@ -51,7 +52,9 @@ def _enter_through_app() -> None:
     Until app.py has run once, Streamlit takes the folder pages/ for a list of pages of its own making
     and runs the page without navigation and settings. It offers no public switch for that.
     """
-    if PagesManager.uses_pages_directory:
+    # Once per tab at most: a rerun would swallow the click that caused this run.
+    if PagesManager.uses_pages_directory and not st.session_state.get(state.ENTERED):
+        st.session_state[state.ENTERED] = True
         PagesManager.uses_pages_directory = False
         st.rerun()
 

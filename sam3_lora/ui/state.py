@@ -9,6 +9,7 @@ from sam3_lora.config import DEMO, RunConfig
 DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
+ENTERED = "entered"  # bool: this tab has been sent through app.py, see layout.page
 CURRENT_RUN = "current_run"  # str: folder of the run that is looked at
 
 

@@ -10,15 +10,15 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.e2e.browser import App, chromium, failures, open_page, running_app, tab, wait_until_idle
+from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
 from tests.e2e.test_screens import keep_screenshot
 
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll('.sam3-live-chart')]
     .map((chart) => Math.max(0, ...(chart.data ?? []).map((trace) => trace.x.length))))"""
 
 
-def test_from_a_dataset_to_two_results(tmp_path) -> None:
-    with chromium() as browser, running_app(tmp_path) as app, tab(browser) as (page, errors):
+def test_from_a_dataset_to_two_results(browser, app: App) -> None:
+    with tab(browser) as (page, errors):
         _look_at_the_dataset(page, app)
         _configure(page)
         _train_and_stop(page, app)

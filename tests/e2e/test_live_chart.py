@@ -10,24 +10,12 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.train.run import Run
-from tests.e2e.browser import App, chromium, failures, open_page, running_app, tab
+from tests.e2e.browser import App, failures, open_page, tab
 from tests.ui.run_folders import create_run, write_steps
 
 STEPS = 100_000
 CHART = ".sam3-live-chart"
 DRAWN = f"{CHART} .main-svg"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def app(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with running_app(tmp_path_factory.mktemp("app")) as started:
-        yield started
 
 
 @contextmanager

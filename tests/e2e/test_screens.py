@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import ROOT, App, chromium, failures, open_page, running_app, tab, wait_until_idle
+from tests.e2e.browser import ROOT, App, failures, open_page, running_app, tab, wait_until_idle
 from tests.factories import coco, write_split
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
@@ -23,18 +22,6 @@ VIEWS = {
     "inference": ("inference", {}),
     "evaluate": ("evaluate", {}),
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def app(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with running_app(tmp_path_factory.mktemp("app")) as started:
-        yield started
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
