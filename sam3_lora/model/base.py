@@ -125,7 +125,6 @@ def _locate(name_or_path: str | Path, patterns: list[str]) -> Path:
 
 
 def _read_config(folder: Path) -> Sam3Config:
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import Sam3Config
 
     values = _read_json(folder)
@@ -136,7 +135,7 @@ def _read_config(folder: Path) -> Sam3Config:
         raise ModelError(f"Expected a SAM 3 model in {folder}, but its config.json is of type '{kind}'", DOWNLOAD_FIX)
     try:
         return Sam3Config(**values)
-    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # wrong values make the library stumble in ways without number
         raise ModelError(
             f"The config.json in {folder} does not describe a SAM 3 model: {_first_line(error)}", DOWNLOAD_FIX
         ) from error
@@ -153,7 +152,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
         raise ModelError(f"Expected config.json in {folder}, but there is none", DOWNLOAD_FIX)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"The config.json in {folder} cannot be read, it may be half-written: {_first_line(error)}",
             "Copy or download the folder again",
@@ -182,6 +181,8 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
         raise ModelError(f"The weights in {folder} cannot be read: {_first_line(error)}", again) from error
     except (RuntimeError, MemoryError) as error:
         raise _explain_runtime_error(error, folder, "cpu") from error
+    except Exception as error:  # a damaged index or config makes the library stumble in ways without number
+        raise ModelError(f"The model in {folder} cannot be read: {_first_line(error)}", again) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"Of the weights SAM 3 needs, {len(missing)} are missing in {folder}, {missing[0]} among them: "
@@ -202,7 +203,7 @@ def _load_processor(folder: Path, image_size: int) -> Sam3Processor:
     try:
         with _quiet():
             processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file makes the library stumble in ways without number
         raise ModelError(f"The processor in {folder} cannot be loaded: {_first_line(error)}", fix) from error
     size = processor.image_processor.size["height"]
     if size != image_size:

@@ -191,9 +191,12 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
         raise ModelError(
             f"The adapter in {folder} is damaged or half-written: {error}", "Copy it again or train a new one"
         ) from error
-    except (RuntimeError, ValueError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # wrong values in its settings make PEFT stumble in ways without number
         raise ModelError(
-            f"The adapter in {folder} does not fit the base model", "Choose the base model it was trained for"
+            f"The adapter in {folder} is damaged or does not fit the base model",
+            "Choose the base model it was trained for",
         ) from error
     return model.train(base_model.training)
 

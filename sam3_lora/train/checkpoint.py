@@ -35,11 +35,12 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     torch.save(_state(setup, progress), partial / "state.pt")
-    replaced = run.folder / "checkpoint.replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
-    if run.checkpoint.exists():
-        run.checkpoint.rename(replaced)
-    partial.rename(run.checkpoint)
+    # At every moment one whole checkpoint is in place, under one of the two names.
+    newest, replaced = run.folder / "checkpoint", run.folder / "checkpoint.replaced"
+    if newest.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        newest.rename(replaced)
+    partial.rename(newest)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -55,8 +56,9 @@ def load_checkpoint(folder: Path, setup: Setup) -> Progress:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         trainable = dict(_trainable(setup))
-        if trainable.keys() != state["adapter"].keys():
-            raise KeyError("adapter")
+        shapes = {name: parameter.shape for name, parameter in trainable.items()}
+        if shapes != {name: tensor.shape for name, tensor in state["adapter"].items()}:
+            raise ValueError("its adapter has other layers or another rank")
         for name, parameter in trainable.items():
             parameter.data.copy_(state["adapter"][name])
         setup.optimizer.load_state_dict(state["optimizer"])

@@ -74,7 +74,8 @@ def _train(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> Sta
             if stopping or progress.step >= setup.length.total_steps:
                 break
 
-        if progress.steps_in_epoch == setup.length.steps_per_epoch or progress.step >= setup.length.total_steps:
+        # Beyond, not only at, the epoch's end: a dataset that has shrunk since has shorter epochs.
+        if progress.steps_in_epoch >= setup.length.steps_per_epoch or progress.step >= setup.length.total_steps:
             _end_epoch(run, setup, progress, report)
         save_checkpoint(run, setup, progress)
         clock.forget()
@@ -160,7 +161,7 @@ def _end_epoch(run: Run, setup: Setup, progress: Progress, report: RunWriter) ->
         progress.best_loss = loss
         setup.save_adapter(run.folder / "adapters" / "best")
         report.update(best_validation_loss=loss)
-    if progress.steps_in_epoch == setup.length.steps_per_epoch:
+    if progress.steps_in_epoch >= setup.length.steps_per_epoch:
         progress.epoch += 1
         progress.steps_in_epoch = 0
 

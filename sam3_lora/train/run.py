@@ -13,15 +13,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import RunError, Sam3LoraError
 
+State = Literal["preparing", "running", "stopping", "stopped", "finished", "failed", "crashed"]
 ACTIVE_STATES = ("preparing", "running", "stopping")
 _STATUS_INTERVAL_S = 0.5
 
@@ -30,7 +32,7 @@ _STATUS_INTERVAL_S = 0.5
 class Status:
     """Where a run stands. Times are unix seconds; steps and epochs count from 1, 0 means none done yet."""
 
-    state: str = "preparing"  # preparing | running | stopping | stopped | finished | failed | crashed
+    state: State = "preparing"
     message: str = ""
     step: int = 0
     total_steps: int = 0
@@ -48,6 +50,9 @@ class Status:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE_STATES
+
+
+_STATUS = TypeAdapter(Status)  # checks the types: the file may have been damaged
 
 
 class Run:
@@ -102,10 +107,8 @@ class Run:
     def status(self) -> Status:
         """Where the run stands; an active state that no living process holds any more reads as "crashed"."""
         try:
-            values = json.loads(self._status_path.read_text(encoding="utf-8"))
-            known = {field.name for field in fields(Status)}
-            status = Status(**{name: value for name, value in values.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError):
+            status = _STATUS.validate_json(self._status_path.read_bytes())
+        except (OSError, ValidationError):
             return Status(state="crashed", message="The status file is missing or damaged.")
         if status.active and not self.is_locked() and time.time() - status.updated > 5:
             return replace(status, state="crashed", message="The process that trained this run is gone.")
@@ -155,7 +158,9 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint"
+        """The newest whole checkpoint; the one before, if the process died while it put a new one in its place."""
+        newest, before = self.folder / "checkpoint", self.folder / "checkpoint.replaced"
+        return before if before.exists() and not newest.exists() else newest
 
     def can_resume(self) -> bool:
         status = self.status()
@@ -216,8 +221,8 @@ class RunWriter:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        now = time.time()
-        self.status = Status(started=now, updated=now, pid=os.getpid())
+        # What is known of a run that goes on stays in view, even if it cannot be resumed.
+        self.status = replace(run.status(), state="preparing", message="", pid=os.getpid())
         self._written = 0.0
         self._metrics = self._append("metrics.jsonl")
         self._log = self._append("log.txt")

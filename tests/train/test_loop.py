@@ -101,6 +101,25 @@ def test_a_run_that_breaks_leaves_its_last_checkpoint(config, monkeypatch):
     assert run.can_resume()
 
 
+def test_a_checkpoint_that_does_not_fit_is_refused_and_kept(config):
+    run = train(config, training__max_steps=2)
+    path = run.folder / "config.yaml"
+    path.write_text(path.read_text().replace("max_steps: 2", "max_steps: 9").replace("rank: 4", "rank: 1"))
+    with pytest.raises(RunError, match="cannot be used"):
+        fit(run, resume=True)
+    assert run.status().state == "failed" and run.status().step == 2
+    assert torch.load(run.checkpoint / "state.pt", weights_only=True)["progress"]["step"] == 2
+
+
+def test_a_run_resumes_on_a_dataset_that_has_shrunk(config):
+    run = train(config, training__max_steps=2, training__batch_size=1)  # an epoch has six steps
+    path = run.folder / "config.yaml"
+    text = path.read_text().replace("max_steps: 2", "max_steps: 6").replace("batch_size: 1", "batch_size: 6")
+    path.write_text(text)
+    assert fit(run, resume=True).state == "finished"
+    assert steps(run)[-1]["step"] == 6
+
+
 def test_accumulation_adds_up_batches_before_a_step(config):
     run = train(config, training__batch_size=1, training__accumulation=3, training__max_steps=2)
     assert run.status().total_steps == 2

@@ -79,8 +79,9 @@ def test_a_run_whose_process_is_gone_is_crashed(run):
     values = json.loads((run.folder / "status.json").read_text())
     (run.folder / "status.json").write_text(json.dumps({**values, "updated": time.time() - 60}))
     assert run.status().state == "crashed"
-    (run.folder / "status.json").write_text('{"state": ')
-    assert run.status().state == "crashed"
+    for damaged in ('{"state": ', "[]", '{"state": "odd"}', json.dumps({**values, "updated": "x"}), "[" * 100_000):
+        (run.folder / "status.json").write_text(damaged)
+        assert run.status().state == "crashed"
 
 
 def test_a_request_to_stop_shows_at_once_and_is_gone_with_the_next_writer(run):
@@ -100,3 +101,20 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError):
         Run.create(RunConfig().with_settings({"output.runs": str(tmp_path / "file")}))
     assert list_runs(tmp_path) == [] == list_runs(tmp_path / "none")
+
+
+def test_a_checkpoint_is_found_even_if_the_process_died_between_two_renames(run):
+    newest, before = run.folder / "checkpoint", run.folder / "checkpoint.replaced"
+    before.mkdir()
+    assert run.checkpoint == before
+    newest.mkdir()
+    assert run.checkpoint == newest
+
+
+def test_a_run_that_goes_on_keeps_what_is_known_of_it(run):
+    with run.writing() as writer:
+        writer.update(force=True, state="stopped", step=7, total_steps=9, best_validation_loss=1.5)
+    with pytest.raises(ValueError), run.writing():
+        raise ValueError("it cannot be resumed")
+    status = run.status()
+    assert (status.state, status.step, status.total_steps, status.best_validation_loss) == ("failed", 7, 9, 1.5)
