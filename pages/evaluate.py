@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from sam3_lora.config import DEMO
 from sam3_lora.data.coco import Dataset, Split
 from sam3_lora.errors import DataError
 from sam3_lora.ui import adapters, measures, resources, state
@@ -14,7 +13,7 @@ MEASURED = "measured"  # the last Measured of this tab
 
 def main() -> None:
     with page("Evaluate", "Measure on annotated images what your adapter gained over the base model."):
-        path = state.dataset_path() or DEMO
+        path = resources.current_dataset()
         dataset = resources.open_dataset(path)
         with st.container(border=True):
             by_adapter, by_split = st.columns([3, 2], gap="large")

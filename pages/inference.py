@@ -3,7 +3,6 @@
 import numpy as np
 import streamlit as st
 
-from sam3_lora.config import DEMO
 from sam3_lora.data.coco import load_image
 from sam3_lora.data.health import plural
 from sam3_lora.data.prompts import phrase_of
@@ -49,7 +48,7 @@ def choose_image() -> tuple[str, np.ndarray | None, float]:
 
 
 def image_of_dataset() -> tuple[str, np.ndarray]:
-    path = state.dataset_path() or DEMO
+    path = resources.current_dataset()
     dataset = resources.open_dataset(path)
     records = {
         f"{split.name}/{label}": image
@@ -93,7 +92,7 @@ def ask(name: str, image: np.ndarray | None) -> None:
 
 def choose_phrases() -> str:
     """The phrases as typed; the dataset's categories are proposed, anew for each dataset."""
-    path = state.dataset_path() or DEMO
+    path = resources.current_dataset()
     before = st.session_state.get("phrases_of")
     if before != path and (before or "phrases" not in st.query_params):  # a link's phrases stand on the first visit
         with guarded():

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,18 +96,18 @@ def train(
     if resume is not None:
         run_config = Run.open(resume).config
         if not Run.open(resume).can_resume():
-            raise RunError(
-                f"The run {resume.name} is finished, active or without a checkpoint", "Start a new run instead"
-            )
+            state = Run.open(resume).status().state
+            raise RunError(f"The run {resume.name} is {state} and cannot be resumed", "Start a new run instead")
     else:
         run_config = RunConfig.load(config).with_settings(_parse_settings(settings or []))
     accelerator = make_accelerator(run_config.training)
     run = _shared_run(accelerator, run_config, resume)
     if accelerator.is_main_process:
-        _watch(run, quiet=as_json)
+        finish_watching = _watch(run, quiet=as_json)
     _stop_on_interrupt(run)
     status = fit(run, resume=resume is not None, accelerator=accelerator)
     if accelerator.is_main_process:
+        finish_watching()
         _print_outcome(run, status, as_json)
 
 
@@ -199,12 +200,20 @@ def _parse_settings(settings: list[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"Expected NAME=VALUE after --set, got '{setting}'", "Write --set training.epochs=2")
         try:
-            parsed[name.strip()] = yaml.safe_load(value)
+            parsed[name.strip()] = yaml.safe_load(value) if value.strip() else _nothing(name.strip())
         except yaml.YAMLError:
             raise ConfigError(
                 f"The value in '{setting}' cannot be read", "Write it as it would stand in YAML"
             ) from None
     return parsed
+
+
+def _nothing(name: str) -> str | None:
+    """What an empty value means: an empty text, or no limit."""
+    section, _, field = name.partition(".")
+    sections = dict(RunConfig())
+    settings = type(sections[section]).model_fields if section in sections else {}
+    return "" if field in settings and settings[field].annotation is str else None
 
 
 def _shared_run(accelerator: Any, run_config: RunConfig, resume: Path | None) -> Run:
@@ -219,14 +228,19 @@ def _shared_run(accelerator: Any, run_config: RunConfig, resume: Path | None) ->
     return Run.open(broadcast_object_list(folder)[0])
 
 
-def _watch(run: Run, quiet: bool) -> None:
-    """Prints a line of progress every few seconds from a thread that reads the run's folder."""
+def _watch(run: Run, quiet: bool) -> Callable[[], None]:
+    """Prints a line of progress every few seconds from a thread that reads the run's folder.
+
+    Returns what ends it, after everything has been printed.
+    """
     typer.echo(f"Run {run.folder}", err=quiet)
+    ended = threading.Event()
+    _, written_before = run.metrics()  # by the run that is resumed
 
     def follow() -> None:
-        shown, offset = 0.0, 0
-        while True:
-            time.sleep(0.5)
+        shown, offset, last = 0.0, written_before, False
+        while not last:
+            last = ended.wait(0.5)
             rows, offset = run.metrics(offset)
             for row in rows:
                 if row["kind"] == "validation":
@@ -237,7 +251,14 @@ def _watch(run: Run, quiet: bool) -> None:
                     total = run.status().total_steps
                     typer.echo(f"  step {row['step']} of {total}: loss {row['total']:.3f}, {speed}", err=quiet)
 
-    threading.Thread(target=follow, daemon=True).start()
+    watcher = threading.Thread(target=follow, daemon=True)
+    watcher.start()
+
+    def finish() -> None:
+        ended.set()
+        watcher.join()
+
+    return finish
 
 
 def _stop_on_interrupt(run: Run) -> None:

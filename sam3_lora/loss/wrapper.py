@@ -106,7 +106,9 @@ class Sam3LossWrapper(nn.Module):
     def _num_objects(self, targets: Targets) -> Tensor:
         """What sums over objects are divided by: a scalar, at least 1."""
         num_objects = targets.counts.sum().float()
-        if self.normalization == "global" and torch.distributed.is_available() and torch.distributed.is_initialized():
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        # In evaluation one process computes alone: the others would never join in.
+        if self.training and self.normalization == "global" and together:
             torch.distributed.all_reduce(num_objects)
             num_objects = num_objects / torch.distributed.get_world_size()
         return num_objects.clamp(min=1)

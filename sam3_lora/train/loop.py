@@ -63,6 +63,7 @@ def _train(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> Sta
 
     while progress.step < setup.length.total_steps and not stopping:
         setup.detector.train()
+        setup.loss.train()
         for group in batches(setup, progress.epoch, skip=progress.steps_in_epoch):
             outcome = _step(setup, group)
             progress.step += 1
@@ -171,6 +172,7 @@ def _validate(setup: Setup, progress: Progress, report: RunWriter) -> float | No
     if setup.valid_loader is None or not setup.accelerator.is_main_process:
         return None
     setup.detector.eval()
+    setup.loss.eval()
     loss = mean_loss(setup.valid_loader, lambda batch: _forward(setup, setup.detector, batch))
     if not math.isfinite(loss.total):
         report.log("The validation loss is not finite; no adapter counts as best at this epoch.")

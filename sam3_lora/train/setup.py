@@ -135,7 +135,8 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
     trainable = sum(parameter.numel() for parameter in parameters)
     log(
         f"{len(train_data)} images with {train_split.num_objects} objects; "
-        f"{trainable:,} trainable parameters; {length.total_steps} steps on {accelerator.device}."
+        f"{trainable:,} trainable parameters; {length.total_steps} steps on {accelerator.device}"
+        + (f", {accelerator.num_processes} processes." if accelerator.num_processes > 1 else ".")
     )
     return Setup(
         config=config,

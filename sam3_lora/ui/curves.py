@@ -37,8 +37,10 @@ def loss_curves(history: History, *, smoothing: float = 0.0, every_term: bool = 
         )
     if history.validation:
         x, y = zip(*history.validation, strict=True)
-        curves.append({"id": "validation", "name": "Validation total", "mode": "lines+markers", "color": "accent"})
-        curves[-1] |= {"x": list(x), "y": _plain(np.asarray(y)), "width": 1.0}
+        # It has no one-to-many terms, so it lies below the total even where nothing is overfitted.
+        style = {"mode": "lines+markers", "color": "accent", "width": 1.0}
+        curves.append({"id": "validation", "name": "Validation, no one-to-many", **style})
+        curves[-1] |= {"x": list(x), "y": _plain(np.asarray(y))}
     return curves
 
 
@@ -68,7 +70,9 @@ def _color(term: str) -> int:
 def _curve(
     identity: str, name: str, steps: np.ndarray, values: np.ndarray, smoothing: float, **style: Any
 ) -> list[dict[str, Any]]:
-    curve = {"id": identity, "name": name, "mode": "lines", **style}
+    # A line through a single point would not be seen.
+    mode = "lines" if len(steps) > 1 else "lines+markers"
+    curve = {"id": identity, "name": name, "mode": mode, **style}
     if smoothing <= 0:
         return [curve | _points(steps, values)]
     raw = curve | {"id": f"{identity}-raw", "faint": True, "of": identity} | _points(steps, values)

@@ -7,7 +7,7 @@ import streamlit as st
 from sam3_lora.config import RunConfig
 from sam3_lora.ui import state
 from sam3_lora.ui.forms import fill_form, form_is_filled, read_form
-from sam3_lora.ui.resources import runs_folder
+from sam3_lora.ui.resources import last_config, runs_folder
 
 _SEEN_DATASET = "next-run-seen-dataset"  # the dataset page's choice that the form took over last
 
@@ -15,10 +15,11 @@ _SEEN_DATASET = "next-run-seen-dataset"  # the dataset page's choice that the fo
 def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     """The next run's configuration, or None and what is wrong with it by dotted name.
 
-    Asked for first, the form is filled with the defaults. A dataset opened since then is taken over.
+    Asked for first, the form is filled as the newest run was, so that a reload loses nothing; with the
+    defaults where there is no run. A dataset opened since then is taken over.
     """
     if not form_is_filled():
-        fill_form(RunConfig().with_settings({"output.runs": str(runs_folder())}))
+        fill_form((last_config() or RunConfig()).with_settings({"output.runs": str(runs_folder())}))
     chosen = state.dataset_path()
     if chosen and chosen != st.session_state.get(_SEEN_DATASET):
         fill_form(RunConfig().with_settings({"data.path": chosen}), ["data.path"])

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from sam3_lora.config import ASSETS, DEMO
+from sam3_lora.config import ASSETS, DEMO, RunConfig
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.train.run import list_runs
+from sam3_lora.ui import state
 
 if TYPE_CHECKING:
     from sam3_lora.data.coco import Dataset
@@ -32,6 +36,22 @@ def get_jobs() -> Jobs:
     from sam3_lora.train.job import Jobs
 
     return Jobs()
+
+
+def last_config() -> RunConfig | None:
+    """The configuration of the newest run, which a tab that was reloaded goes on with; None without a run."""
+    for run in list_runs(runs_folder()):
+        with suppress(Sam3LoraError):
+            return run.config
+    return None
+
+
+def current_dataset() -> str:
+    """The dataset that was opened last in this tab; after a reload that of the newest run; else the demo."""
+    if chosen := state.dataset_path():
+        return chosen
+    config = last_config()
+    return config.data.path if config else DEMO
 
 
 @st.cache_resource(show_spinner=False)

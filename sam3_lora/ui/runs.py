@@ -92,7 +92,7 @@ def show_all_runs(runs: list[Run]) -> None:
         hide_index=True,
         on_select=open_selected,
         selection_mode="single-row",
-        height=min(36 * (len(rows) + 1), 300),
+        placeholder="–",
         column_config={
             "Best validation loss": st.column_config.NumberColumn(format="%.3f"),
             "Started": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
