@@ -135,8 +135,9 @@ def test_other_measures_and_smoothing_can_be_chosen(runs: Path) -> None:
 
 
 def test_the_settings_of_a_run_can_be_used_again(runs: Path) -> None:
-    create_run(runs, "special", **{"lora.rank": 5})
-    app = train_page()
+    special = create_run(runs, "special", **{"lora.rank": 5})
+    create_run(runs, "z newest")
+    app = train_page(run=special.name)
     app.switch_page("pages/configure.py").run()
     assert app.number_input(key="setting-lora-rank").value == 16
     app.switch_page("pages/train.py").run()
@@ -144,6 +145,12 @@ def test_the_settings_of_a_run_can_be_used_again(runs: Path) -> None:
     assert "Next run: special" in texts(app) and "rank 5 in" in texts(app)
     app.switch_page("pages/configure.py").run()
     assert not app.exception and app.number_input(key="setting-lora-rank").value == 5
+
+
+def test_a_new_tab_goes_on_with_the_settings_of_the_newest_run(runs: Path) -> None:
+    create_run(runs, "before", **{"lora.rank": 5, "data.path": "/data/cracks"})
+    app = train_page()
+    assert "Next run: before" in texts(app) and "rank 5 in" in texts(app) and "/data/cracks" in texts(app)
 
 
 def test_the_next_run_uses_the_dataset_that_was_opened(runs: Path) -> None:
