@@ -25,6 +25,7 @@ def main() -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 asked = st.button("Evaluate", type="primary", key="evaluate", icon=":material/straighten:")
                 st.caption(f"Dataset: {escape(path)}", width="content")
+            adapters.tell_of_the_demo(adapter.base if adapter else state.base_model())
         if asked:
             measure(adapter, path, split)
         measured = st.session_state.get(MEASURED)

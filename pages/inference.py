@@ -83,6 +83,7 @@ def ask(name: str, image: np.ndarray | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         asked = st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=image is None)
         st.caption(f"Base model: {escape(base)}", width="content")
+    adapters.tell_of_the_demo(base)
     if asked:
         shared = resources.get_predictor(base, adapter.folder if adapter else None)
         with st.spinner("Looking"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.config import DEMO
 from sam3_lora.errors import ModelError
 from sam3_lora.ui import state
 from sam3_lora.ui.runs import all_runs
@@ -74,6 +75,15 @@ def open_adapter(name: str, folder: Path) -> Adapter:
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
     return Adapter(name, folder, base or state.base_model())
+
+
+def tell_of_the_demo(base: str) -> None:
+    """Says what to expect of the demo's model, so that nobody takes its answers for SAM 3's."""
+    if base == DEMO:
+        st.caption(
+            ":material/info: The demo's model has random weights: it shows the way, but finds next to nothing, "
+            "with an adapter or without."
+        )
 
 
 def invite_to_train() -> None:
