@@ -193,7 +193,7 @@ class RunConfig(Section):
         """
         try:
             values = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             where = getattr(error, "problem_mark", None)
             line = f" (line {where.line + 1})" if where else ""
             raise ConfigError(

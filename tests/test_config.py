@@ -29,7 +29,9 @@ def test_all_problems_are_told_at_once():
         assert part in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["", "just words", "- a\n- b", "training: [", "training: 5", "\x00", "a: *b"])
+@pytest.mark.parametrize(
+    "text", ["", "just words", "- a\n- b", "training: [", "training: 5", "\x00", "a: *b", "[" * 5000]
+)
 def test_what_is_no_configuration_is_told_in_one_sentence(text):
     with pytest.raises(ConfigError) as raised:
         RunConfig.from_yaml(text)

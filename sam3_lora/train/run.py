@@ -15,15 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import RunError, Sam3LoraError
 
 State = Literal["preparing", "running", "stopping", "stopped", "finished", "failed", "crashed"]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Moment = Annotated[float, Field(ge=0, le=1e10)]
 ACTIVE_STATES = ("preparing", "running", "stopping")
 _STATUS_INTERVAL_S = 0.5
 
@@ -38,11 +40,11 @@ class Status:
     total_steps: int = 0
     epoch: int = 0
     epochs: int = 0
-    started: float = 0.0
-    updated: float = 0.0
-    best_validation_loss: float | None = None
-    images_per_second: float | None = None
-    eta_seconds: float | None = None
+    started: _Moment = 0.0
+    updated: _Moment = 0.0
+    best_validation_loss: _Finite | None = None
+    images_per_second: _Finite | None = None
+    eta_seconds: _Finite | None = None
     memory_bytes: int | None = None
     device: str = ""
     pid: int = 0
@@ -123,7 +125,7 @@ class Run:
         :func:`effective_rows`. A line that is still being written is left for the next call.
         """
         path = self.folder / "metrics.jsonl"
-        if not path.exists():
+        if not path.is_file():
             return [], 0
         with path.open("rb") as file:
             file.seek(offset)
@@ -132,9 +134,11 @@ class Run:
         rows = []
         for line in complete.splitlines():
             try:
-                rows.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue  # half a line, left by a process that was killed
+            if _is_row(row):
+                rows.append(row)
         return rows, offset + len(complete) + len(newline)
 
     def log_tail(self, lines: int = 200) -> str:
@@ -259,6 +263,21 @@ class RunWriter:
         if _is_torn(path):
             file.write("\n")
         return file
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a line of metrics.jsonl has what its readers count on; a damaged file may hold anything."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return False
+    if row.get("kind") == "resume":
+        return True
+    terms = row.get("terms")
+    return (
+        row.get("kind") in ("step", "validation")
+        and isinstance(row.get("total"), (int, float))
+        and isinstance(terms, dict)
+        and all(isinstance(value, (int, float)) for value in terms.values())
+    )
 
 
 def _is_torn(path: Path) -> bool:

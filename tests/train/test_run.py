@@ -29,9 +29,9 @@ def test_two_runs_of_one_name_and_second_get_two_folders(run):
 
 def test_metrics_are_read_incrementally(run):
     with run.writing() as writer:
-        writer.row(kind="step", step=1)
+        writer.row(kind="step", step=1, total=1.0, terms={})
         first, offset = run.metrics()
-        writer.row(kind="step", step=2)
+        writer.row(kind="step", step=2, total=1.0, terms={})
         second, end = run.metrics(offset)
         assert run.metrics(end) == ([], end)
     assert [row["step"] for row in first + second] == [1, 2]
@@ -39,16 +39,34 @@ def test_metrics_are_read_incrementally(run):
 
 def test_half_a_line_is_left_for_later_and_mended_by_the_next_writer(run):
     with run.writing() as writer:
-        writer.row(kind="step", step=1)
+        writer.row(kind="step", step=1, total=1.0, terms={})
     path = run.folder / "metrics.jsonl"
     with path.open("a") as file:
         file.write('{"kind": "st')
     rows, offset = run.metrics()
     assert [row["step"] for row in rows] == [1]
     with run.writing() as writer:
-        writer.row(kind="step", step=2)
+        writer.row(kind="step", step=2, total=1.0, terms={})
     rows, _ = run.metrics(offset)
     assert [row["step"] for row in rows] == [2]
+
+
+def test_lines_that_are_no_rows_are_passed_over(run):
+    lines = [
+        "3",
+        "null",
+        "[]",
+        '{"kind": "step"}',
+        '{"kind": "step", "step": "1", "total": 1, "terms": {}}',
+        "[" * 9999,
+    ]
+    lines += [
+        '{"kind": "step", "step": 1, "total": 1, "terms": []}',
+        '{"kind": "odd", "step": 1, "total": 1, "terms": {}}',
+    ]
+    good = '{"kind": "step", "step": 1, "total": 1.5, "terms": {"loss_mask": 1.5}}'
+    (run.folder / "metrics.jsonl").write_text("\n".join([*lines, good]) + "\n")
+    assert [row["total"] for row in run.metrics()[0]] == [1.5]
 
 
 def test_after_a_resume_the_steps_beyond_the_checkpoint_do_not_count():
@@ -79,7 +97,14 @@ def test_a_run_whose_process_is_gone_is_crashed(run):
     values = json.loads((run.folder / "status.json").read_text())
     (run.folder / "status.json").write_text(json.dumps({**values, "updated": time.time() - 60}))
     assert run.status().state == "crashed"
-    for damaged in ('{"state": ', "[]", '{"state": "odd"}', json.dumps({**values, "updated": "x"}), "[" * 100_000):
+    for damaged in (
+        '{"state": ',
+        "[]",
+        '{"state": "odd"}',
+        json.dumps({**values, "updated": "x"}),
+        json.dumps({**values, "started": float("nan")}),
+        "[" * 100_000,
+    ):
         (run.folder / "status.json").write_text(damaged)
         assert run.status().state == "crashed"
 
