@@ -201,7 +201,7 @@ def _parse_settings(settings: list[str]) -> dict[str, Any]:
             raise ConfigError(f"Expected NAME=VALUE after --set, got '{setting}'", "Write --set training.epochs=2")
         try:
             parsed[name.strip()] = yaml.safe_load(value) if value.strip() else _nothing(name.strip())
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError(
                 f"The value in '{setting}' cannot be read", "Write it as it would stand in YAML"
             ) from None

@@ -75,6 +75,11 @@ def evaluate(
     for number, image in enumerate(split.images):
         tell(0.9 * number / len(split.images), f"Image {number + 1} of {len(split.images)}")
         pairs += ask(predictor, image, phrases)
+    if not pairs:
+        raise DataError(
+            f"Nothing can be measured in the split '{split.name}': each image has unusable annotations of each category",
+            "Correct them; the dataset page shows which",
+        )
     tell(0.9, "Validation loss")
     loss = _validation_loss(predictor, split, num_negatives, batch_size)
     tell(1.0, "Done")
@@ -111,7 +116,7 @@ def _pair(image: ImageRecord, size_hw: tuple[int, int], truths: list[Annotation]
         truth_masks=[_truth_mask(truth, size_hw) for truth in truths],
         truth_crowd=[truth.iscrowd for truth in truths],
         answer_boxes=np.stack((x0, y0, x1 - x0, y1 - y0), axis=1).tolist(),
-        answer_masks=[encode_rle(mask) for mask in result.masks],
+        answer_masks=[encode_rle(mask) for mask in result.each_mask()],
         answer_scores=result.scores.tolist(),
     )
 

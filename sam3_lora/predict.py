@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from sam3_lora import boxes as box_ops
+from sam3_lora.data.images import to_rgb
 from sam3_lora.data.samples import tokenize
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.model import lora
@@ -43,9 +44,14 @@ class PhraseResult:
     def masks(self) -> np.ndarray:
         """(K, H, W) bool at the image's own size, made when first asked for, one object at a time."""
         masks = np.zeros((len(self), *self.size_hw), dtype=bool)
-        for index, logits in enumerate(self.mask_logits):
-            masks[index] = _upsample(logits, self.size_hw) > 0
+        for index, mask in enumerate(self.each_mask()):
+            masks[index] = mask
         return masks
+
+    def each_mask(self) -> Iterator[np.ndarray]:
+        """The masks bool (H, W) one after the other: for large images, where all at once would fill the memory."""
+        for logits in self.mask_logits:
+            yield _upsample(logits, self.size_hw) > 0
 
     def above(self, threshold: float) -> PhraseResult:
         """The objects whose score is at least the threshold; nothing is computed again."""
@@ -194,7 +200,7 @@ def _upsample(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an array, a PIL image or a file. Raises DataError if it is none of these."""
+    """(H, W, 3) uint8 RGB of an array, a PIL image or a file, turned as its EXIF says. Raises DataError for others."""
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"))
     if isinstance(image, np.ndarray):
@@ -206,7 +212,7 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
         return image
     try:
         with Image.open(image) as file:
-            return np.asarray(file.convert("RGB"))
+            return np.asarray(to_rgb(ImageOps.exif_transpose(file)))
     except FileNotFoundError:
         raise DataError(f"Expected an image at {image}, but there is no such file", "Check the path") from None
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:

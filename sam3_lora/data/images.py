@@ -28,7 +28,7 @@ def load_image(record: ImageRecord) -> np.ndarray:
         with Image.open(record.path) as picture:
             if _is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]:
                 picture = ImageOps.exif_transpose(picture)
-            return np.array(_to_rgb(picture))
+            return np.array(to_rgb(picture))
     except FileNotFoundError:
         raise DataError(
             f"Expected the image {record.path}, but it is not there",
@@ -54,7 +54,8 @@ def _is_turned(picture: Image.Image) -> bool:
     return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """8-bit RGB of a picture in any mode; 16-bit grey is scaled, which Pillow's own conversion does not do."""
     if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
         picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
     return picture.convert("RGB")

@@ -111,6 +111,11 @@ def _step(setup: Setup, group: list[Any]) -> _Outcome:
         reports.append(as_vector(loss))
 
     grad_norm = accelerator.clip_grad_norm_(setup.parameters, setup.config.training.max_grad_norm)
+    if accelerator.scaler is None and not math.isfinite(grad_norm):  # with fp16 the scaler skips such a step
+        raise TrainingError(
+            f"Expected finite gradients, but they are not, on the images {_files(group)}",
+            "Lower training.learning_rate and look at these images on the dataset page",
+        )
     setup.optimizer.step()
     setup.scheduler.step()
     setup.optimizer.zero_grad()
@@ -135,11 +140,14 @@ def _require_finite(loss: LossReport, batch: Any) -> None:
     if torch.isfinite(loss.total):
         return
     sick = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
-    files = ", ".join(image.file_name for image in batch.images)
     raise TrainingError(
-        f"Expected a finite loss, but {', '.join(sick) or 'the total'} is not, on the images {files}",
+        f"Expected a finite loss, but {', '.join(sick) or 'the total'} is not, on the images {_files([batch])}",
         "Lower training.learning_rate, use bf16 or fp32 instead of fp16, and look at these images on the dataset page",
     )
+
+
+def _files(group: list[Any]) -> str:
+    return ", ".join(image.file_name for batch in group for image in batch.images)
 
 
 def _sync_gradients(setup: Setup, last: bool) -> AbstractContextManager:

@@ -112,7 +112,9 @@ class Run:
             status = _STATUS.validate_json(self._status_path.read_bytes())
         except (OSError, ValidationError):
             return Status(state="crashed", message="The status file is missing or damaged.")
-        if status.active and not self.is_locked() and time.time() - status.updated > 5:
+        # A run that was just made has no lock yet; after that, the lock tells at once who is gone.
+        grace = 0 if (self.folder / ".lock").exists() else 5
+        if status.active and not self.is_locked() and time.time() - status.updated >= grace:
             return replace(status, state="crashed", message="The process that trained this run is gone.")
         if status.state == "running" and self.stop_requested():
             return replace(status, state="stopping", message="Stopping after this step.")
@@ -202,8 +204,14 @@ class Run:
                 f"The run {self.name} is already being trained by another process", "Wait for it or stop it"
             ) from None
         with lock:
-            (self.folder / "stop-requested").unlink(missing_ok=True)
-            writer = RunWriter(self)
+            try:
+                (self.folder / "stop-requested").unlink(missing_ok=True)
+                writer = RunWriter(self)
+            except OSError as error:
+                raise RunError(
+                    f"The files of the run {self.name} cannot be written: {error.strerror or error}",
+                    "Make its folder writable, or start a new run",
+                ) from None
             try:
                 yield writer
             except BaseException as error:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from sam3_lora.boxes import xywh_to_xyxy
 from sam3_lora.data.coco import Annotation, ImageRecord, load_image
+from sam3_lora.data.images import to_rgb
 from sam3_lora.draw import DrawObject, category_color, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_segmentation, resize_masks
@@ -132,7 +133,7 @@ def decode(file: bytes, name: str) -> np.ndarray:
     """An image file's content as (H, W, 3) uint8 RGB, turned as its EXIF says. Raises DataError if it is none."""
     try:
         with Image.open(io.BytesIO(file)) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise DataError(
             f"Expected an image, but {name} cannot be read as one", "Upload a whole JPEG or PNG file"
