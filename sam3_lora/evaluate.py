@@ -77,7 +77,7 @@ def evaluate(
         pairs += ask(predictor, image, phrases)
     if not pairs:
         raise DataError(
-            f"Nothing can be measured in the split '{split.name}': each image has unusable annotations of each category",
+            f"Nothing can be measured in '{split.name}': each image has unusable annotations of each category",
             "Correct them; the dataset page shows which",
         )
     tell(0.9, "Validation loss")
