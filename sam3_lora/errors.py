@@ -16,6 +16,9 @@ class Sam3LoraError(Exception):
         self.fix = fix.rstrip(".")
         super().__init__(f"{self.message}. {self.fix}.")
 
+    def __reduce__(self):  # so that it comes whole out of a process that loads images
+        return type(self), (self.message, self.fix)
+
 
 class ConfigError(Sam3LoraError):
     """A setting, or a file of settings, that cannot be used."""

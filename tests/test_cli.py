@@ -72,6 +72,8 @@ MISTAKES = {
     "config missing": ["train", "nowhere.yaml"],
     "config of another kind": ["train", __file__],
     "neither config nor run": ["train"],
+    "run with too long a name": ["train", "--resume", "x" * 300],
+    "adapter with too long a name": ["predict", IMAGE, "--prompt", "x", "--adapter", "x" * 300],
     "run missing": ["train", "--resume", "nowhere"],
     "image missing": ["predict", "nowhere.jpg", "--prompt", "x"],
     "image of another kind": ["predict", __file__, "--prompt", "x"],

@@ -95,8 +95,20 @@ class SampleDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Sample:
-        """Loads one sample. Raises DataError that names the file if the image is missing or broken."""
+    def __getitem__(self, index: int) -> Sample | DataError:
+        """Loads one sample. Raises DataError that names the file if the image is missing or broken.
+
+        In a loader's worker process the error is returned instead, because torch would turn it into a
+        traceback on its way; :func:`checked` raises it where the batches arrive.
+        """
+        try:
+            return self._load(index)
+        except DataError as error:
+            if torch.utils.data.get_worker_info() is None:
+                raise
+            return error
+
+    def _load(self, index: int) -> Sample:
         record = self._images[index]
         pixels = load_image(record)
         # As a picture, not an array: of an array 3 pixels wide the processor would guess the channels wrongly.
@@ -120,7 +132,10 @@ class Collator:
     def __init__(self, processor: Any) -> None:
         self._tokenizer = processor.tokenizer
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
+    def __call__(self, samples: Sequence[Sample | DataError]) -> Batch | DataError:
+        error = next((sample for sample in samples if isinstance(sample, DataError)), None)
+        if error is not None:
+            return error
         phrases = tuple(phrase for sample in samples for phrase in sample.phrases)
         tokens = tokenize(self._tokenizer, phrases)
         asked = torch.tensor([len(sample.phrases) for sample in samples])
@@ -133,6 +148,13 @@ class Collator:
             targets=_pack([sample.targets for sample in samples], samples[0].pixel_values.shape[-2:]),
             images=tuple(sample.image for sample in samples),
         )
+
+
+def checked(batch: Batch | DataError) -> Batch:
+    """The batch itself; raises the error that a worker met instead of it."""
+    if isinstance(batch, DataError):
+        raise batch
+    return batch
 
 
 def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ def read_settings(folder: Path) -> peft.LoraConfig:
     import peft
 
     fix = "Give a folder that training wrote, such as runs/RUN/adapters/best"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, never raises: the name may be too long
         raise ModelError(f"Expected an adapter's folder, but there is none at {folder}", fix)
     if not (folder / SETTINGS).is_file():
         raise ModelError(f"Expected an adapter in {folder}, but it holds no {SETTINGS}", fix)

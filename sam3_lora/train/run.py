@@ -86,7 +86,7 @@ class Run:
     def open(cls, folder: str | Path) -> Run:
         """Opens an existing run. Raises RunError if the folder is none."""
         folder = Path(folder)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # unlike Path.is_dir, never raises: the name may be too long
             raise RunError(
                 f"Expected a run's folder at {folder}, but there is none", "Choose one of the folders in runs/"
             )

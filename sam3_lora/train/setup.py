@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig, TrainingConfig
 from sam3_lora.data.coco import Dataset, Split, open_dataset
-from sam3_lora.data.samples import Batch, Collator, SampleDataset
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked
 from sam3_lora.errors import ConfigError, DataError, RunError
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
@@ -205,7 +205,7 @@ def batches(setup: Setup, epoch: int, skip: int) -> Iterator[list[Batch]]:
     iterator = iter(loader)
 
     def take() -> list[Batch]:
-        return list(islice(iterator, training.accumulation))
+        return [checked(batch) for batch in islice(iterator, training.accumulation)]
 
     # A thread loads the next step's images while the device computes this one's.
     with ThreadPoolExecutor(max_workers=1) as loading:

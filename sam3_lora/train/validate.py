@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sam3_lora.data.coco import Split
-from sam3_lora.data.samples import Batch, Collator, SampleDataset
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked
 from sam3_lora.loss import LossReport
 
 
@@ -59,7 +59,7 @@ def validation_loader(
 def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> MeanLoss:
     """The mean over a loader's batches, each weighted by its number of images."""
     vectors, images, names = [], [], []
-    for batch in loader:
+    for batch in map(checked, loader):
         report = forward(batch)
         names = list(report.terms)
         vectors.append(as_vector(report))

@@ -291,6 +291,18 @@ def test_the_length_of_a_run():
     assert plan(limited, images=9).warmup_steps == 2
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_ends_the_run_with_its_sentence(config, workers):
+    data = write_dataset(Run.create(config).folder / "data", splits=("train",), images=2, empty_images=0)
+    for path in (data / "train").glob("*.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    settings = {"data.path": str(data), "data.valid_split": "", "data.num_workers": workers}
+    run = Run.create(config.with_settings(settings))
+    with pytest.raises(DataError, match="cannot be decoded"):
+        fit(run)
+    assert "\n" not in run.status().message and ".png" in run.status().message
+
+
 def test_missing_images_are_left_out_and_said(config):
     data = write_dataset(Run.create(config).folder / "data", images=3)
     missing = next((data / "train").glob("*.png"))
