@@ -1,6 +1,6 @@
 """Makes the dataset that ships with the app: drawn pavements with cracks, potholes, joints and paint markings.
 
-Every image follows from the seed alone. Objects are drawn at twice the size and scaled down, so that
+Every image follows from the seed alone. Objects are drawn larger and scaled down, so that
 edges are as soft as a camera's; their masks are scaled down with them.
 """
 
@@ -23,11 +23,11 @@ sys.path.insert(0, str(ROOT))
 
 from sam3_lora.masks import decode_segmentation, encode_rle, mask_to_box_xyxy  # noqa: E402
 
-SIZE = 320  # pixels a side of a finished image
-DRAWN = 2 * SIZE
+SIZE = 448  # pixels a side of a finished image
+DRAWN = 640
 CATEGORIES = ("crack", "pothole", "joint", "paint marking")
 SMALLEST_OBJECT = 40  # pixels of a finished mask; what is less visible is not annotated
-JPEG_QUALITY = 85
+JPEG_QUALITY = 80
 
 # What one image shows; taken in turn, so that every split has all of them. Two are confusers only.
 SCENES: tuple[tuple[str, ...], ...] = (
@@ -189,7 +189,7 @@ def wander(rng: np.random.Generator, start: np.ndarray, angle: float, length: fl
 
 def add_crack(scene: Scene) -> None:
     """A thin dark line that tapers, and branches."""
-    rng, width = scene.rng, scene.rng.uniform(5, 9)
+    rng, width = scene.rng, scene.rng.uniform(8, 14)
     line = np.zeros((DRAWN, DRAWN), np.uint8)
     angle = rng.uniform(0, 2 * np.pi)
     start = (0.5 + rng.uniform(-0.25, 0.25, 2)) * DRAWN - 0.3 * DRAWN * np.array([np.cos(angle), np.sin(angle)])
@@ -200,7 +200,7 @@ def add_crack(scene: Scene) -> None:
         turn = rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
         paths.append((wander(rng, trunk[at], angle + turn, rng.uniform(0.08, 0.3) * DRAWN, 0.6), width * 0.7))
     for path, thick in paths:
-        taper = thick * (1 - 0.7 * np.linspace(0, 1, len(path))) * rng.uniform(0.75, 1.25, len(path))
+        taper = thick * (1 - 0.6 * np.linspace(0, 1, len(path))) * rng.uniform(0.75, 1.25, len(path))
         for a, b, t in zip(path[:-1], path[1:], taper, strict=False):
             ends = (tuple(np.round(16 * point).astype(int).tolist()) for point in (a, b))
             cv2.line(line, *ends, 255, max(2, round(t)), cv2.LINE_AA, shift=4)
@@ -209,7 +209,7 @@ def add_crack(scene: Scene) -> None:
     lit_edge = np.clip(cv2.warpAffine(blur(core, 1.5), shift, (DRAWN, DRAWN)) - core, 0, 1)
     scene.light *= 1 - 0.22 * blur(core, 4)[..., None] + 0.22 * lit_edge[..., None]
     scene.blend((0.085, 0.08, 0.075) if scene.is_asphalt else (0.17, 0.155, 0.14), 0.92 * blur(core, 0.8))
-    scene.add("crack", cv2.dilate((core > 0.4).astype(np.uint8), np.ones((3, 3))) > 0)
+    scene.add("crack", cv2.dilate((core > 0.4).astype(np.uint8), np.ones((5, 5))) > 0)
 
 
 def across(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -344,8 +344,8 @@ def write_split(folder: Path, count: int, seed: tuple[int, ...]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "assets" / "demo" / "dataset", help="folder to write")
-    parser.add_argument("--train", type=int, default=48, help="images to train on")
-    parser.add_argument("--valid", type=int, default=16, help="images to measure on")
+    parser.add_argument("--train", type=int, default=64, help="images to train on")
+    parser.add_argument("--valid", type=int, default=24, help="images to measure on")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other images")
     arguments = parser.parse_args()
     for part, (name, count) in enumerate((("train", arguments.train), ("valid", arguments.valid))):

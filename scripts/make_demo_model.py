@@ -38,8 +38,8 @@ PIECES = """
 """
 
 
-def demo_config(hidden_size: int = 96, vision_size: int = 128, vision_layers: int = 6) -> Sam3Config:
-    """The demo's architecture: 168 x 168 images, a 12 x 12 grid, masks of 48 x 48, 32 queries, 3.7 M parameters.
+def demo_config(hidden_size: int = 64, vision_size: int = 128, vision_layers: int = 6) -> Sam3Config:
+    """The demo's architecture: 168 x 168 images, a 12 x 12 grid, masks of 48 x 48, 32 queries, 2.6 M parameters.
 
     Args:
         hidden_size: width of everything after the vision encoder, a multiple of 8.
@@ -47,7 +47,7 @@ def demo_config(hidden_size: int = 96, vision_size: int = 128, vision_layers: in
         vision_layers: its depth; the middle and the last layer look at the whole image, the others at windows.
     """
     tokens = len(demo_vocabulary()[0])
-    heads = {"hidden_size": hidden_size, "num_attention_heads": 8, "intermediate_size": 256, "dropout": 0.0}
+    heads = {"hidden_size": hidden_size, "num_attention_heads": 4, "intermediate_size": 256, "dropout": 0.0}
     return Sam3Config(
         vision_config={
             "fpn_hidden_size": hidden_size,
@@ -82,7 +82,7 @@ def demo_config(hidden_size: int = 96, vision_size: int = 128, vision_layers: in
         geometry_encoder_config={**heads, "num_layers": 1},
         detr_encoder_config={**heads, "num_layers": 2},
         detr_decoder_config={**heads, "num_layers": 3, "num_queries": 32},
-        mask_decoder_config={"hidden_size": hidden_size, "num_attention_heads": 8},
+        mask_decoder_config={"hidden_size": hidden_size, "num_attention_heads": 4},
     )
 
 

@@ -209,7 +209,7 @@ def _line(rng: np.random.Generator) -> np.ndarray:
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.18, steps))
     path = np.cumsum(np.stack((np.cos(heading), np.sin(heading)), axis=1) * length / steps, axis=0)
     path += rng.uniform(0.2, 0.8, 2) * SIDE * _FINE - path.mean(0)
-    width = int(rng.integers(5, 10))
+    width = int(rng.integers(8, 15))
     return _canvas(lambda canvas: cv2.polylines(canvas, [path.round().astype(np.int32)], False, 255, width))
 
 

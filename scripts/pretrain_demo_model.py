@@ -1,0 +1,314 @@
+"""Pre-trains the small SAM 3 that ships with the app on generated scenes, with this project's detector and loss.
+
+    python scripts/pretrain_demo_model.py [--work FOLDER] [--out assets/demo/model]
+
+Two stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
+afterwards, tell from each image token what is painted where, and from each token of the phrase's
+encoded image where the phrase is answered. *Full*: the whole detector under the whole loss. Detection
+from the start would stay on a plateau for thousands of steps.
+
+Everything follows from the seed. It can be stopped at any time: the same command goes on from the
+last checkpoint in `--work`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import Sam3Model
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import make_demo_model  # noqa: E402
+import scenes  # noqa: E402
+
+from sam3_lora.boxes import normalize, xyxy_to_cxcywh  # noqa: E402
+from sam3_lora.config import LossConfig  # noqa: E402
+from sam3_lora.loss import Sam3LossWrapper  # noqa: E402
+from sam3_lora.masks import mask_to_box_xyxy  # noqa: E402
+from sam3_lora.model.detector import Sam3Detector  # noqa: E402
+from sam3_lora.structures import Targets  # noqa: E402
+
+GRID = make_demo_model.GRID
+CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the model's masks
+MASK_SIDE = scenes.SIDE // 2  # the loss compares masks at this size
+NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
+DECAY = 0.999  # of the running mean of the weights, which is what is kept
+
+
+@dataclass(frozen=True)
+class Stage:
+    """images per step; phrases per image (with objects, without); highest learning rate; warm-up steps."""
+
+    name: str
+    steps: int
+    images: int
+    positives: int
+    negatives: int
+    rate: float
+    warmup: int = 100
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's data: pixels (B, 3, S, S); P phrases with their image, targets and union map (P, CELLS, CELLS);
+    attributes (3, B, CELLS, CELLS) int64: kind, colour and pattern of each cell, 0 for the ground."""
+
+    pixel_values: Tensor
+    tokens: dict[str, Tensor]
+    image_index: Tensor
+    targets: Targets
+    union: Tensor
+    attributes: Tensor
+
+    def to(self, device: torch.device) -> Step:
+        tokens = {name: value.to(device) for name, value in self.tokens.items()}
+        moved = [getattr(self, name).to(device) for name in ("image_index", "targets", "union", "attributes")]
+        return Step(self.pixel_values.to(device), tokens, *moved)
+
+
+class Heads(nn.Module):
+    """The linear heads of the ground stage; no part of the model that ships."""
+
+    def __init__(self, channels: int, vocabulary: int) -> None:
+        super().__init__()
+        self.attributes = nn.Conv2d(channels, sum(len(names) + 1 for names in NAMES), 1)
+        self.map = nn.Linear(channels, (CELLS // GRID) ** 2)
+        self.words = nn.Linear(channels, vocabulary)
+
+
+class Pretraining:
+    """Model, heads, optimizer and their running mean, as far as they have come."""
+
+    def __init__(self, stages: list[Stage], num_scenes: int, seed: int, device: torch.device) -> None:
+        torch.manual_seed(seed)
+        base = make_demo_model.initialize(Sam3Model(make_demo_model.demo_config()), seed)
+        self.detector = Sam3Detector(base).to(device)
+        config = base.config
+        self.heads = Heads(config.detr_encoder_config.hidden_size, config.text_config.vocab_size).to(device)
+        self.mean = AveragedModel(base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self.optimizer = torch.optim.AdamW([*base.parameters(), *self.heads.parameters()], weight_decay=0.02)
+        self.loss = Sam3LossWrapper.from_config(LossConfig())
+        self.tokenizer = make_demo_model.demo_processor().tokenizer
+        self.stages, self.seed, self.device, self.num_scenes, self.done = stages, seed, device, num_scenes, 0
+        self.pool: list[scenes.Scene] = []
+
+    @property
+    def total(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self) -> tuple[Stage, int]:
+        """The stage of the next step, and its number within the stage."""
+        left = self.done
+        for stage in self.stages:
+            if left < stage.steps:
+                return stage, left
+            left -= stage.steps
+        raise IndexError("pre-training is over")
+
+    def step(self) -> dict[str, float]:
+        """Trains on one batch and returns what was measured."""
+        stage, at = self.stage()
+        rate = stage.rate * min(1, (at + 1) / stage.warmup) * (0.02 + 0.98 * (1 + math.cos(math.pi * at / stage.steps)) / 2)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.detector.train()
+        batch = self.batch(stage).to(self.device)
+        terms = self.ground(batch) if stage.name == "ground" else self.full(batch)
+        total = sum(terms.values())
+        total.backward()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, 2.0 if stage.name == "ground" else 50.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.mean.update_parameters(self.detector.base)
+        self.done += 1
+        values = {name: value.item() for name, value in terms.items()}
+        return {"total": total.item(), "gradient_norm": norm.item(), "lr": rate, **values}
+
+    def batch(self, stage: Stage) -> Step:
+        """The batch of the next step: it depends on the seed and the step's number alone."""
+        rng = np.random.default_rng((self.seed, self.done))
+        chosen = [turned(self.pool[int(i)], int(rng.integers(8))) for i in rng.integers(len(self.pool), size=stage.images)]
+        phrases = [scenes.ask(rng, scene, stage.positives, stage.negatives) for scene in chosen]
+        return make_step(chosen, phrases, self.tokenizer)
+
+    def ground(self, batch: Step) -> dict[str, Tensor]:
+        detector, base = self.detector, self.detector.base
+        vision = detector.encode_images(batch.pixel_values)
+        text = detector.encode_text(**batch.tokens)
+        features, position = vision.fpn[-1][batch.image_index], vision.position[-1][batch.image_index]
+        prompt, prompt_mask = detector._prompt(text, features, position, None, None)
+        encoded = base.detr_encoder(
+            vision_features=[features], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
+        )
+        cells = self.heads.map(encoded.last_hidden_state).transpose(1, 2).unflatten(-1, (GRID, GRID))
+        logits = F.pixel_shuffle(cells, CELLS // GRID).squeeze(1)
+        return {**map_terms(logits, batch.union), **self.side_terms(vision.fpn[0], text.states, batch)}
+
+    def full(self, batch: Step) -> dict[str, Tensor]:
+        detector = self.detector
+        vision = detector.encode_images(batch.pixel_values)
+        text = detector.encode_text(**batch.tokens)
+        detections = detector.detect(vision, text, batch.image_index)
+        report = self.loss(detections, batch.targets)
+        semantic = map_terms(detections.semantic.squeeze(1), batch.union)
+        return {
+            "loss": report.total,
+            **{name: 5 * value for name, value in semantic.items()},
+            **{name: 2 * value for name, value in self.side_terms(vision.fpn[0], text.states, batch).items()},
+        }
+
+    def side_terms(self, features: Tensor, states: Tensor, batch: Step) -> dict[str, Tensor]:
+        """What is painted where; and which words were asked: else all words it says no to would become one."""
+        logits = self.heads.attributes(features).split([len(names) + 1 for names in NAMES], dim=1)
+        weights = [torch.tensor([0.3] + [1.0] * len(names), device=features.device) for names in NAMES]
+        painted = sum(map(F.cross_entropy, logits, batch.attributes, weights))
+        real = batch.tokens["attention_mask"].bool()
+        words = F.cross_entropy(self.heads.words(states[real]), batch.tokens["input_ids"][real])
+        return {"attributes": 0.5 * painted, "words": 0.05 * words}
+
+    def state(self) -> dict:
+        parts = {name: getattr(self, name).state_dict() for name in ("heads", "mean", "optimizer")}
+        return {"done": self.done, "base": self.detector.base.state_dict(), **parts}
+
+    def load_state(self, state: dict) -> None:
+        self.detector.base.load_state_dict(state["base"])
+        for name in ("heads", "mean", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.done = state["done"]
+
+
+def map_terms(logits: Tensor, union: Tensor) -> dict[str, Tensor]:
+    """Cross entropy and dice of a phrase's map (P, H, W); dice where there is something to find."""
+    probability, union = logits.sigmoid(), union.float()
+    overlap, size = (probability * union).sum((1, 2)), (probability + union).sum((1, 2))
+    present = union.flatten(1).any(1)
+    dice = ((1 - (2 * overlap + 1) / (size + 1)) * present).sum() / present.sum().clamp(min=1)
+    return {"map_ce": 2 * F.binary_cross_entropy_with_logits(logits, union), "map_dice": dice}
+
+
+def turned(scene: scenes.Scene, way: int) -> scenes.Scene:
+    """One of the eight ways to turn and mirror a scene."""
+
+    def turn(pixels: np.ndarray) -> np.ndarray:
+        return np.rot90(pixels[:, ::-1] if way >= 4 else pixels, way % 4)
+
+    figures = tuple(scenes.Figure(f.kind, f.color, f.pattern, turn(f.mask)) for f in scene.figures)
+    return scenes.Scene(turn(scene.image), figures)
+
+
+def make_step(chosen: list[scenes.Scene], asked: list[list[str]], tokenizer) -> Step:
+    phrases = [phrase for some in asked for phrase in some]
+    tokens = tokenizer(phrases, padding="longest", return_tensors="pt")  # real tokens never see padding
+    boxes, counts, masks, union, attributes = [], [], [], [], []
+    shrink = scenes.SIDE / CELLS
+    center = ((np.arange(CELLS) + 0.5) * shrink).astype(int)
+    half = (np.arange(MASK_SIDE) * 2 + 1)
+    for scene, some in zip(chosen, asked, strict=True):
+        cells = np.zeros((3, CELLS, CELLS), np.int64)
+        for figure in scene.figures:
+            inside = figure.mask[np.ix_(center, center)]
+            for layer, (names, value) in enumerate(zip(NAMES, (figure.kind, figure.color, figure.pattern), strict=True)):
+                cells[layer][inside] = names.index(value) + 1
+        attributes.append(cells)
+        for phrase in some:
+            meant = [figure for figure in scene.figures if scenes.answers(phrase, figure)]
+            counts.append(len(meant))
+            boxes += [mask_to_box_xyxy(figure.mask) for figure in meant]
+            masks += [figure.mask[np.ix_(half, half)] for figure in meant]
+            everything = np.any([figure.mask for figure in meant], axis=0) if meant else np.zeros((scenes.SIDE,) * 2, bool)
+            union.append(everything[np.ix_(center, center)])
+    boxes_cxcywh = xyxy_to_cxcywh(normalize(torch.tensor(np.array(boxes).reshape(-1, 4)), (scenes.SIDE,) * 2)).float()
+    images = torch.from_numpy(np.stack([scene.image for scene in chosen])).permute(0, 3, 1, 2)
+    return Step(
+        pixel_values=images.float() / 127.5 - 1,
+        tokens={"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]},
+        image_index=torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(some) for some in asked])),
+        targets=Targets(
+            boxes=boxes_cxcywh,
+            counts=torch.tensor(counts),
+            masks=torch.from_numpy(np.array(masks).reshape(-1, MASK_SIDE, MASK_SIDE)).bool(),
+            mask_valid=torch.ones(len(boxes), dtype=torch.bool),
+            exhaustive=torch.ones(len(counts), dtype=torch.bool),
+        ),
+        union=torch.from_numpy(np.stack(union)),
+        attributes=torch.from_numpy(np.stack(attributes, axis=1)),
+    )
+
+
+def _scene(number: int, seed: int) -> scenes.Scene:
+    return scenes.make_scene(np.random.default_rng((seed, 0, number)))
+
+
+def make_pool(count: int, seed: int) -> list[scenes.Scene]:
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        return list(workers.map(partial(_scene, seed=seed), range(count), chunksize=100))
+
+
+def save(path: Path, state: dict) -> None:
+    """Written to the side and renamed, so that a checkpoint is always whole."""
+    torch.save(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=make_demo_model.DEFAULT_OUT)
+    parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoint and log, to go on from")
+    parser.add_argument("--ground-steps", type=int, default=2200)
+    parser.add_argument("--full-steps", type=int, default=5000)
+    parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    checkpoint, log = arguments.work / "checkpoint.pt", arguments.work / "log.jsonl"
+
+    stages = [
+        Stage("ground", arguments.ground_steps, images=8, positives=3, negatives=2, rate=1e-3),
+        Stage("full", arguments.full_steps, images=6, positives=2, negatives=1, rate=6e-4),
+    ]
+    training = Pretraining(stages, arguments.scenes, arguments.seed, torch.device(arguments.device))
+    if checkpoint.exists():
+        training.load_state(torch.load(checkpoint, map_location=arguments.device, weights_only=True))
+        print(f"Going on after step {training.done}.")
+    started = time.time()
+    training.pool = make_pool(arguments.scenes, arguments.seed)
+    print(f"{arguments.scenes} scenes drawn in {time.time() - started:.0f} s", flush=True)
+    recent: list[dict[str, float]] = []
+    while training.done < training.total:
+        stage, _ = training.stage()
+        recent.append(training.step())
+        if training.done % 50 == 0 or training.done == training.total:
+            means = {name: float(f"{np.mean([r[name] for r in recent]):.4g}") for name in recent[-1] if name in recent[0]}
+            line = {"step": training.done, "stage": stage.name, **means, "seconds": round(time.time() - started)}
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+            recent = []
+        if training.done % 250 == 0 or training.done == training.total:
+            save(checkpoint, training.state())
+    model = training.mean.module
+    model.to(torch.float16).save_pretrained(arguments.out)
+    make_demo_model.demo_processor().save_pretrained(arguments.out)
+    print(f"{arguments.out} written")
+
+
+if __name__ == "__main__":
+    main()
