@@ -1,6 +1,6 @@
 """Pre-trains the small SAM 3 that ships with the app on generated scenes, with this project's detector and loss.
 
-    python scripts/pretrain_demo_model.py [--work FOLDER] [--out assets/demo/model]
+    python scripts/pretrain_demo_model.py [--work FOLDER] [--out assets/demo/model] [--curve docs/pretraining]
 
 Two stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
 afterwards, tell from each image token what is painted where, and from each token of the phrase's
@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -124,7 +125,11 @@ class Pretraining:
     def step(self) -> dict[str, float]:
         """Trains on one batch and returns what was measured."""
         stage, at = self.stage()
-        rate = stage.rate * min(1, (at + 1) / stage.warmup) * (0.02 + 0.98 * (1 + math.cos(math.pi * at / stage.steps)) / 2)
+        rate = (
+            stage.rate
+            * min(1, (at + 1) / stage.warmup)
+            * (0.02 + 0.98 * (1 + math.cos(math.pi * at / stage.steps)) / 2)
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.detector.train()
@@ -144,7 +149,9 @@ class Pretraining:
     def batch(self, stage: Stage) -> Step:
         """The batch of the next step: it depends on the seed and the step's number alone."""
         rng = np.random.default_rng((self.seed, self.done))
-        chosen = [turned(self.pool[int(i)], int(rng.integers(8))) for i in rng.integers(len(self.pool), size=stage.images)]
+        chosen = [
+            turned(self.pool[int(i)], int(rng.integers(8))) for i in rng.integers(len(self.pool), size=stage.images)
+        ]
         phrases = [scenes.ask(rng, scene, stage.positives, stage.negatives) for scene in chosen]
         return make_step(chosen, phrases, self.tokenizer)
 
@@ -219,12 +226,14 @@ def make_step(chosen: list[scenes.Scene], asked: list[list[str]], tokenizer) -> 
     boxes, counts, masks, union, attributes = [], [], [], [], []
     shrink = scenes.SIDE / CELLS
     center = ((np.arange(CELLS) + 0.5) * shrink).astype(int)
-    half = (np.arange(MASK_SIDE) * 2 + 1)
+    half = np.arange(MASK_SIDE) * 2 + 1
     for scene, some in zip(chosen, asked, strict=True):
         cells = np.zeros((3, CELLS, CELLS), np.int64)
         for figure in scene.figures:
             inside = figure.mask[np.ix_(center, center)]
-            for layer, (names, value) in enumerate(zip(NAMES, (figure.kind, figure.color, figure.pattern), strict=True)):
+            for layer, (names, value) in enumerate(
+                zip(NAMES, (figure.kind, figure.color, figure.pattern), strict=True)
+            ):
                 cells[layer][inside] = names.index(value) + 1
         attributes.append(cells)
         for phrase in some:
@@ -232,7 +241,9 @@ def make_step(chosen: list[scenes.Scene], asked: list[list[str]], tokenizer) -> 
             counts.append(len(meant))
             boxes += [mask_to_box_xyxy(figure.mask) for figure in meant]
             masks += [figure.mask[np.ix_(half, half)] for figure in meant]
-            everything = np.any([figure.mask for figure in meant], axis=0) if meant else np.zeros((scenes.SIDE,) * 2, bool)
+            everything = (
+                np.any([figure.mask for figure in meant], axis=0) if meant else np.zeros((scenes.SIDE,) * 2, bool)
+            )
             union.append(everything[np.ix_(center, center)])
     boxes_cxcywh = xyxy_to_cxcywh(normalize(torch.tensor(np.array(boxes).reshape(-1, 4)), (scenes.SIDE,) * 2)).float()
     images = torch.from_numpy(np.stack([scene.image for scene in chosen])).permute(0, 3, 1, 2)
@@ -261,6 +272,23 @@ def make_pool(count: int, seed: int) -> list[scenes.Scene]:
         return list(workers.map(partial(_scene, seed=seed), range(count), chunksize=100))
 
 
+def draw_curve(log: Path, picture: Path) -> None:
+    """Draws the log: how well phrases are found in the pixels, over both stages, and the loss of the second."""
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    full = [line for line in lines if line["stage"] == "full"]
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    maps, loss = figure.subplots(1, 2)
+    dice = [line["map_dice"] / (5 if line["stage"] == "full" else 1) for line in lines]  # as weighted in full()
+    maps.plot([line["step"] for line in lines], dice)
+    maps.axvline(full[0]["step"], color="grey", linestyle=":")
+    maps.set(title="Dice loss of a phrase's map", xlabel="step", ylim=(0, 1))
+    loss.plot([line["step"] for line in full], [line["loss"] for line in full])
+    loss.set(title="The whole loss, second stage", xlabel="step", yscale="log")
+    figure.savefig(picture, metadata={"Date": None})
+
+
 def save(path: Path, state: dict) -> None:
     """Written to the side and renamed, so that a checkpoint is always whole."""
     torch.save(state, path.with_suffix(".part"))
@@ -271,6 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=make_demo_model.DEFAULT_OUT)
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoint and log, to go on from")
+    parser.add_argument("--curve", type=Path, help="write the log and its picture there, as .jsonl and .svg")
     parser.add_argument("--ground-steps", type=int, default=2200)
     parser.add_argument("--full-steps", type=int, default=5000)
     parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
@@ -293,21 +322,24 @@ def main() -> None:
     print(f"{arguments.scenes} scenes drawn in {time.time() - started:.0f} s", flush=True)
     recent: list[dict[str, float]] = []
     while training.done < training.total:
-        stage, _ = training.stage()
+        stage, at = training.stage()
         recent.append(training.step())
-        if training.done % 50 == 0 or training.done == training.total:
-            means = {name: float(f"{np.mean([r[name] for r in recent]):.4g}") for name in recent[-1] if name in recent[0]}
+        is_last = at + 1 == stage.steps
+        if is_last or training.done % 50 == 0:
+            means = {name: float(f"{np.mean([values[name] for values in recent]):.4g}") for name in recent[0]}
             line = {"step": training.done, "stage": stage.name, **means, "seconds": round(time.time() - started)}
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
             recent = []
-        if training.done % 250 == 0 or training.done == training.total:
+        if is_last or training.done % 250 == 0:
             save(checkpoint, training.state())
-    model = training.mean.module
-    model.to(torch.float16).save_pretrained(arguments.out)
+    training.mean.module.to(torch.float16).save_pretrained(arguments.out)
     make_demo_model.demo_processor().save_pretrained(arguments.out)
     print(f"{arguments.out} written")
+    if arguments.curve:
+        shutil.copy(log, arguments.curve.with_suffix(".jsonl"))
+        draw_curve(log, arguments.curve.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,22 @@ def _seeds() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """A folder with a Sam3Model of the demo's shape, narrower and with fewer layers."""
+    from transformers import Sam3Model
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+    from make_demo_model import demo_config, initialize
+
+    from tests.factories import tiny_processor
+
+    folder = tmp_path_factory.mktemp("base")
+    initialize(Sam3Model(demo_config(hidden_size=16, vision_size=32, vision_layers=2))).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
 SLOW_LAST = ("model", "train", "parity", "ui", "e2e")
 
 

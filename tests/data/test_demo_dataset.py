@@ -28,8 +28,8 @@ def test_same_seed_same_dataset_and_another_seed_another(tmp_path):
 
 def test_what_ships_is_as_large_as_promised():
     dataset = open_dataset("demo")
-    assert [len(split.images) for split in dataset.splits.values()] == [48, 16]
-    assert sum(path.stat().st_size for path in dataset.root.rglob("*")) <= 4 * 2**20
+    assert [len(split.images) for split in dataset.splits.values()] == [64, 24]
+    assert sum(path.stat().st_size for path in dataset.root.rglob("*")) <= 6 * 2**20
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])

@@ -1,28 +1,9 @@
 """A smaller model than the demo and a dataset of a few noisy images, so that a whole run takes a second."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from sam3_lora.config import RunConfig
-from tests.factories import tiny_processor, write_dataset
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory):
-    """A folder with a Sam3Model of the demo's shape, narrower and with fewer layers."""
-    from transformers import Sam3Model
-
-    sys.path.insert(0, str(SCRIPTS))
-    from make_demo_model import demo_config, initialize
-
-    folder = tmp_path_factory.mktemp("base")
-    initialize(Sam3Model(demo_config(hidden_size=16, vision_size=32, vision_layers=2))).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return folder
+from tests.factories import write_dataset
 
 
 @pytest.fixture(scope="session")
