@@ -30,6 +30,7 @@ from sam3_lora.data.images import load_image  # noqa: E402
 from sam3_lora.data.records import Split  # noqa: E402
 from sam3_lora.evaluate import SCORE_THRESHOLD, evaluate  # noqa: E402
 from sam3_lora.predict import PhraseResult, Predictor  # noqa: E402
+from sam3_lora.train.expectations import measure_stages, save_stages  # noqa: E402
 from sam3_lora.train.loop import fit  # noqa: E402
 from sam3_lora.train.run import Run  # noqa: E402
 
@@ -125,7 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=0, help="runs to train, with seeds 0, 1, ...")
     parser.add_argument("--set", nargs="*", default=[], help="settings other than the default, as training.epochs=3")
-    parser.add_argument("--base", default="demo")
+    parser.add_argument("--base", default="demo", help="the base model, or a folder with another")
+    parser.add_argument("--healthy", type=Path, help="write the ranges of the runs' losses there, as JSON")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--scenes", type=int, default=200)
     arguments = parser.parse_args()
@@ -133,7 +135,7 @@ def main() -> None:
     base = measure(Predictor.load(arguments.base), valid, arguments.scenes)
     print("base", json.dumps(rounded(base)), flush=True)
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
-    taught = []
+    taught, metrics = [], []
     for seed in range(arguments.seeds):
         fixed = {"training.seed": seed, "output.runs": str(arguments.runs), "model.base": arguments.base}
         config = RunConfig().with_settings({**fixed, **settings})
@@ -141,6 +143,7 @@ def main() -> None:
         run = Run.create(config)
         fit(run)
         seconds = time.time() - started
+        metrics.append(run.metrics()[0])
         adapter = run.folder / "adapters" / "best"
         values = measure(Predictor.load(arguments.base, adapter), valid, arguments.scenes, base["scenes_threshold"])
         taught.append({**values, "scenes_f1_kept": values["scenes_f1"] / base["scenes_f1"], "seconds": seconds})
@@ -148,6 +151,9 @@ def main() -> None:
     if taught:
         for name, of in (("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
             print(name, json.dumps(rounded({key: float(of([one[key] for one in taught])) for key in taught[0]})))
+    if arguments.healthy and taught:
+        about = f"Lowest and highest mean of each weighted term over {len(taught)} runs of the demo"
+        save_stages(measure_stages(metrics), arguments.healthy, f"{about}: scripts/measure_demo.py.")
 
 
 def rounded(values: dict[str, float | None]) -> dict[str, float | None]:

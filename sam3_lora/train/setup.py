@@ -115,10 +115,12 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
     parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
 
     asked = (base.processor, dataset.categories, config.data.num_negatives)
-    train_data = SampleDataset(train_split, *asked, seed=training.seed)
+    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=config.data.phrases)
     valid_loader = None
     if valid_split is not None:
-        valid_loader = validation_loader(valid_split, *asked, training.batch_size, config.data.num_workers)
+        valid_loader = validation_loader(
+            valid_split, *asked, training.batch_size, config.data.num_workers, config.data.phrases
+        )
 
     length = plan(training, len(train_data), accelerator.num_processes)
     if length.warmup_steps < training.warmup_steps:

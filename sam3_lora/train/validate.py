@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,17 @@ def from_vector(names: list[str], vector: Tensor) -> MeanLoss:
 
 
 def validation_loader(
-    split: Split, processor: Any, categories: tuple[str, ...], num_negatives: int, batch_size: int, num_workers: int = 0
+    split: Split,
+    processor: Any,
+    categories: tuple[str, ...],
+    num_negatives: int,
+    batch_size: int,
+    num_workers: int = 0,
+    phrases: Mapping[str, str] | None = None,
 ) -> DataLoader:
     """Batches of a split in its own order, with the same negatives at every evaluation."""
     return DataLoader(
-        SampleDataset(split, processor, categories, num_negatives, seed=0),
+        SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases),
         batch_size=batch_size,
         collate_fn=Collator(processor),
         num_workers=num_workers,

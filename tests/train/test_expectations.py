@@ -1,0 +1,30 @@
+"""The ranges of healthy losses: what lies within which stage, and that what is stored was measured so."""
+
+import pytest
+
+from sam3_lora.train.expectations import Stage, measure_stages, save_stages, stage_at
+
+
+def run(factor: float, steps: int = 30) -> list[dict]:
+    rows = [
+        {"kind": "step", "step": step, "total": factor * 100 / step, "terms": {"loss_mask": factor * 10 / step}}
+        for step in range(1, steps + 1)
+    ]
+    return [*rows, {"kind": "validation", "step": steps, "total": 1e9, "terms": {"loss_mask": 1e9}}]
+
+
+def test_ranges_span_the_means_of_all_runs_stage_by_stage():
+    stages = measure_stages([run(1), run(2), run(1.5, steps=25)])
+    assert [(stage.first, stage.last) for stage in stages] == [(1, 10), (11, 20), (21, 25)]
+    low, high = stages[0].ranges["total"]
+    assert low == pytest.approx(sum(100 / step for step in range(1, 11)) / 10)
+    assert high == pytest.approx(2 * low)
+    assert stages[1].ranges["total"][1] < low
+    assert stages[0].ranges["loss_mask"] == pytest.approx((low / 10, high / 10))
+
+
+def test_the_stage_of_a_step(tmp_path):
+    stages = (Stage(1, 10, {}), Stage(11, 40, {}))
+    assert [stage_at(stages, step).last for step in (1, 10, 11, 40, 41, 999)] == [10, 10, 40, 40, 40, 40]
+    save_stages(measure_stages([run(1)]), tmp_path / "healthy.json", about="a test")
+    assert "loss_mask" in (tmp_path / "healthy.json").read_text()
