@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -32,7 +32,8 @@ class Finding:
 
     kind: kebab-case; severity: "error" (something is lost or learned wrongly), "warning" (something is
     used only in part) or "info"; message: what it is; fix: what to do; count: how often it is there;
-    split: its name, or "" for the whole dataset; locations: the first ones, at most 50.
+    split: its name, or "" for the whole dataset; locations: the first ones, at most 50; image_names: the
+    file names of all images concerned, each once, in the order in which they were met.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Finding:
     count: int
     split: str
     locations: tuple[Location, ...] = ()
+    image_names: tuple[str, ...] = ()
 
 
 class Wording(NamedTuple):
@@ -199,12 +201,17 @@ _SEVERITY = {"error": 0, "warning": 1, "info": 2}
 
 @dataclass(slots=True)
 class Faults:
-    """Collects the faults of one split while it is read; `facts` are further words for the sentences."""
+    """Collects the faults of one split while it is read.
+
+    facts: further words for the sentences; wordings: kind -> its sentences.
+    """
 
     split: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    wordings: Mapping[str, Wording] = field(default_factory=lambda: WORDINGS)
     counts: dict[str, int] = field(default_factory=dict)
     locations: dict[str, list[Location]] = field(default_factory=dict)
+    image_names: dict[str, dict[str, None]] = field(default_factory=dict)  # kind -> names; dicts, to keep their order
     severities: dict[str, Severity] = field(default_factory=dict)
 
     def add(
@@ -219,6 +226,8 @@ class Faults:
         """Notes one fault. detail: what stands there, in words; or value: the thing itself, however wild."""
         seen = self.counts.get(kind, 0)
         self.counts[kind] = seen + 1
+        if image is not None:
+            self.image_names.setdefault(kind, {})[image] = None
         if seen < MOST_LOCATIONS:
             place = Location(image, annotation, detail if value is _NOTHING else shown(value))
             self.locations.setdefault(kind, []).append(place)
@@ -228,7 +237,7 @@ class Faults:
         return in_order(self._finding(kind, count) for kind, count in self.counts.items())
 
     def _finding(self, kind: str, count: int) -> Finding:
-        severity, message, fix = WORDINGS[kind]
+        severity, message, fix = self.wordings[kind]
         places = tuple(self.locations[kind])
         words = {**_grammar(count), **self.facts}
         message = message.format(**words)
@@ -236,12 +245,13 @@ class Faults:
         if first:
             message += f" (the first: {first})" if count > 1 else f" ({first})"
         severity = self.severities.get(kind, severity)
-        return Finding(kind, severity, message + ".", fix.format(**words) + ".", count, self.split, places)
+        names = tuple(self.image_names.get(kind, ()))
+        return Finding(kind, severity, message + ".", fix.format(**words) + ".", count, self.split, places, names)
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings; among equals, faults of a whole file first."""
-    return sorted(findings, key=lambda finding: (_SEVERITY[finding.severity], _RANK[finding.kind]))
+    """Errors first, then warnings; among equals in the order of WORDINGS, and kinds that are not there last."""
+    return sorted(findings, key=lambda finding: (_SEVERITY[finding.severity], _RANK.get(finding.kind, len(_RANK))))
 
 
 def plural(count: int, noun: str) -> str:
