@@ -21,6 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from sam3_lora.data.broken import make_broken_copy  # noqa: E402
+from sam3_lora.errors import DataError  # noqa: E402
 from sam3_lora.masks import decode_segmentation, encode_rle, mask_to_box_xyxy  # noqa: E402
 
 SIZE = 448  # pixels a side of a finished image
@@ -347,7 +349,14 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=64, help="images to train on")
     parser.add_argument("--valid", type=int, default=24, help="images to measure on")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other images")
+    parser.add_argument("--broken", action="store_true", help="copy what ships, with one of each fault, to --out")
     arguments = parser.parse_args()
+    if arguments.broken:
+        try:
+            make_broken_copy(ROOT / "assets" / "demo" / "dataset", arguments.out)
+        except DataError as error:
+            parser.error(str(error))
+        return
     for part, (name, count) in enumerate((("train", arguments.train), ("valid", arguments.valid))):
         shutil.rmtree(arguments.out / name, ignore_errors=True)
         write_split(arguments.out / name, count, (arguments.seed, part))
