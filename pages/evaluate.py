@@ -51,7 +51,7 @@ def measure(adapter: adapters.Adapter | None, path: str, split: Split) -> None:
     bar = st.progress(0.0, "Starting")
     name = adapter.name if adapter else None
     st.session_state[MEASURED] = measures.measure(
-        shared, split, path, name, lambda share, text: bar.progress(share, text)
+        shared, split, path, name, lambda share, text: bar.progress(share, text), adapters.phrases_for(adapter, path)
     )
     bar.empty()
 

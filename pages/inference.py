@@ -78,7 +78,7 @@ def ask(name: str, image: np.ndarray | None) -> None:
     """The adapter, the phrases and the button that asks."""
     adapter = adapters.choose("adapter")
     adapters.invite_to_train()
-    phrases = results.split_phrases(choose_phrases())
+    phrases = results.split_phrases(choose_phrases(adapter))
     base = adapter.base if adapter else state.base_model()
     with st.container(horizontal=True, vertical_alignment="center"):
         asked = st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=image is None)
@@ -91,14 +91,19 @@ def ask(name: str, image: np.ndarray | None) -> None:
         st.session_state[ANSWERS] = answers
 
 
-def choose_phrases() -> str:
-    """The phrases as typed; the dataset's categories are proposed, anew for each dataset."""
+def choose_phrases(adapter: adapters.Adapter | None) -> str:
+    """The phrases as typed; the words of the dataset's categories are proposed, anew for each dataset."""
     path = resources.current_dataset()
     before = st.session_state.get("phrases_of")
-    if before != path and (before or "phrases" not in st.query_params):  # a link's phrases stand on the first visit
-        with guarded():
-            names = resources.open_dataset(path).categories[:DEFAULT_PHRASES]
-            st.session_state["phrases"] = ", ".join(phrase_of(name) for name in names)
+    with guarded():
+        names = resources.open_dataset(path).categories[:DEFAULT_PHRASES]
+        own = adapters.phrases_for(adapter, path)
+        proposed = ", ".join(dict.fromkeys(phrase_of(name, own) for name in names))
+        untouched = st.session_state.get("phrases") == st.session_state.get("phrases_proposed")
+        # A link's phrases stand on the first visit, typed ones until another dataset is opened.
+        if untouched if before == path else before or "phrases" not in st.query_params:
+            st.session_state["phrases"] = proposed
+        st.session_state["phrases_proposed"] = proposed
     st.session_state["phrases_of"] = path
     return st.text_input(
         "Phrases", key="phrases", bind="query-params", placeholder="pothole, crack", help="Separated by commas"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from sam3_lora.errors import ConfigError
 
@@ -26,6 +26,7 @@ Component = Literal[
     "scoring",
 ]
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
+Words = Annotated[str, StringConstraints(pattern=r"\w", max_length=200)]
 
 
 class Section(BaseModel):
@@ -48,6 +49,11 @@ class DataConfig(Section):
         le=32,
         description="Phrases asked of each image although nothing there answers them: "
         "without any, the adapter fires on every word.",
+    )
+    phrases: dict[str, Words] = Field(
+        {},
+        description="What SAM 3 is asked for a category, by the category's name, in words of up to 200 letters; a "
+        "category that is not named here is asked by its own name.",
     )
     num_workers: int = Field(
         0, ge=0, le=32, description="Processes that load images; 0 loads them in the training process."
@@ -280,7 +286,7 @@ def problems(error: ValidationError) -> dict[str, str]:
             continue
         message = item["msg"][0].lower() + item["msg"][1:]
         if item["type"] == "string_pattern_mismatch":  # a regular expression tells people nothing
-            section, field = path
+            section, field, *_ = path
             message = f"expected {type(getattr(RunConfig(), section)).model_fields[field].description.rstrip('.')}"
         given = "" if isinstance(item["input"], (dict, list)) else f", got {item['input']!r}"
         found[name] = f"{name}: {message}{given}"

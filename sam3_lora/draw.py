@@ -18,6 +18,8 @@ Rect = tuple[float, float, float, float]
 HUES = 20
 # Lightness and chroma (OKLCH) of the shades a hue comes in: each stands out on wet asphalt as well as on snow.
 SHADES = ((0.76, 0.17), (0.63, 0.22))
+# Two colours nearer than this in OKLab are hard to tell apart in thin lines; neighbouring hues are 0.053 apart.
+TOO_ALIKE = 0.09
 # Found by trial: with it the demo dataset's categories and other frequent words fall far apart.
 SALT = b"51694"
 
@@ -40,11 +42,56 @@ class DrawObject:
 @functools.lru_cache(maxsize=4096)
 def category_color(name: str) -> Color:
     """The colour of a category: the same for "Paint-Marking" and "paint marking", on every page and in every run."""
-    phrase = " ".join(name.lower().replace("_", " ").replace("-", " ").split())
-    digest = hashlib.blake2b(phrase.encode("utf-8", "replace"), digest_size=8, salt=SALT).digest()
-    shade, hue = divmod(int.from_bytes(digest, "big") % (HUES * len(SHADES)), HUES)
-    lightness, chroma = SHADES[shade]
-    return _oklch_to_rgb(lightness, chroma, 2 * math.pi * (hue + shade / len(SHADES)) / HUES)
+    return _color(_place_on_wheel(_same_spelling(name)))
+
+
+@functools.lru_cache(maxsize=64)
+def category_colors(names: tuple[str, ...]) -> dict[str, Color]:
+    """The colours of a dataset's categories: each its own where that is free, none like another while they last.
+
+    A category gets its :func:`category_color` unless an earlier one looks alike; then it gets the colour
+    that is farthest from all that are taken. With more categories than colours the rest keep their own.
+    """
+    places: dict[str, int] = {}
+    spellings = list(dict.fromkeys(map(_same_spelling, names)))
+    for spelling in spellings:
+        own = _place_on_wheel(spelling)
+        taken = set(places.values())
+        if len(taken) == HUES * len(SHADES):
+            places[spelling] = own
+            continue
+        free = [place for place in range(HUES * len(SHADES)) if place not in taken]
+        least = {place: min((_distance(place, other) for other in taken), default=math.inf) for place in free}
+        farthest = max(free, key=lambda place: least[place])
+        places[spelling] = own if least.get(own, 0) >= min(TOO_ALIKE, least[farthest]) else farthest
+    return {name: _color(places[_same_spelling(name)]) for name in names}
+
+
+def _same_spelling(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _place_on_wheel(spelling: str) -> int:
+    digest = hashlib.blake2b(spelling.encode("utf-8", "replace"), digest_size=8, salt=SALT).digest()
+    return int.from_bytes(digest, "big") % (HUES * len(SHADES))
+
+
+def _oklch(place: int) -> tuple[float, float, float]:
+    """Lightness, chroma and hue (radians) of one of the colours, before what a screen cannot show is taken off."""
+    shade, hue = divmod(place, HUES)
+    return (*SHADES[shade], 2 * math.pi * (hue + shade / len(SHADES)) / HUES)
+
+
+@functools.cache
+def _color(place: int) -> Color:
+    return _oklch_to_rgb(*_oklch(place))
+
+
+@functools.cache
+def _distance(place: int, other: int) -> float:
+    """How different two of the colours look (OKLab)."""
+    (l1, c1, h1), (l2, c2, h2) = _oklch(place), _oklch(other)
+    return math.hypot(l1 - l2, c1 * math.cos(h1) - c2 * math.cos(h2), c1 * math.sin(h1) - c2 * math.sin(h2))
 
 
 def overlay(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ def evaluate(
     *,
     num_negatives: int = 3,
     batch_size: int = 2,
+    phrases: Mapping[str, str] | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> dict[str, float | None]:
     """Measures the predictor, as its adapter is switched now, on every image of a split.
@@ -57,6 +58,7 @@ def evaluate(
     and post-processing that inference uses.
 
     Args:
+        phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
         progress: told the share done, in [0, 1], and what is being done.
 
     Returns:
@@ -69,39 +71,41 @@ def evaluate(
     tell = progress or (lambda share, what: None)
     split = split.present()
     pairs = []
-    phrases = phrases_of(split)
-    if not phrases:
+    asked = phrases_of(split, phrases)
+    if not asked:
         raise DataError(f"The split '{split.name}' has no object to measure on", "Choose a split with annotations")
     for number, image in enumerate(split.images):
         tell(0.9 * number / len(split.images), f"Image {number + 1} of {len(split.images)}")
-        pairs += ask(predictor, image, phrases)
+        pairs += ask(predictor, image, asked, phrases)
     if not pairs:
         raise DataError(
             f"Nothing can be measured in '{split.name}': each image has unusable annotations of each category",
             "Correct them; the dataset page shows which",
         )
     tell(0.9, "Validation loss")
-    loss = _validation_loss(predictor, split, num_negatives, batch_size)
+    loss = _validation_loss(predictor, split, num_negatives, batch_size, phrases)
     tell(1.0, "Done")
     return {**coco_map(pairs), **concept_f1(pairs), "validation_loss": loss}
 
 
-def phrases_of(split: Split) -> tuple[str, ...]:
+def phrases_of(split: Split, phrases: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The phrases that at least one object of the split answers."""
-    found = {phrase_of(a.category) for image in split.images for a in image.annotations if not a.iscrowd}
+    found = {phrase_of(a.category, phrases) for image in split.images for a in image.annotations if not a.iscrowd}
     return tuple(sorted(found))
 
 
-def ask(predictor: Predictor, image: ImageRecord, phrases: Iterable[str]) -> list[Pair]:
-    """Asks one image for each phrase and sets the answers beside the true objects."""
+def ask(
+    predictor: Predictor, image: ImageRecord, asked: Iterable[str], phrases: Mapping[str, str] | None = None
+) -> list[Pair]:
+    """Asks one image for each phrase of `asked` and sets the answers beside the true objects."""
     size_hw = (image.height, image.width)
     # The annotations refer to the size in their file, even where the picture was scaled afterwards.
     predictor.set_image(cv2.resize(load_image(image), size_hw[::-1], interpolation=cv2.INTER_AREA))
-    results = predictor.prompt(tuple(phrases), threshold=0.0, limit=MAX_DETECTIONS)
+    results = predictor.prompt(tuple(asked), threshold=0.0, limit=MAX_DETECTIONS)
     truths: dict[str, list[Annotation]] = {phrase: [] for phrase in results}
     for annotation in image.annotations:
-        truths.setdefault(phrase_of(annotation.category), []).append(annotation)
-    unusable = {phrase_of(category) for category in image.unusable_categories}
+        truths.setdefault(phrase_of(annotation.category, phrases), []).append(annotation)
+    unusable = {phrase_of(category, phrases) for category in image.unusable_categories}
     # Where an object is known to be but cannot be read, neither an answer nor none can be called wrong.
     return [_pair(image, size_hw, truths[p], results[p]) for p in results if p not in unusable]
 
@@ -236,12 +240,14 @@ def _matthews(present: dict[tuple[bool, bool], int]) -> float | None:
     return (tp * tn - fp * fn) / (math.sqrt(product) + 1e-6)
 
 
-def _validation_loss(predictor: Predictor, split: Split, num_negatives: int, batch_size: int) -> float:
+def _validation_loss(
+    predictor: Predictor, split: Split, num_negatives: int, batch_size: int, phrases: Mapping[str, str] | None
+) -> float:
     from sam3_lora.loss import Sam3LossWrapper
     from sam3_lora.train.validate import mean_loss, validation_loader
 
     loss = Sam3LossWrapper.from_config(LossConfig())
-    loader = validation_loader(split, predictor.processor, split.categories, num_negatives, batch_size)
+    loader = validation_loader(split, predictor.processor, split.categories, num_negatives, batch_size, phrases=phrases)
 
     def forward(batch):
         batch = batch.to(predictor.device)

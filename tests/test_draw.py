@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sam3_lora.draw import DrawObject, category_color, overlay
+from sam3_lora.draw import DrawObject, category_color, category_colors, overlay
 from tests.factories import ellipse
 
 SIZE_HW = (120, 160)
@@ -96,3 +96,29 @@ def test_many_names_give_many_colours_all_visible_on_black_and_white():
     assert len(colors) >= 35
     for color in colors:
         assert 60 < np.dot(color, (0.30, 0.59, 0.11)) < 225
+
+
+def test_categories_of_one_dataset_do_not_look_alike():
+    names = tuple(f"category {number}" for number in range(40))
+    for count in (2, 6, 12, 40):
+        colors = category_colors(names[:count])
+        assert len(set(colors.values())) == count
+        if count <= 12:
+            distances = [np.linalg.norm(np.subtract(a, b)) for a, b in itertools.combinations(colors.values(), 2)]
+            assert min(distances) > 40
+
+
+def test_a_dataset_keeps_its_colours_when_categories_are_added():
+    names = tuple(f"category {number}" for number in range(20))
+    few, more = category_colors(names[:8]), category_colors(names)
+    assert {name: more[name] for name in few} == few
+    assert category_colors(("Paint-Marking", "paint marking", "crack")) == {
+        "Paint-Marking": category_color("paint marking"),
+        "paint marking": category_color("paint marking"),
+        "crack": category_color("crack"),
+    }
+
+
+def test_more_categories_than_colours_still_have_one_each():
+    names = tuple(f"category {number}" for number in range(100))
+    assert set(category_colors(names)) == set(names)

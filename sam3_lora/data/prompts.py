@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from sam3_lora.data.records import Annotation, ImageRecord
@@ -43,13 +43,28 @@ class _Shuffles(Protocol):
     def shuffle(self, x: list) -> None: ...
 
 
-def phrase_of(category: str) -> str:
-    """A category's name as the words that SAM 3 is asked: "Paint_Marking" -> "paint marking"."""
-    return " ".join(category.lower().replace("_", " ").replace("-", " ").split())
+def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
+    """The words that SAM 3 is asked for a category.
+
+    Args:
+        category: its name, as written in the dataset.
+        phrases: the user's own words by category (`data.phrases` of the configuration).
+
+    Returns:
+        The user's words in lower case and single spaces (the tokenizer tells no cases apart); without any the
+        name itself: "Paint_Marking" -> "paint marking".
+    """
+    own = (phrases or {}).get(category)
+    words = category.replace("_", " ").replace("-", " ") if own is None else own
+    return " ".join(words.lower().split())
 
 
 def phrases_for(
-    image: ImageRecord, categories: Iterable[str], num_negatives: int, rng: _Shuffles
+    image: ImageRecord,
+    categories: Iterable[str],
+    num_negatives: int,
+    rng: _Shuffles,
+    phrases: Mapping[str, str] | None = None,
 ) -> tuple[list[Positive], list[str]]:
     """What to ask an image.
 
@@ -58,6 +73,7 @@ def phrases_for(
         categories: of the dataset, as written there.
         num_negatives: phrases to ask although nothing in the image answers them.
         rng: draws the negatives.
+        phrases: the user's own words by category, see :func:`phrase_of`.
 
     Returns:
         The positives, one per phrase, in the order of the image's annotations; and the negatives:
@@ -67,11 +83,11 @@ def phrases_for(
     objects: dict[str, list[Annotation]] = {}
     for annotation in image.annotations:
         if not annotation.iscrowd:
-            objects.setdefault(phrase_of(annotation.category), []).append(annotation)
-    present = {phrase_of(annotation.category) for annotation in image.annotations}
-    present |= {phrase_of(category) for category in image.unusable_categories}
+            objects.setdefault(phrase_of(annotation.category, phrases), []).append(annotation)
+    present = {phrase_of(annotation.category, phrases) for annotation in image.annotations}
+    present |= {phrase_of(category, phrases) for category in image.unusable_categories}
 
-    absent = _not_meant(dict.fromkeys(map(phrase_of, categories)), present)
+    absent = _not_meant(dict.fromkeys(phrase_of(category, phrases) for category in categories), present)
     rng.shuffle(absent)
     negatives = absent[:num_negatives]
     if len(negatives) < num_negatives:

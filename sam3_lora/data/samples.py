@@ -77,14 +77,24 @@ class SampleDataset(torch.utils.data.Dataset):
         num_negatives: phrases per image that nothing there answers. An image without objects is asked
             for one at least, since a sample without any phrase teaches nothing.
         seed: with the epoch and the index it fixes the negatives, whoever loads the sample.
+        phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
     """
 
-    def __init__(self, split: Split, processor: Any, categories: Iterable[str], num_negatives: int, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        processor: Any,
+        categories: Iterable[str],
+        num_negatives: int,
+        seed: int,
+        phrases: Mapping[str, str] | None = None,
+    ) -> None:
         self._images = split.images
         self._image_processor = processor.image_processor
         self._categories = tuple(categories)
         self._num_negatives = num_negatives
         self._seed = seed
+        self._phrases = dict(phrases or {})
         # In shared memory, so that workers that outlive an epoch see the new one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -117,7 +127,7 @@ class SampleDataset(torch.utils.data.Dataset):
         asked = (
             self._num_negatives if any(not item.iscrowd for item in record.annotations) else max(self._num_negatives, 1)
         )
-        positives, negatives = phrases_for(record, self._categories, asked, rng)
+        positives, negatives = phrases_for(record, self._categories, asked, rng, self._phrases)
         targets = _targets(
             record,
             [positive.annotations for positive in positives] + [()] * len(negatives),

@@ -66,6 +66,12 @@ def load_base(
     return BaseModel(model.eval().requires_grad_(False), processor, str(name_or_path))
 
 
+def load_processor(name_or_path: str | Path) -> Sam3Processor:
+    """What makes tensors of images and words for a base model, without its weights. Raises ModelError."""
+    folder = _locate(name_or_path, ["*.json", "*.txt"])
+    return _load_processor(folder, _image_size(_read_config(folder)))
+
+
 def load_config(name_or_path: str | Path) -> Sam3Config:
     """The architecture alone, to count with before any weights are there.
 

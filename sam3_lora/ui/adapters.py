@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
 from sam3_lora.config import DEMO
-from sam3_lora.errors import ModelError
+from sam3_lora.errors import ModelError, Sam3LoraError
+from sam3_lora.train.run import Run
 from sam3_lora.ui import state
+from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.runs import all_runs
 
 NONE = "No adapter: the base model alone"
@@ -75,6 +78,14 @@ def open_adapter(name: str, folder: Path) -> Adapter:
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
     return Adapter(name, folder, base or state.base_model())
+
+
+def phrases_for(adapter: Adapter | None, dataset: str) -> dict[str, str]:
+    """The words that a dataset's categories are asked by: those the adapter was trained with, else the next run's."""
+    if adapter and adapter.folder.parent.name == "adapters":  # runs/NAME/adapters/best
+        with suppress(Sam3LoraError):  # a folder that is no run's says nothing about phrases
+            return Run.open(adapter.folder.parent.parent).config.data.phrases
+    return phrases_of_dataset(dataset)
 
 
 def tell_of_the_demo(base: str) -> None:

@@ -53,7 +53,12 @@ def form_is_filled() -> bool:
 
 def form_values() -> dict[str, Any]:
     """What the widgets hold, by dotted name."""
-    return {name: st.session_state.get(_key(name)) for name in setting_names()}
+    return {name: form_value(name) for name in setting_names()}
+
+
+def form_value(name: str) -> Any:
+    """What one setting's widget holds."""
+    return st.session_state.get(_key(name))
 
 
 def read_form() -> tuple[RunConfig | None, dict[str, str]]:
@@ -134,9 +139,18 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
     elif get_origin(kind) is list:
         (choice,) = get_args(kind)
         st.multiselect(label, get_args(choice), format_func=label_of, wrap=True, **shared)
+    elif get_origin(kind) is dict:
+        _tell_mapping(label, info, st.session_state.get(shared["key"]) or {})
     else:
         assert kind is str, f"no widget for a setting of type {kind}"
         st.text_input(label, **shared)
+
+
+def _tell_mapping(label: str, info: FieldInfo, values: dict[str, Any]) -> None:
+    """A mapping is only told here: its table stands where its keys are known, phrases on the dataset page."""
+    st.markdown(label, help=info.description)
+    told = ", ".join(f"{escape(key)} → {escape(str(value))}" for key, value in values.items())
+    st.caption(told or "None of your own. The dataset page has a table of them.")
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:

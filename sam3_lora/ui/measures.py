@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -55,8 +55,12 @@ def measure(
     dataset: str,
     adapter_name: str | None,
     progress: Callable[[float, str], None],
+    phrases: Mapping[str, str] | None = None,
 ) -> Measured:
     """Evaluates the base model and, if the predictor has one, its adapter.
+
+    Args:
+        phrases: the words that categories are asked by, where they are not their names.
 
     Raises:
         DataError: the split has nothing to measure on, or an image cannot be read.
@@ -66,14 +70,14 @@ def measure(
     with shared.lock:
         predictor = shared.predictor
         if not predictor.has_adapter:
-            base = evaluate(predictor, split, progress=_part(progress, 0, 1, "Base model"))
+            base = evaluate(predictor, split, phrases=phrases, progress=_part(progress, 0, 1, "Base model"))
             return Measured(dataset, split.name, len(split.images), None, base, None)
         try:
             predictor.adapter_enabled = False
-            base = evaluate(predictor, split, progress=_part(progress, 0, 2, "Base model"))
+            base = evaluate(predictor, split, phrases=phrases, progress=_part(progress, 0, 2, "Base model"))
         finally:
             predictor.adapter_enabled = True
-        adapter = evaluate(predictor, split, progress=_part(progress, 1, 2, "Adapter"))
+        adapter = evaluate(predictor, split, phrases=phrases, progress=_part(progress, 1, 2, "Adapter"))
     return Measured(dataset, split.name, len(split.images), adapter_name, base, adapter)
 
 

@@ -6,10 +6,11 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.ui import state
-from sam3_lora.ui.forms import fill_form, form_is_filled, read_form
+from sam3_lora.ui.forms import fill_form, form_is_filled, form_value, read_form
 from sam3_lora.ui.resources import last_config, runs_folder
 
 _SEEN_DATASET = "next-run-seen-dataset"  # the dataset page's choice that the form took over last
+_PHRASES = "next-run-phrases"  # dict: the phrases of datasets that were open before, by their path
 
 
 def next_run() -> tuple[RunConfig | None, dict[str, str]]:
@@ -22,12 +23,38 @@ def next_run() -> tuple[RunConfig | None, dict[str, str]]:
         fill_form((last_config() or RunConfig()).with_settings({"output.runs": str(runs_folder())}))
     chosen = state.dataset_path()
     if chosen and chosen != st.session_state.get(_SEEN_DATASET):
-        fill_form(RunConfig().with_settings({"data.path": chosen}), ["data.path"])
+        _take_over(chosen)
     st.session_state[_SEEN_DATASET] = chosen
     config, problems = read_form()
     if config is not None:
         st.session_state[state.RUN_CONFIG] = config
     return config, problems
+
+
+def phrases_of_dataset(path: str) -> dict[str, str]:
+    """The user's own words by category, as the next run on this dataset asks them."""
+    next_run()
+    if form_value("data.path") == path:
+        return dict(form_value("data.phrases") or {})
+    return dict(st.session_state.get(_PHRASES, {}).get(path, {}))
+
+
+def use_phrases(path: str, phrases: dict[str, str]) -> None:
+    """Makes a dataset the next run's and has it asked by these words. Call it before the form is drawn."""
+    _take_over(path)
+    fill_form(RunConfig().with_settings({"data.phrases": phrases}), ["data.phrases"])
+    next_run()
+
+
+def _take_over(path: str) -> None:
+    """Another dataset comes with its own phrases; those of the last one are kept for when it is opened again."""
+    before = form_value("data.path")
+    if before == path:
+        return
+    kept = st.session_state.setdefault(_PHRASES, {})
+    kept[before] = form_value("data.phrases") or {}
+    values = RunConfig().with_settings({"data.path": path, "data.phrases": kept.get(path, {})})
+    fill_form(values, ["data.path", "data.phrases"])
 
 
 def use_settings(config: RunConfig) -> None:

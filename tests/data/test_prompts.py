@@ -113,3 +113,16 @@ def test_an_everyday_word_that_is_also_a_category_is_asked_once():
 def test_no_negatives_if_none_are_wanted_and_any_generator_will_do():
     assert ask(image("crack"), ("joint",), num_negatives=0)[1] == []
     assert len(phrases_for(image("crack"), ("joint",), 3, random.Random(0))[1]) == 3
+
+
+def test_own_words_are_asked_instead_of_names_and_keep_out_what_they_mean():
+    own = {"crack": " Long  Fissure ", "joint": "fissure"}
+    positives, negatives = phrases_for(image("crack"), ("crack", "joint", "stain"), 5, random.Random(0), own)
+    assert [positive.phrase for positive in positives] == ["long fissure"]
+    assert "stain" in negatives and not {"crack", "joint", "fissure"} & set(negatives)
+
+
+def test_categories_with_the_same_own_words_are_one_phrase():
+    own = {"crack": "damage", "pothole": "Damage"}
+    positives, _ = phrases_for(image("crack", "pothole"), ("crack", "pothole"), 0, random.Random(0), own)
+    assert [(positive.phrase, len(positive.annotations)) for positive in positives] == [("damage", 2)]
