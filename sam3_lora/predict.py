@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.nn import functional as F
 
-from sam3_lora import boxes as box_ops
+from sam3_lora.answers import PhraseResult, result_of
 from sam3_lora.data.images import to_rgb
 from sam3_lora.data.samples import tokenize
 from sam3_lora.errors import DataError, Sam3LoraError
@@ -21,44 +18,6 @@ from sam3_lora.model import lora
 from sam3_lora.model.base import BaseModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
-
-
-@dataclass(frozen=True)
-class PhraseResult:
-    """What one phrase found, best first. K objects.
-
-    boxes_xyxy (K, 4) float32 in pixels of the image; scores (K,) float32 in [0, 1]; mask_logits
-    (K, h, w) float32 at the model's resolution; size_hw the image's height and width.
-    """
-
-    phrase: str
-    boxes_xyxy: np.ndarray
-    scores: np.ndarray
-    mask_logits: np.ndarray
-    size_hw: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @cached_property
-    def masks(self) -> np.ndarray:
-        """(K, H, W) bool at the image's own size, made when first asked for, one object at a time."""
-        masks = np.zeros((len(self), *self.size_hw), dtype=bool)
-        for index, mask in enumerate(self.each_mask()):
-            masks[index] = mask
-        return masks
-
-    def each_mask(self) -> Iterator[np.ndarray]:
-        """The masks bool (H, W) one after the other: for large images, where all at once would fill the memory."""
-        for logits in self.mask_logits:
-            yield _upsample(logits, self.size_hw) > 0
-
-    def above(self, threshold: float) -> PhraseResult:
-        """The objects whose score is at least the threshold; nothing is computed again."""
-        keep = self.scores >= threshold
-        return replace(
-            self, boxes_xyxy=self.boxes_xyxy[keep], scores=self.scores[keep], mask_logits=self.mask_logits[keep]
-        )
 
 
 class Predictor:
@@ -150,7 +109,10 @@ class Predictor:
         if not asked:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
         detections = self._detect(asked)
-        return {phrase: self._result(phrase, detections, row, threshold, limit) for row, phrase in enumerate(asked)}
+        size_hw = (self._image.height, self._image.width)
+        return {
+            phrase: result_of(phrase, detections, row, size_hw, threshold, limit) for row, phrase in enumerate(asked)
+        }
 
     def _detect(self, phrases: tuple[str, ...]) -> Detections:
         vision = self._vision_features()
@@ -174,29 +136,6 @@ class Predictor:
                 tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
             )
         return self._text[key]
-
-    def _result(
-        self, phrase: str, detections: Detections, row: int, threshold: float, limit: int | None
-    ) -> PhraseResult:
-        size_hw = (self._image.height, self._image.width)
-        scores = detections.scores[row].float()
-        order = scores.argsort(descending=True)[:limit]
-        order = order[scores[order] >= threshold]
-        boxes_xyxy = box_ops.denormalize(box_ops.cxcywh_to_xyxy(detections.boxes[-1, row, order].float()), size_hw)
-        limits = boxes_xyxy.new_tensor((size_hw[1], size_hw[0]) * 2)
-        return PhraseResult(
-            phrase=phrase,
-            boxes_xyxy=boxes_xyxy.clamp(min=0).minimum(limits).cpu().numpy(),
-            scores=scores[order].cpu().numpy(),
-            mask_logits=detections.masks[row, order].float().cpu().numpy(),
-            size_hw=size_hw,
-        )
-
-
-def _upsample(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(h, w) -> (H, W) float32, bilinear without aligned corners, as in the loss."""
-    tensor = torch.from_numpy(logits)[None, None]
-    return F.interpolate(tensor, size=size_hw, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:

@@ -21,9 +21,10 @@ ALLOWED = {
     "data": FOUNDATION,
     "model": FOUNDATION,
     "loss": FOUNDATION,
-    "predict": FOUNDATION | {"data", "model", "loss", "draw"},
-    "evaluate": FOUNDATION | {"data", "model", "loss", "predict", "train"},
-    "train": FOUNDATION | {"data", "model", "loss", "predict", "draw"},
+    "answers": FOUNDATION,
+    "predict": FOUNDATION | {"answers", "data", "model", "loss", "draw"},
+    "evaluate": FOUNDATION | {"answers", "data", "model", "loss", "predict", "train"},
+    "train": FOUNDATION | {"answers", "data", "model", "loss", "predict", "draw"},
 }
 CORE_FILES = [path for path in sorted((ROOT / "sam3_lora").rglob("*.py")) if "ui" not in path.parts]
 PAGE_FILES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
