@@ -66,6 +66,11 @@ class ModelConfig(Section):
     base: str = Field(
         DEMO, min_length=1, description="'demo', a hub id such as facebook/sam3, or a folder saved by transformers."
     )
+    adapter: str = Field(
+        "",
+        description="Folder of an adapter to go on from, such as runs/RUN/adapters/best; it must have the settings "
+        "under lora. Empty to start afresh.",
+    )
     gradient_checkpointing: bool = Field(
         False,
         description="Recompute the activations of the vision encoder's layers and the mask decoder in the backward "
@@ -165,10 +170,20 @@ class TrainingConfig(Section):
         description="Steps between checkpoints to resume from; one is written after each epoch and at a stop in any "
         "case, 0 writes no others.",
     )
+    keep_checkpoints: int = Field(
+        2, ge=1, le=1_000, description="Checkpoints that are kept, the newest ones; each new one drops the oldest."
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Finish early once so many epochs in a row have not lowered the best validation loss; 0 never "
+        "does.",
+    )
 
 
 class OutputConfig(Section):
-    """Where results go."""
+    """Where results go, and which images show what is learned."""
 
     runs: str = Field("runs", min_length=1, description="Folder that holds the runs.")
     name: str = Field(
@@ -177,6 +192,11 @@ class OutputConfig(Section):
         max_length=60,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$",
         description="Name of the run: letters, digits, spaces, dots, dashes.",
+    )
+    sample_images: list[str] = Field(
+        [],
+        description="File names of validation images that are predicted at each evaluation, to watch the run learn; "
+        "empty for the first four with objects.",
     )
 
 
