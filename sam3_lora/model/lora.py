@@ -110,6 +110,12 @@ def count(config: Sam3Config, lora: LoraConfig) -> LoraCount:
     )
 
 
+def component_of(parameter: str) -> str | None:
+    """The component, as in the settings, that a parameter of the model belongs to, by its name; None without one."""
+    name = parameter.removeprefix("base_model.model.")  # what PEFT puts in front
+    return next((component for component, prefix in _PREFIXES.items() if name.startswith(prefix)), None)
+
+
 def attach(base_model: Sam3Model, lora: LoraConfig) -> PeftModel:
     """Puts fresh low-rank layers into a model, in place: the base frozen, they trainable and in float32.
 
@@ -134,12 +140,16 @@ def attach(base_model: Sam3Model, lora: LoraConfig) -> PeftModel:
     return model.train(base_model.training)
 
 
-def save(peft_model: PeftModel, folder: str | Path, base_name: str) -> None:
+def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = "") -> None:
     """Writes the adapter in PEFT's format; an earlier one in the folder is replaced only once the new one is whole.
+
+    Files are replaced one by one, the weights at once: a process that is killed here leaves the old weights
+    or the new ones, never none.
 
     Args:
         folder: where ``adapter_model.safetensors`` and ``adapter_config.json`` go.
         base_name: the base as the user named it, kept in the adapter's settings.
+        card: what README.md is to say about it; there is none if empty.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -155,9 +165,13 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str) -> None:
             # No embedding is ever adapted; left to find out by itself, PEFT asks the Hub for the base.
             peft_model.save_pretrained(written, save_embedding_layers=False)
             (written / "README.md").unlink(missing_ok=True)  # an empty form, not a description
-            if folder.exists():
-                folder.rename(Path(temporary) / "old")
-            written.rename(folder)
+            if card:
+                (written / "README.md").write_text(card, encoding="utf-8")
+            if not folder.exists():
+                written.rename(folder)
+                return
+            for file in written.iterdir():
+                file.replace(folder / file.name)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"The adapter cannot be written to {folder}: {error}", "Free disk space or choose another folder"
