@@ -11,6 +11,7 @@ from sam3_lora.data.images import load_image
 from sam3_lora.data.parse import read_split
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split
+from sam3_lora.data.sources import coco_source
 from sam3_lora.errors import DataError
 
 __all__ = ["Annotation", "Dataset", "ImageRecord", "Split", "load_image", "open_dataset"]
@@ -34,7 +35,7 @@ def open_dataset(path: str | Path) -> Dataset:
     errors: list[DataError] = []
     for name, json_path in files.items():
         try:
-            splits[name], found = read_split(name, json_path, root)
+            splits[name], found = read_split(coco_source(name, json_path, root), root)
             findings += found
         except DataError as error:
             errors.append(error)
@@ -69,8 +70,7 @@ def _unreadable(split: str, error: DataError) -> Finding:
 
 def _about_categories(splits: dict[str, Split], categories: tuple[str, ...]) -> list[Finding]:
     faults = Faults()
-    used = {item.category for split in splits.values() for image in split.images for item in image.annotations}
-    used |= {name for split in splits.values() for image in split.images for name in image.unusable_categories}
+    used = set().union(*(split.images.categories_used() for split in splits.values()))
     by_phrase: dict[str, str] = {}
     for category in categories:
         if used and category not in used:

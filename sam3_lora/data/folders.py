@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from sam3_lora.errors import DataError
@@ -65,40 +67,89 @@ def _single_file(root: Path, names: list[str]) -> Path:
 
 
 class ImageFiles:
-    """Finds the images that one annotation file names, reading each folder once and no file at all."""
+    """Finds the images that one annotation file names, reading each folder once and no file at all.
 
-    def __init__(self, root: Path, json_path: Path) -> None:
-        self._folder = json_path.parent
-        self._depth = len(self._folder.relative_to(root).parts)
+    Args:
+        root: the dataset's folder. Nothing outside is ever looked at, links that lead there included.
+        base: the folder that file names count from.
+        folders: where images may lie; none: in `base` and in ``images/`` there.
+        outside: one more folder that the user pointed at, which may be anywhere.
+    """
+
+    def __init__(self, root: Path, base: Path, folders: Sequence[Path] = (), outside: Path | None = None) -> None:
+        self._base = base
+        self._root = os.path.realpath(root)
+        self._allowed = (self._root, os.path.realpath(outside)) if outside else (self._root,)
+        places = [*folders] or [base, base / "images"]
+        self._places = [os.path.relpath(place, base) for place in places] + ([str(outside)] if outside else [])
+        self._depth = len(base.relative_to(root).parts)
         self._listings: dict[str, frozenset[str]] = {}
-        self._beside = self._names(".")
-        self._inside = self._names("images")
+        self._links: set[str] = set()  # paths that are, or lie behind, a link out of the allowed folders
+        for place in self._places:
+            self._names(place)
 
-    def find(self, file_name: str) -> tuple[Path, bool] | None:
-        """The path of an image and whether a file is there; None if the name leads out of the dataset's folder.
+    @property
+    def listed(self) -> list[str]:
+        """The folders that were looked into so far."""
+        return [os.path.join(self._base, folder) for folder in self._listings]
 
-        It is looked for beside the JSON file, then in ``images/``. Nothing outside is ever looked at.
+    def find(self, file_name: str) -> tuple[str, bool] | None:
+        """The path of an image, seen from `base`, and whether a file is there.
+
+        None if the name leads out of the dataset's folder; a path that ends in "/" if a link does.
         """
-        if file_name in self._beside:
-            return self._folder / file_name, True
-        if file_name in self._inside:
-            return self._folder / "images" / file_name, True
+        for place in self._places:
+            if file_name in self._listings[place]:
+                return self._linked(place, file_name) or (_joined(place, file_name), True)
         name = posixpath.normpath(file_name.replace("\\", "/"))
         if name.startswith("/") or name[1:2] == ":" or name.split("/").count("..") > self._depth:
             return None
         for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
-            for folder in ("", "images"):
-                parent, _, base = posixpath.normpath(posixpath.join(folder, spelling)).rpartition("/")
-                if base in self._names(parent or "."):
-                    return self._folder / parent / base, True
-        return self._folder / name, False
+            for place in self._places:
+                parent, _, base = spelling.rpartition("/")
+                folder = os.path.normpath(os.path.join(place, parent)) if parent else place
+                if base in self._names(folder):
+                    return self._linked(folder, base) or (_joined(folder, base), True)
+                if folder in self._links:
+                    return _joined(folder, base) + "/", False
+        return name, False
+
+    def _linked(self, folder: str, name: str) -> tuple[str, bool] | None:
+        path = _joined(folder, name)
+        return (path + "/", False) if path in self._links else None
 
     def _names(self, folder: str) -> frozenset[str]:
-        """The files in a folder, relative to the JSON file's; nothing where there is no such folder."""
+        """The files in a folder, seen from `base`; nothing where there is no such folder, or one outside."""
         if folder not in self._listings:
-            try:
-                with os.scandir(self._folder / folder) as entries:
-                    self._listings[folder] = frozenset(entry.name for entry in entries if not entry.is_dir())
-            except (OSError, ValueError):  # ValueError: a name that no file system can hold
-                self._listings[folder] = frozenset()
+            self._listings[folder] = frozenset()
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a name that no file system can hold
+                path = os.path.join(self._base, folder)
+                if not self._is_inside(path):
+                    if os.path.isdir(path):
+                        self._links.add(folder)
+                    return frozenset()
+                names = []
+                with os.scandir(path) as entries:
+                    for entry in entries:
+                        if not entry.is_dir():
+                            names.append(entry.name)
+                        if entry.is_symlink() and not self._is_inside(entry.path):
+                            self._links.add(_joined(folder, entry.name))
+                self._listings[folder] = frozenset(names)
         return self._listings[folder]
+
+    def _is_inside(self, path: str) -> bool:
+        real = os.path.realpath(path)
+        return any(real == allowed or real.startswith(allowed.rstrip(os.sep) + os.sep) for allowed in self._allowed)
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path, with all links followed, lies in the dataset's folder."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+        return False
+
+
+def _joined(folder: str, name: str) -> str:
+    return name if folder == "." else os.path.join(folder, name)

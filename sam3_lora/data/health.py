@@ -92,6 +92,11 @@ WORDINGS: dict[str, Wording] = {
         "{images} {have} a file_name that leads out of the dataset's folder; {they} {are} not opened",
         "Move the files into the dataset's folder and write their names relative to the JSON file",
     ),
+    "link-outside-dataset": Wording(
+        "error",
+        "{images} {are} behind a link that leads out of the dataset's folder; {they} {are} not opened",
+        "Copy the files into the dataset's folder, or point the app at the folder that holds the images",
+    ),
     "image-unreadable": Wording(
         "error",
         "{images} of {probed} looked into cannot be opened as an image",
@@ -232,6 +237,10 @@ class Faults:
             place = Location(image, annotation, detail if value is _NOTHING else shown(value))
             self.locations.setdefault(kind, []).append(place)
 
+    def mention(self, kind: str, image: str) -> None:
+        """Names an image that a fault concerns too, without counting it."""
+        self.image_names.setdefault(kind, {})[image] = None
+
     def findings(self) -> list[Finding]:
         """The findings, in the order of :func:`in_order`."""
         return in_order(self._finding(kind, count) for kind, count in self.counts.items())
@@ -274,5 +283,5 @@ def valid_text(text: str) -> str:
 def _grammar(count: int) -> dict[str, str]:
     nouns = {plural(2, noun).split()[1]: plural(count, noun) for noun in ("image", "annotation", "category")}
     one = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its"}
-    one |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read")}
+    one |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "stand", "look", "fall")}
     return nouns | (one if count == 1 else {word: word for word in one})

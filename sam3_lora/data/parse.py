@@ -1,63 +1,86 @@
-"""Reads one COCO annotation file into a split; every fault in it becomes a finding."""
+"""Reads one split's entries, whatever format they came from; every fault in them becomes a finding."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.coco_file import load
+import msgspec
+
+from sam3_lora.data.cache import Watched, index_of, new_token
+from sam3_lora.data.coco_file import AnnotationEntry, ImageEntry
 from sam3_lora.data.folders import ImageFiles
+from sam3_lora.data.gather import Annotations, GatheredImage, image_words
 from sam3_lora.data.health import Faults, Finding, plural, shown, valid_text
 from sam3_lora.data.images import size_on_disk
-from sam3_lora.data.objects import BoxReader, segmentation_fault
-from sam3_lora.data.records import Annotation, ImageRecord, Split
+from sam3_lora.data.index import IndexWriter
+from sam3_lora.data.objects import BoxReader, are_plain_polygons, segmentation_fault
+from sam3_lora.data.records import ImageTable, Split
+from sam3_lora.data.sources import Content, Source
 from sam3_lora.data.wrong_keys import annotations_elsewhere, has_wrong_keys
+from sam3_lora.errors import DataError
 
 MOST_PIXELS = 2**28  # of an image: more is no image but a slip, and would exhaust the memory as a mask
+MOST_IMAGES, MOST_ANNOTATIONS = 2_000_000, 20_000_000  # so that no file can exhaust the memory
 PROBES = 16  # images per split whose file is looked into; faults of size mostly hit a whole split
 THOROUGH = 5_000  # segmentations per split that are looked at number by number; of the others, only types and sizes
 
+Progress = Callable[[float], None]
 
-def read_split(name: str, json_path: Path, root: Path) -> tuple[Split, list[Finding]]:
-    """One split of the dataset in `root`.
+
+def read_split(source: Source, root: Path, progress: Progress = lambda share: None) -> tuple[Split, list[Finding]]:
+    """One split of the dataset in `root`, from its index if there is one that holds.
 
     Raises:
-        DataError: the file cannot be read, is not JSON, or has no list of images.
+        DataError: the annotations cannot be read, or are none.
     """
-    data = load(json_path)
-    reader = _Reader(name, ImageFiles(root, json_path))
-    reader.read_categories(data.get("categories"))
-    reader.read_images(data["images"])
-    reader.read_annotations(data)
-    split = Split(name, json_path, reader.records(), tuple(reader.categories))
-    reader.probe(split)
-    return split, reader.findings(split)
+    index = index_of(_key(source, root), lambda writer: _build(source, writer, progress), keep=source.large)
+    folder = source.path if source.path.is_dir() else source.path.parent
+    images = ImageTable(index, folder)
+    findings = msgspec.convert(index.words["findings"], list[Finding])
+    return Split(source.name, source.path, images, images.categories), findings
 
 
-class _Image:
-    """An image entry while its annotations are gathered."""
+def _key(source: Source, root: Path) -> str:
+    places = [str(path.absolute()) for path in (root, source.path)]
+    return repr((source.name, places, sorted(source.options.items())))
 
-    __slots__ = ("annotations", "file_name", "height", "id", "missing", "path", "shared_id", "unusable", "width")
 
-    def __init__(self, image_id: int | str, file_name: str, path: Path, missing: bool) -> None:
-        self.id, self.file_name, self.path, self.missing = image_id, file_name, path, missing
-        self.width = self.height = 0
-        self.shared_id = False
-        self.annotations: list[Annotation] = []
-        self.unusable: set[str] = set()
+def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
+    watched = Watched()
+    for path in source.inputs:
+        watched.add(path)
+    faults = Faults(source.name)
+    content = source.open(faults)
+    files = source.files()
+    for folder in files.listed:
+        watched.add(folder)
+    reader = _Reader(faults, files, writer, source.path if source.path.is_dir() else source.path.parent, watched)
+    reader.read_categories(content.categories())
+    for entries in content.images(lambda share: progress(0.2 * share)):
+        reader.read_images(entries)
+    reader.read_annotations(content, lambda share: progress(0.2 + 0.8 * share))
+    reader.finish()
 
 
 class _Reader:
-    def __init__(self, split: str, files: ImageFiles) -> None:
-        self.faults = Faults(split)
-        self.categories: dict[str, None] = {}  # names, in the file's order
+    def __init__(self, faults: Faults, files: ImageFiles, writer: IndexWriter, folder: Path, watched: Watched) -> None:
+        self.faults = faults
+        self._writer, self._folder, self._watched = writer, folder, watched
+        self._categories: dict[str, int] = {}  # names in the file's order, with their place in it
         self._names: dict[int | str, str] = {}
+        self._numbers: dict[int | str, int] = {}  # places of the categories that are nobody else's
         self._shared_categories: dict[int | str, set[str]] = {}
-        self._images: dict[int | str, _Image | None] = {}  # None: known, but left out
+        self._images: dict[int | str, GatheredImage | None] = {}  # None: known, but left out
+        self._file_names: set[str] = set()
         self._files = files
         self._boxes = BoxReader(self.faults)
+        self._annotations = Annotations(writer)
+        self._ids: set[int | str] = set()
         self._probed = 0
         self._segmentations = 0
+        self._position = -1
         self._reason = ""  # why there are no objects, if the list itself is the reason
 
     def read_categories(self, entries: Any) -> None:
@@ -68,51 +91,60 @@ class _Reader:
                 self.faults.add("bad-category", value=entry)
                 continue
             name = valid_text(name)
-            self.categories[name] = None
+            number = self._categories.setdefault(name, len(self._categories))
             known = self._names.setdefault(key, name)
-            if known != name:
+            if known == name:
+                self._numbers[key] = number
+            else:
+                self._numbers.pop(key, None)
                 self._shared_categories.setdefault(key, {known}).add(name)
                 self.faults.add("duplicate-category-id", detail=f"id {key} of {shown(known)} and {shown(name)}")
 
-    def read_images(self, entries: list) -> None:
-        file_names = set()
+    def read_images(self, entries: list[Any]) -> None:
         for entry in entries:
-            key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
-            file_name = entry.get("file_name") if isinstance(entry, dict) else None
+            if type(entry) is ImageEntry:
+                key, file_name = _identifier(entry.id), entry.file_name
+            else:
+                key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
+                file_name = entry.get("file_name") if isinstance(entry, dict) else None
             if key is None or not isinstance(file_name, str) or not file_name.strip():
-                self.faults.add("bad-image", value=entry)
+                self.faults.add("bad-image", value=_plain(entry))
                 if key is not None:
                     self._images.setdefault(key, None)
                 continue
             file_name = valid_text(file_name)
-            again = file_name in file_names
-            file_names.add(file_name)
+            again = file_name in self._file_names
+            self._file_names.add(file_name)
             if again:
                 self.faults.add("duplicate-file", file_name)
             if key not in self._images:
-                self._images[key] = self._image(key, file_name, entry)
+                self._images[key] = self._image(key, file_name, _plain(entry))
             elif not (again and self._images[key] and self._images[key].file_name == file_name):
                 self.faults.add("duplicate-image-id", file_name, detail=f"id {key}")
                 if self._images[key]:
                     self._images[key].shared_id = True
+        _limit("images", len(self._images), MOST_IMAGES)
 
-    def _image(self, key: int | str, file_name: str, entry: dict) -> _Image | None:
+    def _image(self, key: int | str, file_name: str, entry: dict[str, Any]) -> GatheredImage | None:
         found = self._files.find(file_name)
         if found is None:
             self.faults.add("path-outside-dataset", file_name)
             return None
         path, exists = found
+        if path.endswith("/"):
+            self.faults.add("link-outside-dataset", file_name)
+            return None
         if not exists:
             self.faults.add("image-missing", file_name)
-        image = _Image(key, file_name, path, not exists)
+        image = GatheredImage(len(self._images), key, file_name, path, not exists)
         image.width, image.height = _side(entry.get("width")), _side(entry.get("height"))
         if 0 < image.width * image.height <= MOST_PIXELS:
             return image
         self.faults.add(
             "bad-image-size", file_name, detail=f"{shown(entry.get('width'))} x {shown(entry.get('height'))}"
         )
-        on_disk = size_on_disk(path) if exists else None
-        if on_disk is None:
+        on_disk = self._size_on_disk(path) if exists else None
+        if on_disk is None or on_disk[0][0] * on_disk[0][1] > MOST_PIXELS:
             if exists:
                 self._probed += 1
                 self.faults.add("image-unreadable", file_name)
@@ -120,33 +152,66 @@ class _Reader:
         (image.width, image.height), _ = on_disk
         return image
 
-    def read_annotations(self, data: dict[str, Any]) -> None:
-        entries = data.get("annotations")
-        elsewhere = annotations_elsewhere(data)
-        if elsewhere:
-            self.faults.add("annotations-wrong-key")
-            self.faults.facts["keys"] = elsewhere
-        if not isinstance(entries, list) or not entries:
-            self._reason = f"the keys of the file are {shown(list(data))}" if entries is None else "the list is empty"
-            return
-        ids: set[int | str] = set()
-        for position, entry in enumerate(entries):
-            if not isinstance(entry, dict):
-                self.faults.add("bad-annotation", annotation=position, value=entry)
-                continue
-            self._read_annotation(entry, self._annotation_id(entry, position, ids))
+    def _size_on_disk(self, path: str) -> tuple[tuple[int, int], bool] | None:
+        self._watched.add(self._folder / path)
+        return size_on_disk(self._folder / path)
 
-    def _annotation_id(self, entry: dict, position: int, ids: set[int | str]) -> int | str:
+    def read_annotations(self, content: Content, progress: Progress) -> None:
+        for entries in content.annotations(progress):
+            for entry in entries:
+                self._position += 1
+                if type(entry) is not AnnotationEntry:
+                    self._read_any(entry)
+                elif not self._read_plain(entry):
+                    self._read_any(_plain(entry))
+            _limit("annotations", self._position, MOST_ANNOTATIONS)
+        if self._position < 0:
+            sketch = content.sketch()
+            elsewhere = annotations_elsewhere(sketch)
+            if elsewhere:
+                self.faults.add("annotations-wrong-key")
+                self.faults.facts["keys"] = elsewhere
+            absent = sketch.get("annotations") is None
+            self._reason = f"the keys of the file are {shown(list(sketch))}" if absent else "the list is empty"
+
+    def _read_plain(self, entry: AnnotationEntry) -> bool:
+        """Reads an annotation that is in no way odd, fast; says whether it was."""
+        image = self._images.get(entry.image_id)
+        number = self._numbers.get(entry.category_id)
+        key, text, crowd = entry.id, bytes(entry.segmentation), entry.iscrowd
+        if image is None or image.shared_id or number is None or type(key) is not int or key in self._ids:
+            return False
+        x, y, w, h = entry.bbox
+        if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.width and y + h <= image.height):
+            return False
+        if (w <= 1 and h <= 1 and x <= 1 and y <= 1) or crowd not in (0, 1) or not -(2**63) <= key < 2**63:
+            return False
+        if text:
+            if self._segmentations < THOROUGH or not are_plain_polygons(text):
+                return False
+            self._segmentations += 1
+        self._ids.add(key)
+        self._boxes.seen += 1
+        self._annotations.add(key, image.row, number, (x, y, w, h), text, bool(crowd))
+        return True
+
+    def _read_any(self, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            self.faults.add("bad-annotation", annotation=self._position, value=entry)
+            return
+        self._read_annotation(entry, self._annotation_id(entry))
+
+    def _annotation_id(self, entry: dict[str, Any]) -> int | str:
         key = _identifier(entry.get("id"))
         if key is None:
-            self.faults.add("annotation-without-id", annotation=position)
-            return position
-        if key in ids:
+            self.faults.add("annotation-without-id", annotation=self._position)
+            return self._position
+        if key in self._ids:
             self.faults.add("duplicate-annotation-id", annotation=key)
-        ids.add(key)
+        self._ids.add(key)
         return key
 
-    def _read_annotation(self, entry: dict, key: int | str) -> None:
+    def _read_annotation(self, entry: dict[str, Any], key: int | str) -> None:
         image = self._image_of(entry, key)
         if image is None:
             return
@@ -154,20 +219,22 @@ class _Reader:
         if category is None:
             return
         bbox, segmentation = entry.get("bbox"), entry.get("segmentation") or None
+        text = b""
         if segmentation is not None:
-            segmentation = self._checked(segmentation, image, key)
+            segmentation, text = self._checked(segmentation, image, key)
         elif bbox is None and has_wrong_keys(entry):
             self.faults.add("annotations-wrong-key", image.file_name, key)
             self.faults.facts.setdefault("keys", f"the keys {shown(list(entry))} of each entry")
-            image.unusable.add(category)
+            image.cannot_use({category})
             return
         box = self._boxes.read(bbox, segmentation, image, key)
         if box is None:
-            image.unusable.add(category)
+            image.cannot_use({category})
             return
-        image.annotations.append(Annotation(key, category, box, segmentation, self._is_crowd(entry, image, key)))
+        crowd = self._is_crowd(entry, image, key)
+        self._annotations.add(key, image.row, self._categories[category], box, text, crowd)
 
-    def _image_of(self, entry: dict, key: int | str) -> _Image | None:
+    def _image_of(self, entry: dict, key: int | str) -> GatheredImage | None:
         try:
             image = self._images[entry.get("image_id")]
         except (KeyError, TypeError):  # TypeError: a list or an object as id
@@ -175,7 +242,7 @@ class _Reader:
             return None
         return None if image is None or image.shared_id else image
 
-    def _category_of(self, entry: dict, image: _Image, key: int | str) -> str | None:
+    def _category_of(self, entry: dict, image: GatheredImage, key: int | str) -> str | None:
         number = entry.get("category_id")
         try:
             category = self._names[number]
@@ -183,76 +250,68 @@ class _Reader:
             self.faults.add("unknown-category", image.file_name, key, f"category_id {shown(number)}")
             return None
         if number in self._shared_categories:
-            image.unusable |= self._shared_categories[number]
+            image.cannot_use(self._shared_categories[number])
             return None
         return category
 
-    def _checked(self, segmentation: Any, image: _Image, key: int | str) -> Any:
+    def _checked(self, segmentation: Any, image: GatheredImage, key: int | str) -> tuple[Any, bytes]:
+        """A segmentation and its JSON; None and nothing if it cannot be used."""
         self._segmentations += 1
         thorough = self._segmentations <= THOROUGH
         fault = segmentation_fault(segmentation, image.width, image.height, thorough=thorough)
+        text = b""
+        if not fault:
+            try:
+                text = msgspec.json.encode(segmentation)
+            except (msgspec.MsgspecError, OverflowError, TypeError, ValueError, RecursionError):
+                fault = "something else than polygons or run lengths"
         if fault:
             self.faults.add("bad-segmentation", image.file_name, key, fault)
-        return None if fault else segmentation
+            return None, b""
+        return segmentation, text
 
-    def _is_crowd(self, entry: dict, image: _Image, key: int | str) -> bool:
+    def _is_crowd(self, entry: dict, image: GatheredImage, key: int | str) -> bool:
         crowd = entry.get("iscrowd") or 0
         if crowd in (0, 1):
             return crowd == 1
         self.faults.add("bad-iscrowd", image.file_name, key, value=crowd)
         return False
 
-    def records(self) -> tuple[ImageRecord, ...]:
-        """The images that can be used, in the file's order."""
+    def finish(self) -> None:
+        """Probes, and writes all that was read with its findings."""
         kept = [image for image in self._images.values() if image is not None and not image.shared_id]
-        return tuple(
-            ImageRecord(
-                id=image.id,
-                file_name=image.file_name,
-                path=image.path,
-                width=image.width,
-                height=image.height,
-                annotations=self._without_copies(image),
-                unusable_categories=frozenset(image.unusable) if image.unusable else _NOTHING,
-                missing=image.missing,
-            )
-            for image in kept
-        )
+        self._probe([image for image in kept if not image.missing])
+        arrays, ids = self._annotations.sorted(kept, self.faults)
+        findings = self._findings(len(kept), int((~arrays["iscrowd"]).sum()))
+        words = {
+            **image_words(kept),
+            "annotation_ids": ids,
+            "categories": list(self._categories),
+            "findings": msgspec.to_builtins(findings),
+            "watched": self._watched.as_words(),
+            "token": new_token(),
+        }
+        self._writer.finish(arrays, words)
 
-    def _without_copies(self, image: _Image) -> tuple[Annotation, ...]:
-        if len({item.bbox_xywh for item in image.annotations}) == len(image.annotations):
-            return tuple(image.annotations)
-        kept: list[Annotation] = []
-        same: dict[tuple, list[Annotation]] = {}
-        for item in image.annotations:
-            like = same.setdefault((item.category, item.bbox_xywh, item.iscrowd), [])
-            if any(other.segmentation == item.segmentation for other in like):
-                self.faults.add("duplicate-annotation", image.file_name, item.id)
-                continue
-            like.append(item)
-            kept.append(item)
-        return tuple(kept)
-
-    def probe(self, split: Split) -> None:
+    def _probe(self, present: list[GatheredImage]) -> None:
         """Looks into a few image files, spread over the split: are they images, of the size the file says?"""
-        present = [record for record in split.images if not record.missing]
-        for record in present[:: max(1, len(present) // PROBES)][:PROBES]:
+        for image in present[:: max(1, len(present) // PROBES)][:PROBES]:
             self._probed += 1
-            on_disk = size_on_disk(record.path)
+            on_disk = self._size_on_disk(image.path)
             if on_disk is None:
-                self.faults.add("image-unreadable", record.file_name)
+                self.faults.add("image-unreadable", image.file_name)
                 continue
             size, turned = on_disk
-            expected = record.width, record.height
+            expected = image.width, image.height
             if size != expected and not (turned and size[::-1] == expected):
-                detail = f"{size[0]} x {size[1]} instead of {record.width} x {record.height}"
-                self.faults.add("size-mismatch", record.file_name, detail=detail)
+                detail = f"{size[0]} x {size[1]} instead of {image.width} x {image.height}"
+                self.faults.add("size-mismatch", image.file_name, detail=detail)
 
-    def findings(self, split: Split) -> list[Finding]:
+    def _findings(self, images: int, objects: int) -> list[Finding]:
         """All faults in words."""
-        if not split.images:
+        if not images:
             self.faults.add("no-images")
-        elif not split.num_objects:
+        elif not objects:
             self.faults.add("no-objects", detail=self._reason)
         outside = self.faults.counts.get("boxes-outside-image", 0)
         if not self._boxes.lost and outside * 20 < self._boxes.seen:
@@ -261,7 +320,7 @@ class _Reader:
         self.faults.facts |= {
             "boxes": f"{self._boxes.seen:,}",
             "probed": f"{self._probed:,}",
-            "total_images": plural(len(split.images), "image"),
+            "total_images": plural(images, "image"),
             "outside_fix": "These look like [left, top, right, bottom]: write bbox as [left, top, width, height]"
             if corners
             else "Check that bbox is [left, top, width, height] in pixels of the width x height that the file gives "
@@ -270,16 +329,38 @@ class _Reader:
         return self.faults.findings()
 
 
-_NOTHING: frozenset[str] = frozenset()
+def _plain(entry: Any) -> Any:
+    """An entry as the plain JSON value it was."""
+    if type(entry) is ImageEntry:
+        return {"id": entry.id, "file_name": entry.file_name, "width": entry.width, "height": entry.height}
+    if type(entry) is not AnnotationEntry:
+        return entry
+    try:
+        segmentation = msgspec.json.decode(entry.segmentation) if len(entry.segmentation) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        segmentation = "not JSON"  # numbers out of range and the like: told as what cannot be used
+    return {
+        "id": entry.id,
+        "image_id": entry.image_id,
+        "category_id": entry.category_id,
+        "bbox": list(entry.bbox),
+        "segmentation": segmentation,
+        "iscrowd": entry.iscrowd,
+    }
+
+
+def _limit(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise DataError(f"Expected at most {most:,} {what} in a split, got more", "Divide the split into several")
 
 
 def _identifier(value: Any) -> int | str | None:
     """A usable id: a whole number or text; None for everything else."""
-    if type(value) is int:
-        return value
     if isinstance(value, str):
         return valid_text(value) if value.strip() else None
-    return int(value) if isinstance(value, float) and value.is_integer() else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def _side(value: Any) -> int:

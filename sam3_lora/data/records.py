@@ -1,17 +1,20 @@
-"""What a dataset is in memory: images with their annotations, in splits."""
+"""What a dataset is in memory: images with their annotations, in splits, made from arrays when asked for."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import msgspec
+import numpy as np
 
 from sam3_lora.data.health import Finding
+from sam3_lora.data.index import Index
 from sam3_lora.errors import DataError
 
 
-@dataclass(frozen=True, slots=True)
 class Annotation:
     """One usable object of an image.
 
@@ -21,14 +24,49 @@ class Annotation:
     region of many objects, shown but never learned.
     """
 
-    id: int | str
-    category: str
-    bbox_xywh: tuple[float, float, float, float]
-    segmentation: Any
-    iscrowd: bool
+    __slots__ = ("_segmentation", "bbox_xywh", "category", "id", "iscrowd")
+
+    def __init__(
+        self,
+        id: int | str,
+        category: str,
+        bbox_xywh: tuple[float, float, float, float],
+        segmentation: Any,
+        iscrowd: bool,
+    ) -> None:
+        """segmentation: the value, or its JSON as a memoryview, read when asked for."""
+        self.id, self.category, self.bbox_xywh, self.iscrowd = id, category, bbox_xywh, iscrowd
+        self._segmentation = segmentation
+
+    @property
+    def has_segmentation(self) -> bool:
+        """Whether there is one, found out without reading it."""
+        return self._segmentation is not None
+
+    @property
+    def segmentation(self) -> Any:
+        if not isinstance(self._segmentation, memoryview):
+            return self._segmentation
+        try:
+            return msgspec.json.decode(self._segmentation)
+        except (ValueError, RecursionError):  # cannot be, unless the disk fails
+            raise DataError(f"The segmentation of annotation {self.id} is damaged", "Open the dataset again") from None
+
+    def _values(self) -> tuple:
+        return self.id, self.category, self.bbox_xywh, self.segmentation, self.iscrowd
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Annotation) else NotImplemented
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"Annotation{self._values()}"
+
+    def __reduce__(self) -> tuple:
+        return Annotation, self._values()
 
 
-@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image as the annotation file describes it.
 
@@ -37,38 +75,188 @@ class ImageRecord:
     so that nobody claims they are absent.
     """
 
-    id: int | str
-    file_name: str
-    path: Path
-    width: int
-    height: int
-    annotations: tuple[Annotation, ...]
-    unusable_categories: frozenset[str] = frozenset()
-    missing: bool = False
+    __slots__ = ("_annotations", "file_name", "height", "id", "missing", "path", "unusable_categories", "width")
+
+    def __init__(
+        self,
+        id: int | str,
+        file_name: str,
+        path: Path,
+        width: int,
+        height: int,
+        annotations: tuple[Annotation, ...] | Callable[[], tuple[Annotation, ...]],
+        unusable_categories: frozenset[str] = frozenset(),
+        missing: bool = False,
+    ) -> None:
+        """annotations: themselves, or what makes them when they are first asked for."""
+        self.id, self.file_name, self.path, self.width, self.height = id, file_name, path, width, height
+        self.unusable_categories, self.missing = unusable_categories, missing
+        self._annotations = annotations
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        if not isinstance(self._annotations, tuple):
+            self._annotations = self._annotations()
+        return self._annotations
+
+    def _values(self) -> tuple:
+        size = self.width, self.height
+        return self.id, self.file_name, self.path, *size, self.annotations, self.unusable_categories, self.missing
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, ImageRecord) else NotImplemented
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"ImageRecord{self._values()}"
+
+    def __reduce__(self) -> tuple:
+        return ImageRecord, self._values()
+
+
+class ImageTable(Sequence[ImageRecord]):
+    """The images of a split. A record is made whenever it is asked for; a slice is a table again.
+
+    The arrays behind it answer questions about all images at once, without making any record:
+    names: file names, list of N; sizes_wh int64 (N, 2); missing bool (N,); counts int64 (N,), usable
+    annotations; and of all the annotations, image by image: category_index int32 (A,), into `categories`;
+    boxes_xywh float64 (A, 4), pixels; iscrowd bool (A,); image_index int64 (A,), of its image in this table.
+    """
+
+    def __init__(self, index: Index, folder: Path, rows: np.ndarray | None = None) -> None:
+        self._index, self._folder = index, folder
+        self._rows = np.arange(len(index.words["file_names"])) if rows is None else rows
+        self.categories: tuple[str, ...] = tuple(index.words["categories"])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> ImageTable: ...
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return self.take(self._rows[place], of_all=True)
+        return self._record(int(self._rows[place]))
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return map(self._record, self._rows.tolist())
+
+    def take(self, places: np.ndarray, *, of_all: bool = False) -> ImageTable:
+        """The images at these places (int array or bool mask); of_all: places count in the whole split."""
+        return ImageTable(self._index, self._folder, places if of_all else self._rows[places])
+
+    @property
+    def names(self) -> list[str]:
+        names = self._index.words["file_names"]
+        return [names[row] for row in self._rows.tolist()]
+
+    @property
+    def sizes_wh(self) -> np.ndarray:
+        return self._index.arrays["sizes_wh"][self._rows]
+
+    @property
+    def missing(self) -> np.ndarray:
+        return self._index.arrays["missing"][self._rows]
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(self._index.arrays["first"])[self._rows]
+
+    @property
+    def category_index(self) -> np.ndarray:
+        return self._index.arrays["category"][self._annotation_rows()]
+
+    @property
+    def boxes_xywh(self) -> np.ndarray:
+        return self._index.arrays["boxes_xywh"][self._annotation_rows()]
+
+    @property
+    def iscrowd(self) -> np.ndarray:
+        return self._index.arrays["iscrowd"][self._annotation_rows()]
+
+    @property
+    def image_index(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def categories_used(self) -> set[str]:
+        """The categories with an annotation in any of these images, crowds and unusable ones included."""
+        used = {self.categories[number] for number in np.unique(self.category_index).tolist()}
+        rows = set(self._rows.tolist())
+        return used.union(*(names for row, names in self._index.words["unusable"].items() if int(row) in rows))
+
+    def _annotation_rows(self) -> np.ndarray | slice:
+        first = self._index.arrays["first"]
+        if len(self._rows) == len(first) - 1 and np.array_equal(self._rows, np.arange(len(first) - 1)):
+            return slice(None)
+        counts = self.counts
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(first[self._rows], counts) + offsets
+
+    def _record(self, row: int) -> ImageRecord:
+        words, arrays = self._index.words, self._index.arrays
+        width, height = arrays["sizes_wh"][row].tolist()
+        name = words["file_names"][row]
+        unusable = words["unusable"].get(str(row))
+        return ImageRecord(
+            words["image_ids"][row],
+            name,
+            self._folder / words["paths"].get(str(row), name),
+            width,
+            height,
+            lambda: self._annotations(row),
+            frozenset(unusable) if unusable else frozenset(),
+            bool(arrays["missing"][row]),
+        )
+
+    def _annotations(self, row: int) -> tuple[Annotation, ...]:
+        arrays, text = self._index.arrays, self._index.text
+        start, stop = arrays["first"][row : row + 2].tolist()
+        ids = self._index.words["annotation_ids"]
+        return tuple(
+            Annotation(key, self.categories[category], tuple(box), text[at : at + length] if length else None, crowd)
+            for key, category, box, at, length, crowd in zip(
+                ids[start:stop] if ids is not None else arrays["annotation_ids"][start:stop].tolist(),
+                arrays["category"][start:stop].tolist(),
+                arrays["boxes_xywh"][start:stop].tolist(),
+                arrays["text_start"][start:stop].tolist(),
+                arrays["text_length"][start:stop].tolist(),
+                arrays["iscrowd"][start:stop].tolist(),
+                strict=True,
+            )
+        )
+
+    def __reduce__(self) -> tuple:
+        return ImageTable, (self._index, self._folder, self._rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One part of a dataset, read from one annotation file. categories: in the file's order, without repeats."""
+    """One part of a dataset. json_path: its annotation file, or the folder of its annotation files.
+
+    categories: in the file's order, without repeats.
+    """
 
     name: str
     json_path: Path
-    images: tuple[ImageRecord, ...]
+    images: ImageTable
     categories: tuple[str, ...]
 
     @property
     def num_objects(self) -> int:
         """Objects to learn from: usable annotations, crowds left out."""
-        return sum(self.objects_per_category().values())
+        return int((~self.images.iscrowd).sum())
 
     def present(self) -> Split:
         """The split without the images whose file is missing."""
-        return replace(self, images=tuple(image for image in self.images if not image.missing))
+        return replace(self, images=self.images.take(~self.images.missing))
 
     def objects_per_category(self) -> dict[str, int]:
         """Objects to learn from, by category; every category of the file is there, if only with 0."""
-        counts = Counter(item.category for image in self.images for item in image.annotations if not item.iscrowd)
-        return {category: counts[category] for category in self.categories}
+        counts = np.bincount(self.images.category_index[~self.images.iscrowd], minlength=len(self.categories))
+        return dict(zip(self.categories, counts.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

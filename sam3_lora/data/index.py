@@ -1,0 +1,108 @@
+"""A split's images and annotations as arrays in one file: written once, mapped into memory, made of plain bytes."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+
+from sam3_lora.errors import DataError
+
+_MAGIC = b"SAM3LORA"
+_TRAILER = struct.Struct("<QQI8s")  # where the arrays begin, where the header begins, a checksum of both, the magic
+_KINDS = ("bool", "int32", "int64", "float64")
+
+
+class Index:
+    """An open index.
+
+    text: JSON of all segmentations, one after another; arrays: by name; words: what is no array, as
+    JSON values. See :class:`sam3_lora.data.records.ImageTable` for what they hold.
+    """
+
+    def __init__(self, buffer: Any, path: Path | None = None) -> None:
+        """Reads what :class:`IndexWriter` wrote. Raises ValueError if `buffer` is anything else, or damaged."""
+        view = memoryview(buffer)
+        if len(view) < _TRAILER.size:
+            raise ValueError("too short")
+        begin, header, checksum, magic = _TRAILER.unpack(view[-_TRAILER.size :])
+        if magic != _MAGIC or not 0 <= begin <= header <= len(view) - _TRAILER.size:
+            raise ValueError("no trailer")
+        if zlib.crc32(view[begin : -_TRAILER.size]) != checksum:
+            raise ValueError("the checksum does not fit")
+        content = msgspec.json.decode(view[header : -_TRAILER.size])
+        self.path = path
+        self.text = view[:begin]
+        self.words: dict[str, Any] = content["words"]
+        self.arrays = {
+            name: np.frombuffer(view, kind, int(np.prod(shape)), begin + offset).reshape(shape)
+            for name, (kind, shape, offset) in content["arrays"].items()
+            if kind in _KINDS
+        }
+
+    @classmethod
+    def open(cls, path: Path) -> Index:
+        """Maps an index file into memory. Raises OSError if it cannot be read, ValueError if it is damaged."""
+        with path.open("rb") as file:
+            return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)
+
+    def __reduce__(self) -> tuple:
+        """Between processes an index on disk travels as its path, one in memory as its bytes."""
+        if self.path is not None:
+            return _reopened, (self.path, self.words["token"])
+        return Index, (bytes(self.text.obj),)
+
+
+def _reopened(path: Path, token: str) -> Index:
+    try:
+        index = Index.open(path)
+    except (OSError, ValueError):
+        index = None
+    if index is None or index.words["token"] != token:
+        raise DataError("The dataset changed while it was in use", "Start again")
+    return index
+
+
+class IndexWriter:
+    """Writes an index from front to back, so that the text never has to be in memory."""
+
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        """file: to write to, opened for binary writing; None keeps everything in memory."""
+        self._file = file if file is not None else io.BytesIO()
+        self._size = 0
+
+    def add_text(self, text: bytes) -> int:
+        """Appends the JSON of one segmentation and says where it begins."""
+        start = self._size
+        self._file.write(text)
+        self._size += len(text)
+        return start
+
+    def finish(self, arrays: dict[str, np.ndarray], words: dict[str, Any]) -> None:
+        """Writes all that is not text; nothing can be added afterwards."""
+        begin, checksum, places = self._size, 0, {}
+        padding = -begin % 8
+        pieces = [b"\0" * padding]
+        size = padding
+        for name, values in arrays.items():
+            assert values.dtype.name in _KINDS
+            places[name] = (values.dtype.name, values.shape, size)
+            content = np.ascontiguousarray(values)
+            pieces += [memoryview(content).cast("B") if content.size else b"", b"\0" * (-content.nbytes % 8)]
+            size += content.nbytes + -content.nbytes % 8
+        pieces.append(msgspec.json.encode({"arrays": places, "words": words}))
+        for piece in pieces:
+            checksum = zlib.crc32(piece, checksum)
+            self._file.write(piece)
+        self._file.write(_TRAILER.pack(begin, begin + size, checksum, _MAGIC))
+        self._file.flush()
+
+    def in_memory(self) -> Index:
+        """The finished index, if it was written into memory."""
+        return Index(self._file.getvalue())
