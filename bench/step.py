@@ -32,14 +32,14 @@ class Blocks:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._step = loop._step
+        self._step = loop.take_step
         self._batches: list = []
         self._began = None
         self.whole: list[float] = []  # seconds of each block of fit()
         self.bare: list[float] = []
 
-    def __call__(self, setup, group):
-        outcome = self._step(setup, group)
+    def __call__(self, setup, group, **options):
+        outcome = self._step(setup, group, **options)
         self._batches += group
         if len(self._batches) == self._size:
             now = time.perf_counter()
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     blocks = Blocks(arguments.block)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "_step", blocks):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "take_step", blocks):
         settings = {
             "training.max_steps": arguments.steps,
             "training.epochs": 1000,

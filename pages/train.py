@@ -144,7 +144,7 @@ def watch(run: Run, jobs: Jobs, state: str, busy: bool) -> None:
         samples = run.samples()
         if samples:
             with st.expander("Sample images", key="samples"):
-                st.image([str(path) for path in samples[-8:]], width=280)
+                st.image([str(sample.path) for sample in samples[-8:]], width=280)
         with st.expander("Log", key="log", expanded=status.state == "failed"):
             run_view.show_log(run)
         with st.expander("Settings of this run", key="run-settings"):

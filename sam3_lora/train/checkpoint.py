@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
-import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,43 +19,79 @@ from sam3_lora.train.setup import Setup
 
 @dataclass
 class Progress:
-    """How far a run has come: epochs finished, steps taken in the current one and in all."""
+    """How far a run has come: epochs finished, steps taken in the current one and in all.
+
+    best_loss, best_step: the lowest validation loss and when it was; stale_epochs: epochs since then;
+    skipped: steps whose batch did not fit into memory.
+    """
 
     epoch: int = 0
     steps_in_epoch: int = 0
     step: int = 0
     best_loss: float | None = None
+    best_step: int | None = None
+    stale_epochs: int = 0
+    skipped: int = 0
 
 
 def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
-    """Writes adapters/last and checkpoint/, each to the side first and renamed when complete."""
-    setup.save_adapter(run.folder / "adapters" / "last")
-    if not setup.accelerator.is_main_process:
-        return
-    partial = run.folder / "checkpoint.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    torch.save(_state(setup, progress), partial / "state.pt")
-    # At every moment one whole checkpoint is in place, under one of the two names.
-    newest, replaced = run.folder / "checkpoint", run.folder / "checkpoint.replaced"
-    if newest.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        newest.rename(replaced)
-    partial.rename(newest)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def load_checkpoint(folder: Path, setup: Setup) -> Progress:
-    """Puts adapter, optimizer, schedule and random states back.
+    """Writes a checkpoint to the side, renames it when it is whole, and drops the oldest. Every process calls it.
 
     Raises:
-        RunError: the checkpoint is missing, damaged, or of a run with other settings.
+        RunError: it cannot be written; those there are stay as they were.
     """
-    path = folder / "state.pt"
-    if not path.is_file():
-        raise RunError(f"Expected a checkpoint at {folder}, but there is none", "Start a new run instead of resuming")
+    from accelerate.utils import gather_object
+
+    randoms = gather_object([_random_state()])
+    if not setup.accelerator.is_main_process:
+        return
+    path = run.folder / "checkpoints" / f"step-{progress.step:08d}.pt"
+    partial = path.with_suffix(".tmp")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        path.parent.mkdir(exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(_state(setup, progress, randoms), file)
+            file.flush()
+            os.fsync(file.fileno())  # a machine that loses its power must not leave an empty file under a whole name
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"The checkpoint after step {progress.step} cannot be written to {path.parent}: {_reason(error)}",
+            "Free some space, then resume the run; its last checkpoint and its adapters are as they were",
+        ) from error
+    for old in run.checkpoints()[setup.config.training.keep_checkpoints :]:
+        old.unlink(missing_ok=True)
+
+
+def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple[Progress, dict[str, str]]:
+    """Puts adapter, optimizer, schedule and random states back, from the newest checkpoint that can be read.
+
+    Args:
+        log: told in words if a newer one was damaged.
+
+    Returns:
+        How far the run had come, and the dataset's fingerprint then.
+
+    Raises:
+        RunError: there is none, all are damaged, or they are of a run with other settings.
+    """
+    for path in run.checkpoints():
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file makes torch stumble in ways without number
+            log(f"The checkpoint {path.name} is damaged ({_reason(error)}); the one before it is taken.")
+            continue
+        _restore(state, setup, path)
+        return Progress(**state["progress"]), state["fingerprint"]
+    raise RunError(
+        f"Expected a checkpoint in {run.folder / 'checkpoints'}, but there is none that can be read",
+        "Start a new run instead of resuming; model.adapter lets it go on from this run's last adapter",
+    )
+
+
+def _restore(state: dict[str, Any], setup: Setup, path: Path) -> None:
+    try:
         trainable = dict(_trainable(setup))
         shapes = {name: parameter.shape for name, parameter in trainable.items()}
         if shapes != {name: tensor.shape for name, tensor in state["adapter"].items()}:
@@ -65,16 +102,17 @@ def load_checkpoint(folder: Path, setup: Setup) -> Progress:
         setup.scheduler.load_state_dict(state["scheduler"])
         if setup.accelerator.scaler is not None and state["scaler"] is not None:
             setup.accelerator.scaler.load_state_dict(state["scaler"])
-        _restore_random(state["random"])
-        return Progress(**state["progress"])
+        # A run that goes on with more processes than before: the new ones begin with the seed's random state.
+        if setup.accelerator.process_index < len(state["random"]):
+            _restore_random(state["random"][setup.accelerator.process_index])
     except Exception as error:
         raise RunError(
-            f"The checkpoint at {folder} cannot be used ({type(error).__name__}: {error})",
-            "It is damaged or its run's config.yaml was changed; start a new run",
+            f"The checkpoint {path.name} cannot be used ({type(error).__name__}: {error})",
+            "Its run's config.yaml was changed, or it is of another version; start a new run",
         ) from error
 
 
-def _state(setup: Setup, progress: Progress) -> dict[str, Any]:
+def _state(setup: Setup, progress: Progress, randoms: list[dict[str, Any]]) -> dict[str, Any]:
     scaler = setup.accelerator.scaler
     return {
         "progress": asdict(progress),
@@ -82,12 +120,23 @@ def _state(setup: Setup, progress: Progress) -> dict[str, Any]:
         "optimizer": setup.optimizer.state_dict(),
         "scheduler": setup.scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
-        "random": _random_state(),
+        "random": randoms,  # one per process
+        "fingerprint": setup.fingerprint,
     }
 
 
 def _trainable(setup: Setup) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in setup.peft_model.named_parameters() if parameter.requires_grad]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong, as the system says it where the system said it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _random_state() -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import RunError
 from sam3_lora.train.run import Run
+
+_log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -22,6 +24,15 @@ class Jobs:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._run: Run | None = None
+        self._problem: tuple[str, str] | None = None
+
+    @property
+    def problem(self) -> tuple[str, str] | None:
+        """Name of the run and message, if the last job could not even write its run's folder; else None.
+
+        Every other failure stands in the run's own status.
+        """
+        return self._problem
 
     @property
     def current(self) -> Run | None:
@@ -59,16 +70,20 @@ class Jobs:
             if self.current is not None:
                 raise RunError(f"The run {self.current.name} is still being trained", "Stop it or wait for its end")
             run = make_run()
-            self._run = run
+            self._run, self._problem = run, None
             # A daemon: closing the app must not wait for hours of training; the checkpoint holds the rest.
             self._thread = threading.Thread(
-                target=_work, args=(fit, run, resume), name=f"train {run.name}", daemon=True
+                target=self._work, args=(fit, run, resume), name=f"train {run.name}", daemon=True
             )
             self._thread.start()
             return run
 
-
-def _work(fit: Callable[..., object], run: Run, resume: bool) -> None:
-    # fit() has written the message and the traceback into the run's folder, which is where people look.
-    with suppress(Exception):
-        fit(run, resume=resume)
+    def _work(self, fit: Callable[..., object], run: Run, resume: bool) -> None:
+        try:
+            fit(run, resume=resume)
+        except Exception as error:
+            # fit() has written message and traceback into the run's folder, which is where people look. If it could
+            # not, nobody would ever know.
+            if run.status().state != "failed":
+                self._problem = (run.name, str(error) or type(error).__name__)
+                _log.exception("The run %s could not be trained", run.name)

@@ -1,254 +1,299 @@
-"""fit(): epoch -> steps -> validate -> checkpoint -> report, readable from top to bottom."""
+"""fit(): epoch -> steps -> evaluate -> checkpoint -> report, readable from top to bottom."""
 
 from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
 from typing import Any
 
-import psutil
-import torch
-
 from sam3_lora.errors import TrainingError
-from sam3_lora.loss import LossReport
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from sam3_lora.train.run import Run, RunWriter, Status
-from sam3_lora.train.setup import Setup, batches, device_lock, make_accelerator, prepare
-from sam3_lora.train.validate import MeanLoss, as_vector, from_vector, mean_loss
+from sam3_lora.train.clock import Clock
+from sam3_lora.train.control import ENDINGS, Control
+from sam3_lora.train.evaluation import Evaluation, evaluate
+from sam3_lora.train.fingerprint import changes
+from sam3_lora.train.memory import advice, lack_explained, used_bytes
+from sam3_lora.train.model_card import model_card
+from sam3_lora.train.proof import prove_reload
+from sam3_lora.train.requests import ERRANDS
+from sam3_lora.train.run import Run, Status
+from sam3_lora.train.sampler import Sampler
+from sam3_lora.train.setup import Setup, device_lock, make_accelerator, prepare
+from sam3_lora.train.step import NotFinite, Outcome, file_names, take_step
+from sam3_lora.train.writer import RunWriter, SilentWriter
+
+COMPONENTS_EVERY = 20  # steps between two looks at each component's gradient
+MOST_SKIPPED = 3  # steps in a row that do not fit into memory
+_PAUSE_S = 0.2
 
 
 def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
     """Trains the adapter that a run's configuration describes, and writes the run's folder.
 
     Args:
-        run: the run to train; its folder gets metrics, log, adapters, checkpoints and status.
-        resume: go on from the run's checkpoint instead of from step 0.
+        run: the run to train; its folder gets metrics, log, samples, adapters, checkpoints and status.
+        resume: go on from the run's newest checkpoint instead of from step 0.
         accelerator: the process's accelerate.Accelerator, if one has been made already (several GPUs).
 
     Returns:
-        The final status: "finished" or "stopped".
+        The final status: "finished" or "stopped". A run that was to be discarded is gone.
 
     Raises:
         Sam3LoraError: a mistake the user can mend; it is the run's "failed" message too.
     """
     main = accelerator is None or accelerator.is_main_process
-    with run.writing() if main else nullcontext(_Silent()) as report:
+    with run.writing() if main else nullcontext(SilentWriter()) as report:
         config = run.config
         accelerator = accelerator or make_accelerator(config.training)
-        with device_lock(accelerator.device):
-            setup = prepare(config, accelerator, log=report.log)
-            progress = load_checkpoint(run.checkpoint, setup) if resume else Progress()
+        with device_lock(accelerator.device), lack_explained(config, accelerator.device):
+            setup = prepare(config, accelerator, log=report.log, fresh=not resume)
+            training = Training(run, setup, report)
             if resume:
-                report.row(kind="resume", step=progress.step)
-                report.log(f"Resumed after step {progress.step}.")
-            report.update(
-                force=True,
-                state="running",
-                step=progress.step,
-                epoch=progress.epoch + 1,
-                epochs=setup.length.epochs,
-                total_steps=setup.length.total_steps,
-                best_validation_loss=progress.best_loss,
-                device=str(accelerator.device),
-            )
-            return _train(run, setup, progress, report)
+                training.take_up()
+            status = training.go()
+    if main and training.discarded:
+        run.delete()
+    return status
 
 
-def _train(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> Status:
-    clock = _Clock(setup, progress.step)
-    every = setup.config.training.checkpoint_every
-    stopping = False
+class Training:
+    """A run made ready, and how far it has come."""
 
-    while progress.step < setup.length.total_steps and not stopping:
-        setup.detector.train()
-        setup.loss.train()
-        for group in batches(setup, progress.epoch, skip=progress.steps_in_epoch):
-            outcome = _step(setup, group)
-            progress.step += 1
-            progress.steps_in_epoch += 1
-            _report_step(report, progress, outcome, clock.tick(progress.step, outcome.images), setup)
-            if every and progress.step % every == 0:
-                save_checkpoint(run, setup, progress)
-            stopping = _any_process(setup, run.stop_requested())
-            if stopping or progress.step >= setup.length.total_steps:
-                break
-
-        # Beyond, not only at, the epoch's end: a dataset that has shrunk since has shorter epochs.
-        if progress.steps_in_epoch >= setup.length.steps_per_epoch or progress.step >= setup.length.total_steps:
-            _end_epoch(run, setup, progress, report)
-        save_checkpoint(run, setup, progress)
-        clock.forget()
-
-    state = "finished" if progress.step >= setup.length.total_steps else "stopped"
-    report.log(f"{state.capitalize()} after {progress.step} steps.")
-    report.update(force=True, state=state, message="", eta_seconds=None)
-    return report.status
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What one optimizer step did, averaged over its forward passes and over the processes."""
-
-    loss: MeanLoss
-    grad_norm: float
-    lr: float
-    images: int
-
-
-def _step(setup: Setup, group: list[Any]) -> _Outcome:
-    """One optimizer step over the group's batches (accumulation)."""
-    accelerator = setup.accelerator
-    lr = setup.scheduler.get_last_lr()[0]
-    reports = []
-    for position, batch in enumerate(group):
-        last = position == len(group) - 1
-        with _sync_gradients(setup, last):
-            loss = _forward(setup, setup.model, batch)
-            _require_finite(loss, batch)
-            accelerator.backward(loss.total / len(group))
-        reports.append(as_vector(loss))
-
-    grad_norm = accelerator.clip_grad_norm_(setup.parameters, setup.config.training.max_grad_norm)
-    if accelerator.scaler is None and not math.isfinite(grad_norm):  # with fp16 the scaler skips such a step
-        raise TrainingError(
-            f"Expected finite gradients, but they are not, on the images {_files(group)}",
-            "Lower training.learning_rate and look at these images on the dataset page",
+    def __init__(self, run: Run, setup: Setup, report: RunWriter | SilentWriter) -> None:
+        self.run = run
+        self.setup = setup
+        self.report = report
+        self.progress = Progress()
+        self.stopped = self.discarded = self.has_learned_enough = False
+        self._skipped_in_a_row = 0
+        self._control = Control(run, setup.accelerator)
+        self._clock = Clock(setup.length.total_steps)
+        self._sampler = (
+            Sampler(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
         )
-    setup.optimizer.step()
-    setup.scheduler.step()
-    setup.optimizer.zero_grad()
 
-    mean = accelerator.reduce(torch.stack(reports).mean(0), reduction="mean")
-    return _Outcome(
-        loss=from_vector(list(loss.terms), mean),
-        grad_norm=float(grad_norm),
-        lr=lr,
-        images=sum(len(batch.images) for batch in group) * accelerator.num_processes,
-    )
+    def take_up(self) -> None:
+        """Goes on from the newest checkpoint."""
+        self.progress, fingerprint = load_checkpoint(self.run, self.setup, self.report.log)
+        step = self.progress.step
+        self.report.row(kind="resume", step=step)
+        self.report.log(f"Resumed after step {step}.")
+        if changed := changes(fingerprint, self.setup.fingerprint):
+            names = " and ".join(f"'{name}'" for name in changed)
+            message = (
+                f"The dataset's split {names} has changed since step {step}: losses before and after differ by it."
+            )
+            self.report.note(step, "dataset-changed", message)
 
+    def go(self) -> Status:
+        """Trains to the end, or until asked to stop."""
+        self._tell_start()
+        if self.progress.step == 0:
+            self._sample(base=True)
+        self._answer_requests()
+        if not self._goes_on() and not self.discarded:
+            self._save()  # asked to stop before the first step
+        while self._goes_on():
+            self._train_mode()
+            for group in self.setup.train_loader.epoch(self.progress.epoch, skip=self.progress.steps_in_epoch):
+                self._step(group)
+                self._answer_requests()
+                if not self._goes_on():
+                    break
+            if self._epoch_is_over() or self._is_last_step():
+                self._end_epoch()
+            if not self.discarded:
+                self._save()
+            self._clock.forget()
+        return self._end()
 
-def _forward(setup: Setup, model: torch.nn.Module, batch: Any) -> LossReport:
-    batch = batch.to(setup.accelerator.device)
-    with setup.accelerator.autocast():
-        detections = model(batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
-    return setup.loss(detections, batch.targets)
+    def _goes_on(self) -> bool:
+        return not (self.stopped or self.has_learned_enough or self._is_last_step())
 
+    def _is_last_step(self) -> bool:
+        return self.progress.step >= self.setup.length.total_steps
 
-def _require_finite(loss: LossReport, batch: Any) -> None:
-    if torch.isfinite(loss.total):
-        return
-    sick = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
-    raise TrainingError(
-        f"Expected a finite loss, but {', '.join(sick) or 'the total'} is not, on the images {_files([batch])}",
-        "Lower training.learning_rate, use bf16 or fp32 instead of fp16, and look at these images on the dataset page",
-    )
+    def _epoch_is_over(self) -> bool:
+        # Beyond, not only at, its end: a dataset that has shrunk since has shorter epochs.
+        return self.progress.steps_in_epoch >= self.setup.length.steps_per_epoch
 
+    def _train_mode(self) -> None:
+        self.setup.detector.train()
+        self.setup.loss.train()
 
-def _files(group: list[Any]) -> str:
-    return ", ".join(image.file_name for batch in group for image in batch.images)
+    def _step(self, group: list[Any]) -> None:
+        progress, every = self.progress, self.setup.config.training.checkpoint_every
+        number = progress.step + 1
+        try:
+            outcome = take_step(self.setup, group, by_component=number == 1 or number % COMPONENTS_EVERY == 0)
+        except NotFinite as error:
+            self.report.note(number, "not-finite", error.message + ".", images=error.images)
+            raise
+        progress.step = number
+        progress.steps_in_epoch += 1
+        if outcome is None:
+            self._tell_skipped(file_names(group))
+        else:
+            self._skipped_in_a_row = 0
+            self._tell_step(outcome)
+        if every and number % every == 0:
+            self._save()
 
+    def _tell_skipped(self, images: tuple[str, ...]) -> None:
+        self.progress.skipped += 1
+        self._skipped_in_a_row += 1
+        step = self.progress.step
+        message = f"Step {step} was skipped: it does not fit into memory with {', '.join(images)}."
+        self.report.row(kind="skipped", step=step, images=images, message=message)
+        self.report.log(message)
+        self.report.update(step=step, skipped_steps=self.progress.skipped)
+        if self._skipped_in_a_row == MOST_SKIPPED:
+            raise TrainingError(
+                f"{MOST_SKIPPED} steps in a row did not fit into the memory of {self.setup.accelerator.device}",
+                advice(self.setup.config),
+            )
 
-def _sync_gradients(setup: Setup, last: bool) -> AbstractContextManager:
-    """Processes exchange gradients only with the last batch of a group."""
-    return nullcontext() if last else setup.accelerator.no_sync(setup.model)
+    def _answer_requests(self) -> None:
+        """Does what was asked for since the last step, and waits while the run is paused."""
+        asked = self._control.asked()
+        if "pause" in asked and not asked & ENDINGS:
+            self._save()
+            self.report.log("Paused.")
+            self.report.update(force=True, state="paused", eta_seconds=None)
+            while "pause" in asked and not asked & ENDINGS:
+                self._do_errands(asked)
+                time.sleep(_PAUSE_S)
+                asked = self._control.asked()
+            self.report.log("Continued.")
+            self.report.update(force=True, state="running")
+            self._clock.forget()
+        self._do_errands(asked)
+        self.stopped = bool(asked & ENDINGS)
+        self.discarded = "discard" in asked
 
+    def _do_errands(self, asked: frozenset[str]) -> None:
+        if not asked & ERRANDS:
+            return
+        for what in asked & ERRANDS:
+            self._control.done(what)
+        if "validate" in asked:
+            self._evaluate()
+        if "sample" in asked:
+            self._sample()
+        if "save" in asked:
+            self._save()
+            self.report.log(f"Saved after step {self.progress.step}.")
+        self._train_mode()
+        self._clock.forget()
 
-def _any_process(setup: Setup, flag: bool) -> bool:
-    """Whether the flag is up in any process, so that all of them stop after the same step."""
-    accelerator = setup.accelerator
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
+    def _end_epoch(self) -> None:
+        """Evaluates, and moves on to the next epoch; finishes early when it has been in vain too often."""
+        if not self.discarded:
+            result = self._evaluate()
+            self._sample()
+            patience = self.setup.config.training.patience
+            if result is not None:
+                self.progress.stale_epochs = (
+                    0 if self.progress.best_step == self.progress.step else (self.progress.stale_epochs + 1)
+                )
+                self.has_learned_enough = 0 < patience <= self.progress.stale_epochs
+        if self._epoch_is_over():
+            self.progress.epoch += 1
+            self.progress.steps_in_epoch = 0
 
+    def _evaluate(self) -> Evaluation | None:
+        """Measures on the validation split and keeps the best adapter; None without a split to measure on."""
+        result = evaluate(self.setup)
+        if result is None:
+            return None
+        progress, epoch = self.progress, self.progress.epoch + 1
+        if not math.isfinite(result.loss.total):
+            message = "The validation loss is not finite; no adapter counts as best here."
+            self.report.note(progress.step, "not-finite-validation", message)
+            return result
+        self.report.row(
+            kind="validation",
+            step=progress.step,
+            epoch=epoch,
+            total=result.loss.total,
+            terms=result.loss.weighted,
+            raw=result.loss.raw,
+            box_f1_50=result.box_f1_50,
+        )
+        self.report.log(f"Epoch {epoch}: validation loss {result.loss.total:.3f}, F1 of boxes {result.box_f1_50:.2f}.")
+        if progress.best_loss is None or result.loss.total < progress.best_loss:
+            progress.best_loss, progress.best_step = result.loss.total, progress.step
+            self._save_adapter("best")
+            self.report.update(force=True, best_validation_loss=progress.best_loss, best_step=progress.best_step)
+        return result
 
-def _end_epoch(run: Run, setup: Setup, progress: Progress, report: RunWriter) -> None:
-    """Validates, keeps the best adapter, and moves on to the next epoch."""
-    loss = _validate(setup, progress, report)
-    if loss is not None and (progress.best_loss is None or loss < progress.best_loss):
-        progress.best_loss = loss
-        setup.save_adapter(run.folder / "adapters" / "best")
-        report.update(best_validation_loss=loss)
-    if progress.steps_in_epoch >= setup.length.steps_per_epoch:
-        progress.epoch += 1
-        progress.steps_in_epoch = 0
+    def _sample(self, base: bool = False) -> None:
+        if self._sampler is not None:
+            self._sampler.write(self.progress.step, base)
 
+    def _save(self) -> None:
+        """The checkpoint first: it is what a run goes on from."""
+        save_checkpoint(self.run, self.setup, self.progress)
+        self._save_adapter("last")
 
-def _validate(setup: Setup, progress: Progress, report: RunWriter) -> float | None:
-    """Mean loss over the validation split, computed in the main process; None without one."""
-    if setup.valid_loader is None or not setup.accelerator.is_main_process:
-        return None
-    setup.detector.eval()
-    setup.loss.eval()
-    loss = mean_loss(setup.valid_loader, lambda batch: _forward(setup, setup.detector, batch))
-    if not math.isfinite(loss.total):
-        report.log("The validation loss is not finite; no adapter counts as best at this epoch.")
-        return None
-    epoch = progress.epoch + 1
-    report.row(kind="validation", step=progress.step, epoch=epoch, total=loss.total, terms=loss.weighted, raw=loss.raw)
-    report.log(f"Epoch {epoch}: validation loss {loss.total:.3f}.")
-    return loss.total
+    def _save_adapter(self, kind: str) -> None:
+        card = model_card(self.setup, self.progress, kind)
+        self.setup.save_adapter(self.run.folder / "adapters" / kind, card)
 
+    def _end(self) -> Status:
+        state = "stopped" if self.stopped and not self._is_last_step() else "finished"
+        message = ""
+        if self.has_learned_enough and not self._is_last_step():
+            message = f"{self.progress.stale_epochs} epochs in a row have not lowered the best validation loss."
+        proof = "" if self.discarded else self._prove()
+        self.report.log(f"{state.capitalize()} after {self.progress.step} steps. {message}".rstrip())
+        self.report.update(force=True, state=state, message=message, eta_seconds=None, reload_proof=proof)
+        return self.report.status
 
-class _Clock:
-    """Speed and remaining time from the recent steps; validation and checkpoints do not count as speed."""
+    def _prove(self) -> str:
+        """Loads the saved adapter afresh, in the main process."""
+        if not self.setup.accelerator.is_main_process:
+            return ""
+        proof = prove_reload(self.setup, self.run.folder / "adapters" / "last")
+        self.report.log(f"Reload proof: {proof}")
+        return proof
 
-    def __init__(self, setup: Setup, step: int) -> None:
-        self._setup = setup
-        self._last = time.perf_counter()
-        self._seconds_per_step: float | None = None
+    def _tell_start(self) -> None:
+        length, progress = self.setup.length, self.progress
+        self.report.update(
+            force=True,
+            state="running",
+            step=progress.step,
+            epoch=progress.epoch + 1,
+            epochs=length.epochs,
+            total_steps=length.total_steps,
+            best_validation_loss=progress.best_loss,
+            best_step=progress.best_step,
+            skipped_steps=progress.skipped,
+            device=str(self.setup.accelerator.device),
+            reload_proof="",
+        )
 
-    def forget(self) -> None:
-        self._last = time.perf_counter()
-
-    def tick(self, step: int, images: int) -> dict[str, float]:
-        now = time.perf_counter()
-        seconds = now - self._last
-        self._last = now
-        previous = self._seconds_per_step
-        self._seconds_per_step = seconds if previous is None else 0.9 * previous + 0.1 * seconds
-        return {
-            "images_per_second": images / self._seconds_per_step,
-            "eta_seconds": (self._setup.length.total_steps - step) * self._seconds_per_step,
-        }
-
-
-def _report_step(
-    report: RunWriter, progress: Progress, outcome: _Outcome, speed: dict[str, float], setup: Setup
-) -> None:
-    memory = memory_bytes(setup.accelerator.device)
-    report.row(
-        kind="step",
-        step=progress.step,
-        epoch=progress.epoch + 1,
-        total=outcome.loss.total,
-        terms=outcome.loss.weighted,
-        raw=outcome.loss.raw,
-        lr=outcome.lr,
-        grad_norm=outcome.grad_norm,
-        images_per_second=speed["images_per_second"],
-        memory_bytes=memory,
-    )
-    report.update(step=progress.step, epoch=progress.epoch + 1, memory_bytes=memory, **speed)
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Peak memory on the GPU, or the resident memory of this process where there is none."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return psutil.Process().memory_info().rss
-
-
-class _Silent:
-    """Stands in for the writer in processes other than the main one."""
-
-    def __init__(self) -> None:
-        self.status = Status()
-
-    def log(self, line: str) -> None: ...
-
-    def row(self, **values: Any) -> None: ...
-
-    def update(self, *, force: bool = False, **changes: Any) -> None:
-        self.status = replace(self.status, **changes)
+    def _tell_step(self, outcome: Outcome) -> None:
+        step, epoch = self.progress.step, self.progress.epoch + 1
+        speed = self._clock.tick(step, outcome.images)
+        memory = used_bytes(self.setup.accelerator.device)
+        components = {} if outcome.by_component is None else {"grad_norm_by_component": outcome.by_component}
+        self.report.row(
+            kind="step",
+            step=step,
+            epoch=epoch,
+            total=outcome.loss.total,
+            terms=outcome.loss.weighted,
+            raw=outcome.loss.raw,
+            lr=outcome.lr,
+            grad_norm=outcome.grad_norm,
+            **components,
+            objects=outcome.objects,
+            phrases=outcome.phrases,
+            negatives=outcome.negatives,
+            images_per_second=speed["images_per_second"],
+            memory_bytes=memory,
+        )
+        self.report.update(step=step, epoch=epoch, memory_bytes=memory, **speed)

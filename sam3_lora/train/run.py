@@ -1,4 +1,4 @@
-"""A run's folder: its configuration, metrics, log, adapters, checkpoint and status.
+"""A run's folder: its configuration, metrics, log, adapters, checkpoints, samples and status.
 
 The folder is the truth about a run. One writer fills it; any number of readers, in this process or
 in others, see what is going on by reading it.
@@ -6,55 +6,27 @@ in others, see what is going on by reading it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import shutil
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
-from pydantic import Field, TypeAdapter, ValidationError
 
 from sam3_lora.config import RunConfig
-from sam3_lora.errors import RunError, Sam3LoraError
+from sam3_lora.errors import RunError
+from sam3_lora.train.archive import zip_run
+from sam3_lora.train.requests import Request, Requests
+from sam3_lora.train.rows import Row, effective_rows, read_rows
+from sam3_lora.train.samples import Sample, read_samples
+from sam3_lora.train.status import ACTIVE_STATES, State, Status, read_status, write_status
+from sam3_lora.train.writer import RunWriter
 
-State = Literal["preparing", "running", "stopping", "stopped", "finished", "failed", "crashed"]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Moment = Annotated[float, Field(ge=0, le=1e10)]
-ACTIVE_STATES = ("preparing", "running", "stopping")
-_STATUS_INTERVAL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a run stands. Times are unix seconds; steps and epochs count from 1, 0 means none done yet."""
-
-    state: State = "preparing"
-    message: str = ""
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    started: _Moment = 0.0
-    updated: _Moment = 0.0
-    best_validation_loss: _Finite | None = None
-    images_per_second: _Finite | None = None
-    eta_seconds: _Finite | None = None
-    memory_bytes: int | None = None
-    device: str = ""
-    pid: int = 0
-
-    @property
-    def active(self) -> bool:
-        return self.state in ACTIVE_STATES
-
-
-_STATUS = TypeAdapter(Status)  # checks the types: the file may have been damaged
+__all__ = ["ACTIVE_STATES", "Run", "RunWriter", "Sample", "State", "Status", "effective_rows", "list_runs"]
 
 
 class Run:
@@ -62,19 +34,18 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._requests = Requests(folder)
 
     @classmethod
     def create(cls, config: RunConfig) -> Run:
         """Makes ``runs/<time>-<name>/`` with the configuration in it. Raises RunError if it cannot be written."""
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", config.output.name).strip("-.")
-        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}"
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(config.output.name)}"
         root = Path(config.output.runs)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            folder = _make_unique(root, stem)
-            (folder / "config.yaml").write_text(config.to_yaml(comments=True), encoding="utf-8")
-            run = cls(folder)
-            _write_json(run._status_path, asdict(Status(started=time.time(), updated=time.time(), pid=os.getpid())))
+            run = cls(_make_unique(root, stem))
+            run._write_config(config)
+            write_status(run._status_path, Status(started=time.time(), updated=time.time(), pid=os.getpid()))
         except OSError as error:
             raise RunError(
                 f"Expected a writable folder for runs at {root}, but: {error.strerror or error}",
@@ -108,40 +79,24 @@ class Run:
 
     def status(self) -> Status:
         """Where the run stands; an active state that no living process holds any more reads as "crashed"."""
-        try:
-            status = _STATUS.validate_json(self._status_path.read_bytes())
-        except (OSError, ValidationError):
+        status = read_status(self._status_path)
+        if status is None:
             return Status(state="crashed", message="The status file is missing or damaged.")
         # A run that was just made has no lock yet; after that, the lock tells at once who is gone.
         grace = 0 if (self.folder / ".lock").exists() else 5
         if status.active and not self.is_locked() and time.time() - status.updated >= grace:
             return replace(status, state="crashed", message="The process that trained this run is gone.")
-        if status.state == "running" and self.stop_requested():
+        if status.state in ("running", "paused") and self.stop_requested():
             return replace(status, state="stopping", message="Stopping after this step.")
         return status
 
-    def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """Rows of metrics.jsonl from a byte offset on, and the offset to go on from next time.
+    def metrics(self, offset: int = 0) -> tuple[list[Row], int]:
+        """Rows of metrics.jsonl (see :mod:`sam3_lora.train.rows`) from a byte offset on, and the offset for next time.
 
         A row of kind "resume" says from which step on earlier rows are superseded; see
         :func:`effective_rows`. A line that is still being written is left for the next call.
         """
-        path = self.folder / "metrics.jsonl"
-        if not path.is_file():
-            return [], 0
-        with path.open("rb") as file:
-            file.seek(offset)
-            block = file.read()
-        complete, newline, _ = block.rpartition(b"\n")
-        rows = []
-        for line in complete.splitlines():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # half a line, left by a process that was killed
-            if _is_row(row):
-                rows.append(row)
-        return rows, offset + len(complete) + len(newline)
+        return read_rows(self.folder / "metrics.jsonl", offset)
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of log.txt, reading at most 64 KiB."""
@@ -158,26 +113,101 @@ class Run:
         folders = {name: self.folder / "adapters" / name for name in ("best", "last")}
         return {name: folder for name, folder in folders.items() if (folder / "adapter_config.json").is_file()}
 
-    def samples(self) -> list[Path]:
-        """Pictures written while training, oldest first."""
-        return sorted((self.folder / "samples").glob("*.png"))
+    def adapter_bytes(self) -> int:
+        """The size of one saved adapter's weights; 0 without one."""
+        weights = (folder / "adapter_model.safetensors" for folder in self.adapters().values())
+        return max((path.stat().st_size for path in weights if path.is_file()), default=0)
 
-    @property
-    def checkpoint(self) -> Path:
-        """The newest whole checkpoint; the one before, if the process died while it put a new one in its place."""
-        newest, before = self.folder / "checkpoint", self.folder / "checkpoint.replaced"
-        return before if before.exists() and not newest.exists() else newest
+    def samples(self) -> list[Sample]:
+        """What the fixed validation images looked like at each evaluation, by step; step 0 is the base model."""
+        return read_samples(self.folder / "samples")
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints there are, newest first; each is whole."""
+        return sorted((self.folder / "checkpoints").glob("step-*.pt"), reverse=True)
 
     def can_resume(self) -> bool:
         status = self.status()
-        return not status.active and status.state != "finished" and (self.checkpoint / "state.pt").is_file()
+        return not status.active and status.state != "finished" and bool(self.checkpoints())
+
+    def differences(self, other: Run) -> dict[str, tuple[object, object]]:
+        """The settings in which two runs differ, by dotted name: this run's value and the other's."""
+        ours, theirs = self.config.model_dump(), other.config.model_dump()
+        return {
+            f"{section}.{name}": (value, theirs[section][name])
+            for section, values in ours.items()
+            for name, value in values.items()
+            if value != theirs[section][name]
+        }
+
+    def request(self, what: Request) -> None:
+        """Asks whoever trains this run, in any process, for something. Answered after the step in progress.
+
+        stop: save and end. discard: end and delete the run. pause, continue: the model stays in memory.
+        validate, sample, save: do it now, once. Raises RunError if the folder cannot be written.
+        """
+        self._requests.ask(what)
+
+    def requests(self) -> frozenset[str]:
+        """What has been asked and not been answered yet."""
+        return self._requests.pending()
+
+    def request_done(self, what: str) -> None:
+        """For the one that answers requests: this one is answered."""
+        self._requests.take(what)
 
     def request_stop(self) -> None:
         """Asks whoever trains this run, in any process, to stop after the step in progress."""
-        (self.folder / "stop-requested").touch()
+        self.request("stop")
 
     def stop_requested(self) -> bool:
-        return (self.folder / "stop-requested").exists()
+        return bool(self.requests() & {"stop", "discard"})
+
+    def rename(self, name: str) -> Run:
+        """Gives the run another name; its folder keeps the time in front.
+
+        Returns:
+            The run at its new place; this object's folder is gone.
+
+        Raises:
+            ConfigError: not a name.
+            RunError: the run is being trained, the name is taken, or the folder cannot be renamed.
+        """
+        config = self.config.with_settings({"output.name": name})
+        self._refuse_while_active("renamed")
+        began = re.match(r"\d{8}-\d{6}-", self.name)
+        folder = self.folder.with_name((began.group() if began else "") + _slug(name))
+        if folder != self.folder and folder.exists():
+            raise RunError(f"There is another run {folder.name}", "Choose another name")
+        with _told(f"The run {self.name} cannot be renamed"):
+            self._write_config(config)
+            self.folder.rename(folder)
+        return Run(folder)
+
+    def delete(self) -> None:
+        """Deletes the run's folder with everything in it. Raises RunError while it is being trained."""
+        self._refuse_while_active("deleted")
+        # Renamed first: nobody ever sees half a run.
+        doomed = self.folder.with_name(f".deleted-{self.name}")
+        with _told(f"The run {self.name} cannot be deleted"):
+            shutil.rmtree(doomed, ignore_errors=True)
+            self.folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+    def archive(self, out: str | Path) -> Path:
+        """Writes adapters (each with its model card), configuration, metrics, log and status into a zip file.
+
+        Args:
+            out: the file, or a folder in which it becomes ``<name>.zip``.
+
+        Returns:
+            The file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        out = Path(out)
+        return zip_run(self.folder, out / f"{self.name}.zip" if out.is_dir() else out)
 
     def is_locked(self) -> bool:
         """Whether a living process is writing this run."""
@@ -205,8 +235,9 @@ class Run:
             ) from None
         with lock:
             try:
-                (self.folder / "stop-requested").unlink(missing_ok=True)
-                writer = RunWriter(self)
+                self._requests.clear()
+                self._sweep()
+                writer = RunWriter(self.folder, self.status())
             except OSError as error:
                 raise RunError(
                     f"The files of the run {self.name} cannot be written: {error.strerror or error}",
@@ -227,85 +258,20 @@ class Run:
     def _lock(self) -> FileLock:
         return FileLock(self.folder / ".lock", preserve_lock_file=True)
 
+    def _write_config(self, config: RunConfig) -> None:
+        (self.folder / "config.yaml").write_text(config.to_yaml(comments=True), encoding="utf-8")
 
-class RunWriter:
-    """The one writer of a run's progress."""
+    def _refuse_while_active(self, done: str) -> None:
+        if self.is_locked() or self.status().active:
+            raise RunError(f"The run {self.name} is being trained and cannot be {done}", "Stop it first")
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        # What is known of a run that goes on stays in view, even if it cannot be resumed.
-        self.status = replace(run.status(), state="preparing", message="", pid=os.getpid())
-        self._written = 0.0
-        self._metrics = self._append("metrics.jsonl")
-        self._log = self._append("log.txt")
-        self.update(force=True)
-
-    def log(self, line: str) -> None:
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
-        self._log.flush()
-
-    def row(self, **values: Any) -> None:
-        """Appends one row to metrics.jsonl and stamps it with the time."""
-        self._metrics.write(json.dumps({**values, "time": time.time()}) + "\n")
-        self._metrics.flush()
-
-    def update(self, *, force: bool = False, **changes: Any) -> None:
-        """Changes the status; on disk at most twice a second unless forced."""
-        self.status = replace(self.status, **changes, updated=time.time())
-        if force or self.status.updated - self._written >= _STATUS_INTERVAL_S:
-            _write_json(self._run._status_path, asdict(self.status))
-            self._written = self.status.updated
-
-    def fail(self, error: BaseException) -> None:
-        message = str(error) if isinstance(error, Sam3LoraError) else f"{type(error).__name__}: {error}"
-        self.log("".join(traceback.format_exception(error)).rstrip())
-        self.update(force=True, state="failed", message=message, eta_seconds=None)
-
-    def close(self) -> None:
-        self._metrics.close()
-        self._log.close()
-
-    def _append(self, name: str) -> TextIO:
-        path = self._run.folder / name
-        file = path.open("a", encoding="utf-8")
-        if _is_torn(path):
-            file.write("\n")
-        return file
-
-
-def _is_row(row: Any) -> bool:
-    """Whether a line of metrics.jsonl has what its readers count on; a damaged file may hold anything."""
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
-        return False
-    if row.get("kind") == "resume":
-        return True
-    terms = row.get("terms")
-    return (
-        row.get("kind") in ("step", "validation")
-        and isinstance(row.get("total"), (int, float))
-        and isinstance(terms, dict)
-        and all(isinstance(value, (int, float)) for value in terms.values())
-    )
-
-
-def _is_torn(path: Path) -> bool:
-    """Whether the process before us was killed in the middle of a line."""
-    if path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
-def effective_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that count: after a resume at step k, earlier rows beyond k are superseded."""
-    kept: list[dict[str, Any]] = []
-    for row in rows:
-        if row.get("kind") == "resume":
-            kept = [earlier for earlier in kept if earlier["step"] <= row["step"]]
-        else:
-            kept.append(row)
-    return kept
+    def _sweep(self) -> None:
+        """Removes what a killed writer left half-written."""
+        for folder in (self.folder / "adapters").glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for pattern in ("checkpoints/*.tmp", "samples/*.tmp"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
 
 
 def list_runs(runs_folder: str | Path) -> list[Run]:
@@ -313,8 +279,14 @@ def list_runs(runs_folder: str | Path) -> list[Run]:
     root = Path(runs_folder)
     if not root.is_dir():
         return []
-    folders = [folder for folder in root.iterdir() if (folder / "config.yaml").is_file()]
+    folders = [
+        folder for folder in root.iterdir() if (folder / "config.yaml").is_file() and not folder.name.startswith(".")
+    ]
     return [Run(folder) for folder in sorted(folders, key=lambda folder: folder.name, reverse=True)]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
 
 
 def _make_unique(root: Path, stem: str) -> Path:
@@ -328,8 +300,12 @@ def _make_unique(root: Path, stem: str) -> Path:
     raise RunError(f"There are too many runs named {stem} in {root}", "Choose another output.name")
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes to the side and renames, so that a reader never sees half a file."""
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    partial.replace(path)
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turns an OSError into a sentence with its fix."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{what}: {error.strerror or error}", "Close programs that have its files open, and try again"
+        ) from None

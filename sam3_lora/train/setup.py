@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,75 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig, TrainingConfig
 from sam3_lora.data.coco import Dataset, Split, open_dataset
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked
+from sam3_lora.data.samples import Batch, Collator, SampleDataset
 from sam3_lora.errors import ConfigError, DataError, RunError
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
-from sam3_lora.model.base import load_base, resolve_device
+from sam3_lora.model.base import BaseModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.model.warm_start import start_from
+from sam3_lora.train.fingerprint import fingerprint
+from sam3_lora.train.loading import TrainLoader
 from sam3_lora.train.validate import validation_loader
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
+# Only the main process validates; the others wait for it, however long it takes.
+_PATIENCE = timedelta(hours=12)
+
+
 @dataclass
 class Setup:
-    """A run made ready. model is the detector as accelerate wraps it; detector is the plain one."""
+    """A run made ready.
+
+    model is the detector as accelerate wraps it, detector the plain one; components: the trainable
+    parameters by component; fingerprint: of the dataset, see :mod:`sam3_lora.train.fingerprint`.
+    """
 
     config: RunConfig
     accelerator: Any
+    base: BaseModel
     detector: Sam3Detector
     model: nn.Module
     peft_model: Any
     loss: Sam3LossWrapper
     optimizer: Any
     scheduler: Any
-    parameters: list[nn.Parameter]
+    components: dict[str, list[nn.Parameter]]
+    train_split: Split
+    valid_split: Split | None
+    categories: tuple[str, ...]
+    fingerprint: dict[str, str]
     train_data: SampleDataset
     collate: Collator
+    train_loader: TrainLoader
     valid_loader: DataLoader | None
     length: Length
 
-    def save_adapter(self, folder: Path) -> None:
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [parameter for of_component in self.components.values() for parameter in of_component]
+
+    def first_batch(self) -> Batch:
+        """The first image with objects, of those to measure on if there are any."""
+        split = self.valid_split or self.train_split
+        data = self.train_data if self.valid_loader is None else self.valid_loader.dataset
+        index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
+        return self.collate([data[index]])
+
+    def save_adapter(self, folder: Path, card: str) -> None:
+        """Saves the adapter with its model card, in the main process."""
         if self.accelerator.is_main_process:
-            lora.save(self.peft_model, folder, self.config.model.base)
+            lora.save(self.peft_model, folder, self.config.model.base, card)
 
 
 def make_accelerator(training: TrainingConfig) -> Any:
     """The process's accelerate.Accelerator. Raises ModelError or ConfigError if the device cannot do what is asked."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     device = resolve_device(training.device)
     if training.precision == "fp16" and device.type != "cuda":
@@ -71,7 +100,10 @@ def make_accelerator(training: TrainingConfig) -> Any:
         cpu=device.type == "cpu",
         mixed_precision="no" if training.precision == "fp32" else training.precision,
         # Without an object that has a mask, the mask decoder gets no gradient in that step.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
         step_scheduler_with_optimizer=False,
     )
 
@@ -91,17 +123,20 @@ def device_lock(device: torch.device) -> AbstractContextManager:
         raise RunError(f"Another run is training on {device}", "Stop it or wait for its end") from None
 
 
-def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> Setup:
+def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, fresh: bool = True) -> Setup:
     """Loads data and model, attaches the adapter and makes optimizer and schedule.
+
+    Args:
+        log: told in words what is worth knowing.
+        fresh: whether the adapter's first weights are needed; a resumed run has its own in a checkpoint.
 
     Raises:
         Sam3LoraError: whatever of it cannot be had, with the fix.
     """
     from accelerate.utils import set_seed
-    from transformers import get_scheduler
 
-    training = config.training
-    dataset = open_dataset(config.data.path)
+    training, data = config.training, config.data
+    dataset = open_dataset(data.path)
     train_split, valid_split = _splits(dataset, config, log)
     for finding in dataset.findings:
         if finding.severity == "error":
@@ -110,31 +145,33 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
     base = load_base(config.model.base, device=accelerator.device)
     set_seed(training.seed)
     peft_model = lora.attach(base.model, config.lora)
+    if config.model.adapter and fresh:
+        start_from(peft_model, Path(config.model.adapter).expanduser(), config.lora)
+        log(f"The adapter goes on from {config.model.adapter}.")
     detector = Sam3Detector(base.model)
     detector.gradient_checkpointing(config.model.gradient_checkpointing)
-    parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
+    components = trainable_by_component(peft_model)
 
-    asked = (base.processor, dataset.categories, config.data.num_negatives)
-    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=config.data.phrases)
+    asked = (base.processor, dataset.categories, data.num_negatives)
+    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=data.phrases)
+    collate = Collator(base.processor)
     valid_loader = None
     if valid_split is not None:
-        valid_loader = validation_loader(
-            valid_split, *asked, training.batch_size, config.data.num_workers, config.data.phrases
-        )
+        valid_loader = validation_loader(valid_split, *asked, training.batch_size, data.num_workers, data.phrases)
 
     length = plan(training, len(train_data), accelerator.num_processes)
     if length.warmup_steps < training.warmup_steps:
         log(f"The run has {length.total_steps} steps, so the warm-up is shortened to {length.warmup_steps}.")
     optimizer = torch.optim.AdamW(
-        parameters,
+        [parameter for parameters in components.values() for parameter in parameters],
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
         fused=True,  # hundreds of small matrices: one kernel instead of a loop over them
     )
-    scheduler = get_scheduler(SCHEDULES[training.schedule], optimizer, length.warmup_steps, length.total_steps)
+    scheduler = make_schedule(optimizer, training, length)
     model, optimizer = accelerator.prepare(detector, optimizer)
 
-    trainable = sum(parameter.numel() for parameter in parameters)
+    trainable = sum(parameter.numel() for parameters in components.values() for parameter in parameters)
     log(
         f"{len(train_data)} images with {train_split.num_objects} objects; "
         f"{trainable:,} trainable parameters; {length.total_steps} steps on {accelerator.device}"
@@ -143,18 +180,40 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None]) -> 
     return Setup(
         config=config,
         accelerator=accelerator,
+        base=base,
         detector=detector,
         model=model,
         peft_model=peft_model,
         loss=Sam3LossWrapper.from_config(config.loss),
         optimizer=optimizer,
         scheduler=scheduler,
-        parameters=parameters,
+        components=components,
+        train_split=train_split,
+        valid_split=valid_split,
+        categories=dataset.categories,
+        fingerprint=fingerprint(split for split in (train_split, valid_split) if split is not None),
         train_data=train_data,
-        collate=Collator(base.processor),
+        collate=collate,
+        train_loader=TrainLoader(train_data, collate, config, accelerator.process_index, accelerator.num_processes),
         valid_loader=valid_loader,
         length=length,
     )
+
+
+def trainable_by_component(peft_model: Any) -> dict[str, list[nn.Parameter]]:
+    """The parameters that learn, by component, in the model's order."""
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in peft_model.named_parameters():
+        if parameter.requires_grad:
+            found.setdefault(lora.component_of(name) or "other", []).append(parameter)
+    return found
+
+
+def make_schedule(optimizer: Any, training: TrainingConfig, length: Length) -> Any:
+    """The learning rate's course over a run, as transformers' scheduler."""
+    from transformers import get_scheduler
+
+    return get_scheduler(SCHEDULES[training.schedule], optimizer, length.warmup_steps, length.total_steps)
 
 
 @dataclass(frozen=True)
@@ -180,55 +239,6 @@ def plan(training: TrainingConfig, images: int, processes: int = 1) -> Length:
         total_steps=total_steps,
         warmup_steps=min(training.warmup_steps, total_steps // 2),
     )
-
-
-def batches(setup: Setup, epoch: int, skip: int) -> Iterator[list[Batch]]:
-    """The epoch's optimizer steps from the skip-th on, each a list of batches to accumulate."""
-    training, accelerator = setup.config.training, setup.accelerator
-    setup.train_data.set_epoch(epoch)
-    order = epoch_order(
-        len(setup.train_data),
-        training.batch_size,
-        training.seed + epoch,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
-    workers = setup.config.data.num_workers
-    loader = DataLoader(
-        setup.train_data,
-        batch_sampler=order[skip * training.accumulation :],
-        collate_fn=setup.collate,
-        num_workers=workers,
-        # The loader must not draw from the global generator: a resumed run would then differ from an unbroken one.
-        generator=torch.Generator().manual_seed(training.seed),
-        # Forking a process that holds threads and a GPU is not safe.
-        multiprocessing_context="spawn" if workers else None,
-    )
-    iterator = iter(loader)
-
-    def take() -> list[Batch]:
-        return [checked(batch) for batch in islice(iterator, training.accumulation)]
-
-    # A thread loads the next step's images while the device computes this one's.
-    with ThreadPoolExecutor(max_workers=1) as loading:
-        coming = loading.submit(take)
-        while group := coming.result():
-            coming = loading.submit(take)
-            yield group
-
-
-def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -> list[list[int]]:
-    """The image indices of each of this process's batches in one epoch, shuffled by the seed.
-
-    Over several processes the order is filled up from its start so that all take equally many steps.
-    """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    remainder = len(order) % world
-    if remainder:
-        order += (order * world)[: world - remainder]
-    per_step = batch_size * world
-    steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
-    return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
 
 
 def _splits(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> tuple[Split, Split | None]:

@@ -25,6 +25,7 @@ _KEPT_HISTORIES = 3
 STATES = {
     "preparing": ("Preparing", "blue", "hourglass_top"),
     "running": ("Training", "blue", "play_arrow"),
+    "paused": ("Paused", "orange", "pause"),
     "stopping": ("Stopping", "orange", "hourglass_bottom"),
     "stopped": ("Stopped", "orange", "stop"),
     "finished": ("Finished", "green", "check"),

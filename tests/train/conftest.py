@@ -18,6 +18,7 @@ def quick_config(tiny_base, tmp_path_factory):
             "lora.rank": 4,
             "training.max_steps": 4,
             "training.device": "cpu",
+            "output.sample_images": ["1_000.png"],
         }
     )
 
@@ -25,3 +26,12 @@ def quick_config(tiny_base, tmp_path_factory):
 @pytest.fixture
 def config(quick_config, tmp_path):
     return quick_config.with_settings({"output.runs": str(tmp_path / "runs")})
+
+
+@pytest.fixture
+def only_steps(monkeypatch):
+    """Leaves out the samples and the reload proof, where a test looks at the steps of many runs."""
+    from sam3_lora.train import loop
+
+    monkeypatch.setattr(loop.Training, "_sample", lambda self, base=False: None)
+    monkeypatch.setattr(loop.Training, "_prove", lambda self: "")

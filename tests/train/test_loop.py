@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
 from sam3_lora.train.job import Jobs
-from sam3_lora.train.loop import fit
+from sam3_lora.train.loading import epoch_order
+from sam3_lora.train.loop import Training, fit
 from sam3_lora.train.run import Run, effective_rows
-from sam3_lora.train.setup import epoch_order, plan
+from sam3_lora.train.setup import plan
 from tests.factories import write_dataset
 
 
@@ -27,6 +28,19 @@ def steps(run):
 
 def totals(run):
     return [row["total"] for row in steps(run)]
+
+
+def ask_after(patch, step, *requests):
+    """Lets somebody ask for something as soon as a step is done."""
+    original = Training._step
+
+    def then_ask(self, group):
+        original(self, group)
+        if self.progress.step == step:
+            for what in requests:
+                self.run.request(what)
+
+    patch.setattr(Training, "_step", then_ask)
 
 
 def test_a_run_leaves_everything_behind(config):
@@ -66,14 +80,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(config):
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, every, monkeypatch):
     whole = train(config, training__max_steps=6)
     run = Run.create(config.with_settings({"training.max_steps": 6, "training.checkpoint_every": every}))
-    written = []
-
-    def stop_after_two(self):
-        written.append(1)
-        return len(written) == 2
-
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "stop_requested", stop_after_two)
+        ask_after(patch, 2, "stop")
         assert fit(run).state == "stopped"
     assert run.can_resume()
     assert fit(run, resume=True).state == "finished"
@@ -84,20 +92,20 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, every, monkeyp
 def test_a_run_that_breaks_leaves_its_last_checkpoint(config, monkeypatch):
     from sam3_lora.train import loop
 
-    original, taken = loop._step, []
+    original, taken = loop.take_step, []
 
-    def break_in_the_third_step(setup, group):
+    def break_in_the_third_step(setup, group, **kwargs):
         taken.append(1)
         if len(taken) == 3:
-            raise MemoryError("no memory left")
-        return original(setup, group)
+            raise RuntimeError("a bug")
+        return original(setup, group, **kwargs)
 
-    monkeypatch.setattr(loop, "_step", break_in_the_third_step)
+    monkeypatch.setattr(loop, "take_step", break_in_the_third_step)
     run = Run.create(config.with_settings({"training.checkpoint_every": 2, "training.batch_size": 1}))
-    with pytest.raises(MemoryError):
+    with pytest.raises(RuntimeError, match="a bug"):
         fit(run)
     assert run.status().state == "failed"
-    assert torch.load(run.checkpoint / "state.pt", weights_only=True)["progress"]["step"] == 2
+    assert torch.load(run.checkpoints()[0], weights_only=True)["progress"]["step"] == 2
     assert run.can_resume()
 
 
@@ -108,7 +116,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_kept(config):
     with pytest.raises(RunError, match="cannot be used"):
         fit(run, resume=True)
     assert run.status().state == "failed" and run.status().step == 2
-    assert torch.load(run.checkpoint / "state.pt", weights_only=True)["progress"]["step"] == 2
+    assert torch.load(run.checkpoints()[0], weights_only=True)["progress"]["step"] == 2
 
 
 def test_a_run_resumes_on_a_dataset_that_has_shrunk(config):
@@ -163,7 +171,9 @@ SHOWN_ELSEWHERE = {
     "data.train_split",
     "data.valid_split",
     "data.num_workers",
+    "data.phrases",
     "model.base",
+    "model.adapter",
     "model.gradient_checkpointing",
     "loss.normalization",  # tests/loss: two processes
     "training.epochs",
@@ -171,8 +181,11 @@ SHOWN_ELSEWHERE = {
     "training.device",
     "training.seed",
     "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.patience",
     "output.runs",
     "output.name",
+    "output.sample_images",
 }
 
 
@@ -187,14 +200,14 @@ def quick_rows(quick_config, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "value", "column"), EFFECTS, ids=[name for name, _, _ in EFFECTS])
-def test_each_setting_has_an_effect(config, quick_rows, name, value, column):
+def test_each_setting_has_an_effect(config, quick_rows, only_steps, name, value, column):
     changed = steps(train(config.with_settings({name: value})))
     assert [row[column] for row in changed] != [row[column] for row in quick_rows]
     assert all(row["total"] > 0 for row in changed)
 
 
 @pytest.mark.parametrize(("name", "value"), [("model.gradient_checkpointing", True), ("data.num_workers", 1)])
-def test_settings_that_only_save_memory_or_time_give_the_same_losses(config, quick_rows, name, value):
+def test_settings_that_only_save_memory_or_time_give_the_same_losses(config, quick_rows, only_steps, name, value):
     changed = steps(train(config.with_settings({name: value, "data.valid_split": ""})))
     assert [row["total"] for row in changed] == pytest.approx([row["total"] for row in quick_rows], rel=1e-5)
 

@@ -128,14 +128,6 @@ def test_what_is_no_run_is_refused(tmp_path):
     assert list_runs(tmp_path) == [] == list_runs(tmp_path / "none")
 
 
-def test_a_checkpoint_is_found_even_if_the_process_died_between_two_renames(run):
-    newest, before = run.folder / "checkpoint", run.folder / "checkpoint.replaced"
-    before.mkdir()
-    assert run.checkpoint == before
-    newest.mkdir()
-    assert run.checkpoint == newest
-
-
 def test_a_run_that_goes_on_keeps_what_is_known_of_it(run):
     with run.writing() as writer:
         writer.update(force=True, state="stopped", step=7, total_steps=9, best_validation_loss=1.5)
