@@ -92,11 +92,6 @@ WORDINGS: dict[str, Wording] = {
         "{images} {have} a file_name that leads out of the dataset's folder; {they} {are} not opened",
         "Move the files into the dataset's folder and write their names relative to the JSON file",
     ),
-    "link-outside-dataset": Wording(
-        "error",
-        "{images} {are} behind a link that leads out of the dataset's folder; {they} {are} not opened",
-        "Copy the files into the dataset's folder, or point the app at the folder that holds the images",
-    ),
     "image-unreadable": Wording(
         "error",
         "{images} of {probed} looked into cannot be opened as an image",

@@ -1,0 +1,165 @@
+"""Looks at the objects of one image: box against mask, outlines, and what the model can see of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sam3_lora.data.health import Faults, shown
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.records import Annotation, ImageRecord
+from sam3_lora.errors import DataError
+from sam3_lora.masks import check_segmentation, decode_segmentation
+
+# SAM 3's sizes (transformers' Sam3Config: image_size, num_queries; masks have a side of 4 * 72).
+MODEL_SIDE = 1008
+MASK_SIDE = 288
+QUERIES = 200
+
+LEAST_IOU = 0.7  # of a box with the tight box of its mask
+_OVERHANG = 2.0  # pixels by which they may differ without a word: rounding, and a pen's width
+LEAST_PIXELS = 5  # of an object
+_SURELY_SEEN = 16.0  # pixels of a scaled object, above which some are hit whatever its shape
+_CROSSED = 0.01  # share of a polygon's area that must be in doubt to speak of it
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A mask without its pixels. area: in pixels; box_xyxy: tight, inside the image; None if the mask is empty."""
+
+    area: int
+    box_xyxy: tuple[float, float, float, float] | None
+
+
+def note(record: ImageRecord, faults: Faults) -> list[int | None]:
+    """Writes into a split's faults what is odd about an image's objects.
+
+    Returns:
+        The area of each annotation's mask in pixels, in order; None for crowds and where there is no mask.
+    """
+    areas = [None if item.iscrowd else _note_object(item, record, faults) for item in record.annotations]
+    counts = Counter(phrase_of(item.category) for item in record.annotations if not item.iscrowd)
+    for phrase, count in counts.items():
+        if count > QUERIES:
+            faults.add("too-many-objects", record.file_name, detail=f"{count:,} of {shown(phrase)}")
+    return areas
+
+
+def _note_object(item: Annotation, record: ImageRecord, faults: Faults) -> int | None:
+    where = record.file_name, item.id
+    size_hw = record.height, record.width
+    width, height = item.bbox_xywh[2:]
+    if item.segmentation is None:
+        if width * height < LEAST_PIXELS:
+            faults.add("tiny-object", *where, f"a box of {width:g} x {height:g}")
+        return None
+    try:
+        shape = shape_of(item.segmentation, size_hw)
+    except DataError as error:  # when the dataset was opened, not every segmentation was looked at number by number
+        faults.add("bad-segmentation", *where, error.message[0].lower() + error.message[1:])
+        return None
+    if shape.box_xyxy is None:
+        faults.add("empty-mask", *where)
+        return 0
+    if shape.area < LEAST_PIXELS:
+        faults.add("tiny-object", *where, f"{shape.area} pixels")
+    else:
+        _note_visibility(item.segmentation, shape, size_hw, where, faults)
+    _note_box(item, shape, where, faults)
+    if isinstance(item.segmentation, list):
+        _note_polygons(item.segmentation, where, faults)
+    return shape.area
+
+
+def shape_of(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
+    """The shape of a segmentation, found without decoding it. Raises DataError as decode_segmentation does."""
+    from pycocotools import mask as coco_mask
+
+    check_segmentation(segmentation, size_hw)
+    if isinstance(segmentation, list):
+        rle = coco_mask.merge(coco_mask.frPyObjects([part for part in segmentation if len(part) >= 6], *size_hw))
+    elif isinstance(segmentation["counts"], list):
+        rle = coco_mask.frPyObjects(segmentation, *size_hw)
+    else:
+        rle = segmentation
+    area = int(coco_mask.area(rle))
+    if not area:
+        return Shape(0, None)
+    x, y, w, h = coco_mask.toBbox(rle).tolist()
+    return Shape(area, (x, y, x + w, y + h))
+
+
+def _note_box(item: Annotation, shape: Shape, where: tuple, faults: Faults) -> None:
+    x, y, w, h = item.bbox_xywh
+    box = x, y, x + w, y + h
+    x0, y0, x1, y1 = tight = shape.box_xyxy
+    if max(abs(side - other) for side, other in zip(box, tight, strict=True)) <= _OVERHANG:
+        return
+    common = max(0.0, min(box[2], x1) - max(x, x0)) * max(0.0, min(box[3], y1) - max(y, y0))
+    iou = common / (w * h + (x1 - x0) * (y1 - y0) - common)
+    if iou < LEAST_IOU:
+        sides = ", ".join(f"{side:g}" for side in (x0, y0, x1 - x0, y1 - y0))
+        given = ", ".join(f"{side:g}" for side in item.bbox_xywh)
+        faults.add("box-mask-mismatch", *where, f"IoU {iou:.2f}: box [{given}], mask within [{sides}]")
+
+
+def _note_visibility(segmentation: Any, shape: Shape, size_hw: tuple[int, int], where: tuple, faults: Faults) -> None:
+    for side, kind in ((MODEL_SIDE, "object-vanishes"), (MASK_SIDE, "small-object")):
+        if shape.area * (side / size_hw[0]) * (side / size_hw[1]) < _SURELY_SEEN and not _is_hit(
+            segmentation, shape, size_hw, side
+        ):
+            faults.add(kind, *where, f"{shape.area} pixels in an image of {size_hw[1]} x {size_hw[0]}")
+            return
+
+
+def _is_hit(segmentation: Any, shape: Shape, size_hw: tuple[int, int], side: int) -> bool:
+    """Whether a pixel is left of a mask that is scaled to side x side by nearest neighbour, as training does."""
+    x0, y0, x1, y1 = map(int, shape.box_xyxy)
+    rows = np.arange(side) * size_hw[0] // side
+    columns = np.arange(side) * size_hw[1] // side
+    rows, columns = rows[(rows >= y0) & (rows < y1)], columns[(columns >= x0) & (columns < x1)]
+    if not len(rows) or not len(columns):
+        return False
+    if isinstance(segmentation, list):  # drawn within the box only: the image may be large
+        moved = [[value - (y0 if at % 2 else x0) for at, value in enumerate(part)] for part in segmentation]
+        bitmap = decode_segmentation(moved, (y1 - y0, x1 - x0)) if _is_near(moved, x1 - x0, y1 - y0) else None
+        if bitmap is not None:
+            return bool(bitmap[np.ix_(rows - y0, columns - x0)].any())
+    return bool(decode_segmentation(segmentation, size_hw)[np.ix_(rows, columns)].any())
+
+
+def _is_near(polygons: list[list[float]], width: int, height: int) -> bool:
+    """Whether polygons stay about their box, and were not cut off by the image's edge."""
+    return all(
+        -width <= min(part[0::2], default=0) <= max(part[0::2], default=0) <= 2 * width
+        and -height <= min(part[1::2], default=0) <= max(part[1::2], default=0) <= 2 * height
+        for part in polygons
+    )
+
+
+def _note_polygons(polygons: list[list[float]], where: tuple, faults: Faults) -> None:
+    import shapely
+
+    short = [len(part) // 2 for part in polygons if len(part) < 6]
+    if short:
+        faults.add("polygon-short-part", *where, f"{len(short)} of {len(polygons)} parts")
+    for part in polygons:
+        if len(part) < 6:
+            continue
+        points = np.asarray(part, dtype=np.float64).reshape(-1, 2)
+        ring = shapely.Polygon(points)
+        if ring.is_valid:
+            continue
+        # An outline that runs back on itself or touches itself encloses the same for everybody.
+        enclosed = shapely.make_valid(ring).area
+        if abs(enclosed - _shoelace(points)) > _CROSSED * enclosed and enclosed >= LEAST_PIXELS:
+            faults.add("polygon-crosses-itself", *where)
+            return
+
+
+def _shoelace(points: np.ndarray) -> float:
+    x, y = (points - points[0]).T
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

@@ -1,0 +1,138 @@
+"""What an examination found, and how it is written down for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sam3_lora.data.doctor.statistics import Histogram, Statistics
+from sam3_lora.data.health import Finding, plural
+
+_SHOWN = 10  # places per finding in the Markdown
+_ROWS = 50  # of a table
+_TITLES = {"error": "Error", "warning": "Warning", "info": "Note"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is known about a dataset.
+
+    dataset: its folder; format: in words; findings: those of opening and of examining, worst first, each kind once
+    per split; statistics: of the images looked at; suggestions: category -> a phrase that SAM 3 understands better;
+    looked_at: images examined, fewer than `images` if it was cancelled.
+    """
+
+    dataset: str
+    format: str
+    findings: tuple[Finding, ...]
+    statistics: Statistics
+    suggestions: dict[str, str]
+    looked_at: int
+    images: int
+
+    def to_json(self) -> str:
+        """One JSON object; each finding with the names of all images that it concerns."""
+        statistics = self.statistics
+        content = {
+            "dataset": self.dataset,
+            "format": self.format,
+            "images": self.images,
+            "looked_at": self.looked_at,
+            "splits": {
+                name: {
+                    "images": count,
+                    "objects": sum(statistics.objects_per_category[name].values()),
+                    "categories": statistics.objects_per_category[name],
+                }
+                for name, count in statistics.images.items()
+            },
+            "findings": [_finding(finding) for finding in self.findings],
+            "suggestions": self.suggestions,
+            "statistics": {
+                "object_shares": _histogram(statistics.object_shares),
+                "aspect_ratios": _histogram(statistics.aspect_ratios),
+                "objects_per_image": [
+                    {"objects": objects, "images": images} for objects, images in statistics.objects_per_image.items()
+                ],
+                "image_sizes": [
+                    {"width": width, "height": height, "images": images}
+                    for (width, height), images in statistics.image_sizes.items()
+                ],
+                "heat_map": statistics.heat_map,
+            },
+        }
+        return json.dumps(content, indent=1, allow_nan=False)
+
+    def to_markdown(self) -> str:
+        """A page to read and to pass on."""
+        lines = [f"# Report on {_cell(self.dataset)}", "", f"{self.format}."]
+        if self.looked_at < self.images:
+            lines += ["", f"Cancelled after {self.looked_at:,} of {plural(self.images, 'image')}."]
+        lines += ["", "## Findings", ""]
+        lines += [line for finding in self.findings for line in _finding_lines(finding)] or ["Nothing wrong was found."]
+        if self.suggestions:
+            lines += ["", "## Phrases", "", *_table(("Category", "Better phrase"), list(self.suggestions.items()))]
+        return "\n".join([*lines, "", *self._statistics_lines()]) + "\n"
+
+    def _statistics_lines(self) -> list[str]:
+        objects, statistics = self.statistics.objects_per_category, self.statistics
+        splits = list(objects)
+        total = sum((Counter(counts) for counts in objects.values()), Counter())
+        rows = [(name, *(objects[split].get(name, 0) for split in splits)) for name, _ in total.most_common()]
+        sizes = [(f"{width} x {height}", images) for (width, height), images in statistics.image_sizes.items()]
+        lines = ["## Numbers", "", *_table(("Split", "Images"), list(statistics.images.items()))]
+        lines += ["", *_table(("Objects of", *splits), rows), "", *_table(("Image size", "Images"), sizes), ""]
+        if statistics.object_shares.median is not None:
+            share, aspect = statistics.object_shares.median, statistics.aspect_ratios.median
+            lines.append(f"Half of the objects take less than {share:.3%} of their image's area.")
+            lines.append(f"The median object is {aspect:.2f} times as wide as high.")
+        return lines
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "split": finding.split,
+        "count": finding.count,
+        "message": finding.message,
+        "fix": finding.fix,
+        "locations": [
+            {"image": place.image, "annotation": place.annotation, "detail": place.detail}
+            for place in finding.locations
+        ],
+        "image_names": finding.image_names,
+    }
+
+
+def _histogram(histogram: Histogram) -> dict[str, Any]:
+    return {"edges": histogram.edges, "counts": histogram.counts, "median": histogram.median}
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    title = f"### {_TITLES[finding.severity]}: {finding.kind.replace('-', ' ')}"
+    lines = [title + (f" ({_cell(finding.split)})" if finding.split else ""), "", _cell(finding.message), ""]
+    lines += [f"**What to do:** {_cell(finding.fix)}", ""]
+    places = [text for text in map(str, finding.locations) if text]
+    if len(places) > 1:
+        lines += [f"- {_cell(place)}" for place in places[:_SHOWN]]
+        if finding.count > _SHOWN:
+            lines.append(f"- and {finding.count - min(len(places), _SHOWN):,} more")
+        lines.append("")
+    return lines
+
+
+def _table(titles: tuple[str, ...], rows: list[tuple]) -> list[str]:
+    lines = [f"| {' | '.join(map(_cell, titles))} |", f"| {' | '.join('---' for _ in titles)} |"]
+    lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows[:_ROWS]]
+    return lines + [f"| and {len(rows) - _ROWS:,} more |{' |' * (len(titles) - 1)}"] * (len(rows) > _ROWS)
+
+
+def _cell(value: Any) -> str:
+    """Text from a file as it is, which Markdown would take for formatting or a table's edge."""
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    for sign in "\\|*_`<>#[]":
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())

@@ -1,0 +1,58 @@
+"""Which names SAM 3 will not understand, what is suggested instead, and that ordinary names are left alone."""
+
+import pytest
+
+from sam3_lora.config import ASSETS
+from sam3_lora.data.doctor.phrases import least_tokens, lint
+from sam3_lora.data.prompts import EVERYDAY_WORDS
+
+# Names out of COCO, LVIS and people's own sets that look odd to a careless rule.
+SOUND = (
+    "person, traffic light, tv, cell phone, hot dog, potted plant, stop sign, paint_marking, Paint-Marking, tank top, "
+    "crop top, pvc pipe, usb stick, suv, cat, dog's collar, t-shirt, x-ray, iPhone, McLaren, PCB, LED, Schlagloch, "
+    "трещина, 裂缝, upper body, rear wheel, first aid kit, second hand, new car, test tube, wine bottle (empty)"
+).split(", ")
+
+
+@pytest.mark.parametrize("name", [*SOUND, *EVERYDAY_WORDS])
+def test_ordinary_names_are_left_alone(name):
+    assert lint(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "suggestion"),
+    [
+        ("class_2", "phrase-code", None),
+        ("0", "phrase-code", None),
+        ("D00", "phrase-code", None),
+        ("cls", "phrase-code", None),
+        ("Object", "phrase-code", None),
+        ("unknown objects", "phrase-code", None),
+        ("q", "phrase-code", None),
+        ("xzk", "phrase-code", None),
+        ("car2", "phrase-code", "car"),
+        ("Pothole_v2", "phrase-code", "pothole"),
+        ("paintMarking3", "phrase-code", "paint marking"),
+        ("left wheel", "phrase-position", "wheel"),
+        ("wheel on the right", "phrase-position", "wheel"),
+        ("the leftmost of the cars", "phrase-position", "cars"),
+        ("Left", "phrase-position", None),
+        ("top shelf", "phrase-position", "shelf"),
+        ("hardHat", "phrase-run-together", "hard hat"),
+        ("SafetyVest", "phrase-run-together", "safety vest"),
+        ("a man in a red coat walking a dog", "phrase-long", None),
+        ("crack " * 40, "phrase-long", None),
+    ],
+)
+def test_odd_names_are_found_with_a_suggestion(name, kind, suggestion):
+    found = lint(name)
+    assert (found.kind, found.suggestion) == (kind, suggestion)
+    assert suggestion is None or lint(suggestion) is None
+
+
+def test_no_phrase_has_fewer_tokens_than_counted():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "demo" / "model")
+    for phrase in (*SOUND[:20], *EVERYDAY_WORDS, "a man in a red coat, walking 12 dogs!", "crack " * 10):
+        assert least_tokens(phrase) <= len(tokenizer(phrase)["input_ids"]), phrase
