@@ -1,0 +1,306 @@
+"""Names sick patterns in a run's metrics as soon as they show, each with its cause and its fix.
+
+Every check is a pure function of a :class:`_Table`; none may cry wolf over a healthy run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from sam3_lora.config import RunConfig
+from sam3_lora.train.rows import Row, effective_rows
+from sam3_lora.train.terms import split_name
+
+RECENT = 10  # steps that a sign must last: a single odd batch is no illness
+NOTHING_TOTAL = 0.05  # a total that no run with objects reaches
+HUGE_TOTAL = 1_000
+FARTHEST_BOX = 4.0  # L1 distance of two boxes cxcywh inside [0, 1]: more cannot be
+DROWNING_SHARE = 0.95
+FEWEST_NEGATIVES = 0.02  # of the phrases asked
+EXPLOSION = 30  # times the usual gradient norm
+PLATEAU_STEPS, PLATEAU_GAIN = 400, 0.01
+OVERFIT_EVALUATIONS, OVERFIT_RISE = 3, 0.03
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """Something that is wrong with a run.
+
+    kind: a stable name such as "nothing-matched"; severity: "error" means it will not get better by
+    itself; step: when it was seen.
+    """
+
+    kind: str
+    severity: Literal["error", "warning", "info"]
+    message: str
+    cause: str
+    fix: str
+    step: int
+
+
+def diagnose(rows: Iterable[Row], config: RunConfig) -> list[Symptom]:
+    """What is wrong with a run, the worst first; nothing for a healthy one.
+
+    Args:
+        rows: of metrics.jsonl, from the beginning.
+    """
+    table = _Table(effective_rows(rows), config)
+    found = [symptom for check in _CHECKS if (symptom := check(table)) is not None]
+    return sorted(found, key=lambda symptom: ("error", "warning", "info").index(symptom.severity))
+
+
+class _Table:
+    """The rows by kind, and those columns that most checks need."""
+
+    def __init__(self, rows: list[Row], config: RunConfig) -> None:
+        self.config = config
+        self.steps = [row for row in rows if row["kind"] == "step"]
+        self.validations = [row for row in rows if row["kind"] == "validation"]
+        self.notes = [row for row in rows if row["kind"] == "note"]
+
+    @property
+    def recent(self) -> list[Row]:
+        """The last steps; empty until there are enough of them."""
+        return self.steps[-RECENT:] if len(self.steps) >= RECENT else []
+
+    @property
+    def last_step(self) -> int:
+        return self.steps[-1]["step"]
+
+    @cached_property
+    def totals(self) -> np.ndarray:
+        return np.array([row["total"] for row in self.steps], dtype=float)
+
+    @cached_property
+    def grad_norms(self) -> np.ndarray:
+        return np.array([_number(row.get("grad_norm")) for row in self.steps])
+
+    def recent_median(self, value: Callable[[Row], Any]) -> float:
+        """Over the recent rows that have it; NaN if none has."""
+        values = [number for row in self.recent if not math.isnan(number := _number(value(row)))]
+        return float(np.median(values)) if values else math.nan
+
+    def recent_sum(self, name: str, rows: int) -> float | None:
+        """Of a count over the last so many rows; None if they do not hold it."""
+        values = [row.get(name) for row in self.steps[-rows:]]
+        return None if not values or None in values else float(sum(values))
+
+
+def _not_finite(table: _Table) -> Symptom | None:
+    notes = [note for note in table.notes if note.get("about") == "not-finite"]
+    sick = [row for row in table.steps if not all(map(math.isfinite, (row["total"], *row["terms"].values())))]
+    if not notes and not sick:
+        return None
+    first = notes[0] if notes else sick[0]
+    names = [name for name, value in first.get("terms", {}).items() if not math.isfinite(value)]
+    images = ", ".join(first.get("images", ()))
+    return Symptom(
+        "not-finite",
+        "error",
+        first.get("message") or f"At step {first['step']} {', '.join(names) or 'the total'} is not a number any more.",
+        "The learning rate is too high, fp16 overflows, or an image's annotation is absurd.",
+        "Lower training.learning_rate, use bf16 or fp32"
+        + (f", and look at {images} on the dataset page" if images else "")
+        + "; then resume from the last checkpoint, which is sound.",
+        first["step"],
+    )
+
+
+def _nothing_matched(table: _Table) -> Symptom | None:
+    if not table.recent:
+        return None
+    looked_at = table.steps[-5 * RECENT :]  # where most images are empty, so are some batches in a row
+    objects = table.recent_sum("objects", 5 * RECENT)
+    if objects is None:  # a file of an earlier version
+        objects = sum(_sum_of(row.get("raw", {}), "loss_bbox", "loss_giou", "loss_dice") for row in looked_at)
+    near_zero = max(row["total"] for row in table.recent) < NOTHING_TOTAL
+    if objects > 0 and not near_zero:
+        return None
+    return Symptom(
+        "nothing-matched",
+        "error" if near_zero or len(looked_at) == 5 * RECENT else "warning",
+        f"Not one object reached the loss in {len(looked_at)} steps (total {table.steps[-1]['total']:.2g}): nothing is "
+        "learned.",
+        "The annotations were not found: they stand under other keys, or belong to other images or categories.",
+        "Open the dataset page: it shows what was read and names what is wrong with the file.",
+        table.last_step,
+    )
+
+
+def _huge_and_flat(table: _Table) -> Symptom | None:
+    if len(table.steps) < 2 * RECENT:
+        return None
+    first, last = np.median(table.totals[:RECENT]), np.median(table.totals[-RECENT:])
+    if not (last > HUGE_TOTAL and last > 0.9 * first):
+        return None
+    return Symptom(
+        "huge-and-flat",
+        "error",
+        f"The total is {last:,.0f} and barely falls (it was {first:,.0f}).",
+        "The terms are weighted wrongly, or targets are far off; a healthy total begins in the hundreds.",
+        "Put the weights under 'loss' back to their defaults, and look at the boxes on the dataset page.",
+        table.last_step,
+    )
+
+
+def _boxes_far_out(table: _Table) -> Symptom | None:
+    distance = table.recent_median(lambda row: row.get("raw", {}).get("loss_bbox"))
+    if not distance > FARTHEST_BOX:
+        return None
+    return Symptom(
+        "boxes-far-out",
+        "error",
+        f"Predicted and true boxes are {distance:,.0f} apart on average, but inside an image it is at most "
+        f"{FARTHEST_BOX:g}.",
+        "The targets are not in [0, 1]: most likely boxes in pixels where fractions are expected.",
+        "Look at the boxes on the dataset page, and export the dataset again as COCO JSON.",
+        table.last_step,
+    )
+
+
+def _one_term_drowns(table: _Table) -> Symptom | None:
+    if len(table.steps) < 2 * RECENT or not table.recent_median(lambda row: row["total"]) > NOTHING_TOTAL:
+        return None
+    shares: dict[str, list[float]] = {}
+    for row in table.recent:
+        for name, value in row["terms"].items():
+            shares.setdefault(split_name(name)[0], []).append(value / row["total"] if row["total"] else 0.0)
+    if len(shares) < 2:
+        return None
+    term, share = max(((name, sum(of) / len(table.recent)) for name, of in shares.items()), key=lambda pair: pair[1])
+    others_count = any(getattr(table.config.loss, name, 0) > 0 for name in shares if name != term)
+    if not share > DROWNING_SHARE or not others_count:
+        return None
+    return Symptom(
+        "one-term-drowns",
+        "warning",
+        f"{term} makes up {share:.0%} of the total: the other terms hardly count.",
+        "Its weight is too high for its values, or its targets are wrong.",
+        f"Compare loss.{term} with its default, and look at the annotations on the dataset page.",
+        table.last_step,
+    )
+
+
+def _presence_always(table: _Table) -> Symptom | None:
+    phrases, negatives = (table.recent_sum(name, 2 * RECENT) for name in ("phrases", "negatives"))
+    if len(table.steps) < 2 * RECENT or not phrases or negatives is None or negatives / phrases >= FEWEST_NEGATIVES:
+        return None
+    presence = table.recent_median(lambda row: row.get("raw", {}).get("presence_loss"))
+    collapsed = presence < 0.02
+    return Symptom(
+        "presence-always",
+        "error" if collapsed else "warning",
+        "The model is hardly ever asked for something that is not there"
+        + (", and has learned to say that everything always is." if collapsed else "."),
+        "There are no negative phrases, so 'present' is always the right answer.",
+        "Set data.num_negatives to 3 or more; otherwise the adapter fires on every word.",
+        table.last_step,
+    )
+
+
+def _no_gradient(table: _Table) -> Symptom | None:
+    looks = [row for row in table.steps if row.get("grad_norm_by_component") and row.get("objects") != 0]
+    if not looks:
+        return None
+    names = looks[-1]["grad_norm_by_component"]
+    dead = [name for name in names if all(row["grad_norm_by_component"].get(name) == 0 for row in looks)]
+    if not dead:
+        return None
+    return Symptom(
+        "no-gradient",
+        "error" if len(looks) > 1 else "warning",
+        f"No gradient reaches {', '.join(dead)}: its adapter stays as it is, a silent no-op.",
+        "No weighted term of the loss depends on it: a weight is 0, or no object has a mask.",
+        "Give the terms it serves a weight under 'loss', or take it out of lora.components.",
+        looks[-1]["step"],
+    )
+
+
+def _exploding(table: _Table) -> Symptom | None:
+    if len(table.steps) < 4 * RECENT:
+        return None
+    before = table.grad_norms[-20 * RECENT : -RECENT]
+    usual, now = np.nanmedian(before), np.nanmedian(table.grad_norms[-RECENT:])
+    if not (usual > 0 and now > EXPLOSION * usual):
+        return None
+    return Symptom(
+        "exploding",
+        "error",
+        f"The gradients are {now / usual:,.0f} times as long as before (norm {now:,.3g} instead of {usual:,.3g}).",
+        "The learning rate is too high, or the run has left the region where it learned.",
+        "Stop, lower training.learning_rate, and go on from adapters/best with model.adapter.",
+        table.last_step,
+    )
+
+
+def _plateau(table: _Table) -> Symptom | None:
+    if len(table.steps) < 2 * PLATEAU_STEPS:
+        return None
+    # At the end of its schedule a run is meant to come to rest.
+    if _number(table.steps[-1].get("lr")) < 0.3 * table.config.training.learning_rate:
+        return None
+    before = np.median(table.totals[-2 * PLATEAU_STEPS : -PLATEAU_STEPS])
+    now = np.median(table.totals[-PLATEAU_STEPS:])
+    if not now > (1 - PLATEAU_GAIN) * before:
+        return None
+    return Symptom(
+        "plateau",
+        "info",
+        f"The loss has not fallen for {PLATEAU_STEPS} steps ({now:.3g}, before {before:.3g}).",
+        "It has learned what these settings can learn, or the learning rate is too low or too high to go on.",
+        "Look at the validation metrics: if they are good enough, stop; else try another rate or a higher rank.",
+        table.last_step,
+    )
+
+
+def _overfitting(table: _Table) -> Symptom | None:
+    losses = [row["total"] for row in table.validations]
+    if len(losses) <= OVERFIT_EVALUATIONS:
+        return None
+    best = int(np.argmin(losses))
+    since = losses[best + 1 :]
+    rising = len(since) >= OVERFIT_EVALUATIONS and min(since[-OVERFIT_EVALUATIONS:]) > (1 + OVERFIT_RISE) * losses[best]
+    if not rising or not since[-1] >= since[-OVERFIT_EVALUATIONS]:
+        return None
+    turned = table.validations[best]["step"]
+    numbers = np.array([row["step"] for row in table.steps])
+    around, after = table.totals[numbers <= turned][-50:], table.totals[-50:]
+    if not len(around) or not np.median(after) < np.median(around):
+        return None
+    return Symptom(
+        "overfitting",
+        "warning",
+        f"The validation loss rises since step {turned} ({losses[best]:.3g}, now {losses[-1]:.3g}) while the training "
+        "loss falls.",
+        "The adapter learns the training images by heart: too many passes over too few images, or too high a rank.",
+        "Use adapters/best, which was kept at that step; next time fewer epochs, a lower rank or more images.",
+        table.validations[-1]["step"],
+    )
+
+
+_CHECKS = (
+    _not_finite,
+    _nothing_matched,
+    _huge_and_flat,
+    _boxes_far_out,
+    _one_term_drowns,
+    _presence_always,
+    _no_gradient,
+    _exploding,
+    _plateau,
+    _overfitting,
+)
+
+
+def _sum_of(values: dict[str, float], *names: str) -> float:
+    return sum(values.get(name, 0.0) for name in names)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
