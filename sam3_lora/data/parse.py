@@ -17,7 +17,7 @@ from sam3_lora.data.images import size_on_disk
 from sam3_lora.data.index import IndexWriter
 from sam3_lora.data.objects import BoxReader, are_plain_polygons, segmentation_fault
 from sam3_lora.data.records import ImageTable, Split
-from sam3_lora.data.sources import Content, Source
+from sam3_lora.data.sources import SOURCE_WORDINGS, Content, Source
 from sam3_lora.data.wrong_keys import annotations_elsewhere, has_wrong_keys
 from sam3_lora.errors import DataError
 
@@ -51,7 +51,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
     watched = Watched()
     for path in source.inputs:
         watched.add(path)
-    faults = Faults(source.name)
+    faults = Faults(source.name, wordings=SOURCE_WORDINGS)
     content = source.open(faults)
     files = source.files()
     for folder in files.listed:

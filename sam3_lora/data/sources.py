@@ -9,9 +9,46 @@ from typing import Any, Protocol
 
 from sam3_lora.data.coco_file import CocoFile
 from sam3_lora.data.folders import ImageFiles
-from sam3_lora.data.health import Faults
+from sam3_lora.data.health import WORDINGS, Faults, Wording
 
 KEPT_FROM = 2**22  # bytes of annotations from which an index is worth keeping
+
+
+# Faults of how files lie or are written, which no entry of a COCO file can have.
+SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
+    "link-outside-dataset": Wording(
+        "error",
+        "{images} {are} behind a link that leads out of the dataset's folder; {they} {are} not opened",
+        "Copy the files into the dataset's folder, or point at the folder that holds the images",
+    ),
+    "bad-label-line": Wording(
+        "error",
+        "{annotations} cannot be read, because the line is neither a box (class x y width height) nor a polygon "
+        "(class x y x y x y ...)",
+        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height",
+    ),
+    "bad-label-file": Wording(
+        "error",
+        "The annotation files of {images} cannot be read; {their} objects are not known, so {they} {are} left out",
+        "Export the dataset again, or delete these images",
+    ),
+    "label-without-image": Wording(
+        "warning",
+        "{images} that an annotation file is there for {are} not there",
+        "Put {them} into the folder of the images, or delete the annotation files",
+    ),
+    "class-without-name": Wording(
+        "warning",
+        "{categories} {have} no name in data.yaml or classes.txt and {are} called by number, which means nothing to "
+        "SAM 3",
+        "Write the names into data.yaml",
+    ),
+    "phrase-from-folder": Wording(
+        "warning",
+        "The annotation files give no categories, so all objects are called what the folder is called",
+        "Give the phrase for these objects when you open the dataset, or rename the folder",
+    ),
+}
 
 
 class Content(Protocol):
