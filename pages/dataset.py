@@ -5,25 +5,37 @@ from functools import partial
 import streamlit as st
 
 from sam3_lora.config import DEMO
-from sam3_lora.data.coco import Dataset, Split
+from sam3_lora.errors import DataError
 from sam3_lora.ui import dataset_view as view
-from sam3_lora.ui import findings, resources, state
-from sam3_lora.ui.layout import empty_state, escape, page
+from sam3_lora.ui import examination, findings, gallery, image_view, phrases_view, resources, state
+from sam3_lora.ui.dataset_view import Opened
+from sam3_lora.ui.examination import Examination
+from sam3_lora.ui.layout import empty_state, escape, page, show_error
+from sam3_lora.ui.next_run import phrases_of_dataset
+
+_BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
 
 
 def main() -> None:
     with page("Dataset", "Look at what the model will learn from, and at everything that is wrong with it."):
         path = choose_path()
+        if isinstance(problem := st.session_state.get(_BROKEN_PROBLEM), DataError):
+            show_error(problem)
         if not path:
             empty_state(
                 "photo_library",
                 "No dataset is open",
-                "Give the folder of a COCO dataset above, or use the demo to look around.",
+                "Give a dataset's folder above, or use the demo to look around.",
             )
             return
         dataset = resources.open_dataset(path)
         st.session_state[state.DATASET_PATH] = path
-        show(dataset, resources.fingerprint(path))
+        fingerprint = resources.fingerprint(path)
+        examined = examination.examination_of(path, fingerprint, dataset)
+        report = examined.snapshot().report
+        opened = Opened(path, fingerprint, dataset, report.findings if report else dataset.findings)
+        show(opened, examined)
+        view.write_link()
 
 
 def choose_path() -> str:
@@ -39,6 +51,13 @@ def choose_path() -> str:
             on_change=view.reset,
         )
         st.button("Use the demo", key="use_demo", on_click=use_demo, disabled=path == DEMO)
+        if not path:
+            st.button(
+                "Open a broken copy",
+                key="use_broken",
+                on_click=use_broken_copy,
+                help="The demo with one of each fault, to learn what the findings mean",
+            )
         st.button(
             "Read again",
             key="read_again",
@@ -55,60 +74,93 @@ def use_demo() -> None:
     st.session_state[view.PATH] = DEMO
 
 
-def show(dataset: Dataset, fingerprint: tuple) -> None:
-    summary = st.container()
-    if not any(split.images for split in dataset.splits.values()):
-        with summary:
-            show_summary(dataset)
-        empty_state("hide_image", "No split has an image", "Correct what is listed above, then read the dataset again.")
+def use_broken_copy() -> None:
+    """Opens the demo with one of each fault; the copy is made where the system keeps what can be made anew."""
+    st.session_state[_BROKEN_PROBLEM] = None
+    try:
+        path = resources.broken_copy()
+    except DataError as error:
+        st.session_state[_BROKEN_PROBLEM] = error
         return
-    split, categories, label = choose_images(dataset)
-    named = view.matching(view.labelled(split), categories)
+    view.reset()
+    st.session_state[view.PATH] = str(path)
+
+
+def show(opened: Opened, examined: Examination) -> None:
+    view.read_link(opened)
+    phrases = phrases_of_dataset(opened.path)
+    label = st.session_state.get(view.IMAGE)
     if label:
-        st.session_state[state.CURRENT_IMAGE] = f"{split.name}/{label}"
-        view.show_image(label, named, split, fingerprint, categories)
+        st.session_state[state.CURRENT_IMAGE] = f"{st.session_state[view.SPLIT]}/{label}"
+        image_view.show(opened, phrases)
         return
-    with summary:
-        show_summary(dataset)
-    if named:
-        view.show_grid(named, split.name, fingerprint, categories)
+    chosen = choose_view(opened)
+    if chosen == view.FINDINGS:
+        show_findings(opened, examined)
+    elif chosen == view.STATISTICS:
+        show_statistics(examined)
+    elif chosen == view.PHRASES:
+        phrases_view.show(opened, phrases)
     else:
-        empty_state("filter_alt_off", "No image of this split matches", "Take a category out of the filter.")
+        show_images(opened)
 
 
-def show_summary(dataset: Dataset) -> None:
-    """The format in words, the splits in numbers and the findings, so that errors are in the first screen."""
-    st.markdown(f":material/check: {escape(dataset.format)}")
+def choose_view(opened: Opened) -> str:
+    """What was recognised, and the choice between the page's views."""
+    titles = {view.FINDINGS: f"Findings ({len(opened.findings)})"} if opened.findings else {}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.segmented_control(
+            "View",
+            view.VIEWS,
+            format_func=lambda name: titles.get(name, name),
+            required=True,
+            key=view.VIEW,
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+        st.space("stretch")
+        st.caption(f":material/check: {escape(opened.dataset.format)}", width="content")
+    return st.session_state[view.VIEW]
+
+
+def show_images(opened: Opened) -> None:
+    """The splits in numbers beside the worst findings, so that errors are in the first screen; then the grid."""
     numbers, wrong = st.columns([5, 6], gap="large")
     with numbers:
-        st.subheader("Splits", anchor=False)
-        st.dataframe(view.split_table(dataset), hide_index=True, alt="Images and objects of each split")
+        st.dataframe(
+            view.split_table(opened.path, opened.state, opened), hide_index=True, alt="Images and objects of each split"
+        )
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
-    with wrong:
-        st.subheader("Findings", anchor=False)
-        findings.show(dataset.findings, partial(view.open_named, dataset))
-    st.subheader("Images", anchor=False)
+    with wrong, st.container(gap="small"):
+        findings.show_worst(opened.findings)
+        if opened.findings:
+            st.button(
+                f"All findings: {findings.summary(opened.findings)}",
+                key="all-findings",
+                type="tertiary",
+                icon=":material/list:",
+                on_click=view.show_view,
+                args=(view.FINDINGS,),
+            )
+    if opened.split_names:
+        gallery.show(opened)
+    else:
+        empty_state("hide_image", "No split has an image", "Correct what is listed above, then read the dataset again.")
 
 
-def choose_images(dataset: Dataset) -> tuple[Split, tuple[str, ...], str | None]:
-    """The row of filters: split, categories, and one image by name."""
-    names = [name for name, split in dataset.splits.items() if split.images]
-    view.keep_valid(view.SPLIT, names)
-    if view.SPLIT not in st.session_state and view.SPLIT not in st.query_params:
-        st.session_state[view.SPLIT] = names[0]
-    by_split, by_category, by_name = st.columns([3, 4, 4])
-    with by_split:
-        name = st.segmented_control("Split", names, required=True, key=view.SPLIT, bind="query-params") or names[0]
-    split = dataset.split(name)
-    categories = [*split.categories, view.NO_OBJECTS]
-    labels = list(view.labelled(split))
-    view.keep_valid(view.CATEGORIES, categories)
-    view.keep_valid(view.IMAGE, labels)
-    with by_category:
-        chosen = st.multiselect("Categories", categories, key=view.CATEGORIES, placeholder="All")
-    with by_name:
-        label = st.selectbox("Image", labels, None, key=view.IMAGE, bind="query-params", placeholder="Open one by name")
-    return split, tuple(chosen), label
+def show_findings(opened: Opened, examined: Examination) -> None:
+    examination.panel(examined, "Until then only the annotation files and a few images were read.")
+    if opened.findings:
+        st.caption(findings.summary(opened.findings))
+    findings.show(opened.findings, partial(view.open_named, opened), partial(view.show_images_of, opened))
+
+
+def show_statistics(examined: Examination) -> None:
+    examination.panel(examined, "Shows what the dataset holds: classes, sizes, places, look-alikes.")
+    if report := examined.snapshot().report:
+        from sam3_lora.ui import statistics_view
+
+        statistics_view.show(report)
 
 
 main()

@@ -8,8 +8,9 @@ from sam3_lora.data.health import plural
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.ui import adapters, images, resources, results, state
-from sam3_lora.ui.dataset_view import keep_valid, labelled
+from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.split_index import labelled
 
 FROM_DATASET, FROM_FILE = "From the dataset", "Upload"
 ANSWERS = "inference_answers"  # the last Comparison of this tab

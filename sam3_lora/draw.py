@@ -175,7 +175,7 @@ def _draw_labels(canvas: np.ndarray, objects: Sequence[DrawObject], width: int) 
         chip = _place(size, anchor, (length, height), taken, width)
         taken.append(chip)
         draw.rounded_rectangle(chip, radius=pad, fill=item.color)
-        draw.text((chip[0] + pad - left, chip[1] + pad / 2 + ascent), text, _ink(item.color), font, anchor="ls")
+        draw.text((chip[0] + pad - left, chip[1] + pad / 2 + ascent), text, ink(item.color), font, anchor="ls")
     return np.asarray(picture)
 
 
@@ -220,7 +220,7 @@ def _ellipsis(text: str, most: int = 28) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _ink(color: Color) -> Color:
+def ink(color: Color) -> Color:
     """Black or white, whichever is easier to read on the colour (WCAG's relative luminance)."""
     red, green, blue = (_linear(value / 255) for value in color)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import streamlit as st
 
-from sam3_lora.data.health import Finding
+from sam3_lora.data.health import Finding, plural
 from sam3_lora.ui.layout import escape
+
+OpenImage = Callable[[str, str], None]
+ShowImages = Callable[[str, str], None]
 
 # severity -> Material symbol, colour, word for many
 _LOOK = {
@@ -19,19 +22,38 @@ _LOOK = {
 }
 
 
-def show(findings: Sequence[Finding], open_image: Callable[[str, str], None]) -> None:
-    """Draws the list in the given order.
+def title_of(kind: str) -> str:
+    """ "boxes-outside-image" -> "Boxes outside image"."""
+    return kind.replace("-", " ").capitalize()
+
+
+def show(findings: Sequence[Finding], open_image: OpenImage, show_images: ShowImages) -> None:
+    """Draws the whole list in the given order.
 
     Args:
         findings: worst first, as :func:`sam3_lora.data.coco.open_dataset` gives them.
         open_image: called with a split's name and a file name when one of the images is chosen.
+        show_images: called with a split's name and a kind of finding when all of its images are asked for.
     """
     if not findings:
         st.markdown(":green[:material/check_circle:] Nothing wrong was found.")
         return
-    st.caption(summary(findings))
     for index, finding in enumerate(findings):
-        _show_one(index, finding, open_image)
+        with st.container(gap="xxsmall", key=f"finding-{index}"):
+            _show_words(finding)
+            if any(place.image or place.annotation or place.detail for place in finding.locations):
+                _show_places(index, finding, open_image, show_images)
+
+
+def show_worst(findings: Sequence[Finding], most: int = 2) -> None:
+    """The first findings in words, without their places; infos only if there is nothing worse."""
+    if not findings:
+        st.markdown(":green[:material/check_circle:] Nothing wrong was found.")
+        return
+    serious = [finding for finding in findings if finding.severity != "info"] or findings
+    for index, finding in enumerate(serious[:most]):
+        with st.container(gap="xxsmall", key=f"worst-{index}"):
+            _show_words(finding)
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -41,19 +63,15 @@ def summary(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{count} {words if count > 1 else words[:-1]}" for count, words in parts)
 
 
-def _show_one(index: int, finding: Finding, open_image: Callable[[str, str], None]) -> None:
+def _show_words(finding: Finding) -> None:
     icon, color, _ = _LOOK[finding.severity]
-    title = finding.kind.replace("-", " ").capitalize()
     where = f" :gray-badge[{escape(finding.split)}]" if finding.split else ""
-    with st.container(gap="xxsmall", key=f"finding-{index}"):
-        st.markdown(f":{color}[:material/{icon}:] **{title}**{where}")
-        st.markdown(escape(finding.message))
-        st.caption(f":material/arrow_forward: {escape(finding.fix)}")
-        if any(place.image or place.annotation or place.detail for place in finding.locations):
-            _show_places(index, finding, open_image)
+    st.markdown(f":{color}[:material/{icon}:] **{title_of(finding.kind)}**{where}")
+    st.markdown(escape(finding.message))
+    st.caption(f":material/arrow_forward: {escape(finding.fix)}")
 
 
-def _show_places(index: int, finding: Finding, open_image: Callable[[str, str], None]) -> None:
+def _show_places(index: int, finding: Finding, open_image: OpenImage, show_images: ShowImages) -> None:
     rows = [(place.image, _text(place.annotation), place.detail or None) for place in finding.locations]
     places = pd.DataFrame(rows, columns=["Image", "Annotation", "What is there"]).dropna(axis="columns", how="all")
     key = f"places-{index}-{finding.kind}-{finding.split}"
@@ -66,7 +84,17 @@ def _show_places(index: int, finding: Finding, open_image: Callable[[str, str], 
     label = f"Where: the first {len(places)} of {finding.count:,}" if finding.count > len(places) else "Where"
     with st.expander(label, type="compact"):
         if "Image" in places:
-            st.caption("Tick a row to open its image.")
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption("Tick a row to open its image.", width="content")
+                if finding.image_names:
+                    st.button(
+                        f"Show {plural(len(finding.image_names), 'image')} in the grid",
+                        key=f"show-{key}",
+                        type="tertiary",
+                        icon=":material/grid_view:",
+                        on_click=show_images,
+                        args=(finding.split, finding.kind),
+                    )
         st.dataframe(
             places,
             key=key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,11 @@ from PIL import Image, ImageOps
 from sam3_lora.boxes import xywh_to_xyxy
 from sam3_lora.data.coco import Annotation, ImageRecord, load_image
 from sam3_lora.data.images import to_rgb
-from sam3_lora.draw import DrawObject, category_color, overlay
+from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_segmentation, resize_masks
 
-# Pixels of the longer side: about twice what is shown, for sharp screens.
-THUMBNAIL_SIZE = 360
-LARGE_SIZE = 1400
-LEAST_LARGE_SIZE = 960
+THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, for sharp screens
 
 
 @dataclass(frozen=True)
@@ -34,37 +31,35 @@ class Layers:
     opacity: float = 0.45
     categories: tuple[str, ...] = ()
 
+    def shows(self, annotation: Annotation) -> bool:
+        return not self.categories or annotation.category in self.categories
 
-def annotated(record: ImageRecord, state: tuple, size: int, layers: Layers) -> bytes:
-    """A JPEG of the image with its objects drawn over it, cached.
+
+def thumbnail(record: ImageRecord, state: tuple, layers: Layers, colors: Mapping[str, Color]) -> bytes:
+    """A small JPEG of the image with its objects drawn over it, cached.
 
     Args:
         record: the image.
         state: the dataset's fingerprint, so that a changed dataset is drawn anew.
-        size: pixels that the longer side of the picture has at most.
         layers: what is drawn.
+        colors: of the dataset's categories.
 
     Raises:
         DataError: the image file is missing or broken.
     """
-    cached = _thumbnail if size <= THUMBNAIL_SIZE else _large
-    return cached(str(record.path), record.id, state, size, layers, record)
+    return _thumbnail(str(record.path), record.id, state, layers, record, colors)
 
 
 @st.cache_data(max_entries=600, show_spinner=False)  # about 15 MB
-def _thumbnail(path: str, image_id: object, state: tuple, size: int, layers: Layers, _record: ImageRecord) -> bytes:
-    return _draw(_record, size, layers)
-
-
-@st.cache_data(max_entries=24, show_spinner=False)
-def _large(path: str, image_id: object, state: tuple, size: int, layers: Layers, _record: ImageRecord) -> bytes:
-    return _draw(_record, size, layers)
-
-
-def _draw(record: ImageRecord, size: int, layers: Layers) -> bytes:
-    image = fit(load_image(record), size, min(size, LEAST_LARGE_SIZE))
-    chosen = [a for a in record.annotations if not layers.categories or a.category in layers.categories]
-    objects = [_draw_object(annotation, record, image.shape[:2], with_mask=layers.masks) for annotation in chosen]
+def _thumbnail(
+    path: str, image_id: object, state: tuple, layers: Layers, _record: ImageRecord, _colors: Mapping[str, Color]
+) -> bytes:
+    image = fit(load_image(_record, THUMBNAIL_SIZE), THUMBNAIL_SIZE)
+    objects = [
+        _draw_object(annotation, _record, image.shape[:2], _colors[annotation.category], with_mask=layers.masks)
+        for annotation in _record.annotations
+        if layers.shows(annotation)
+    ]
     drawn = overlay(
         image, objects, masks=layers.masks, boxes=layers.boxes, labels=layers.labels, opacity=layers.opacity
     )
@@ -87,6 +82,13 @@ def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
+def to_png(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a PNG file, to the last bit."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def to_jpeg(image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB as a JPEG file."""
     buffer = io.BytesIO()
@@ -95,21 +97,21 @@ def to_jpeg(image: np.ndarray) -> bytes:
 
 
 def _draw_object(
-    annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int], *, with_mask: bool
+    annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int], color: Color, *, with_mask: bool
 ) -> DrawObject:
     height, width = size_hw
     scale = torch.tensor((width / record.width, height / record.height) * 2)
     box = xywh_to_xyxy(torch.tensor(annotation.bbox_xywh)) * scale
     return DrawObject(
         label=annotation.category,
-        color=category_color(annotation.category),
-        mask=_mask_at(annotation, record, size_hw) if with_mask else None,
+        color=color,
+        mask=mask_at(annotation, record, size_hw) if with_mask else None,
         box_xyxy=tuple(box.tolist()),
         score=None,
     )
 
 
-def _mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
+def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
     """The object's mask at the picture's size, or None if it has none that can be decoded (a finding says so)."""
     segmentation = annotation.segmentation
     if segmentation is None:

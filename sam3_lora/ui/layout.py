@@ -28,7 +28,7 @@ _CSS = """
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
 }
 /* A large picture leaves room for what stands below it, however tall it is. */
-.st-key-large-image img, [class*="st-key-answer-"] img {
+[class*="st-key-answer-"] img {
     max-height: 55vh; object-fit: contain; object-position: left top; border-radius: 0;
 }
 </style>

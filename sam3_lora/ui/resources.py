@@ -20,6 +20,8 @@ from sam3_lora.train.run import list_runs
 from sam3_lora.ui import state
 
 if TYPE_CHECKING:
+    from transformers import Sam3Processor
+
     from sam3_lora.data.coco import Dataset
     from sam3_lora.predict import Predictor
     from sam3_lora.train.job import Jobs
@@ -68,6 +70,24 @@ def app_log() -> Path:
 def open_dataset(path: str) -> Dataset:
     """Opens a dataset once per state of its files. Raises DataError if there is nothing to open."""
     return _open_dataset(path, fingerprint(path))
+
+
+def broken_copy() -> Path:
+    """The demo dataset with one of each fault, made in the user's cache folder. Raises DataError if it cannot be."""
+    from platformdirs import user_cache_path
+
+    from sam3_lora.data.broken import make_broken_copy
+
+    folder = user_cache_path("sam3-lora-studio", appauthor=False) / "broken-demo"
+    return make_broken_copy(ASSETS / "demo" / "dataset", folder)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the model's tokenizer")
+def get_processor(base: str) -> Sam3Processor:
+    """What makes tensors of images and words for a base model. Raises ModelError if it cannot be had."""
+    from sam3_lora.model.base import load_processor
+
+    return load_processor(base)
 
 
 def forget_datasets() -> None:

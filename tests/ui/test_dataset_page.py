@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.data.coco import open_dataset
-from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE, NO_OBJECTS
-from tests.factories import coco, write_dataset, write_split
+from sam3_lora.data.samples import SampleDataset
+from sam3_lora.ui import dataset_view as view
+from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE
+from sam3_lora.ui.phrases_view import with_edits
+from tests.factories import coco, tiny_processor, write_dataset, write_split
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -21,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
 
 
 def open_path(app: AppTest, path: Path | str) -> AppTest:
@@ -123,8 +127,37 @@ def test_filter_shows_only_matching_images(app: AppTest, tmp_path: Path) -> None
     expected = [image.file_name for image in split.images if "pothole" in {a.category for a in image.annotations}]
     assert thumbnails(app) == expected
     assert 0 < len(expected) < len(split.images)
-    app.multiselect(key="categories").set_value([NO_OBJECTS]).run()
+    app.button(key="clear-filters").click().run()
+    assert thumbnails(app) == [image.file_name for image in split.images]
+    app.selectbox(key="object_count").set_value("Without objects").run()
     assert thumbnails(app) == [image.file_name for image in split.images if not image.annotations]
+    app.text_input(key="name_contains").set_value("no such name").run()
+    assert "No image of this split matches" in text_on(app)
+
+
+def test_filter_by_a_finding_and_step_through_its_images_only(app: AppTest, tmp_path: Path) -> None:
+    data = coco(images=6)
+    spoiled = [data["images"][1]["file_name"], data["images"][4]["file_name"]]
+    for item in data["annotations"]:
+        if item["image_id"] in (1, 4):
+            item["bbox"][0] += 1000
+    write_split(tmp_path / "train", data)
+    open_path(app, tmp_path)
+    assert "**Boxes outside image**" in text_on(app)
+    app.button(key="all-findings").click().run()
+    finding = next(f for f in open_dataset(tmp_path).findings if f.kind == "boxes-outside-image")
+    show = next(
+        button for button in app.button if button.label == f"Show {len(finding.image_names)} images in the grid"
+    )
+    show.click().run()
+    assert app.selectbox(key="with_finding").value == "boxes-outside-image"
+    assert thumbnails(app) == spoiled
+    app.button(key="open-0").click().run()
+    app.button(key="next").click().run()
+    assert app.session_state[view.IMAGE] == spoiled[1]
+    assert app.button(key="next").disabled
+    app.button(key="close").click().run()
+    assert thumbnails(app) == spoiled
 
 
 def test_open_image_step_on_and_come_back(app: AppTest, tmp_path: Path) -> None:
@@ -145,7 +178,7 @@ def test_open_image_step_on_and_come_back(app: AppTest, tmp_path: Path) -> None:
     )
     assert row["Mask (%)"] == pytest.approx(100 * row["Mask (px)"] / (record.width * record.height))
     app.button(key="next").click().run()
-    assert app.selectbox(key="image").value == labels[1]
+    assert app.session_state[view.IMAGE] == labels[1]
     app.toggle(key="show_masks").set_value(False).run()
     app.button(key="close").click().run()
     assert thumbnails(app) == labels
@@ -159,8 +192,19 @@ def test_link_opens_the_very_view(app: AppTest, tmp_path: Path) -> None:
     app.query_params["image"] = wanted
     app.run()
     assert not app.exception
-    assert app.selectbox(key="image").value == wanted
+    assert app.session_state[view.IMAGE] == wanted
     assert f"**{wanted}**" in text_on(app).replace("\\", "")
+    assert {name: app.query_params[name] for name in ("split", "image")} == {"split": "valid", "image": wanted}
+    app.button(key="close").click().run()
+    assert "image" not in app.query_params and app.query_params["split"] == "valid"
+
+
+def test_a_link_to_what_is_not_there_shows_what_is(app: AppTest, tmp_path: Path) -> None:
+    app.query_params["path"] = str(write_dataset(tmp_path))
+    app.query_params.update({"split": "test", "image": "gone.png", "view": "Nothing", "see": "all"})
+    app.run()
+    assert not app.exception and not app.error
+    assert thumbnails(app) == [image.file_name for image in open_dataset(tmp_path).split("train").images]
 
 
 def test_missing_image_is_a_finding_and_a_sentence_not_a_crash(app: AppTest, tmp_path: Path) -> None:
@@ -193,3 +237,100 @@ def test_many_images_come_in_pages(app: AppTest, tmp_path: Path) -> None:
     assert len(thumbnails(app)) == 2 and not set(thumbnails(app)) & set(first)
     app.multiselect(key="categories").set_value(["crack"]).run()
     assert not app.exception and thumbnails(app), "a shorter list goes back to its first page"
+
+
+def test_closing_an_image_leads_back_to_its_page(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",), images=IMAGES_PER_PAGE + 2, objects=1, empty_images=0)
+    open_path(app, tmp_path)
+    app.button(key=f"open-{IMAGES_PER_PAGE - 1}").click().run()
+    app.button(key="next").click().run()
+    app.button(key="close").click().run()
+    assert len(thumbnails(app)) == 2
+
+
+def open_first_as_the_model_sees_it(app: AppTest) -> AppTest:
+    app.button(key="open-0").click().run()
+    app.button_group(key="see").set_value(view.MODEL).run()
+    assert not app.exception and not app.error
+    return app
+
+
+def test_the_model_sees_what_training_loads(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    open_first_as_the_model_sees_it(open_path(app, tmp_path))
+    dataset = open_dataset(tmp_path)
+    samples = SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, 3, seed=0)
+    for epoch in (1, 2):
+        app.number_input(key="model-view-epoch").set_value(epoch).run()
+        samples.set_epoch(epoch - 1)
+        sample = samples[0]
+        asked, targets = (table.value for table in app.dataframe)
+        assert asked["Phrase"].tolist() == list(sample.phrases)
+        positive = [kind.startswith("positive") for kind in asked["Asked as"]]
+        assert positive == [count > 0 for count in sample.targets.counts]
+        assert targets[["cx", "cy", "w", "h"]].to_numpy() == pytest.approx(sample.targets.boxes.numpy())
+        assert str(sample.targets.boxes) in app.code[0].value
+
+
+def test_suggested_phrases_are_asked_once_they_are_used(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, categories=("PaintMarking", "crack"), objects=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    open_path(app, tmp_path)
+    app.button_group(key="view").set_value(view.PHRASES).run()
+    app.button(key="use-suggestions").click().run()
+    assert not app.exception
+    assert "Changed: PaintMarking → paint marking" in text_on(app)
+    app.button_group(key="view").set_value(view.IMAGES).run()
+    open_first_as_the_model_sees_it(app)
+    assert app.dataframe[0].value["Phrase"][0] == "paint marking"
+    assert app.session_state["run_config"].data.phrases == {"PaintMarking": "paint marking"}
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_phrases_come_back_with_their_dataset(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "one", categories=("PaintMarking",))
+    write_dataset(tmp_path / "two", categories=("PaintMarking",))
+    open_path(app, tmp_path / "one")
+    app.button_group(key="view").set_value(view.PHRASES).run()
+    app.button(key="use-suggestions").click().run()
+    for name, expected in (("two", {}), ("one", {"PaintMarking": "paint marking"})):
+        app.text_input(key="path").set_value(str(tmp_path / name)).run()
+        assert app.session_state["run_config"].data.phrases == expected
+
+
+def test_edits_of_the_table_are_own_words() -> None:
+    categories = ("class_1", "Paint_Marking", "crack")
+    edited = {0: {"Phrase": "  Pothole "}, 1: {"Phrase": "paint marking"}, 2: {"Phrase": None}}
+    assert with_edits({"crack": "fissure"}, categories, edited) == {"class_1": "Pothole"}
+    assert with_edits({"crack": "fissure"}, categories, {}) == {"crack": "fissure"}
+
+
+def test_the_doctor_looks_into_every_image(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",), images=40, objects=1)
+    spoiled = open_dataset(tmp_path).split("train").images[7]
+    spoiled.path.write_bytes(spoiled.path.read_bytes()[:200])  # not among the few that opening looks into
+    open_path(app, tmp_path)
+    app.button_group(key="view").set_value(view.FINDINGS).run()
+    app.button(key="examine").click().run()
+    deadline = time.monotonic() + 20
+    while not any("images were looked into" in caption.value for caption in app.caption):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        app.run()
+    assert not app.exception
+    assert "**Image truncated**" in text_on(app)
+    app.button_group(key="view").set_value(view.IMAGES).run()
+    app.selectbox(key="with_finding").set_value("image-truncated").run()
+    assert thumbnails(app) == [spoiled.file_name]
+
+
+def test_a_broken_copy_shows_what_findings_mean(app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path)
+    app.run().button(key="use_broken").click().run()
+    assert not app.exception and not app.error
+    assert app.text_input(key="path").value == str(tmp_path / "broken-demo")
+    findings = open_dataset(tmp_path / "broken-demo").findings
+    assert len(findings) > 5
+    app.button_group(key="view").set_value(view.FINDINGS).run()
+    for finding in findings:
+        assert finding.message in text_on(app).replace("\\", "")
