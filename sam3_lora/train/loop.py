@@ -19,7 +19,7 @@ from sam3_lora.train.proof import prove_reload
 from sam3_lora.train.requests import ERRANDS
 from sam3_lora.train.run import Run, Status
 from sam3_lora.train.sampler import Sampler
-from sam3_lora.train.setup import Setup, device_lock, make_accelerator, prepare
+from sam3_lora.train.setup import Setup, device_lock, make_accelerator, one_at_a_time, prepare
 from sam3_lora.train.step import NotFinite, Outcome, file_names, take_step
 from sam3_lora.train.writer import RunWriter, SilentWriter
 
@@ -43,7 +43,7 @@ def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
         Sam3LoraError: a mistake the user can mend; it is the run's "failed" message too.
     """
     main = accelerator is None or accelerator.is_main_process
-    with run.writing() if main else nullcontext(SilentWriter()) as report:
+    with run.writing() if main else nullcontext(SilentWriter()) as report, one_at_a_time():
         config = run.config
         accelerator = accelerator or make_accelerator(config.training)
         with device_lock(accelerator.device), lack_explained(config, accelerator.device):

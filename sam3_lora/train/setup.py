@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "
 
 # Only the main process validates; the others wait for it, however long it takes.
 _PATIENCE = timedelta(hours=12)
+_in_this_process = threading.Lock()
 
 
 @dataclass
@@ -76,6 +78,14 @@ class Setup:
         index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
         return self.collate([data[index]])
 
+    def adapted_modules(self) -> list[str]:
+        """The component of each layer that the adapter changes."""
+        return [
+            component
+            for name, _ in self.peft_model.named_parameters()
+            if ".lora_A." in name and (component := lora.component_of(name)) is not None
+        ]
+
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card, in the main process."""
         if self.accelerator.is_main_process:
@@ -106,6 +116,21 @@ def make_accelerator(training: TrainingConfig) -> Any:
         ],
         step_scheduler_with_optimizer=False,
     )
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Holds this process for one run or pre-flight: accelerate keeps its state in the process, and would mix two up.
+
+    Raises:
+        RunError: another one is going on in this process.
+    """
+    if not _in_this_process.acquire(blocking=False):
+        raise RunError("Another run is being trained in this app", "Stop it or wait for its end")
+    try:
+        yield
+    finally:
+        _in_this_process.release()
 
 
 def device_lock(device: torch.device) -> AbstractContextManager:

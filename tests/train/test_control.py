@@ -1,0 +1,150 @@
+"""What people may ask of a run while it is trained, from any process."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sam3_lora.errors import RunError
+from sam3_lora.train.job import Jobs
+from sam3_lora.train.loop import Training, fit
+from sam3_lora.train.run import Run, effective_rows
+from tests.train.test_loop import ask_after, totals, train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.05)
+
+
+def from_another_process(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+
+
+def test_a_run_is_paused_and_continued_by_another_process(config):
+    jobs = Jobs()
+    run = jobs.start(config.with_settings({"training.max_steps": 500, "training.epochs": 500}))
+    wait_for(lambda: run.status().step > 0)
+    ask = "import sys; from pathlib import Path; from sam3_lora.train.requests import Requests; "
+    ask += "Requests(Path(sys.argv[1])).ask(sys.argv[2])"
+    assert from_another_process(ask, run.folder, "pause").wait() == 0
+    wait_for(lambda: run.status().state == "paused")
+    step = run.status().step
+    assert run.checkpoints() and jobs.current is not None
+    with pytest.raises(RunError, match="being trained"):
+        run.delete()
+
+    run.request("validate")  # a paused run still does errands
+    wait_for(lambda: any(row["kind"] == "validation" and row["step"] == step for row in run.metrics()[0]))
+    assert run.status().step == step
+    run.request("continue")
+    wait_for(lambda: run.status().step > step)
+    assert run.status().state == "running"
+    run.request("pause")
+    wait_for(lambda: run.status().state == "paused")
+    run.request_stop()
+    assert jobs.wait(timeout=60)
+    assert run.status().state == "stopped" and run.can_resume()
+
+
+def test_errands_are_done_at_once_and_change_nothing(config, monkeypatch):
+    settings = {"training__max_steps": 4, "training__checkpoint_every": 0, "training__keep_checkpoints": 9}
+    plain = train(config, **settings)
+    ask_after(monkeypatch, 1, "validate", "sample", "save")
+    run = train(config, **settings)
+    assert [row["step"] for row in run.metrics()[0] if row["kind"] == "validation"] == [1, 3, 4]
+    assert [sample.step for sample in run.samples()] == [0, 1, 3, 4]
+    assert [int(path.stem[5:]) for path in run.checkpoints()] == [4, 3, 1]
+    assert not run.requests()
+    assert totals(run) == totals(plain)
+
+
+def test_a_discarded_run_is_gone(config, monkeypatch):
+    run = Run.create(config)
+    ask_after(monkeypatch, 2, "discard")
+    assert fit(run).state == "stopped"
+    assert not run.folder.exists()
+    assert not list(run.folder.parent.iterdir())
+
+
+def test_a_stop_asked_for_before_the_first_step_is_heard(config):
+    run = Run.create(config)
+    run.request("stop")
+    assert fit(run).state == "stopped"
+    assert run.status().step == 0
+    assert run.can_resume()
+
+
+def test_an_unknown_request_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no request 'dance'"):
+        Run(tmp_path).request("dance")
+    assert Run(tmp_path).requests() == frozenset()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from sam3_lora.train.run import Run
+with Run(Path(sys.argv[1])).writing() as writer:
+    writer.update(force=True, state="running", step=7)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_never_write_one_run(config):
+    run = Run.create(config)
+    holder = from_another_process(HOLD, run.folder)
+    try:
+        assert holder.stdout.readline().strip() == b"held"
+        before = (run.folder / "status.json").read_bytes()
+        with pytest.raises(RunError, match="already being trained by another process"):
+            fit(run)
+        assert (run.folder / "status.json").read_bytes() == before
+        assert not (run.folder / "metrics.jsonl").read_bytes()
+
+        jobs = Jobs()
+        jobs._launch(lambda: run, resume=False)
+        assert jobs.wait(timeout=30)
+        name, message = jobs.problem
+        assert name == run.name and "already being trained" in message
+        assert run.status().state == "running"
+    finally:
+        holder.kill()
+        holder.wait()
+    assert run.status().state == "crashed"
+
+
+def test_a_run_finishes_early_when_nothing_gets_better(config, monkeypatch):
+    losses = iter((3.0, 2.0, 2.5, 2.0, 1.0))
+    original = Training._evaluate
+
+    def evaluate(self):
+        from dataclasses import replace
+
+        from sam3_lora.train import loop
+
+        true = loop.evaluate
+
+        def another_loss(setup):
+            result = true(setup)
+            return replace(result, loss=replace(result.loss, total=next(losses)))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "evaluate", another_loss)
+            return original(self)
+
+    monkeypatch.setattr(Training, "_evaluate", evaluate)
+    run = train(config, training__max_steps=None, training__epochs=9, training__patience=2, training__batch_size=6)
+    assert (run.status().state, run.status().step) == ("finished", 4)
+    assert "not lowered the best validation loss" in run.status().message
+    assert (run.status().best_validation_loss, run.status().best_step) == (2.0, 2)
+    assert [row["step"] for row in effective_rows(run.metrics()[0]) if row["kind"] == "step"] == [1, 2, 3, 4]
