@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,18 @@ def foreign_firing(predictor: Predictor, images: Iterable) -> dict[str, float]:
     return dict(zip(FOREIGN, np.mean(fired, axis=0).tolist(), strict=True))
 
 
+def seconds_per_image(predictor: Predictor, images: Sequence) -> float:
+    """The median time to set an image and ask it three phrases that were never asked before."""
+    times = []
+    for number, image in enumerate(images):
+        pixels = load_image(image)
+        started = time.perf_counter()
+        predictor.set_image(pixels)
+        predictor.prompt([f"crack {number}", f"pothole {number}", f"joint {number}"])
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
 def measure(
     predictor: Predictor, valid: Split, num_scenes: int, threshold: float | None = None
 ) -> dict[str, float | None]:
@@ -119,6 +131,7 @@ def measure(
         "valid_cgf1": metrics["cgf1"],
         "foreign_firing": float(np.mean(list(foreign.values()))),
         "foreign_firing_worst_word": max(foreign.values()),
+        "seconds_per_image": seconds_per_image(predictor, valid.images),
     }
 
 

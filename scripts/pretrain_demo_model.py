@@ -4,8 +4,9 @@
 
 Two stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
 afterwards, tell from each image token what is painted where, and from each token of the phrase's
-encoded image where the phrase is answered. *Full*: the whole detector under the whole loss. Detection
-from the start would stay on a plateau for thousands of steps.
+encoded image where the phrase is answered. *Full*: the whole detector under the whole loss, whose
+weight beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing
+yet would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
 
 Everything follows from the seed. It can be stopped at any time: the same command goes on from the
 last checkpoint in `--work`.
@@ -50,6 +51,7 @@ CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the
 MASK_SIDE = scenes.SIDE // 2  # the loss compares masks at this size
 NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
 DECAY = 0.999  # of the running mean of the weights, which is what is kept
+DETECTION = (0.01, 0.15)  # weight of the whole loss at the start and at the end of the full stage
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,18 @@ class Pretraining:
         config = base.config
         self.heads = Heads(config.detr_encoder_config.hidden_size, config.text_config.vocab_size).to(device)
         self.mean = AveragedModel(base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-        self.optimizer = torch.optim.AdamW([*base.parameters(), *self.heads.parameters()], weight_decay=0.02)
+        self.optimizer = self._new_optimizer()
         self.loss = Sam3LossWrapper.from_config(LossConfig())
         self.tokenizer = make_demo_model.demo_processor().tokenizer
         self.stages, self.seed, self.device, self.num_scenes, self.done = stages, seed, device, num_scenes, 0
         self.pool: list[scenes.Scene] = []
+        base.detr_encoder.register_forward_hook(self._keep_encoded)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([*self.detector.base.parameters(), *self.heads.parameters()], weight_decay=0.02)
+
+    def _keep_encoded(self, encoder: nn.Module, inputs: tuple, output) -> None:
+        self._encoded = output.last_hidden_state  # (P, GRID * GRID, C)
 
     @property
     def total(self) -> int:
@@ -134,17 +143,18 @@ class Pretraining:
             group["lr"] = rate
         self.detector.train()
         batch = self.batch(stage).to(self.device)
-        terms = self.ground(batch) if stage.name == "ground" else self.full(batch)
+        weight = DETECTION[0] + (DETECTION[1] - DETECTION[0]) * at / stage.steps
+        terms = self.ground(batch) if stage.name == "ground" else self.full(batch, weight)
         total = sum(terms.values())
         total.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, 2.0 if stage.name == "ground" else 50.0)
+        norm = nn.utils.clip_grad_norm_(parameters, 2.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.mean.update_parameters(self.detector.base)
         self.done += 1
         values = {name: value.item() for name, value in terms.items()}
-        return {"total": total.item(), "gradient_norm": norm.item(), "lr": rate, **values}
+        return {"total": total.item(), "gradient_norm": norm.item(), "lr": rate, "weight": weight, **values}
 
     def batch(self, stage: Stage) -> Step:
         """The batch of the next step: it depends on the seed and the step's number alone."""
@@ -161,34 +171,36 @@ class Pretraining:
         text = detector.encode_text(**batch.tokens)
         features, position = vision.fpn[-1][batch.image_index], vision.position[-1][batch.image_index]
         prompt, prompt_mask = detector._prompt(text, features, position, None, None)
-        encoded = base.detr_encoder(
+        base.detr_encoder(
             vision_features=[features], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
         )
-        cells = self.heads.map(encoded.last_hidden_state).transpose(1, 2).unflatten(-1, (GRID, GRID))
-        logits = F.pixel_shuffle(cells, CELLS // GRID).squeeze(1)
-        return {**map_terms(logits, batch.union), **self.side_terms(vision.fpn[0], text.states, batch)}
+        return self.side_terms(vision.fpn[0], text.states, batch)
 
-    def full(self, batch: Step) -> dict[str, Tensor]:
+    def full(self, batch: Step, weight: float) -> dict[str, Tensor]:
         detector = self.detector
         vision = detector.encode_images(batch.pixel_values)
         text = detector.encode_text(**batch.tokens)
         detections = detector.detect(vision, text, batch.image_index)
-        report = self.loss(detections, batch.targets)
         semantic = map_terms(detections.semantic.squeeze(1), batch.union)
         return {
-            "loss": report.total,
-            **{name: 5 * value for name, value in semantic.items()},
-            **{name: 2 * value for name, value in self.side_terms(vision.fpn[0], text.states, batch).items()},
+            "detection": weight * self.loss(detections, batch.targets).total,
+            **{name.replace("map", "semantic"): value for name, value in semantic.items()},
+            **self.side_terms(vision.fpn[0], text.states, batch),
         }
 
     def side_terms(self, features: Tensor, states: Tensor, batch: Step) -> dict[str, Tensor]:
-        """What is painted where; and which words were asked: else all words it says no to would become one."""
+        """The heads' terms: where the phrase is answered, what is painted where, and which words were asked.
+
+        Without the last, all words that it says no to would become one to the text encoder.
+        """
+        cells = self.heads.map(self._encoded).transpose(1, 2).unflatten(-1, (GRID, GRID))
+        maps = map_terms(F.pixel_shuffle(cells, CELLS // GRID).squeeze(1), batch.union)
         logits = self.heads.attributes(features).split([len(names) + 1 for names in NAMES], dim=1)
         weights = [torch.tensor([0.3] + [1.0] * len(names), device=features.device) for names in NAMES]
         painted = sum(map(F.cross_entropy, logits, batch.attributes, weights))
         real = batch.tokens["attention_mask"].bool()
         words = F.cross_entropy(self.heads.words(states[real]), batch.tokens["input_ids"][real])
-        return {"attributes": 0.5 * painted, "words": 0.05 * words}
+        return {**maps, "attributes": 0.5 * painted, "words": 0.05 * words}
 
     def state(self) -> dict:
         parts = {name: getattr(self, name).state_dict() for name in ("heads", "mean", "optimizer")}
@@ -280,11 +292,10 @@ def draw_curve(log: Path, picture: Path) -> None:
     full = [line for line in lines if line["stage"] == "full"]
     figure = Figure(figsize=(9, 3), layout="constrained")
     maps, loss = figure.subplots(1, 2)
-    dice = [line["map_dice"] / (5 if line["stage"] == "full" else 1) for line in lines]  # as weighted in full()
-    maps.plot([line["step"] for line in lines], dice)
+    maps.plot([line["step"] for line in lines], [line["map_dice"] for line in lines])
     maps.axvline(full[0]["step"], color="grey", linestyle=":")
     maps.set(title="Dice loss of a phrase's map", xlabel="step", ylim=(0, 1))
-    loss.plot([line["step"] for line in full], [line["loss"] for line in full])
+    loss.plot([line["step"] for line in full], [line["detection"] / line["weight"] for line in full])
     loss.set(title="The whole loss, second stage", xlabel="step", yscale="log")
     figure.savefig(picture, metadata={"Date": None})
 
@@ -301,7 +312,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoint and log, to go on from")
     parser.add_argument("--curve", type=Path, help="write the log and its picture there, as .jsonl and .svg")
     parser.add_argument("--ground-steps", type=int, default=2200)
-    parser.add_argument("--full-steps", type=int, default=5000)
+    parser.add_argument("--full-steps", type=int, default=4200)
     parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -9,7 +9,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.predict import Predictor
+from sam3_lora.predict import KEPT_IMAGES, KEPT_PHRASES, PHRASES_AT_ONCE, Examples, Predictor
 
 SIZE_HW = (60, 90)
 
@@ -84,7 +84,7 @@ def test_the_image_is_encoded_once_for_many_prompts(predictor, image, monkeypatc
     encoded = []
     original = predictor.detector.encode_images
     monkeypatch.setattr(predictor.detector, "encode_images", lambda pixels: encoded.append(1) or original(pixels))
-    predictor.set_image(image)
+    predictor.set_image(255 - image)  # none that the cache may know
     for phrase in ("crack", "joint", "pothole"):
         predictor.prompt([phrase])
     assert len(encoded) == 1
@@ -113,3 +113,80 @@ def test_prompts_need_an_image_and_a_phrase(image):
     fresh.set_image(image)
     with pytest.raises(Sam3LoraError, match="phrase"):
         fresh.prompt([" "])
+
+
+def answers(predictor, phrases=("crack", "joint"), **options):
+    """Everything that a prompt gives, as one array per phrase."""
+    found = predictor.prompt(phrases, threshold=0.0, **options)
+    return {phrase: np.concatenate((one.scores, one.boxes_xyxy.ravel())) for phrase, one in found.items()}
+
+
+def test_caches_answer_as_a_fresh_predictor_does(predictor, adapter, image):
+    other = np.ascontiguousarray(image[::-1])
+    for shown in (image, other, other[:, :50], image):
+        predictor.set_image(shown)
+        for strength, phrases in ((1.0, ("crack",)), (0.0, ("joint", "crack")), (0.5, ("crack", "a new phrase"))):
+            predictor.strength = strength
+            for _ in range(2):
+                fresh = Predictor.load("demo", adapter, device="cpu")
+                fresh.strength = strength
+                fresh.set_image(shown)
+                expected = answers(fresh, phrases)
+                for phrase, found in answers(predictor, phrases).items():
+                    np.testing.assert_allclose(found, expected[phrase], atol=1e-5, rtol=1e-5)
+    predictor.strength = 1.0
+    assert len(predictor._vision) <= KEPT_IMAGES
+
+
+def test_the_cache_of_phrases_is_bounded(predictor, image):
+    predictor.set_image(image)
+    for start in range(0, KEPT_PHRASES + 20, 60):
+        predictor.prompt([f"word {number}" for number in range(start, start + 60)])
+    assert len(predictor._text) == KEPT_PHRASES
+
+
+def test_many_phrases_go_in_portions(predictor, image):
+    predictor.set_image(image)
+    many = [f"thing {number}" for number in range(PHRASES_AT_ONCE + 3)]
+    together = answers(predictor, many)
+    assert list(together) == many
+    for phrase in (many[0], many[-1]):
+        np.testing.assert_allclose(together[phrase], answers(predictor, [phrase])[phrase], atol=1e-4)
+
+
+def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapter, image):
+    base = Predictor.load("demo", device="cpu")
+    base.set_image(image)
+    trained = Predictor.load("demo", adapter, device="cpu")
+    trained.set_image(image)
+    predictor.set_image(image)
+    found = {}
+    for strength in (0.0, 0.5, 1.0, 1.5):
+        predictor.strength = strength
+        found[strength] = answers(predictor)["crack"]
+    predictor.strength = 1.0
+    np.testing.assert_array_equal(found[0.0], answers(base)["crack"])
+    np.testing.assert_array_equal(found[1.0], answers(trained)["crack"])
+    assert np.abs(found[0.5] - found[0.0]).max() > 1e-4
+    assert np.abs(found[0.5] - found[1.0]).max() > 1e-4
+    assert np.abs(found[1.5] - found[1.0]).max() > 1e-4
+    for wrong in (-0.1, 9.0):
+        with pytest.raises(Sam3LoraError, match="strength"):
+            predictor.strength = wrong
+
+
+def test_examples_change_the_answer_with_a_phrase_and_alone(predictor, image):
+    predictor.set_image(image)
+    box = np.array([[10.0, 5.0, 60.0, 40.0]])
+    plain = answers(predictor)["crack"]
+    like = answers(predictor, examples=Examples(box, np.array([True])))["crack"]
+    unlike = answers(predictor, examples=Examples(box, np.array([False])))["crack"]
+    assert np.abs(like - plain).max() > 1e-5
+    assert np.abs(unlike - like).max() > 1e-5
+    alone = predictor.prompt([], threshold=0.0, examples=Examples(box, np.array([True])))
+    assert list(alone) == ["visual"]
+    none = Examples(np.zeros((0, 4)), np.zeros(0, bool))
+    np.testing.assert_array_equal(answers(predictor, examples=none)["crack"], plain)
+    for wrong in ([[10, 10, 10, 40]], [[200, 200, 300, 300]], [[np.nan, 0, 5, 5]]):
+        with pytest.raises(Sam3LoraError, match="Example box 1"):
+            predictor.prompt(["crack"], examples=Examples(np.array(wrong, float), np.array([True])))

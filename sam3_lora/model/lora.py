@@ -6,6 +6,7 @@ LoRA is Hu et al., 2021 (arXiv 2106.09685); all of the arithmetic is PEFT's.
 from __future__ import annotations
 
 import copy
+import math
 import re
 import tempfile
 import warnings
@@ -213,6 +214,31 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
             "Choose the base model it was trained for",
         ) from error
     return model.train(base_model.training)
+
+
+def adapted_components(model: nn.Module) -> frozenset[str]:
+    """The components, as in the settings, that an adapter in this model changes; none without one."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    names = [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    return frozenset(key for key, prefix in _PREFIXES.items() if any(name.startswith(prefix) for name in names))
+
+
+def set_strength(peft_model: PeftModel, strength: float) -> None:
+    """Scales what the adapter adds to every layer: 0 is exactly the base, 1 exactly the adapter as trained."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = peft_model.base_model
+    if strength == 0:
+        layers.disable_adapter_layers()
+        return
+    settings = peft_model.peft_config[peft_model.active_adapter]
+    for module in layers.modules():
+        if isinstance(module, LoraLayer):
+            rank = module.r[peft_model.active_adapter]
+            trained = settings.lora_alpha / (math.sqrt(rank) if settings.use_rslora else rank)
+            module.scaling[peft_model.active_adapter] = strength * trained
+    layers.enable_adapter_layers()
 
 
 def merge(peft_model: PeftModel) -> Sam3Model:
