@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,12 @@ import typer
 import yaml
 
 from sam3_lora.config import DEMO, PRESETS, RunConfig, preset
-from sam3_lora.errors import ConfigError, RunError, Sam3LoraError
+from sam3_lora.errors import ConfigError, DataError, RunError, Sam3LoraError
 
 if TYPE_CHECKING:
+    from sam3_lora.data.doctor import Report
+    from sam3_lora.data.records import Dataset
+    from sam3_lora.train.preflight import Preflight
     from sam3_lora.train.run import Run, Status
 
 app = typer.Typer(
@@ -44,12 +48,23 @@ def main() -> None:
 
 @app.command()
 def inspect(
-    dataset: Annotated[str, typer.Argument(help="Folder of a COCO dataset, or 'demo'.")], as_json: AsJson = False
+    dataset: Annotated[str, typer.Argument(help="Folder of a dataset, or 'demo'.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read every image and look at every object, too.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write all of it to this file, .md to read or .json; implies --deep.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what a dataset holds and what is wrong with it."""
     from sam3_lora.data.coco import open_dataset
 
+    if report is not None and report.suffix not in (".md", ".json"):
+        raise DataError(f"Expected a file that ends with .md or .json after --report, got {report}", "Rename it")
     opened = open_dataset(dataset)
+    examined = _examine(opened) if deep or report is not None else None
+    findings = opened.findings if examined is None else examined.findings
+    if examined is not None and report is not None:
+        _write_text(report, examined.to_markdown() if report.suffix == ".md" else examined.to_json())
     splits = {
         name: {
             "images": len(split.images),
@@ -58,20 +73,26 @@ def inspect(
         }
         for name, split in opened.splits.items()
     }
+    if as_json and examined is not None:
+        _print_json(json.loads(examined.to_json()))
+        return
     if as_json:
-        findings = [
+        told = [
             {"kind": f.kind, "severity": f.severity, "count": f.count, "message": f.message, "fix": f.fix}
-            for f in opened.findings
+            for f in findings
         ]
-        _print_json({"format": opened.format, "splits": splits, "findings": findings})
+        _print_json({"format": opened.format, "splits": splits, "findings": told})
         return
     typer.echo(f"{opened.root}: {opened.format}")
     for name, split in splits.items():
         categories = ", ".join(f"{category} {count}" for category, count in split["categories"].items())
         typer.echo(f"  {name}: {split['images']} images, {split['objects']} objects ({categories or 'no category'})")
-    typer.echo("Nothing wrong was found." if not opened.findings else "Findings:")
-    for finding in opened.findings:
-        typer.echo(f"  {finding.severity.upper():8}{finding.message}\n          {finding.fix}")
+    typer.echo("Nothing wrong was found." if not findings else "Findings:")
+    for finding in findings:
+        where = f"{finding.split}: " if finding.split else ""
+        typer.echo(f"  {finding.severity.upper():8}{where}{finding.message}\n          {finding.fix}")
+    for category, phrase in (examined.suggestions if examined is not None else {}).items():
+        typer.echo(f"  Instead of {category!r} ask for {phrase!r}.")
 
 
 @app.command()
@@ -81,6 +102,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Replace a setting: --set training.epochs=2; may be repeated.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run's folder instead.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only try it out: memory, time, what is wrong.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train an adapter; Ctrl-C stops after the step in progress and saves."""
@@ -88,6 +110,11 @@ def train(
         raise ConfigError("Expected either a configuration file or --resume RUN", "Give exactly one of the two")
     if resume is not None and settings:
         raise ConfigError("A run is resumed with the settings it was started with", "Leave out --set")
+    if check:
+        if config is None:
+            raise ConfigError("Expected a configuration file to check", "Give one instead of --resume")
+        _check(RunConfig.load(config).with_settings(_parse_settings(settings or [])), as_json)
+        return
 
     from sam3_lora.train.loop import fit
     from sam3_lora.train.run import Run
@@ -186,6 +213,23 @@ def config(
     typer.echo(preset(preset_name).to_yaml(comments=True), nl=False)
 
 
+def _examine(dataset: Dataset) -> Report:
+    """Examines a dataset; on a terminal with a line of progress."""
+    from sam3_lora.data.doctor import examine
+
+    if not sys.stderr.isatty():
+        return examine(dataset)
+    with typer.progressbar(length=1000, label="Looking at every image", file=sys.stderr) as bar:
+        return examine(dataset, lambda share, _: bar.update(int(1000 * share) - bar.pos))
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Sam3LoraError(f"{path} cannot be written ({error.strerror})", "Give another file") from None
+
+
 def _count(names: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in names:
@@ -228,6 +272,44 @@ def _shared_run(accelerator: Any, run_config: RunConfig, resume: Path | None) ->
     return Run.open(broadcast_object_list(folder)[0])
 
 
+def _check(run_config: RunConfig, as_json: bool) -> None:
+    """The pre-flight in words; exit code 2 if the run would not start or learn."""
+    from sam3_lora.train.preflight import preflight
+
+    result = preflight(run_config, lambda share, what: typer.echo(f"  {what}", err=True))
+    if as_json:
+        _print_json(asdict(result))
+    else:
+        for problem in result.problems:
+            typer.echo(f"{problem.severity.upper():8}{problem.message}\n        {problem.fix}")
+        if result.measured is not None:
+            _print_measured(result)
+    if not result.ok:
+        sys.exit(2)
+
+
+def _print_measured(result: Preflight) -> None:
+    measured, gigabyte = result.measured, 1e9
+    for part in measured.components:
+        typer.echo(
+            f"{part.name:18}{part.modules:5} modules{part.parameters:13,} parameters, "
+            f"gradient norm {part.gradient_norm:.3g}"
+        )
+    if measured.memory_bytes is not None:
+        typer.echo(f"Memory: {measured.memory_bytes / gigabyte:.1f} of {measured.available_bytes / gigabyte:.1f} GB")
+        how = "measured" if measured.largest_batch_is_measured else "estimated"
+        typer.echo(f"Largest batch: {measured.largest_batch} ({how}); effective batch: {result.effective_batch}")
+    if measured.total_seconds is not None:
+        hours, minutes = divmod(round(measured.total_seconds / 60), 60)
+        typer.echo(
+            f"Time: {measured.seconds_per_step:.2f} s per step, about {hours} h {minutes} min for "
+            f"{result.length.total_steps} steps"
+        )
+    for saving in measured.savings:
+        needs = "does not fit either" if saving.memory_bytes is None else f"{saving.memory_bytes / gigabyte:.1f} GB"
+        typer.echo(f"  {saving.words}: {needs}")
+
+
 def _watch(run: Run, quiet: bool) -> Callable[[], None]:
     """Prints a line of progress every few seconds from a thread that reads the run's folder.
 
@@ -243,7 +325,9 @@ def _watch(run: Run, quiet: bool) -> Callable[[], None]:
             last = ended.wait(0.5)
             rows, offset = run.metrics(offset)
             for row in rows:
-                if row["kind"] == "validation":
+                if row["kind"] in ("note", "skipped"):
+                    typer.echo(f"  {row.get('message', '')}", err=quiet)
+                elif row["kind"] == "validation":
                     typer.echo(f"  epoch {row['epoch']}: validation loss {row['total']:.3f}", err=quiet)
                 elif row["kind"] == "step" and (time.monotonic() - shown > 5 or row["step"] == 1):
                     shown = time.monotonic()
@@ -268,6 +352,7 @@ def _stop_on_interrupt(run: Run) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)  # how a cluster announces that the time is up
 
 
 def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
@@ -276,14 +361,19 @@ def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
         "state": status.state,
         "steps": status.step,
         "best_validation_loss": status.best_validation_loss,
+        "reload_proof": status.reload_proof,
     }
     if as_json:
         _print_json(outcome)
+        return
+    if not run.folder.exists():
+        typer.echo(f"Discarded after {status.step} steps.")
         return
     best = "" if status.best_validation_loss is None else f", best validation loss {status.best_validation_loss:.3f}"
     typer.echo(f"{status.state.capitalize()} after {status.step} steps{best}.")
     for name, folder in run.adapters().items():
         typer.echo(f"  {name} adapter: {folder}")
+    typer.echo(f"  reload proof: {status.reload_proof}")
 
 
 def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -> list[Path]:

@@ -41,13 +41,13 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_nearly_the_same_pictures_are_found(tmp_path, change):
-    paths = PHOTOS[:12]
+    paths = PHOTOS[:8]
     for index, path in enumerate(paths):
-        change(Image.open(path)).save(tmp_path / f"{index}.png")
-    bits, thumbs = stacked([*paths, *(tmp_path / f"{index}.png" for index in range(12))])
+        change(Image.open(path)).save(tmp_path / f"{index}.png", compress_level=1)
+    bits, thumbs = stacked([*paths, *(tmp_path / f"{index}.png" for index in range(8))])
     pairs = {tuple(pair) for pair in similar_pairs(bits, thumbs).tolist()}
-    assert pairs <= {(index, index + 12) for index in range(12)}
-    assert len(pairs) >= 11
+    assert pairs <= {(index, index + 8) for index in range(8)}
+    assert len(pairs) >= 7
 
 
 def test_different_pictures_are_no_pairs():

@@ -140,15 +140,20 @@ def in_a_large_image(mask_box: tuple[int, int, int, int], size: int) -> Change:
 def crowded(data, _):
     entry = data["annotations"][0]
     for number in range(1000, 1200):
-        x, y = number % 20, number % 15
-        data["annotations"].append({**entry, "id": number, "bbox": [x, y, 8, 8 + number / 1000], "category_id": 1})
-        del data["annotations"][-1]["segmentation"]
+        box = [number % 20, 2 * (number // 20 % 10), 8, 8]
+        data["annotations"].append({"id": number, "image_id": entry["image_id"], "category_id": 1, "bbox": box})
     for category in (2, 3):  # as frequent, each in other images
         for number in range(100):
             image = data["images"][1 + number % 15]["id"]
-            box = [number % 30, number % 20, 9, 9 + number / 100]
+            box = [5 * (number // 15), category, 9, 9]
             data["annotations"].append({"id": 2000 + 100 * category + number, "image_id": image, "bbox": box})
             data["annotations"][-1] |= {"category_id": category, "iscrowd": 0}
+
+
+def box_again(data, _):
+    entry = data["annotations"][0]
+    x, y, w, h = entry["bbox"]
+    data["annotations"].append({**entry, "id": 900, "bbox": [x, y, w, h - 0.5]})
 
 
 def renamed(name: str, index: int = 0) -> Change:
@@ -163,7 +168,7 @@ def rare(data, _):
 def unbalanced(data, _):
     for number in range(14 * 21 + 30):
         image = data["images"][number % 20]["id"]
-        box = [number % 30, number // 30, 12, 12 + number / 1000]
+        box = [2 * (number // 20), 10, 9, 9]
         category = 2 if number < 30 else 1
         data["annotations"].append({"id": 1000 + number, "image_id": image, "category_id": category, "bbox": box})
 
@@ -195,6 +200,7 @@ FAULTS: list[tuple[str, Change]] = [
     ("object-vanishes", in_a_large_image((1000, 1000, 2, 3), 3100)),
     ("small-object", in_a_large_image((1001, 1001, 4, 5), 2100)),
     ("too-many-objects", crowded),
+    ("object-twice", box_again),
     ("phrase-code", renamed("class_2")),
     ("phrase-code", renamed("D00")),
     ("phrase-code", renamed("pothole2", index=1)),
@@ -252,13 +258,20 @@ def test_images_in_two_splits(tmp_path):
     smooth = Image.fromarray(noise((6, 8))).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "train" / "0_004.png")
     smooth.save(tmp_path / "valid" / "1_007.png", "JPEG")
+    for name in ("train/0_010", "valid/1_011"):  # two of Roboflow's versions of one photograph
+        split, _, stem = name.partition("/")
+        json_path = tmp_path / split / "_annotations.coco.json"
+        json_path.write_text(json_path.read_text().replace(f"{stem}.png", f"photo_png.rf.{stem}.png"))
+        (tmp_path / f"{name}.png").rename(tmp_path / split / f"photo_png.rf.{stem}.png")
     report = examine(open_dataset(tmp_path))
     leaks = {finding.split: finding for finding in report.findings if finding.kind == "leaked-images"}
     assert leaks["valid"].image_names == ("1_003.png",) and leaks["valid"].severity == "error"
     assert leaks["valid-mini"].image_names == ("2_000.png",) and leaks["valid-mini"].severity == "warning"
     assert "'1_005.png' in 'valid'" in str(leaks["valid-mini"].locations[0])
     similar = [finding for finding in report.findings if finding.kind == "leaked-similar"]
-    assert [(finding.split, finding.image_names) for finding in similar] == [("valid", ("1_007.png",))]
+    assert [(finding.split, finding.image_names) for finding in similar] == [
+        ("valid", ("photo_png.rf.1_011.png", "1_007.png"))
+    ]
 
 
 def test_a_category_that_is_only_measured(tmp_path, sound):
@@ -403,3 +416,29 @@ def test_a_dataset_without_images(tmp_path):
     assert kinds(report) == ["no-images"] and report.images == 0
     assert json.loads(report.to_json())["statistics"]["object_shares"]["median"] is None
     assert "## Findings" in report.to_markdown()
+
+
+def test_the_command_line_tells_the_same(tmp_path, sound):
+    from typer.testing import CliRunner
+
+    from sam3_lora.__main__ import app
+    from sam3_lora.errors import DataError, Sam3LoraError
+
+    def call(*arguments):
+        result = CliRunner().invoke(app, ["inspect", str(tmp_path), *map(str, arguments)])
+        if result.exception is not None:
+            raise result.exception
+        return result.stdout
+
+    report = examined(tmp_path, sound, renamed("left wheel"))
+    assert json.loads(call("--deep", "--json")) == json.loads(report.to_json())
+    text = call("--report", tmp_path / "report.md")
+    assert report.findings[0].message in text and "Instead of 'left wheel' ask for 'wheel'." in text
+    assert (tmp_path / "report.md").read_text() == report.to_markdown()
+    call("--report", tmp_path / "report.json")
+    assert (tmp_path / "report.json").read_text() == report.to_json()
+    assert "left wheel" in call() and "Instead" not in call()
+    with pytest.raises(DataError, match="report.txt"):
+        call("--report", tmp_path / "report.txt")
+    with pytest.raises(Sam3LoraError, match="cannot be written"):
+        call("--report", tmp_path / "nowhere" / "report.md")

@@ -78,6 +78,7 @@ def examine(
 _FACTS = {
     "most_pixels": f"{pictures.MOST_PIXELS // 10**6}",
     "least_iou": f"{objects.LEAST_IOU:g}",
+    "same_iou": f"{objects.SAME_IOU:g}",
     "model_side": f"{objects.MODEL_SIDE}",
     "mask_side": f"{objects.MASK_SIDE}",
     "queries": f"{objects.QUERIES}",

@@ -10,7 +10,7 @@ from sam3_lora.data.doctor.pictures import THUMB, Look
 from sam3_lora.data.health import Faults, shown
 
 MOST_BITS = 16  # of 128 that may differ between similar pictures
-LEAST_CORRELATION = 0.98  # of their thumbnails
+LEAST_CORRELATION = 0.95  # of their thumbnails
 MOST_NEIGHBOURS = 64  # compared with one picture per band, which bounds the time on thousands of like pictures
 
 
@@ -39,12 +39,13 @@ class Copies:
     def note(self, faults: dict[str, Faults]) -> None:
         """Writes all copies into the faults of the split in which they are met later."""
         firsts = self._note_identical(faults)
+        told = self._note_versions(faults)
         nodes = np.array([node for node in firsts if self.differences[node] is not None], dtype=np.int64)
         if len(nodes) < 2:
             return
         bits = np.stack([self.differences[node] for node in nodes])
         thumbs = np.stack([self.thumbs[node] for node in nodes])
-        self._note_similar(nodes[similar_pairs(bits, thumbs)], faults)
+        self._note_similar(nodes[similar_pairs(bits, thumbs)], faults, told)
 
     def _note_identical(self, faults: dict[str, Faults]) -> list[int]:
         """Notes the copies to the last byte; returns the first image of each content in each split."""
@@ -63,8 +64,21 @@ class Copies:
                     faults[split].severities["leaked-images"] = "error"
         return list(first_in_split.values())
 
-    def _note_similar(self, pairs: np.ndarray, faults: dict[str, Faults]) -> None:
+    def _note_versions(self, faults: dict[str, Faults]) -> set[tuple[str, int]]:
+        """Notes Roboflow's versions of one photograph in two splits, however they were changed."""
         told: set[tuple[str, int]] = set()
+        first: dict[str, int] = {}
+        for index, name in enumerate(self.names):
+            origin, mark, _ = name.rpartition(".rf.")
+            if not mark:
+                continue
+            early = first.setdefault(origin, index)
+            if self.splits[early] != self.splits[index] and self.digests[early] != self.digests[index]:
+                told.add(("leaked-similar", index))
+                self._note("leaked-similar", index, early, faults)
+        return told
+
+    def _note_similar(self, pairs: np.ndarray, faults: dict[str, Faults], told: set[tuple[str, int]]) -> None:
         for early, late in np.sort(pairs, axis=1).tolist():
             if self.digests[early] == self.digests[late]:
                 continue

@@ -20,8 +20,10 @@ MASK_SIDE = 288
 QUERIES = 200
 
 LEAST_IOU = 0.7  # of a box with the tight box of its mask
+SAME_IOU = 0.9  # of two boxes of one category
 _OVERHANG = 2.0  # pixels by which they may differ without a word: rounding, and a pen's width
 LEAST_PIXELS = 5  # of an object
+_MOST_COMPARED = 2_000  # objects of one category in one image, each with each
 _SURELY_SEEN = 16.0  # pixels of a scaled object, above which some are hit whatever its shape
 _CROSSED = 0.01  # share of a polygon's area that must be in doubt to speak of it
 
@@ -45,7 +47,26 @@ def note(record: ImageRecord, faults: Faults) -> list[int | None]:
     for phrase, count in counts.items():
         if count > QUERIES:
             faults.add("too-many-objects", record.file_name, detail=f"{count:,} of {shown(phrase)}")
+    _note_twice(record, faults)
     return areas
+
+
+def _note_twice(record: ImageRecord, faults: Faults) -> None:
+    groups: dict[str, list[Annotation]] = {}
+    for item in record.annotations:
+        if not item.iscrowd:
+            groups.setdefault(item.category, []).append(item)
+    for items in groups.values():
+        if not 1 < len(items) <= _MOST_COMPARED:
+            continue
+        x, y, w, h = np.array([item.bbox_xywh for item in items], dtype=np.float64).T
+        left, top = np.maximum.outer(x, x), np.maximum.outer(y, y)
+        right, bottom = np.minimum.outer(x + w, x + w), np.minimum.outer(y + h, y + h)
+        common = np.clip(right - left, 0, None) * np.clip(bottom - top, 0, None)  # N, N
+        iou = common / (np.add.outer(w * h, w * h) - common)
+        first, second = np.nonzero(np.triu(iou > SAME_IOU, k=1))
+        for late, early in {int(b): int(a) for a, b in zip(first, second, strict=True)}.items():
+            faults.add("object-twice", record.file_name, items[late].id, f"like annotation {items[early].id}")
 
 
 def _note_object(item: Annotation, record: ImageRecord, faults: Faults) -> int | None:

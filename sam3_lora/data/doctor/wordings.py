@@ -82,8 +82,8 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "leaked-similar": Wording(
         "warning",
-        "{images} {look} nearly like one of an earlier split (frames of one film, or the same picture saved again), "
-        "so that results on {them} are too good to be true",
+        "{images} {look} nearly like one of an earlier split, or {are} a version of it by the name (frames of one "
+        "film, copies saved again, Roboflow's augmentations), so that results on {them} are too good to be true",
         "Put images of one scene into one split",
     ),
     "image-16-bit": Wording(
@@ -136,6 +136,12 @@ DEEP_WORDINGS: dict[str, Wording] = {
         "{annotations} {have} a polygon whose outline crosses itself, and what it encloses is filled differently by "
         "different programs",
         "Draw the outline again, or export masks as run lengths",
+    ),
+    "object-twice": Wording(
+        "warning",
+        "{annotations} {have} nearly the same box as another one of the same category (IoU over {same_iou}), so one of "
+        "two right answers is always called wrong",
+        "Delete one of the two",
     ),
     "identical-images": Wording(
         "warning",
