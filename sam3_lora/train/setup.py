@@ -173,6 +173,8 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
     if config.model.adapter and fresh:
         start_from(peft_model, Path(config.model.adapter).expanduser(), config.lora)
         log(f"The adapter goes on from {config.model.adapter}.")
+    if accelerator.process_index > 0:  # the same adapter everywhere, but each process draws its own dropout
+        set_seed(training.seed + accelerator.process_index)
     detector = Sam3Detector(base.model)
     detector.gradient_checkpointing(config.model.gradient_checkpointing)
     components = trainable_by_component(peft_model)

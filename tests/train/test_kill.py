@@ -39,7 +39,7 @@ def kill_after(process, run, step, delay):
 
 
 def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, processes):
-    settings = {"training.max_steps": STEPS, "training.epochs": STEPS, "training.checkpoint_every": 2}
+    settings = {"training.max_steps": STEPS, "training.checkpoint_every": 2, "training.batch_size": 1}
     whole, killed = (Run.create(config.with_settings(settings)) for _ in range(2))
     chance, at = random.Random(0), 0
     for life in range(KILLS):

@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from sam3_lora.train.loop import fit
 from sam3_lora.train.run import Run
+from tests.factories import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("normalization", ["local", "global"])
-def test_two_processes_train_and_validate_one_run(config, tmp_path, normalization):
+def train_in_two_processes(config, tmp_path):
+    """The run that two processes have trained, and what the command printed."""
     path = tmp_path / "run.yaml"
-    path.write_text(
-        config.with_settings({"loss.normalization": normalization, "training.max_steps": 2}).to_yaml(), encoding="utf-8"
-    )
+    path.write_text(config.to_yaml(), encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     result = subprocess.run(
         [*launch, "-m", "sam3_lora", "train", str(path), "--json"],
@@ -30,8 +31,31 @@ def test_two_processes_train_and_validate_one_run(config, tmp_path, normalizatio
     )
     assert result.returncode == 0, result.stderr[-2000:]
     outcome = json.loads(result.stdout)
-    assert (outcome["state"], outcome["steps"]) == ("finished", 2)
+    return Run.open(outcome["run"]), outcome
+
+
+def steps(run):
+    return [row for row in run.metrics()[0] if row["kind"] == "step"]
+
+
+def test_two_processes_train_and_validate_one_run(config, tmp_path):
+    run, outcome = train_in_two_processes(config.with_settings({"training.max_steps": 2}), tmp_path)
+    assert (outcome["state"], outcome["steps"], outcome["reload_proof"]) == ("finished", 2, "ok")
     assert outcome["best_validation_loss"] > 0
-    run = Run.open(outcome["run"])
-    assert [row["step"] for row in run.metrics()[0] if row["kind"] == "step"] == [1, 2]
+    assert [row["step"] for row in steps(run)] == [1, 2]
     assert "2 processes" in run.log_tail()
+    state = torch.load(run.checkpoints()[0], weights_only=True)
+    first, second = (random["torch"] for random in state["random"])
+    assert not torch.equal(first, second)  # each process draws its own dropout, and gets it back
+
+
+def test_two_processes_give_the_losses_of_one_with_twice_the_batch(config, tmp_path, only_steps):
+    """As far as all batches hold equally many phrases, over which the mean of the classification is taken."""
+    data = write_dataset(tmp_path / "data", images=8, empty_images=0)
+    settings = {"data.path": str(data), "data.valid_split": "", "lora.dropout": 0.0, "loss.normalization": "global"}
+    config = config.with_settings({**settings, "training.max_steps": 20, "training.epochs": 20})
+    together, _ = train_in_two_processes(config.with_settings({"training.batch_size": 2}), tmp_path)
+    alone = Run.create(config.with_settings({"training.batch_size": 4}))
+    fit(alone)
+    assert [row["total"] for row in steps(together)] == pytest.approx([row["total"] for row in steps(alone)], rel=1e-4)
+    assert [row["objects"] for row in steps(together)] == [row["objects"] for row in steps(alone)]

@@ -2,11 +2,12 @@
 
 import json
 import time
+import zipfile
 
 import pytest
 
 from sam3_lora.config import RunConfig
-from sam3_lora.errors import RunError
+from sam3_lora.errors import ConfigError, RunError
 from sam3_lora.train.run import Run, effective_rows, list_runs
 
 
@@ -135,3 +136,89 @@ def test_a_run_that_goes_on_keeps_what_is_known_of_it(run):
         raise ValueError("it cannot be resumed")
     status = run.status()
     assert (status.state, status.step, status.total_steps, status.best_validation_loss) == ("failed", 7, 9, 1.5)
+
+
+@pytest.fixture
+def finished(run):
+    """A run that has ended, with an adapter."""
+    with run.writing() as writer:
+        writer.row(kind="step", step=1, total=1.0, terms={})
+        writer.update(force=True, state="finished")
+    adapter = run.folder / "adapters" / "best"
+    adapter.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        (adapter / name).write_text("{}")
+    return run
+
+
+def test_a_run_is_renamed_with_its_time_kept(finished):
+    renamed = finished.rename("better name")
+    assert renamed.name == finished.name[:16] + "better-name"
+    assert renamed.config.output.name == "better name"
+    assert not finished.folder.exists() and renamed.status().state == "finished"
+    other = Run.create(renamed.config.with_settings({"output.name": "other"}))
+    with other.writing() as writer:
+        writer.update(force=True, state="stopped")
+    taken = renamed.folder.with_name(other.name[:16] + "taken")
+    taken.mkdir()
+    with pytest.raises(RunError, match="another run"):
+        other.rename("taken")
+    with pytest.raises(ConfigError):
+        other.rename("../out")
+
+
+def test_a_run_is_deleted_but_never_while_it_is_trained(finished):
+    with finished.writing() as writer:
+        writer.update(force=True, state="running")
+        for forbidden in (finished.delete, lambda: finished.rename("x")):
+            with pytest.raises(RunError, match="being trained"):
+                forbidden()
+        writer.update(force=True, state="stopped")
+    finished.delete()
+    assert not list(finished.folder.parent.iterdir())
+
+
+def test_an_archive_holds_what_is_worth_keeping(finished, tmp_path):
+    (finished.folder / "checkpoints").mkdir()
+    (finished.folder / "checkpoints" / "step-00000001.pt").write_bytes(b"large")
+    (finished.folder / "adapters" / ".best-half").mkdir()
+    (finished.folder / "adapters" / ".best-half" / "x").write_text("half")
+    path = finished.archive(tmp_path)
+    assert path == tmp_path / f"{finished.name}.zip"
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removeprefix(f"{finished.name}/") for name in archive.namelist()}
+        assert archive.testzip() is None
+    adapter = {f"adapters/best/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "README.md")}
+    assert names == {"config.yaml", "metrics.jsonl", "log.txt", "status.json"} | adapter
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        finished.archive(tmp_path / "file" / "a.zip")
+
+
+def test_two_runs_are_compared_by_their_settings(run):
+    other = Run.create(run.config.with_settings({"training.learning_rate": 1e-3, "lora.rank": 4}))
+    assert run.differences(other) == {"training.learning_rate": (5e-4, 1e-3), "lora.rank": (16, 4)}
+    assert run.differences(run) == {}
+
+
+def test_a_paused_run_is_active_and_can_be_stopped(run):
+    with run.writing() as writer:
+        writer.update(force=True, state="paused")
+        assert run.status().active and run.status().state == "paused"
+        run.request("pause")
+        run.request("continue")
+        assert run.requests() == frozenset()
+        run.request("discard")
+        assert run.status().state == "stopping"
+
+
+def test_what_a_killed_writer_left_half_written_is_swept_up(run):
+    with run.writing():
+        pass
+    half = run.folder / "adapters" / ".best-abc" / "new"
+    half.mkdir(parents=True)
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "step-00000002.tmp").write_bytes(b"half")
+    with run.writing():
+        pass
+    assert not half.exists() and not list((run.folder / "checkpoints").iterdir())

@@ -1,0 +1,158 @@
+"""Each sick pattern is fed and named; a healthy run gets no name."""
+
+import math
+import time
+
+import pytest
+
+from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.train import expectations
+from sam3_lora.train.diagnosis import diagnose
+from sam3_lora.train.expectations import Range, Stage, expected, verdicts
+from tests.train.test_loop import train
+
+CONFIG = RunConfig().with_settings({"model.base": "facebook/sam3", "data.path": "potholes"})
+RAW = {"loss_bbox": 1.0, "loss_giou": 0.8, "loss_ce": 0.05, "presence_loss": 0.2, "loss_mask": 0.3, "loss_dice": 0.8}
+WEIGHTS = {"loss_bbox": 5, "loss_giou": 2, "loss_ce": 20, "presence_loss": 20, "loss_mask": 200, "loss_dice": 10}
+
+
+def row(step, factor=1.0, raw=None, **changes):
+    """A step of full SAM 3 as a healthy run shows it, the values times a factor."""
+    raw = {name: value * factor for name, value in {**RAW, **(raw or {})}.items()}
+    terms = {name: value * WEIGHTS[name] for name, value in raw.items()}
+    values = {"lr": 5e-4, "grad_norm": 2.0 + step % 3, "objects": 5, "phrases": 8, "negatives": 4, "epoch": 1}
+    return {"kind": "step", "step": step, "total": sum(terms.values()), "terms": terms, "raw": raw, **values, **changes}
+
+
+def falling(steps, **changes):
+    """Noisy and falling, as losses are."""
+    return [row(s, factor=(1 + 3 / (1 + s / 50)) * (1 + 0.3 * math.sin(7 * s)), **changes) for s in range(1, steps + 1)]
+
+
+def validation(step, total):
+    return {"kind": "validation", "step": step, "total": total, "terms": {}}
+
+
+def kinds(rows, config=CONFIG):
+    return [symptom.kind for symptom in diagnose(rows, config)]
+
+
+SICK = {
+    "nothing-matched": [
+        row(s, raw=dict.fromkeys(RAW, 0.0), objects=0, total=3e-5, terms={"presence_loss": 3e-5}) for s in range(1, 21)
+    ],
+    "huge-and-flat": [row(s, factor=100 + s % 3) for s in range(1, 41)],
+    "boxes-far-out": [row(s, raw={"loss_bbox": 400.0 - s}) for s in range(1, 15)],
+    "one-term-drowns": [row(s, raw={"loss_dice": 500.0 - 10 * s}) for s in range(1, 25)],
+    "presence-always": [row(s, raw={"presence_loss": 0.001}, negatives=0, phrases=4) for s in range(1, 31)],
+    "no-gradient": [
+        row(s, **({"grad_norm_by_component": {"scoring": 0.0, "detr_decoder": 1.0}} if s in (1, 20) else {}))
+        for s in range(1, 25)
+    ],
+    "exploding": [*falling(60), *(row(s, grad_norm=500.0) for s in range(61, 75))],
+    "plateau": [row(s, factor=1 + 0.3 * math.sin(7 * s)) for s in range(1, 901)],
+    "overfitting": [*falling(400), *(validation(100 * n, v) for n, v in enumerate((60, 50, 55, 58, 61), start=1))],
+    "not-finite": [
+        *falling(12),
+        {"kind": "note", "about": "not-finite", "step": 13, "message": "x", "images": ["a.png"]},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SICK)
+def test_each_sick_pattern_is_named_with_cause_and_fix(kind):
+    found = {symptom.kind: symptom for symptom in diagnose(SICK[kind], CONFIG)}
+    assert kind in found
+    symptom = found[kind]
+    assert symptom.message.endswith(".") and symptom.cause.endswith(".") and symptom.fix.endswith(".")
+    assert symptom.step <= max(one["step"] for one in SICK[kind])
+    if kind == "not-finite":
+        assert "a.png" in symptom.fix and symptom.severity == "error"
+
+
+def test_the_three_bugs_that_this_project_exists_for_are_errors_within_a_minute():
+    for kind in ("nothing-matched", "huge-and-flat", "boxes-far-out"):
+        assert any(s.kind == kind and s.severity == "error" for s in diagnose(SICK[kind][:20], CONFIG)), kind
+
+
+def test_a_nan_in_the_rows_is_seen_even_without_a_note():
+    assert kinds([*falling(5), row(6, total=math.nan)]) == ["not-finite"]
+
+
+def test_a_healthy_course_has_no_symptom_at_any_length():
+    rows = falling(1500)
+    for row_ in rows[::20]:
+        row_["grad_norm_by_component"] = {"scoring": 0.2, "detr_decoder": 1.0}
+    rows += [validation(100 * n, 200 / n) for n in range(1, 16)]
+    for length in (1, 5, 12, 30, 100, 500, len(rows)):
+        assert kinds(rows[:length]) == [], length
+
+
+def test_a_run_at_rest_at_the_end_of_its_schedule_is_no_plateau():
+    assert kinds([dict(one, lr=1e-5) for one in SICK["plateau"]]) == []
+
+
+def test_rows_before_a_resume_do_not_count():
+    sick = row(12, total=math.nan)
+    assert kinds([*falling(11), sick, {"kind": "resume", "step": 11}, row(12)]) == []
+
+
+def test_a_dataset_of_mostly_empty_images_is_not_sick():
+    rows = [row(s) if s % 9 == 0 else row(s, raw=dict.fromkeys(RAW, 0.0), objects=0, total=4.0) for s in range(1, 200)]
+    for length in (50, 199):
+        assert "nothing-matched" not in kinds(rows[:length])
+
+
+def test_rows_of_an_earlier_version_are_read():
+    new = ("objects", "phrases", "negatives")
+    rows = [{name: value for name, value in one.items() if name not in new} for one in falling(60)]
+    assert kinds(rows) == []
+
+
+def test_ten_thousand_rows_are_diagnosed_at_once():
+    rows = falling(10_000)
+    began = time.process_time()
+    diagnose(rows, CONFIG)
+    verdicts(CONFIG, rows)
+    assert time.process_time() - began < 1.0
+
+
+def test_a_real_run_has_no_symptom_and_its_terms_have_verdicts(config, only_steps):
+    run = train(config, training__max_steps=24, training__learning_rate=2e-3)
+    rows = run.metrics()[0]
+    assert diagnose(rows, config) == []
+    found = verdicts(config, rows)
+    assert list(found)[0] == "total" and found["total"].change < 0
+    assert all(verdict.words.endswith(".") for verdict in found.values())
+
+
+def test_sam3_is_compared_by_epoch_and_weight():
+    at_first, later = row(1), row(900, epoch=21)
+    assert expected(CONFIG, at_first)["total"] == Range(300, 600)
+    assert expected(CONFIG, later)["total"].high < 100
+    assert expected(CONFIG, at_first)["loss_mask"] == Range(20, 100)
+    doubled = CONFIG.with_settings({"loss.loss_mask": 400.0})
+    assert expected(doubled, at_first)["loss_mask"] == Range(40, 200)
+    assert "total" not in expected(doubled, at_first)
+    assert "presence_loss" not in expected(CONFIG, at_first)
+
+
+def test_the_demo_is_compared_by_step_with_what_was_measured(tmp_path, monkeypatch):
+    expectations.save_stages((Stage(1, 10, {"total": (90, 110), "loss_mask": (40, 60)}),), tmp_path / "h.json", "test")
+    monkeypatch.setattr(expectations, "DEMO_RANGES", tmp_path / "h.json")
+    expectations.demo_stages.cache_clear()
+    try:
+        assert expected(RunConfig(), row(3)) == {"total": Range(90, 110), "loss_mask": Range(40, 60)}
+        halved = RunConfig().with_settings({"loss.loss_mask": 100.0})
+        assert expected(halved, row(3)) == {"loss_mask": Range(20, 30)}
+        assert expected(RunConfig().with_settings({"data.path": "other"}), row(3)) == {}
+        levels = {v.term: v.level for v in verdicts(RunConfig(), [row(s) for s in range(1, 11)]).values()}
+        assert levels["loss_mask"] == "healthy" and levels["loss_bbox"] == "unknown"
+        high = verdicts(RunConfig(), [row(s, factor=3) for s in range(1, 11)])["loss_mask"]
+        assert high.level == "high" and "above the healthy 40 to 60" in high.words
+    finally:
+        expectations.demo_stages.cache_clear()
+
+
+def test_the_demo_default_is_what_the_ranges_are_for():
+    assert RunConfig().model.base == DEMO == RunConfig().data.path

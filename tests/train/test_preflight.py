@@ -1,0 +1,106 @@
+"""The pre-flight: what it finds before anything starts, and that it leaves nothing behind."""
+
+import threading
+
+import pytest
+import torch
+
+from sam3_lora.train import memory, preflight, setup, step
+from sam3_lora.train.preflight import learning_rates
+from sam3_lora.train.setup import plan
+from tests.train.test_loop import steps, train
+
+
+@pytest.fixture(scope="module")
+def flown(quick_config, tmp_path_factory):
+    """A flight over a sound configuration, what it told, and where its runs would go."""
+    runs, told = tmp_path_factory.mktemp("flight") / "runs", []
+    config = quick_config.with_settings({"output.runs": str(runs), "training.accumulation": 2})
+    before = torch.get_rng_state()
+    result = preflight.preflight(config, lambda share, what: told.append((share, what)))
+    assert torch.equal(torch.get_rng_state(), before)
+    return result, told, runs, config
+
+
+def test_a_sound_configuration_is_measured(flown):
+    result, told, _, config = flown
+    assert result.ok, result.problems
+    measured = result.measured
+    assert result.effective_batch == 4
+    assert measured.seconds_per_step > 0
+    assert measured.total_seconds > result.length.total_steps * measured.seconds_per_step
+    assert 0 < measured.memory_bytes < measured.available_bytes
+    assert measured.largest_batch >= config.training.batch_size and not measured.largest_batch_is_measured
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+
+
+def test_the_receipt_names_every_component_with_its_gradient(flown):
+    result, _, _, config = flown
+    receipts = {receipt.name: receipt for receipt in result.measured.components}
+    assert receipts.keys() == set(config.lora.components)
+    for receipt in receipts.values():
+        assert receipt.gradient_norm > 0 and receipt.modules > 0
+        assert receipt.parameters >= 2 * receipt.modules * config.lora.rank
+
+
+def test_nothing_is_left_behind(flown):
+    _, _, runs, _ = flown
+    assert not runs.exists()
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name and thread.is_alive()]
+
+
+def test_the_curve_is_the_one_that_a_run_follows(flown, config):
+    _, _, _, flight_config = flown
+    rates = dict(learning_rates(config, plan(config.training, images=6)))
+    rows = steps(train(config))
+    assert {row["step"]: row["lr"] for row in rows} == pytest.approx(rates)
+    assert len(learning_rates(config, plan(config.training.model_copy(update={"max_steps": 9999}), images=99999))) < 300
+
+
+def test_a_component_without_a_gradient_is_an_error(config):
+    result = preflight.preflight(config.with_settings({"loss.loss_mask": 0.0, "loss.loss_dice": 0.0}))
+    assert not result.ok
+    (problem,) = [problem for problem in result.problems if problem.severity == "error"]
+    assert "No gradient reaches mask_decoder" in problem.message and "silent no-op" in problem.message
+
+
+def test_every_mistake_is_told_at_once_and_errors_first(config):
+    settings = {"data.num_negatives": 0, "data.valid_split": "", "training.patience": 3, "model.base": "/nowhere"}
+    result = preflight.preflight(config.with_settings(settings))
+    assert not result.ok and result.measured is None
+    text = [f"{problem.severity}: {problem.message}" for problem in result.problems]
+    assert [line.split(":")[0] for line in text] == sorted(line.split(":")[0] for line in text)
+    for part in ("no folder", "patience", "not there", "validation split"):
+        assert any(part in line for line in text), text
+    assert all(problem.fix.endswith(".") for problem in result.problems)
+
+
+def test_a_step_that_does_not_fit_is_an_error_with_what_makes_it_fit(config, monkeypatch):
+    original = step.forward
+
+    def forward(setup, model, batch):
+        if len(batch.images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(setup, model, batch)
+
+    monkeypatch.setattr(step, "forward", forward)
+    result = preflight.preflight(config)
+    (problem,) = [problem for problem in result.problems if problem.severity == "error"]
+    assert "does not fit into the memory" in problem.message
+    assert "batches of 1" in problem.fix and "gradient checkpointing" not in problem.fix
+    assert [saving.memory_bytes is None for saving in result.measured.savings] == [True, False, True]
+    assert result.measured.largest_batch == 1 and result.measured.seconds_per_step is None
+
+
+def test_where_memory_is_scarce_savings_are_measured(config, monkeypatch):
+    monkeypatch.setattr(memory, "total_bytes", lambda device: memory.used_bytes(device))
+    result = preflight.preflight(config)
+    assert any("may not fit later" in problem.message for problem in result.problems)
+    assert [saving.settings for saving in result.measured.savings] == list(memory.smaller_settings(config).values())
+    assert all(saving.saved_bytes >= 0 for saving in result.measured.savings)
+
+
+def test_while_a_run_is_trained_in_this_process_it_waits_its_turn(config):
+    with setup.one_at_a_time():
+        result = preflight.preflight(config)
+    assert not result.ok and "being trained" in result.problems[0].message
