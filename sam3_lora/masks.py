@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import reprlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sam3_lora.errors import DataError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and opening a dataset does not need it
+    from torch import Tensor
 
 REEXPORT = "Export the annotations again, or correct this one"
 
@@ -67,6 +68,8 @@ def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
     Source: ``sam3/train/transforms/basic.py``, which resizes target masks with ``mode="nearest"``.
     """
+    import torch
+
     if not len(masks):
         return masks.new_zeros((0, *size_hw))
     resized = torch.nn.functional.interpolate(masks[:, None].to(torch.uint8), size=tuple(size_hw), mode="nearest")
@@ -75,6 +78,8 @@ def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 def pairwise_mask_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of every pair of bitmaps: bool (N, H, W), (M, H, W) -> float32 (N, M); two empty masks have 0."""
+    import torch
+
     # Pixel counts are sums of ones, which float32 holds exactly only up to 2 ** 24.
     exact = torch.float32 if math.prod(a.shape[-2:]) < 2**24 else torch.float64
     flat_a, flat_b = a.flatten(1).to(exact), b.flatten(1).to(exact)

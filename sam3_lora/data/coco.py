@@ -1,54 +1,79 @@
-"""Opens a COCO dataset: its splits, and everything that is wrong with it as findings, never as a crash."""
+"""Opens a dataset: its splits, and everything that is wrong with it as findings, never as a crash."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
-from sam3_lora.data.folders import ANNOTATION_FILE, annotation_files
+from sam3_lora.data.folders import listing
 from sam3_lora.data.health import Faults, Finding, in_order, shown
 from sam3_lora.data.images import load_image
+from sam3_lora.data.layouts import recognise
 from sam3_lora.data.parse import read_split
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split
-from sam3_lora.data.sources import coco_source
 from sam3_lora.errors import DataError
 
 __all__ = ["Annotation", "Dataset", "ImageRecord", "Split", "load_image", "open_dataset"]
 
 
-def open_dataset(path: str | Path) -> Dataset:
-    """Reads a dataset's annotation files; of its images only names are looked at, and a few headers.
+def open_dataset(
+    path: str | Path,
+    progress: Callable[[float, str], None] | None = None,
+    *,
+    images: str | Path | None = None,
+    phrase: str = "",
+) -> Dataset:
+    """Reads a dataset's annotations; of its images only names are looked at, and a few headers.
+
+    Large annotations are read once: what they say is kept in the user's cache folder (or that of the
+    environment variable SAM3_LORA_CACHE) until they change.
 
     Args:
-        path: a folder whose folders are splits (``train/_annotations.coco.json``, as Roboflow
-            exports them; images beside the file or in ``images/``), a folder that holds one such
-            file itself, or "demo" for the dataset that ships with the app.
+        path: a folder in one of the layouts that :mod:`sam3_lora.data.layouts` knows (COCO in several,
+            one JSON per image, YOLO), a COCO file, or "demo" for the dataset that ships with the app.
+        progress: is told the share that is done, in [0, 1], and what is being read.
+        images: a further folder to look for the images in; it may lie outside the dataset.
+        phrase: what all objects are called if the annotations have no categories.
 
     Raises:
-        DataError: there is nothing to open: no folder, no annotation file, or none that is COCO JSON.
+        DataError: there is nothing to open: no folder, or no annotations that can be read.
     """
     root = _root(path)
-    files = annotation_files(root)
+    layout = recognise(root, _images_folder(images), phrase.strip())
+    root = root.parent if root.is_file() else root
+    tell = progress or (lambda share, what: None)
     splits: dict[str, Split] = {}
     findings: list[Finding] = []
     errors: list[DataError] = []
-    for name, json_path in files.items():
+    for number, source in enumerate(layout.sources):
+        name, done = source.name, number / len(layout.sources)
+        tell(done, f"Reading {name}")
         try:
-            splits[name], found = read_split(coco_source(name, json_path, root), root)
+            splits[name], found = read_split(
+                source,
+                root,
+                lambda share, name=name, done=done: tell(done + share / len(layout.sources), f"Reading {name}"),
+            )
             findings += found
         except DataError as error:
             errors.append(error)
             findings.append(_unreadable(name, error))
     if not splits:
         raise errors[0]
+    tell(1.0, "Done")
     categories = tuple(dict.fromkeys(name for split in splits.values() for name in split.categories))
     findings += _about_categories(splits, categories)
-    in_folders = all(json_path.parent != root for json_path in files.values())
-    layout = "one folder per split" if in_folders else "a single file"
-    if in_folders and all(json_path.name == ANNOTATION_FILE for json_path in files.values()):
-        layout += ", as Roboflow exports it"
-    return Dataset(root, f"COCO JSON, {layout}", splits, categories, tuple(in_order(findings)))
+    return Dataset(root, layout.format, splits, categories, tuple(in_order(findings)))
+
+
+def _images_folder(images: str | Path | None) -> Path | None:
+    if images is None or not str(images).strip():
+        return None
+    folder = Path(images).expanduser()
+    listing(folder)  # says in words if there is none
+    return folder
 
 
 def _root(path: str | Path) -> Path:

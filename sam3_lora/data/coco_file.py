@@ -54,6 +54,8 @@ class CocoFile:
         DataError: the file cannot be read, is not JSON, or has no list of images.
     """
 
+    looked_into = 0
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self.size = 0

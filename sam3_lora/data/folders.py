@@ -1,4 +1,4 @@
-"""Where a dataset's files are: its annotation files, and the images that these name."""
+"""Finds files in a dataset's folder, and nothing outside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sam3_lora.errors import DataError
@@ -15,19 +15,11 @@ ANNOTATION_FILE = "_annotations.coco.json"
 _USUAL_ORDER = ("train", "valid", "val", "validation", "test")
 
 
-def annotation_files(root: Path) -> dict[str, Path]:
-    """The annotation file of each split, by the split's name.
-
-    Every folder in `root` that holds ``_annotations.coco.json`` is a split of the folder's name
-    (Roboflow's layout). Without any, `root` itself is the split "train" if it holds such a file or
-    exactly one other .json file.
-
-    Raises:
-        DataError: there is no such folder, or no annotation file in it.
-    """
+def listing(root: Path) -> list[str]:
+    """The names in a folder, sorted. Raises DataError if there is no such folder or it cannot be read."""
     try:
         with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries)
+            return sorted(entry.name for entry in entries)
     except FileNotFoundError:
         raise DataError(f"Expected a dataset's folder at {root}, but there is nothing", "Correct the path") from None
     except NotADirectoryError:
@@ -37,33 +29,12 @@ def annotation_files(root: Path) -> dict[str, Path]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no path"
         raise DataError(f"The folder {root} cannot be read: {reason}", "Correct the path") from None
-    splits = [name for name in names if (root / name / ANNOTATION_FILE).is_file()]
-    if splits:
-        splits.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else len(_USUAL_ORDER))
-        return {name: root / name / ANNOTATION_FILE for name in splits}
-    return {"train": _single_file(root, names)}
 
 
-def _single_file(root: Path, names: list[str]) -> Path:
-    if ANNOTATION_FILE in names:
-        return root / ANNOTATION_FILE
-    candidates = [name for name in names if name.lower().endswith(".json")]
-    if len(candidates) == 1:
-        return root / candidates[0]
-    wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
-    if candidates:
-        listed = ", ".join(candidates[:3]) + (", ..." if len(candidates) > 3 else "")
-        raise DataError(
-            f"{wanted}, but found {len(candidates)} other JSON files ({listed})",
-            f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}",
-        )
-    deeper = next((path for path in root.glob(f"*/*/{ANNOTATION_FILE}") if path.is_file()), None)
-    if deeper is not None:
-        raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper.parent.parent}")
-    raise DataError(
-        f"{wanted}, but there is no annotation file",
-        "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) and give the unpacked folder",
-    )
+def usual_order(splits: Iterable[str]) -> list[str]:
+    """Splits in the order in which people name them."""
+    known = {name: place for place, name in enumerate(_USUAL_ORDER)}
+    return sorted(splits, key=lambda name: (known.get(name, len(known)), name))
 
 
 class ImageFiles:
@@ -81,7 +52,9 @@ class ImageFiles:
         self._root = os.path.realpath(root)
         self._allowed = (self._root, os.path.realpath(outside)) if outside else (self._root,)
         places = [*folders] or [base, base / "images"]
-        self._places = [os.path.relpath(place, base) for place in places] + ([str(outside)] if outside else [])
+        self._places = [os.path.relpath(place, base) for place in places]
+        if outside:
+            self._places += [str(outside.absolute()), str(outside.absolute() / base.name)]
         self._depth = len(base.relative_to(root).parts)
         self._listings: dict[str, frozenset[str]] = {}
         self._links: set[str] = set()  # paths that are, or lie behind, a link out of the allowed folders

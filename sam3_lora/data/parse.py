@@ -61,7 +61,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
     for entries in content.images(lambda share: progress(0.2 * share)):
         reader.read_images(entries)
     reader.read_annotations(content, lambda share: progress(0.2 + 0.8 * share))
-    reader.finish()
+    reader.finish(content.looked_into)
 
 
 class _Reader:
@@ -277,10 +277,13 @@ class _Reader:
         self.faults.add("bad-iscrowd", image.file_name, key, value=crowd)
         return False
 
-    def finish(self) -> None:
-        """Probes, and writes all that was read with its findings."""
+    def finish(self, looked_into: int) -> None:
+        """Probes, unless images were looked into already, and writes all that was read with its findings."""
         kept = [image for image in self._images.values() if image is not None and not image.shared_id]
-        self._probe([image for image in kept if not image.missing])
+        if looked_into:
+            self._probed += looked_into
+        else:
+            self._probe([image for image in kept if not image.missing])
         arrays, ids = self._annotations.sorted(kept, self.faults)
         findings = self._findings(len(kept), int((~arrays["iscrowd"]).sum()))
         words = {

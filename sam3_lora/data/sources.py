@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sam3_lora.data.coco_file import CocoFile
-from sam3_lora.data.folders import ImageFiles
+from sam3_lora.data.folders import ImageFiles, is_inside
 from sam3_lora.data.health import WORDINGS, Faults, Wording
+from sam3_lora.errors import DataError
 
 KEPT_FROM = 2**22  # bytes of annotations from which an index is worth keeping
 
@@ -54,8 +55,11 @@ SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
 class Content(Protocol):
     """The lists 'categories', 'images' and 'annotations'; entries of any type, faulty ones among them.
 
-    progress is called with the share that is read, in [0, 1].
+    looked_into: image files whose size was read from them; sketch: the top of the file with the first
+    entries of each list; progress is called with the share that is read, in [0, 1].
     """
+
+    looked_into: int
 
     def sketch(self) -> dict[str, Any]: ...
     def categories(self) -> Any: ...
@@ -96,8 +100,17 @@ def coco_source(
         name,
         path,
         lambda: ImageFiles(root, path.parent, folders, outside),
-        lambda faults: CocoFile(path),
+        lambda faults: CocoFile(_inside(path, root)),
         (path,),
         size >= KEPT_FROM,
         {"folders": list(map(str, folders)), "outside": str(outside)},
+    )
+
+
+def _inside(path: Path, root: Path) -> Path:
+    if is_inside(path, root):
+        return path
+    raise DataError(
+        f"{path} lies behind a link that leads out of the dataset's folder, so it is not opened",
+        "Put the files themselves there, or open the folder that the link leads to",
     )

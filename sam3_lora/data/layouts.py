@@ -1,0 +1,163 @@
+"""Recognises how a dataset's files are laid out, by looking."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, usual_order
+from sam3_lora.data.segment_anything import is_per_image, segment_anything_source
+from sam3_lora.data.sources import Source, coco_source
+from sam3_lora.data.yolo import yolo_sources
+from sam3_lora.errors import DataError
+
+_INSTANCES = re.compile(
+    r"(?:instances?_)?(train|val|valid|validation|test|default)((?:[-_]?\w*)?)\.json", re.IGNORECASE
+)
+_MOST_FOLDERS = 64  # that are tried for the images of a single file
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was recognised. format: in words; sources: one per split."""
+
+    format: str
+    sources: list[Source]
+
+
+def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
+    """How the dataset in a folder is laid out.
+
+    Args:
+        root: the folder, or a COCO file.
+        images: a further folder to look for images in, wherever it is.
+        phrase: what all objects are called where the annotations have no categories.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it that is known.
+    """
+    if root.suffix.lower() == ".json" and root.is_file():
+        return _single(root, root.parent, images)
+    names = listing(root)
+    return (
+        _roboflow(root, names, images)
+        or _classic(root, names, images)
+        or _per_image(root, names, images, phrase)
+        or _one_file(root, names, images)
+        or _yolo(root)
+        or _nothing(root, names)
+    )
+
+
+def _roboflow(root: Path, names: list[str], images: Path | None) -> Layout | None:
+    splits = usual_order(name for name in names if (root / name / ANNOTATION_FILE).is_file())
+    if not splits:
+        return None
+    sources = [coco_source(name, root / name / ANNOTATION_FILE, root, (), images) for name in splits]
+    words = "COCO JSON, one folder per split, as Roboflow exports it"
+    if any((root / name / "labels").is_dir() for name in splits):
+        words += " (the YOLO labels beside it are not read)"
+    return Layout(words, sources)
+
+
+def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None:
+    """``annotations/instances_train2017.json`` and the like, or such files in the folder itself."""
+    if ANNOTATION_FILE in names:
+        return None
+    for folder in (root / "annotations", root):
+        if not folder.is_dir():
+            continue
+        files = [name for name in listing(folder) if name.lower().endswith(".json")]
+        wanted = [name for name in files if name.lower().startswith("instances_")] or files
+        found = {name: match for name in wanted if (match := _INSTANCES.fullmatch(name))}
+        if folder == root and len(found) < 2:
+            return None
+        splits = _split_names(found)
+        if splits:
+            sources = [
+                coco_source(split, folder / name, root, _image_folders(root, folder, split, found[name]), images)
+                for split, name in splits.items()
+            ]
+            where = "in annotations/, as COCO itself has them" if folder != root else "side by side"
+            return Layout(f"COCO JSON, one file per split {where}", sources)
+        if len(files) == 1 and folder != root:
+            return _single(folder / files[0], root, images)
+    return None
+
+
+def _split_names(found: dict[str, re.Match]) -> dict[str, str]:
+    """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train"."""
+    splits: dict[str, str] = {}
+    plain = [match[1].lower() for match in found.values()]
+    for name, match in found.items():
+        split = match[1].lower() if plain.count(match[1].lower()) == 1 else (match[1] + match[2]).lower()
+        splits["train" if split == "default" and len(found) == 1 else split] = name
+    return {split: splits[split] for split in usual_order(splits)}
+
+
+def _image_folders(root: Path, folder: Path, split: str, match: re.Match) -> tuple[Path, ...]:
+    written = match[1] + match[2]
+    places = [root / written, root / "images" / written, root / split, root / "images" / split]
+    places += [root / "images", root, folder]
+    return tuple(dict.fromkeys(place for place in places if place.is_dir()))
+
+
+def _one_file(root: Path, names: list[str], images: Path | None) -> Layout | None:
+    files = [ANNOTATION_FILE] if ANNOTATION_FILE in names else [n for n in names if n.lower().endswith(".json")]
+    return _single(root / files[0], root, images) if len(files) == 1 else None
+
+
+def _single(path: Path, root: Path, images: Path | None) -> Layout:
+    """One file; its images beside it, in ``images/``, or in any other folder there."""
+    folders = [root, root / "images", path.parent, path.parent / "images"]
+    folders += [root / name for name in listing(root)[:_MOST_FOLDERS] if (root / name).is_dir()]
+    places = tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
+    return Layout("COCO JSON, a single file", [coco_source("train", path, root, places, images)])
+
+
+def _per_image(root: Path, names: list[str], images: Path | None, phrase: str) -> Layout | None:
+    folders = [root, *(root / name for name in usual_order(names) if (root / name).is_dir())]
+    sources = []
+    for folder in folders:
+        if not is_inside(folder, root):
+            continue
+        files = [folder / name for name in listing(folder) if name.lower().endswith(".json")]
+        if files and is_per_image(files, root):
+            name = "train" if folder == root else folder.name
+            places = tuple(place for place in (folder, folder / "images", root / "images") if place.is_dir())
+            sources.append(segment_anything_source(name, folder, files, root, phrase, places, images))
+    words = "JSON with one file per image, as Segment Anything's data and Roboflow's SAM 2 export have it"
+    return Layout(words, sources) if sources else None
+
+
+def _yolo(root: Path) -> Layout | None:
+    sources = yolo_sources(root)
+    by_name = {source.name: source for source in sources}
+    ordered = [by_name[name] for name in usual_order(by_name)]
+    return Layout("YOLO labels, one text file per image", ordered) if sources else None
+
+
+def _nothing(root: Path, names: list[str]) -> Layout:
+    wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
+    candidates = [name for name in names if name.lower().endswith(".json")]
+    if candidates:
+        listed = ", ".join(candidates[:3]) + (", ..." if len(candidates) > 3 else "")
+        raise DataError(
+            f"{wanted}, but found {len(candidates)} other JSON files ({listed})",
+            f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}, "
+            "or open one of the files",
+        )
+    deeper = next((path for path in _two_deep(root, names) if path.is_file()), None)
+    if deeper is not None:
+        raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper.parent.parent}")
+    raise DataError(
+        f"{wanted}, but there is no annotation file",
+        "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) and give the unpacked folder",
+    )
+
+
+def _two_deep(root: Path, names: list[str]) -> list[Path]:
+    folders = [root / name for name in names if (root / name).is_dir() and is_inside(root / name, root)]
+    return [folder / name / ANNOTATION_FILE for folder in folders for name in sorted(os.listdir(folder))]
