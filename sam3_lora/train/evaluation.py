@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.loss import LossReport
@@ -16,6 +17,15 @@ class Evaluation:
 
     loss: MeanLoss
     box_f1_50: float
+
+    def columns(self) -> dict[str, Any]:
+        """What a row of metrics.jsonl holds of it."""
+        return {
+            "total": self.loss.total,
+            "terms": self.loss.weighted,
+            "raw": self.loss.raw,
+            "box_f1_50": self.box_f1_50,
+        }
 
 
 def evaluate(setup: Setup) -> Evaluation | None:

@@ -194,9 +194,8 @@ class Training:
             self._sample()
             patience = self.setup.config.training.patience
             if result is not None:
-                self.progress.stale_epochs = (
-                    0 if self.progress.best_step == self.progress.step else (self.progress.stale_epochs + 1)
-                )
+                is_best = self.progress.best_step == self.progress.step
+                self.progress.stale_epochs = 0 if is_best else self.progress.stale_epochs + 1
                 self.has_learned_enough = 0 < patience <= self.progress.stale_epochs
         if self._epoch_is_over():
             self.progress.epoch += 1
@@ -212,15 +211,7 @@ class Training:
             message = "The validation loss is not finite; no adapter counts as best here."
             self.report.note(progress.step, "not-finite-validation", message)
             return result
-        self.report.row(
-            kind="validation",
-            step=progress.step,
-            epoch=epoch,
-            total=result.loss.total,
-            terms=result.loss.weighted,
-            raw=result.loss.raw,
-            box_f1_50=result.box_f1_50,
-        )
+        self.report.row(kind="validation", step=progress.step, epoch=epoch, **result.columns())
         self.report.log(f"Epoch {epoch}: validation loss {result.loss.total:.3f}, F1 of boxes {result.box_f1_50:.2f}.")
         if progress.best_loss is None or result.loss.total < progress.best_loss:
             progress.best_loss, progress.best_step = result.loss.total, progress.step
@@ -279,21 +270,6 @@ class Training:
         step, epoch = self.progress.step, self.progress.epoch + 1
         speed = self._clock.tick(step, outcome.images)
         memory = used_bytes(self.setup.accelerator.device)
-        components = {} if outcome.by_component is None else {"grad_norm_by_component": outcome.by_component}
-        self.report.row(
-            kind="step",
-            step=step,
-            epoch=epoch,
-            total=outcome.loss.total,
-            terms=outcome.loss.weighted,
-            raw=outcome.loss.raw,
-            lr=outcome.lr,
-            grad_norm=outcome.grad_norm,
-            **components,
-            objects=outcome.objects,
-            phrases=outcome.phrases,
-            negatives=outcome.negatives,
-            images_per_second=speed["images_per_second"],
-            memory_bytes=memory,
-        )
+        speed_only = {"images_per_second": speed["images_per_second"], "memory_bytes": memory}
+        self.report.row(kind="step", step=step, epoch=epoch, **outcome.columns(), **speed_only)
         self.report.update(step=step, epoch=epoch, memory_bytes=memory, **speed)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,22 @@ class Outcome:
     objects: int
     phrases: int
     negatives: int
+
+    def columns(self) -> dict[str, Any]:
+        """What a row of metrics.jsonl holds of it."""
+        columns = {
+            "total": self.loss.total,
+            "terms": self.loss.weighted,
+            "raw": self.loss.raw,
+            "lr": self.lr,
+            "grad_norm": self.grad_norm,
+            "objects": self.objects,
+            "phrases": self.phrases,
+            "negatives": self.negatives,
+        }
+        if self.by_component is not None:
+            columns["grad_norm_by_component"] = self.by_component
+        return columns
 
 
 class NotFinite(TrainingError):
