@@ -235,7 +235,8 @@ class Run:
             ) from None
         with lock:
             try:
-                self._requests.clear()
+                if (self.folder / "metrics.jsonl").exists():  # else they are meant for this first writer
+                    self._requests.clear()
                 self._sweep()
                 writer = RunWriter(self.folder, self.status())
             except OSError as error:

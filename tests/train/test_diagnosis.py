@@ -128,7 +128,8 @@ def test_a_real_run_has_no_symptom_and_its_terms_have_verdicts(config, only_step
 
 def test_sam3_is_compared_by_epoch_and_weight():
     at_first, later = row(1), row(900, epoch=21)
-    assert expected(CONFIG, at_first)["total"] == Range(300, 600)
+    total = expected(CONFIG, at_first)["total"]
+    assert (total.low, total.high) == pytest.approx((300, 600))
     assert expected(CONFIG, later)["total"].high < 100
     assert expected(CONFIG, at_first)["loss_mask"] == Range(20, 100)
     doubled = CONFIG.with_settings({"loss.loss_mask": 400.0})

@@ -11,7 +11,7 @@ from sam3_lora.train import loop
 from sam3_lora.train.loop import fit
 from sam3_lora.train.run import Run
 from sam3_lora.train.samples import read_samples, write_sample
-from tests.train.test_loop import steps, train
+from tests.train.test_loop import ask_after, steps, train
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +85,16 @@ def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, monkeypatch
     assert "tensor" in capsys.readouterr().out
 
 
-def test_a_run_goes_on_from_an_adapter(run, config):
-    plain, onward = (
-        steps(train(config, training__max_steps=1, lora__dropout=0.0, model__adapter=adapter))
-        for adapter in ("", str(run.adapters()["last"]))
-    )
-    assert onward[0]["total"] != plain[0]["total"]
-    # The first step of the warm-up has a rate of 0, so the adapter that comes out is the one that went in.
-    again = train(
-        config, training__max_steps=2, training__schedule="constant", model__adapter=str(run.adapters()["last"])
-    )
-    assert "goes on from" in again.log_tail()
+def test_a_run_goes_on_from_an_adapter(run, config, only_steps, monkeypatch):
+    ask_after(monkeypatch, 1, "stop")
+    settings = {"training__max_steps": 2, "lora__dropout": 0.0}
+    adapter = run.adapters()["last"]
+    afresh, onward = (train(config, **settings, model__adapter=folder) for folder in ("", str(adapter)))
+    assert "goes on from" in onward.log_tail()
+    assert steps(onward)[0]["total"] != steps(afresh)[0]["total"]
+    # The first step of the warm-up has a rate of 0: what comes out is what went in.
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, onward.adapters()["last"]))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize(
