@@ -10,15 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.broken import categories, entries, files, objects, whole_file
+from sam3_lora.data.broken import categories, copies, entries, files, objects, outlines, whole_file
 from sam3_lora.data.broken.fault import Case, Fault, SplitDraft
 from sam3_lora.data.folders import ANNOTATION_FILE
 from sam3_lora.errors import DataError
 
 __all__ = ["FAULTS", "make_broken_copy"]
 
-FAULTS: dict[str, Fault] = objects.FAULTS | entries.FAULTS | files.FAULTS | categories.FAULTS | whole_file.FAULTS
-SOUND_IMAGES = 2  # beside the faulty ones in every split, to compare with
+FAULTS: dict[str, Fault] = (
+    objects.FAULTS
+    | outlines.FAULTS
+    | entries.FAULTS
+    | files.FAULTS
+    | copies.FAULTS
+    | categories.FAULTS
+    | whole_file.FAULTS
+)
+SOUND = "sound"  # the name of an image in every split that nothing is wrong with, to compare with
 GUIDE = "README.md"
 _TITLE = "# A broken dataset"
 
@@ -29,7 +37,8 @@ def make_broken_copy(source: Path, out: Path) -> Path:
     The same source gives the same files. A copy that is there already is made anew.
 
     Args:
-        source: a sound dataset in Roboflow's layout with at least 70 images that hold objects; only read.
+        source: a sound dataset in Roboflow's layout with at least as many images with objects
+            as there are faults and splits; only read.
         out: the folder to write; it must be new, empty, or an earlier copy.
 
     Returns:
@@ -71,8 +80,7 @@ def _check_free(out: Path) -> None:
 def _write(pool: Iterator[tuple[Path, dict, list[dict], list[dict]]], folder: Path) -> None:
     drafts = {name: SplitDraft(folder / name) for name in dict.fromkeys(fault.split for fault in FAULTS.values())}
     for draft in drafts.values():
-        for number in range(SOUND_IMAGES):
-            _add(draft, f"sound-{number + 1}", pool)
+        _add(draft, SOUND, pool)
     cases = [(fault, _add(drafts[fault.split], fault.kind, pool)) for fault in FAULTS.values()]
     for fault, case in cases:  # after all images are there: some faults are of the whole split
         fault.damage(case)
@@ -115,7 +123,7 @@ def _guide() -> str:
         _TITLE,
         "",
         "Made from the demo dataset, with one of each fault that the app can find. Each faulty image is named after",
-        "its fault; those called sound-1 and sound-2 are as they were.",
+        "its fault; those called 'sound' are as they were.",
         "",
         "| Split | Finding | What was done |",
         "| --- | --- | --- |",

@@ -24,7 +24,7 @@ def _no_file_name(case: Case) -> None:
 @_fault("duplicate-image-id")
 def _id_of_another(case: Case) -> None:
     """Two images have the same id, and their annotations could be of either."""
-    case.data["images"].append({**case.image, "file_name": "sound-1" + case.path.suffix})
+    case.data["images"].append({**case.image, "file_name": "sound" + case.path.suffix})
     sound = case.data["images"][0]
     case.data["annotations"][:] = [entry for entry in case.data["annotations"] if entry["image_id"] != sound["id"]]
     case.data["images"].remove(sound)

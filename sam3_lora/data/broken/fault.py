@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from sam3_lora.data.folders import ANNOTATION_FILE
+from sam3_lora.masks import encode_rle
 
 
 class SplitDraft:
@@ -43,7 +47,7 @@ class SplitDraft:
         (self.folder / ANNOTATION_FILE).write_text(text[: int(self.keep * len(text))], encoding="utf-8")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
     """One image to damage: its entry, those of its annotations (at least one), its file, and the split around it."""
 
@@ -61,9 +65,41 @@ class Case:
         """The image's first annotation."""
         return self.annotations[0]
 
+    def picture(self) -> Image.Image:
+        """The image, RGB."""
+        with Image.open(self.path) as picture:
+            return picture.convert("RGB")
+
+    def put(self, picture: Image.Image, suffix: str, **options: Any) -> None:
+        """Replaces the file by a picture, in the format of the suffix; the entry's name and size follow."""
+        self.path.unlink()
+        self.path = self.path.with_suffix(suffix)
+        picture.save(self.path, **options)
+        self.image |= {"file_name": self.path.name, "width": picture.width, "height": picture.height}
+
+    def drop_annotations(self) -> None:
+        """Leaves the image without objects."""
+        self.data["annotations"] = [entry for entry in self.data["annotations"] if entry not in self.annotations]
+
+    def add_object(self, box_xywh: tuple[int, int, int, int], segmentation: Any = None) -> dict[str, Any]:
+        """Adds an annotation of the first one's category to the image; without a mask if none is given."""
+        entry = {"id": self.new_id("annotations"), "image_id": self.image["id"], "iscrowd": 0}
+        entry |= {"category_id": self.first["category_id"], "bbox": list(box_xywh)}
+        if segmentation is not None:
+            entry["segmentation"] = segmentation
+        self.data["annotations"].append(entry)
+        return entry
+
+    def rectangle(self, box_xywh: tuple[int, int, int, int]) -> dict[str, Any]:
+        """The run lengths of a rectangle in the image."""
+        x, y, w, h = box_xywh
+        mask = np.zeros((self.image["height"], self.image["width"]), dtype=bool)
+        mask[y : y + h, x : x + w] = True
+        return encode_rle(mask)
+
     def add_category(self, name: str) -> int:
         """Adds a category to the split and returns its id."""
-        number = 1 + max(entry["id"] for entry in self.data["categories"])
+        number = 1 + max(entry.get("id", 0) for entry in self.data["categories"])
         self.data["categories"].append({"id": number, "name": name, "supercategory": "pavement"})
         return number
 
