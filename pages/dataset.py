@@ -13,6 +13,7 @@ from sam3_lora.ui.examination import Examination
 from sam3_lora.ui.layout import empty_state, escape, page, show_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 
+MOST_SPLITS = 4  # before their table scrolls
 _BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
 
 
@@ -127,9 +128,9 @@ def show_images(opened: Opened) -> None:
     """The splits in numbers beside the worst findings, so that errors are in the first screen; then the grid."""
     numbers, wrong = st.columns([5, 6], gap="large")
     with numbers:
-        st.dataframe(
-            view.split_table(opened.path, opened.state, opened), hide_index=True, alt="Images and objects of each split"
-        )
+        table = view.split_table(opened.path, opened.state, opened)
+        few = len(table) <= MOST_SPLITS
+        st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with wrong, st.container(gap="small"):
         findings.show_worst(opened.findings)

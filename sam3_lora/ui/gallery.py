@@ -15,6 +15,8 @@ from sam3_lora.ui.findings import title_of
 from sam3_lora.ui.layout import empty_state, escape
 from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, SplitIndex, Wanted
 
+_SPLITS_IN_A_ROW = 16  # letters of all names: more are a list to choose from
+
 
 def show(opened: Opened) -> None:
     """The filters and one page of the images that pass them."""
@@ -52,8 +54,7 @@ def wanted_now(opened: Opened) -> Wanted:
 def _choose_split_and_filters(opened: Opened) -> SplitIndex:
     by_split, by_category, by_finding, by_name, more = st.columns([4, 4, 4, 3, 2], vertical_alignment="bottom")
     with by_split:
-        names = opened.split_names
-        st.segmented_control("Split", names, required=True, key=view.SPLIT, persist_state="session")
+        _choose_split(opened.split_names)
     index = opened.index(st.session_state[view.SPLIT])
     kinds = _finding_counts(opened, index.split.name)
     view.keep_valid(view.CATEGORIES, index.categories)
@@ -83,6 +84,13 @@ def _choose_split_and_filters(opened: Opened) -> SplitIndex:
     with more:
         _choose_more()
     return index
+
+
+def _choose_split(names: list[str]) -> None:
+    if sum(map(len, names)) <= _SPLITS_IN_A_ROW:
+        st.segmented_control("Split", names, required=True, key=view.SPLIT, persist_state="session")
+    else:
+        st.selectbox("Split", names, key=view.SPLIT, persist_state="session")
 
 
 def _choose_more() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from sam3_lora.data.coco import Dataset
     from sam3_lora.predict import Predictor
     from sam3_lora.train.job import Jobs
+
+
+_WATCHED = (".json", ".yaml", ".yml")  # files that a change of the dataset is seen by
+_MOST_WATCHED = 200  # in one folder
+_LONG_S, _PAUSE = 0.05, 20  # a look that takes longer is followed by a pause so many times as long
 
 
 def runs_folder() -> Path:
@@ -93,6 +99,7 @@ def get_processor(base: str) -> Sam3Processor:
 def forget_datasets() -> None:
     """Makes the next :func:`open_dataset` read from disk again."""
     _open_dataset.clear()
+    _fingerprints().clear()
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the dataset")
@@ -103,9 +110,26 @@ def _open_dataset(path: str, state: tuple) -> Dataset:
 
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a dataset does: its JSON files, and the folders that images come and go in."""
+    """What changes when a dataset does: its annotation files, and the folders that images come and go in.
+
+    Each rerun of a page asks for it. Where looking takes long, as with a hundred thousand files, it is done
+    again only after a pause that is long beside it.
+    """
+    known = _fingerprints().get(path)
+    if known and time.monotonic() < known[0]:
+        return known[1]
+    began = time.monotonic()
     root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
-    return tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
+    found = tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
+    took = time.monotonic() - began
+    _fingerprints()[path] = time.monotonic() + (_PAUSE * took if took > _LONG_S else 0), found
+    return found
+
+
+@st.cache_resource(show_spinner=False)
+def _fingerprints() -> dict[str, tuple[float, tuple]]:
+    """Path -> the moment until which its fingerprint holds, and the fingerprint."""
+    return {}
 
 
 def _watched(entry: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
@@ -114,9 +138,11 @@ def _watched(entry: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
         if not entry.is_dir():
             return
         with os.scandir(entry) as children:
-            inside = [Path(child) for child in children if child.name.endswith(".json") or (depth and child.is_dir())]
+            inside = [Path(child) for child in children if child.name.endswith(_WATCHED) or (depth and child.is_dir())]
     except (OSError, ValueError):  # ValueError: a name that no file system can hold
         return  # missing or not readable: opening it says so in words
+    if len(inside) > _MOST_WATCHED:
+        return  # a file of labels for each image: only the folder says whether some came or went
     for child in inside:
         yield from _watched(child, depth - 1)
 
