@@ -54,7 +54,7 @@ SICK = {
     "overfitting": [*falling(400), *(validation(100 * n, v) for n, v in enumerate((60, 50, 55, 58, 61), start=1))],
     "not-finite": [
         *falling(12),
-        {"kind": "note", "about": "not-finite", "step": 13, "message": "x", "images": ["a.png"]},
+        {"kind": "note", "about": "not-finite", "step": 13, "message": "The loss is not finite.", "images": ["a.png"]},
     ],
 }
 
