@@ -1,0 +1,62 @@
+"""The charts of a dataset's statistics: they show what was counted, and no name from a file breaks them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.doctor import Report, examine
+from sam3_lora.ui import statistics_view
+from tests.factories import SIZE_HW, coco, write_split
+
+HEIGHT, WIDTH = SIZE_HW
+
+
+@pytest.fixture
+def report(tmp_path) -> Report:
+    for seed, name in enumerate(("train", "valid")):
+        data = coco(images=5, objects=3, categories=("<b>crack</b>", "$a$ *b*", "joint"), seed=seed)
+        write_split(tmp_path / name, data)
+    return examine(open_dataset(tmp_path))
+
+
+def test_every_chart_shows_all_that_was_counted(report):
+    statistics = report.statistics
+    categories = statistics_view.category_chart(statistics)
+    assert [bar.name for bar in categories.data] == ["train", "valid"]
+    assert sum(sum(bar.x) for bar in categories.data) == statistics.num_objects == 30
+    assert set(categories.data[0].y) == {"&lt;b>crack&lt;/b>", "$a$ *b*", "joint"}
+    for chart in (statistics_view.size_chart, statistics_view.shape_chart):
+        figure = chart(statistics)
+        assert sum(figure.data[0].y) == 30
+        assert len(figure.layout.xaxis.tickvals) == len(set(figure.layout.xaxis.ticktext))
+    assert sum(statistics_view.count_chart(statistics).data[0].y) == 12
+    assert list(statistics_view.image_size_chart(statistics).data[0].customdata) == [12]
+    assert len(statistics_view.place_chart(statistics).data[0].z) == 24
+
+
+def test_many_objects_per_image_share_bars(report):
+    crowded = dataclasses.replace(report.statistics, objects_per_image=dict.fromkeys(range(300), 1))
+    bars = statistics_view.count_chart(crowded).data[0]
+    assert sum(bars.y) == 300 and len(bars.x) <= statistics_view.MOST_BINS
+    assert bars.customdata[0] == "0 to 7"
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_the_page_draws_them(tmp_path, objects):
+    write_split(tmp_path / "train", coco(images=2, objects=objects, categories=("<b>$crack$</b>",)))
+
+    def page(folder):
+        from sam3_lora.data.coco import open_dataset
+        from sam3_lora.data.doctor import examine
+        from sam3_lora.ui import statistics_view
+
+        statistics_view.show(examine(open_dataset(folder)))
+
+    app = AppTest.from_function(page, args=(str(tmp_path),), default_timeout=60).run()
+    assert not app.exception
+    texts = " ".join(caption.value for caption in app.caption)
+    assert ("one category" in texts) if objects else ("no objects" in texts)
