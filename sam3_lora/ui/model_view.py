@@ -92,7 +92,7 @@ def look(
     record = index.record(position)
     # A missing image is in no sample: the loader takes those that are there, and so do their numbers.
     present = index.split if record.missing else index.split.present()
-    place = position if record.missing else sum(not image.missing for image in index.split.images[:position])
+    place = position if record.missing else int((~index.split.images.missing[:position]).sum())
     seed = 0 if epoch is None else config.training.seed
     samples = SampleDataset(
         present, processor, opened.dataset.categories, config.data.num_negatives, seed=seed, phrases=phrases

@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _WATCHED = (".json", ".yaml", ".yml")  # files that a change of the dataset is seen by
 _MOST_WATCHED = 200  # in one folder
+_KEPT_DATASETS = 4
+_AT_ONCE_S = 0.4
 _LONG_S, _PAUSE = 0.05, 20  # a look that takes longer is followed by a pause so many times as long
 
 
@@ -75,17 +77,47 @@ def app_log() -> Path:
 
 def open_dataset(path: str) -> Dataset:
     """Opens a dataset once per state of its files. Raises DataError if there is nothing to open."""
-    return _open_dataset(path, fingerprint(path))
+    state = fingerprint(path)
+    known = _datasets().get(path)
+    if known and known[0] == state:
+        return known[1]
+    from sam3_lora.data.coco import open_dataset
+
+    with _progress_bar() as tell:
+        dataset = open_dataset(path, tell)
+    _datasets()[path] = state, dataset
+    for oldest in list(_datasets())[:-_KEPT_DATASETS]:
+        _datasets().pop(oldest, None)
+    return dataset
+
+
+@st.cache_resource(show_spinner=False)
+def _datasets() -> dict[str, tuple[tuple, Dataset]]:
+    """Path -> the fingerprint of a dataset's files, and what was read from them."""
+    return {}
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """What tells the progress of something that may take long; nothing is shown of what is done at once."""
+    began, place = time.monotonic(), st.empty()
+
+    def tell(share: float, what: str) -> None:
+        if time.monotonic() - began > _AT_ONCE_S:
+            place.progress(min(max(share, 0.0), 1.0), what)
+
+    try:
+        yield tell
+    finally:
+        place.empty()
 
 
 def broken_copy() -> Path:
     """The demo dataset with one of each fault, made in the user's cache folder. Raises DataError if it cannot be."""
-    from platformdirs import user_cache_path
-
     from sam3_lora.data.broken import make_broken_copy
+    from sam3_lora.data.cache import cache_folder
 
-    folder = user_cache_path("sam3-lora-studio", appauthor=False) / "broken-demo"
-    return make_broken_copy(ASSETS / "demo" / "dataset", folder)
+    return make_broken_copy(ASSETS / "demo" / "dataset", cache_folder() / "broken-demo")
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model's tokenizer")
@@ -98,15 +130,8 @@ def get_processor(base: str) -> Sam3Processor:
 
 def forget_datasets() -> None:
     """Makes the next :func:`open_dataset` read from disk again."""
-    _open_dataset.clear()
+    _datasets().clear()
     _fingerprints().clear()
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading the dataset")
-def _open_dataset(path: str, state: tuple) -> Dataset:
-    from sam3_lora.data.coco import open_dataset
-
-    return open_dataset(path)
 
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:

@@ -51,9 +51,9 @@ class Wanted:
 class _Objects(NamedTuple):
     """All objects of a split, one entry each; crowds are among them."""
 
-    image: np.ndarray  # (N,) int32: position of its image
-    category: np.ndarray  # (N,) int32: position in SplitIndex.categories
-    side: np.ndarray  # (N,) float32: square root of its box's area
+    image: np.ndarray  # (N,) position of its image
+    category: np.ndarray  # (N,) position in SplitIndex.categories
+    side: np.ndarray  # (N,) square root of its box's area, in pixels
 
 
 class SplitIndex:
@@ -72,9 +72,12 @@ class SplitIndex:
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
         """What each image is called on the screen: its file name, with the id where that is not unique."""
-        named = [(image.file_name, image.id) for image in self.split.images]
-        often = Counter(name for name, _ in named)
-        return tuple(name if often[name] == 1 else f"{name} (id {key!r})" for name, key in named)
+        names = self.split.images.names
+        often = Counter(names)
+        return tuple(
+            name if often[name] == 1 else f"{name} (id {self.record(position).id!r})"
+            for position, name in enumerate(names)
+        )
 
     @functools.cached_property
     def positions(self) -> dict[str, int]:
@@ -94,8 +97,8 @@ class SplitIndex:
             text = wanted.text.casefold()
             keep &= np.fromiter((text in name for name in self._folded), dtype=bool, count=len(self))
         if wanted.images is not None:
-            images = self.split.images
-            keep &= np.fromiter((image.file_name in wanted.images for image in images), dtype=bool, count=len(self))
+            names = self.split.images.names
+            keep &= np.fromiter((name in wanted.images for name in names), dtype=bool, count=len(self))
         if wanted.categories or wanted.size:
             keep &= self._holds(wanted)
         if wanted.count:
@@ -121,7 +124,7 @@ class SplitIndex:
     @functools.cached_property
     def num_objects(self) -> np.ndarray:
         """(len,) objects of each image."""
-        return np.fromiter((len(image.annotations) for image in self.split.images), dtype=np.int64, count=len(self))
+        return self.split.images.counts
 
     @functools.cached_property
     def _folded(self) -> list[str]:
@@ -129,14 +132,8 @@ class SplitIndex:
 
     @functools.cached_property
     def _objects(self) -> _Objects:
-        places = {name: place for place, name in enumerate(self.categories)}
-        rows = [
-            (position, places[item.category], item.bbox_xywh[2] * item.bbox_xywh[3])
-            for position, image in enumerate(self.split.images)
-            for item in image.annotations
-        ]
-        table = np.array(rows, dtype=np.float64).reshape(-1, 3)
-        return _Objects(table[:, 0].astype(np.int32), table[:, 1].astype(np.int32), np.sqrt(table[:, 2]))
+        images = self.split.images
+        return _Objects(images.image_index, images.category_index, np.sqrt(images.boxes_xywh[:, 2:].prod(axis=1)))
 
     def smallest(self) -> np.ndarray:
         """(len,) side of each image's smallest object; infinite without any."""

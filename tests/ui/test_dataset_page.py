@@ -325,7 +325,7 @@ def test_the_doctor_looks_into_every_image(app: AppTest, tmp_path: Path) -> None
 
 
 def test_a_broken_copy_shows_what_findings_mean(app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setenv("SAM3_LORA_CACHE", str(tmp_path))
     app.run().button(key="use_broken").click().run()
     assert not app.exception and not app.error
     assert app.text_input(key="path").value == str(tmp_path / "broken-demo")

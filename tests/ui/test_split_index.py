@@ -1,36 +1,51 @@
-"""Filters and orders of the grid, on a split made in memory."""
+"""Filters and orders of the grid, on a split made for it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from sam3_lora.data.records import Annotation, ImageRecord, Split
+from sam3_lora.data.coco import open_dataset
 from sam3_lora.ui.split_index import COUNTS, SIZES, SORTS, SplitIndex, Wanted
 
 SMALL, MEDIUM, LARGE = SIZES
 
 
-def record(key: int, name: str, *objects: tuple[str, float]) -> ImageRecord:
-    """An image with square objects, each a category and a side."""
-    annotations = tuple(
-        Annotation(place, category, (0.0, 0.0, side, side), None, False)
-        for place, (category, side) in enumerate(objects)
-    )
-    return ImageRecord(key, name, Path(name), 500, 500, annotations)
+CATEGORIES = ("crack", "pothole", "joint")
+IMAGES: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = (
+    ("wall_b.png", (("crack", 10), ("pothole", 100))),
+    ("Road_a.png", (("crack", 200),)),
+    ("road_c.png", ()),
+    ("twin.png", tuple(("pothole", 50 + place) for place in range(7))),
+    ("twin.png", (("crack", 40), ("joint", 31.9))),
+)
 
 
-@pytest.fixture
-def index() -> SplitIndex:
-    images = (
-        record(0, "wall_b.png", ("crack", 10), ("pothole", 100)),
-        record(1, "Road_a.png", ("crack", 200)),
-        record(2, "road_c.png"),
-        record(3, "twin.png", *[("pothole", 50)] * 7),
-        record(4, "twin.png", ("crack", 40), ("joint", 31.9)),
-    )
-    return SplitIndex(Split("train", Path("x.json"), images, ("crack", "pothole", "joint")))
+def index_of(folder: Path, images: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> SplitIndex:
+    """The index of a split whose images hold square objects, each a category and a side; no file is there."""
+    annotations = [
+        {"image_id": number, "category_id": CATEGORIES.index(category), "bbox": [0, 0, side, side], "iscrowd": 0}
+        for number, (_, objects) in enumerate(images)
+        for category, side in objects
+    ]
+    data = {
+        "images": [
+            {"id": number, "file_name": name, "width": 500, "height": 500} for number, (name, _) in enumerate(images)
+        ],
+        "annotations": [{"id": number, **item} for number, item in enumerate(annotations)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(CATEGORIES)],
+    }
+    (folder / "train").mkdir()
+    (folder / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
+    return SplitIndex(open_dataset(folder).split("train"))
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> SplitIndex:
+    return index_of(tmp_path_factory.mktemp("split"), IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +84,12 @@ def test_names_that_repeat_get_their_id(index: SplitIndex) -> None:
     assert index.find("no such.png") is None
 
 
-def test_every_choice_works_on_a_split_without_any_image() -> None:
-    empty = SplitIndex(Split("train", Path("x.json"), (), ("crack",)))
+def test_every_choice_works_on_a_split_without_any_object(tmp_path: Path) -> None:
+    empty = index_of(tmp_path, (("a.png", ()),))
     for wanted in (
-        *(Wanted(count=count) for count in COUNTS),
+        *(Wanted(count=count) for count in COUNTS if count != "Without objects"),
         *(Wanted(size=size, categories=("crack",)) for size in SIZES),
-        *(Wanted(sort=sort, text="a") for sort in SORTS),
+        *(Wanted(sort=sort, text="b") for sort in SORTS),
     ):
         assert empty.select(wanted).tolist() == []
+    assert all(empty.select(Wanted(sort=sort)).tolist() == [0] for sort in SORTS)
