@@ -20,6 +20,7 @@ PIECE = 2**22  # bytes of a list that are decoded at once
 MOST_OF_AN_ENTRY = 2**26  # bytes; the polygons of any object take less
 LENIENT_UP_TO = 2**28  # bytes of a file that is read whole if it breaks the rules of JSON, by NaN for example
 _TRIES = 64
+_FIRST_KEY = re.compile(rb"\s{0,64}\{\s{0,64}(\"[^\"\\]{1,64}\")")
 _BETWEEN_OBJECTS = re.compile(rb"\}\s{0,64},\s{0,64}(?=\{)")
 _BETWEEN_ANY = re.compile(rb",")
 
@@ -160,13 +161,19 @@ class CocoFile:
             return
         decoder = msgspec.json.Decoder(list[entry]) if entry else msgspec.json.Decoder()
         content, start = content[1:-1], 0
+        first_key = _FIRST_KEY.match(content)
+        cuts = [_BETWEEN_OBJECTS, _BETWEEN_ANY]
+        if first_key:  # most likely every entry begins with it, and nothing inside them does
+            cuts.insert(0, re.compile(rb"\}\s{0,64},\s{0,64}(?=\{\s{0,64}%b)" % re.escape(first_key[1])))
         while start < len(content):
-            entries, start = self._piece(content, start, decoder)
+            entries, start = self._piece(content, start, decoder, cuts)
             progress(start / len(content))
             if entries:
                 yield entries
 
-    def _piece(self, content: memoryview, start: int, decoder: msgspec.json.Decoder) -> tuple[list[Any], int]:
+    def _piece(
+        self, content: memoryview, start: int, decoder: msgspec.json.Decoder, cuts: list[re.Pattern]
+    ) -> tuple[list[Any], int]:
         """The entries from `start` on, about PIECE bytes of them, and where the next ones begin.
 
         A cut is right if what lies before it is JSON: a cut inside an entry would leave something open.
@@ -176,17 +183,14 @@ class CocoFile:
             if entries is not None:
                 return entries, len(content)
             raise self._no_json("")
-        tries = 0
-        for between in (_BETWEEN_OBJECTS, _BETWEEN_ANY):
-            for match in between.finditer(content, start + PIECE - 1):
-                cut = match.start() + (between is _BETWEEN_OBJECTS)
-                tries += 1
-                if cut - start > MOST_OF_AN_ENTRY or tries > _TRIES:
+        for cut in cuts:
+            for tries, match in enumerate(cut.finditer(content, start + PIECE - 1)):
+                stop = match.start() + (cut is not _BETWEEN_ANY)
+                if stop - start > MOST_OF_AN_ENTRY or tries >= _TRIES:
                     break
-                entries = self._entries(b"[%b]" % content[start:cut], decoder)
+                entries = self._entries(b"[%b]" % content[start:stop], decoder)
                 if entries is not None:
                     return entries, match.end()
-            tries = 0
         rest = content[start:]
         entries = self._entries(b"[%b]" % rest, decoder) if len(rest) <= MOST_OF_AN_ENTRY else None
         if entries is not None:

@@ -14,7 +14,7 @@ from sam3_lora.data.yolo import yolo_sources
 from sam3_lora.errors import DataError
 
 _INSTANCES = re.compile(
-    r"(?:instances?_)?(train|val|valid|validation|test|default)((?:[-_]?\w*)?)\.json", re.IGNORECASE
+    r"(?:instances?_)?(train|validation|valid|val|test|default)((?:[-_]?\w*)?)\.json", re.IGNORECASE
 )
 _MOST_FOLDERS = 64  # that are tried for the images of a single file
 

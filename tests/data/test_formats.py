@@ -1,0 +1,325 @@
+"""Every layout opens by its folder, says what it is, and holds the same objects however they are written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam3_lora.data.coco import Dataset, open_dataset
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_segmentation, encode_rle
+from tests.factories import CATEGORIES, SIZE_HW, coco, ellipse, write_split
+
+HEIGHT, WIDTH = SIZE_HW
+
+
+def picture(path: Path, size_hw: tuple[int, int] = SIZE_HW) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size_hw, 3), 90, np.uint8)).save(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def kinds(dataset: Dataset) -> list[str]:
+    return [finding.kind for finding in dataset.findings]
+
+
+def sizes(dataset: Dataset) -> dict[str, tuple[int, int]]:
+    return {name: (len(split.images), split.num_objects) for name, split in dataset.splits.items()}
+
+
+def classic(root: Path, names: dict[str, str]) -> dict[str, Any]:
+    """COCO's layout: annotation file -> folder of its images."""
+    data = coco()
+    for file, folder in names.items():
+        write_json(root / "annotations" / file, data)
+        for entry in data["images"]:
+            picture(root / folder / entry["file_name"])
+    return data
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        ({"instances_val2017.json": "val2017", "instances_train2017.json": "train2017"}, ["train", "val"]),
+        ({"instances_train2017.json": "images/train2017"}, ["train"]),
+        ({"instances_train.json": "images/train", "instances_valid.json": "images/valid"}, ["train", "valid"]),
+        ({"train.json": "train", "test.json": "test"}, ["train", "test"]),
+        ({"instances_default.json": "images/default"}, ["train"]),
+        ({"instances_train2014.json": "train2014", "instances_train2017.json": "a"}, ["train2014", "train2017"]),
+        ({"labels.json": "images"}, ["train"]),
+    ],
+)
+def test_classic_layout(tmp_path, names, splits):
+    classic(tmp_path, names)
+    for name in ("captions_train2017.json", "person_keypoints_train2017.json"):
+        if any("instances_" in file for file in names):
+            write_json(tmp_path / "annotations" / name, {"annotations": []})
+    dataset = open_dataset(tmp_path)
+    assert list(dataset.splits) == splits and dataset.format.startswith("COCO JSON")
+    if "a" not in names.values():
+        assert kinds(dataset) == []
+        assert all(image.path.is_file() for split in dataset.splits.values() for image in split.images)
+
+
+def test_two_files_side_by_side(tmp_path):
+    for name in ("train", "val"):
+        write_json(tmp_path / f"{name}.json", coco())
+    for entry in coco()["images"]:
+        picture(tmp_path / "images" / entry["file_name"])
+    dataset = open_dataset(tmp_path)
+    assert sizes(dataset) == {"train": (5, 8), "val": (5, 8)} and kinds(dataset) == []
+
+
+@pytest.mark.parametrize("folder", [".", "images", "photos of 2024"])
+def test_one_file_and_a_folder(tmp_path, folder):
+    write_json(tmp_path / "labels.json", coco())
+    for entry in coco()["images"]:
+        picture(tmp_path / folder / entry["file_name"])
+    for path in (tmp_path, tmp_path / "labels.json"):
+        dataset = open_dataset(path)
+        assert sizes(dataset) == {"train": (5, 8)} and kinds(dataset) == []
+        assert dataset.root == tmp_path
+
+
+def test_images_lie_where_the_user_points(tmp_path):
+    write_json(tmp_path / "set" / "train" / "_annotations.coco.json", coco())
+    for entry in coco()["images"]:
+        picture(tmp_path / "elsewhere" / entry["file_name"])
+    assert kinds(open_dataset(tmp_path / "set")) == ["image-missing"]
+    dataset = open_dataset(tmp_path / "set", images=tmp_path / "elsewhere")
+    assert kinds(dataset) == []
+    assert {image.path.parent for image in dataset.split("train").images} == {tmp_path / "elsewhere"}
+    with pytest.raises(DataError, match="there is nothing"):
+        open_dataset(tmp_path / "set", images=tmp_path / "no such folder")
+
+
+def per_image(folder: Path, count: int = 3) -> None:
+    """Files as Segment Anything writes them: an image, and objects of its two masks without categories."""
+    for number in range(count):
+        picture(folder / f"sa_{number}.jpg")
+        objects = []
+        for place, radius in enumerate((5, 9)):
+            mask = ellipse(SIZE_HW, (20 + 15 * place, 20), (radius, radius))
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = [int(columns[0]), int(rows[0]), len(columns), len(rows)]
+            objects.append({"id": place, "bbox": box, "segmentation": encode_rle(mask), "predicted_iou": 0.9})
+        image = {"image_id": number, "width": WIDTH, "height": HEIGHT, "file_name": f"sa_{number}.jpg"}
+        write_json(folder / f"sa_{number}.json", {"image": image, "annotations": objects})
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_json_per_image_with_the_users_phrase_or_the_folders_name(tmp_path, count):
+    per_image(tmp_path / "pothole", count)
+    dataset = open_dataset(tmp_path / "pothole")
+    assert "Segment Anything" in dataset.format
+    assert dataset.categories == ("pothole",) and kinds(dataset) == ["phrase-from-folder"]
+    assert sizes(dataset) == {"train": (count, 2 * count)}
+    dataset = open_dataset(tmp_path / "pothole", phrase="hole in the road")
+    assert dataset.categories == ("hole in the road",) and kinds(dataset) == []
+    mask = decode_segmentation(dataset.split("train").images[0].annotations[1].segmentation, SIZE_HW)
+    assert (mask == ellipse(SIZE_HW, (35, 20), (9, 9))).all()
+
+
+def test_one_json_per_image_in_splits(tmp_path):
+    for split, count in (("valid", 1), ("train", 2)):
+        per_image(tmp_path / split, count)
+    dataset = open_dataset(tmp_path, phrase="hole")
+    assert sizes(dataset) == {"train": (2, 4), "valid": (1, 2)} and list(dataset.splits) == ["train", "valid"]
+
+
+def test_a_damaged_file_of_one_image_is_a_finding(tmp_path):
+    per_image(tmp_path)
+    (tmp_path / "sa_1.json").write_text('{"image": {')
+    dataset = open_dataset(tmp_path, phrase="hole")
+    assert kinds(dataset) == ["bad-label-file"] and sizes(dataset) == {"train": (2, 4)}
+    assert dataset.findings[0].image_names == ("sa_1.json",)
+
+
+def yolo(root: Path, labels: Path, images: Path, *, polygons: bool = True, yaml: str | None = None) -> dict[str, Any]:
+    """The same objects as COCO data (returned) and as YOLO labels."""
+    data = coco(kinds=("polygon",))
+    for entry in data["images"]:
+        picture(images / entry["file_name"])
+        lines = []
+        for item in data["annotations"]:
+            if item["image_id"] == entry["id"]:
+                x, y, w, h = item["bbox"]
+                numbers = item["segmentation"][0] if polygons else [x + w / 2, y + h / 2, w, h]
+                scaled = [value / (HEIGHT if place % 2 else WIDTH) for place, value in enumerate(numbers)]
+                lines.append(" ".join([str(item["category_id"] - 1), *(f"{value:.6f}" for value in scaled)]))
+        labels.mkdir(parents=True, exist_ok=True)
+        if lines:
+            (labels / entry["file_name"]).with_suffix(".txt").write_text("\n".join(lines) + "\n")
+    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CATEGORIES))
+    (root / "data.yaml").write_text(yaml if yaml is not None else f"path: ../x\ntrain: train/images\nnames:\n{names}")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"), [("train/labels", "train/images"), ("labels/train", "images/train"), ("labels", "images")]
+)
+@pytest.mark.parametrize("polygons", [True, False])
+def test_yolo_reads_like_coco(tmp_path, labels, images, polygons):
+    root = tmp_path / "yolo"
+    data = yolo(root, root / labels, root / images, polygons=polygons)
+    write_split(tmp_path / "coco" / "train", data)
+    ours, theirs = open_dataset(root), open_dataset(tmp_path / "coco")
+    assert "YOLO" in ours.format and kinds(ours) == kinds(theirs) == []
+    assert ours.categories == theirs.categories and sizes(ours) == sizes(theirs)
+    by_name = {image.file_name: image for image in ours.split("train").images}
+    for image in theirs.split("train").images:
+        for a, b in zip(by_name[image.file_name].annotations, image.annotations, strict=True):
+            assert a.category == b.category and a.bbox_xywh == pytest.approx(b.bbox_xywh, abs=1)
+            if polygons:
+                masks = [decode_segmentation(item.segmentation, SIZE_HW) for item in (a, b)]
+                assert (masks[0] & masks[1]).sum() > 0.98 * (masks[0] | masks[1]).sum()
+            else:
+                assert a.segmentation is None
+
+
+def test_yolo_folders_that_only_data_yaml_names(tmp_path):
+    text = "train: ../photos/images\nnames: [crack, pothole, joint]\n"
+    yolo(tmp_path, tmp_path / "photos" / "labels", tmp_path / "photos" / "images", yaml=text)
+    assert sizes(open_dataset(tmp_path)) == {"photos": (5, 8)}
+
+
+def test_yolo_without_names_counts_classes(tmp_path):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images", yaml="")
+    dataset = open_dataset(tmp_path)
+    assert dataset.categories == ("class 0", "class 1", "class 2") and kinds(dataset) == ["class-without-name"]
+    (tmp_path / "classes.txt").write_text("crack\npothole\njoint\n")
+    assert open_dataset(tmp_path).categories == CATEGORIES
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("0 0.5 0.5 0.2", "bad-label-line"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "bad-label-line"),
+        ("0 0.1 0.1 0.2 0.2 nan 0.3", "bad-label-line"),
+        ("crack 0.5 0.5 0.2 0.2", "bad-label-line"),
+        ("7 0.5 0.5 0.2 0.2", "unknown-category"),
+        ("0 0.5 0.5 0.2 0", "bad-bbox"),
+        ("0 30 20 10 10", "boxes-outside-image"),
+    ],
+)
+def test_a_faulty_line_is_a_finding_and_the_others_stay(tmp_path, line, kind):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    path = sorted((tmp_path / "train" / "labels").iterdir())[0]
+    path.write_text(path.read_text() + line + "\n")
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == [kind] and dataset.findings[0].locations[0].annotation == f"{path.stem}:3"
+    assert dataset.split("train").num_objects == 8
+
+
+def test_yolo_files_that_do_not_fit_together(tmp_path):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    (tmp_path / "train" / "labels" / "gone.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "train" / "images" / "0_000.png").write_bytes(b"no image")
+    assert sorted(kinds(open_dataset(tmp_path))) == ["image-unreadable", "label-without-image"]
+
+
+@pytest.mark.parametrize("text", ["names: [", "a: &a [1]\nb: [*a", "\0"])
+def test_a_damaged_data_yaml_is_told(tmp_path, text):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images", yaml=text)
+    with pytest.raises(DataError, match="YAML"):
+        open_dataset(tmp_path)
+
+
+class TestLinks:
+    """Nothing outside the dataset's folder is read, whatever leads there."""
+
+    @pytest.fixture
+    def outside(self, tmp_path) -> Path:
+        return write_split(tmp_path / "outside", coco())
+
+    def link(self, at: Path, to: Path) -> None:
+        at.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            at.symlink_to(to, target_is_directory=to.is_dir())
+        except OSError as error:
+            pytest.skip(f"no links here: {error}")
+
+    def test_a_linked_image(self, tmp_path, outside):
+        train = write_split(tmp_path / "set" / "train", coco())
+        image = next(train.glob("*.png"))
+        image.unlink()
+        self.link(image, outside / image.name)
+        dataset = open_dataset(tmp_path / "set")
+        assert kinds(dataset) == ["link-outside-dataset"] and len(dataset.split("train").images) == 4
+
+    def test_a_linked_folder_of_images(self, tmp_path, outside):
+        write_json(tmp_path / "set" / "train" / "_annotations.coco.json", coco())
+        self.link(tmp_path / "set" / "train" / "images", outside)
+        dataset = open_dataset(tmp_path / "set")
+        assert sorted(kinds(dataset)) == ["link-outside-dataset", "no-images"] and dataset.findings[1].count == 5
+
+    def test_a_linked_split_and_a_linked_file(self, tmp_path, outside):
+        self.link(tmp_path / "set" / "train", outside)
+        with pytest.raises(DataError, match="link"):
+            open_dataset(tmp_path / "set")
+        write_split(tmp_path / "set" / "valid", coco())
+        assert kinds(open_dataset(tmp_path / "set")) == ["split-unreadable"]
+
+    @pytest.mark.parametrize("name", ["images", "labels"])
+    def test_linked_yolo_folders(self, tmp_path, name):
+        away, root = tmp_path / "away", tmp_path / "set"
+        yolo(away, away / "train" / "labels", away / "train" / "images")
+        shutil.copytree(away, root)
+        shutil.rmtree(root / "train" / name)
+        self.link(root / "train" / name, away / "train" / name)
+        with pytest.raises(DataError, match="link"):
+            open_dataset(root)
+
+    def test_a_linked_file_of_one_image(self, tmp_path):
+        per_image(tmp_path / "set")
+        per_image(tmp_path / "away")
+        (tmp_path / "set" / "sa_0.json").unlink()
+        self.link(tmp_path / "set" / "sa_0.json", tmp_path / "away" / "sa_0.json")
+        assert kinds(open_dataset(tmp_path / "set", phrase="hole")) == ["bad-label-file"]
+
+    def test_links_within_the_dataset_are_followed(self, tmp_path):
+        train = write_split(tmp_path / "set" / "train", coco())
+        (tmp_path / "set" / "pool").mkdir()
+        for image in list(train.glob("*.png")):
+            image.rename(tmp_path / "set" / "pool" / image.name)
+            self.link(image, tmp_path / "set" / "pool" / image.name)
+        self.link(tmp_path / "link", tmp_path / "set")
+        assert kinds(open_dataset(tmp_path / "set")) == kinds(open_dataset(tmp_path / "link")) == []
+
+
+def test_objects_of_many_parts_crowds_and_names_in_other_case(tmp_path):
+    data = coco(images=2, objects=2, kinds=("polygon",), categories=("Crack", "crack"))
+    first, second, third, _ = data["annotations"]
+    first["segmentation"] = [[2, 2, 12, 2, 12, 12, 2, 12], [20, 2, 30, 2, 30, 12, 20, 12]]
+    first["bbox"] = [2, 2, 28, 10]
+    ring = ellipse(SIZE_HW, (30, 24), (16, 16)) & ~ellipse(SIZE_HW, (30, 24), (8, 8))
+    second |= {"segmentation": encode_rle(ring), "bbox": [14, 8, 32, 32]}
+    third["iscrowd"] = 1
+    write_split(tmp_path / "train", data)
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == ["same-phrase"]
+    a, b = dataset.split("train").images[0].annotations
+    assert decode_segmentation(a.segmentation, SIZE_HW).sum() == 200
+    assert (decode_segmentation(b.segmentation, SIZE_HW) == ring).all()
+    assert dataset.split("train").num_objects == 3
+
+
+def test_progress_runs_from_nothing_to_all(tmp_path):
+    for name in ("train", "valid"):
+        write_split(tmp_path / name, coco())
+    told: list[tuple[float, str]] = []
+    open_dataset(tmp_path, lambda share, what: told.append((share, what)))
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert any("valid" in what for _, what in told)
