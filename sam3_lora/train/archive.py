@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from sam3_lora.errors import RunError
@@ -30,7 +31,8 @@ def zip_run(folder: Path, out: Path) -> Path:
                     archive.write(path, Path(folder.name) / path.relative_to(folder), compress_type=method)
         partial.replace(out)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written there is nothing to remove
+            partial.unlink(missing_ok=True)
         raise RunError(
             f"The archive cannot be written to {out}: {error.strerror or error}",
             "Choose another folder, or free some space",
