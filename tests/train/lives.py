@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import accelerate  # noqa: F401  heavy imports, made once
 import peft  # noqa: F401
 import torch
 from transformers import Sam3Model, Sam3Processor  # noqa: F401
 
-from sam3_lora.train.loop import fit
+from sam3_lora.train.loop import Training, fit
 from sam3_lora.train.run import Run
 
 
-def live(folder: str, resume: bool) -> None:
+def live(folder: str, resume: bool, last_step: int | None = None, delay: float = 0.0) -> None:
+    """Trains until a moment (delay, in seconds) after a step, and is killed there; to the end without one."""
     torch.set_num_threads(1)
+    original = Training._step
+
+    def step(self: Training, group: list) -> None:
+        original(self, group)
+        if self.progress.step == last_step:
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    Training._step = step
     fit(Run.open(folder), resume=resume)
