@@ -32,25 +32,30 @@ def show(report: Report) -> None:
         ("Size of objects", _sizes_sentence(statistics.object_shares), size_chart(statistics)),
         ("Shape of objects", _SHAPES_SENTENCE, shape_chart(statistics)),
         ("Objects per image", _counts_sentence(statistics), count_chart(statistics)),
-        ("Size of images", _image_sizes_sentence(statistics), image_size_chart(statistics)),
+        (
+            "Size of images",
+            _image_sizes_sentence(statistics),
+            image_size_chart(statistics) if len(statistics.image_sizes) > 1 else None,
+        ),
     )
-    left, right = st.columns(2, gap="large")
-    for place, (title, sentence, figure) in enumerate(charts):
-        with (left, right)[place % 2], st.container(gap="xxsmall"):
-            st.markdown(f"**{title}**")
-            st.caption(sentence)
-            st.plotly_chart(figure, key=f"statistics-{place}", config={"displayModeBar": False})
+    for row in range(0, len(charts), 2):
+        for column, (title, sentence, figure) in zip(st.columns(2, gap="large"), charts[row : row + 2], strict=True):
+            with column, st.container(gap="xxsmall"):
+                st.markdown(f"**{title}**")
+                st.caption(sentence)
+                if figure is not None:
+                    st.plotly_chart(figure, key=f"statistics-{title}", config={"displayModeBar": False})
 
 
-_PLACES_SENTENCE = "How many of the objects cover a place, over all images. The model sees every place equally well."
-_SHAPES_SENTENCE = "Width to height of the boxes. Squashing an image to the model's square changes them all alike."
+_PLACES_SENTENCE = "Share of the objects that cover a place, all images laid over each other."
+_SHAPES_SENTENCE = "Width to height of the boxes, before the image is squashed to the model's square."
 
 
 def category_chart(statistics: Statistics) -> go.Figure:
     """Bars of objects per category, one colour per split, the most frequent on top."""
     total = _per_category(statistics)
     names = [name for name, _ in total.most_common(MOST_CATEGORIES)][::-1]
-    figure = _figure(max(_HEIGHT, 60 + 22 * len(names)))
+    figure = _figure(max(160, min(_HEIGHT, 80 + 55 * len(names)), 60 + 22 * len(names)))
     for index, (split, counts) in enumerate(statistics.objects_per_category.items()):
         if not any(counts.values()):
             continue
@@ -62,7 +67,11 @@ def category_chart(statistics: Statistics) -> go.Figure:
             marker_color=COLORS[min(index, len(COLORS) - 1)],
             hovertemplate="%{y}: %{x:,} objects<extra>%{fullData.name}</extra>",
         )
-    figure.update_layout(barmode="stack", showlegend=len(figure.data) > 1, legend={"orientation": "h", "y": 1.08})
+    figure.update_layout(
+        barmode="stack",
+        showlegend=len(figure.data) > 1,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+    )
     figure.update_yaxes(type="category")
     return figure
 
@@ -189,6 +198,8 @@ def _categories_sentence(statistics: Statistics) -> str:
         return f"All {plural(most, 'object')} are of one category."
     rest = len(ordered) - MOST_CATEGORIES
     cut = f" The {rest} rarest are in the report only." if rest > 0 else ""
+    if most < 2 * least:
+        return f"All {len(ordered)} categories have about as many."
     return f"{escape(name)} has {most / least:.0f} times as many as the rarest of {len(ordered)}.{cut}"
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-
-from PIL import Image
 
 from sam3_lora.data.doctor import balance, objects, phrases, pictures
 from sam3_lora.data.doctor.copies import Copies
@@ -46,9 +43,7 @@ def examine(
     looked_at = 0
     for split in dataset.splits.values():
         numbers.begin(split)
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # pictures.MOST_PIXELS is lower
-        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; that the pixels are there is tested
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         for split, records in _chunks(dataset):
             if cancelled is not None and cancelled():
                 break

@@ -16,7 +16,7 @@ MOST_NEIGHBOURS = 64  # compared with one picture per band, which bounds the tim
 
 @dataclass
 class Copies:
-    """What is known of every image that was looked into; some 450 bytes each."""
+    """What is known of every image that was looked into; less than 1 KB each."""
 
     splits: list[str] = field(default_factory=list)  # per image, in the dataset's order
     names: list[str] = field(default_factory=list)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import struct
 import threading
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,12 @@ _HASH = 8  # differences a side and direction: 2 * 8 * 8 = 128 bits
 _FLATTEST = 2.0  # deviation of grey values below which a picture has nothing to compare
 _LARGE = 8_000_000  # pixels; of images above, one is decoded at a time, which bounds the memory
 _one_large_image = threading.Lock()
+# Pillow speaks of odd metadata and of large sizes to programmers; here they are findings, or nothing. For good,
+# since warnings.catch_warnings() is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # What Pillow's decoders raise on damaged files, among them some that were made to do harm.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError)
-_BROKEN += (MemoryError, NotImplementedError, struct.error, zlib.error)
+_BROKEN += (MemoryError, RuntimeError, struct.error, zlib.error)
 
 
 @dataclass(slots=True)
