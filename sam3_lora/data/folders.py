@@ -31,6 +31,15 @@ def listing(root: Path) -> list[str]:
         raise DataError(f"The folder {root} cannot be read: {reason}", "Correct the path") from None
 
 
+def subfolders(root: Path) -> list[str]:
+    """The names of the folders in a folder, sorted, without asking the disk about every file."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+
+
 def usual_order(splits: Iterable[str]) -> list[str]:
     """Splits in the order in which people name them."""
     known = {name: place for place, name in enumerate(_USUAL_ORDER)}

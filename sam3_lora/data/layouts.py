@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, usual_order
+from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
 from sam3_lora.data.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.sources import Source, coco_source
 from sam3_lora.data.yolo import yolo_sources
@@ -42,17 +41,17 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
         return _single(root, root.parent, images)
     names = listing(root)
     return (
-        _roboflow(root, names, images)
+        _roboflow(root, images)
         or _classic(root, names, images)
-        or _per_image(root, names, images, phrase)
+        or _per_image(root, images, phrase)
         or _one_file(root, names, images)
         or _yolo(root)
         or _nothing(root, names)
     )
 
 
-def _roboflow(root: Path, names: list[str], images: Path | None) -> Layout | None:
-    splits = usual_order(name for name in names if (root / name / ANNOTATION_FILE).is_file())
+def _roboflow(root: Path, images: Path | None) -> Layout | None:
+    splits = usual_order(name for name in subfolders(root) if (root / name / ANNOTATION_FILE).is_file())
     if not splits:
         return None
     sources = [coco_source(name, root / name / ANNOTATION_FILE, root, (), images) for name in splits]
@@ -112,13 +111,13 @@ def _one_file(root: Path, names: list[str], images: Path | None) -> Layout | Non
 def _single(path: Path, root: Path, images: Path | None) -> Layout:
     """One file; its images beside it, in ``images/``, or in any other folder there."""
     folders = [root, root / "images", path.parent, path.parent / "images"]
-    folders += [root / name for name in listing(root)[:_MOST_FOLDERS] if (root / name).is_dir()]
+    folders += [root / name for name in subfolders(root)[:_MOST_FOLDERS]]
     places = tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
     return Layout("COCO JSON, a single file", [coco_source("train", path, root, places, images)])
 
 
-def _per_image(root: Path, names: list[str], images: Path | None, phrase: str) -> Layout | None:
-    folders = [root, *(root / name for name in usual_order(names) if (root / name).is_dir())]
+def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:
+    folders = [root, *(root / name for name in usual_order(subfolders(root)))]
     sources = []
     for folder in folders:
         if not is_inside(folder, root):
@@ -149,7 +148,7 @@ def _nothing(root: Path, names: list[str]) -> Layout:
             f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}, "
             "or open one of the files",
         )
-    deeper = next((path for path in _two_deep(root, names) if path.is_file()), None)
+    deeper = next((path for path in _two_deep(root) if path.is_file()), None)
     if deeper is not None:
         raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper.parent.parent}")
     raise DataError(
@@ -158,6 +157,6 @@ def _nothing(root: Path, names: list[str]) -> Layout:
     )
 
 
-def _two_deep(root: Path, names: list[str]) -> list[Path]:
-    folders = [root / name for name in names if (root / name).is_dir() and is_inside(root / name, root)]
-    return [folder / name / ANNOTATION_FILE for folder in folders for name in sorted(os.listdir(folder))]
+def _two_deep(root: Path) -> list[Path]:
+    folders = [root / name for name in subfolders(root) if is_inside(root / name, root)]
+    return [folder / name / ANNOTATION_FILE for folder in folders for name in subfolders(folder)]
