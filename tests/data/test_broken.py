@@ -53,6 +53,8 @@ def test_examining_finds_every_kind_in_the_image_named_after_it(broken):
     findings = examine(open_dataset(broken)).findings
     assert {finding.kind for finding in findings} == set(WORDINGS) | set(DEEP_WORDINGS) == set(FAULTS)
     held(findings, FAULTS)
+    repeated = {(finding.kind, finding.count) for finding in findings if finding.image_names and finding.count > 1}
+    assert {kind for kind, _ in repeated} == {"boxes-normalized"}, repeated
 
 
 def test_most_images_can_be_looked_at(broken):

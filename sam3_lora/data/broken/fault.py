@@ -105,7 +105,7 @@ class Case:
 
     def new_id(self, key: str) -> int:
         """An id that nothing in the split's list `key` has."""
-        return 1001 + len(self.data[key])
+        return 1 + max([1000, *(entry.get("id", 0) for entry in self.data[key] if isinstance(entry, dict))])
 
 
 @dataclass(frozen=True)
