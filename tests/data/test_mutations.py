@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sam3_lora.data.coco import Dataset, open_dataset
 from sam3_lora.data.prompts import phrase_of, phrases_for
@@ -115,3 +117,49 @@ def test_files_cut_off_or_with_flipped_bytes_never_crash(sound, seed):
             check(open_dataset(folder))
         except DataError as error:
             str(error).encode("utf-8")
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory) -> dict[str, tuple[Any, Any, Any]]:
+    """By format: the dataset's folder, the file with its annotations, and sound annotations."""
+    data = coco(images=2, kinds=("polygon", "rle", "uncompressed"))
+    roots = {name: tmp_path_factory.mktemp(name) for name in ("coco", "classic", "per image", "yolo")}
+    write_split(roots["coco"] / "train", data)
+    write_split(roots["classic"] / "images", data)
+    write_split(roots["per image"], data)
+    write_split(roots["yolo"] / "images", data)
+    for path in (roots["per image"], roots["yolo"] / "images", roots["classic"] / "images"):
+        (path / "_annotations.coco.json").unlink()
+    (roots["classic"] / "annotations").mkdir()
+    (roots["yolo"] / "labels").mkdir()
+    one = {"image": data["images"][0], "annotations": data["annotations"][:2]}
+    lines = [[0, 0.5, 0.5, 0.2, 0.2], [1, 0.1, 0.1, 0.3, 0.1, 0.3, 0.4], [2, 0.2, 0.3, 0.1, 0.1]]
+    name = data["images"][0]["file_name"].replace(".png", ".txt")
+    return {
+        "coco": (roots["coco"], roots["coco"] / "train" / "_annotations.coco.json", data),
+        "classic": (roots["classic"], roots["classic"] / "annotations" / "instances_train.json", data),
+        "per image": (roots["per image"], roots["per image"] / "a.json", one),
+        "yolo": (roots["yolo"], roots["yolo"] / "labels" / name, {"lines": lines, "names": ["a", "b", "c"]}),
+    }
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@given(st.sampled_from(("coco", "classic", "per image", "yolo")), st.randoms(use_true_random=False), st.integers(1, 8))
+def test_a_thousand_mutated_datasets_give_findings_or_one_error(formats, kind, rng, mutations):
+    root, path, sound_data = formats[kind]
+    data = copy.deepcopy(sound_data)
+    for _ in range(mutations):
+        if nodes(data):
+            mutate(data, rng)
+    if kind == "yolo":
+        lines = data.get("lines") if isinstance(data.get("lines"), list) else [data.get("lines")]
+        text = "\n".join(" ".join(map(str, line)) if isinstance(line, list) else str(line) for line in lines)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        (root / "data.yaml").write_text(json.dumps({"names": data.get("names"), "train": data.get("x")}))
+    else:
+        path.write_text(json.dumps(data))
+    try:
+        check(open_dataset(root))
+    except DataError as error:
+        str(error).encode("utf-8")
+        assert "\n" not in str(error)
