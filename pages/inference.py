@@ -8,8 +8,10 @@ from sam3_lora.data.health import plural
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.ui import adapters, images, resources, results, state
+from sam3_lora.ui.colors import PhraseColors
 from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.split_index import labelled
 
 FROM_DATASET, FROM_FILE = "From the dataset", "Upload"
@@ -146,11 +148,25 @@ def show(comparison: results.Comparison, name: str, threshold: float) -> None:
     )
 
 
+def phrase_colors() -> PhraseColors:
+    """As the open dataset's categories are coloured on its page; without a dataset each phrase has its own."""
+    path = resources.current_dataset()
+    try:
+        categories = resources.open_dataset(path).categories
+    except DataError:
+        return PhraseColors((), {})
+    return PhraseColors(categories, phrases_of_dataset(path))
+
+
 def show_answer(title: str, image: np.ndarray, answer: results.Answer, threshold: float) -> None:
     found = sum(len(result) for result in answer.above(threshold).values())
     st.markdown(f"**{escape(title)}** :gray[· {plural(found, 'object')} · {answer.seconds:.2f} s]")
     with st.container(key=f"answer-{title.split()[0].lower()}"):
-        st.image(results.picture(image, answer, threshold), width="stretch", alt=f"{title}: {plural(found, 'object')}")
+        st.image(
+            results.picture(image, answer, threshold, phrase_colors()),
+            width="stretch",
+            alt=f"{title}: {plural(found, 'object')}",
+        )
     if hint := results.hint(answer, threshold):
         st.caption(hint)
 

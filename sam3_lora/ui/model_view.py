@@ -13,11 +13,11 @@ import torch
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.config import RunConfig
 from sam3_lora.data.health import plural
-from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.samples import MAX_TOKENS, Collator, Sample, SampleDataset
-from sam3_lora.draw import Color, DrawObject, category_color, overlay
+from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui import state
+from sam3_lora.ui.colors import PhraseColors
 from sam3_lora.ui.dataset_view import Opened
 from sam3_lora.ui.images import to_png
 from sam3_lora.ui.layout import escape, show_error
@@ -57,7 +57,7 @@ def show(opened: Opened, index: SplitIndex, position: int, phrases: Mapping[str,
     except Sam3LoraError as error:
         show_error(error)
         return
-    colors = _colors_of_phrases(opened, phrases)
+    colors = PhraseColors(opened.dataset.categories, phrases)
     tensor, targets, asked = st.columns([3, 3, 4], gap="medium")
     with tensor:
         _show_tensor(seen)
@@ -112,11 +112,6 @@ def look(
     )
 
 
-def _colors_of_phrases(opened: Opened, phrases: Mapping[str, str]) -> dict[str, Color]:
-    """Of several categories with one phrase, the first gives it its colour."""
-    return {phrase_of(category, phrases): color for category, color in reversed(opened.colors.items())}
-
-
 def _show_tensor(seen: Seen) -> None:
     pixels = seen.sample.pixel_values
     st.markdown("**The image as a tensor**")
@@ -127,7 +122,7 @@ def _show_tensor(seen: Seen) -> None:
     )
 
 
-def _show_targets(seen: Seen, colors: Mapping[str, Color]) -> None:
+def _show_targets(seen: Seen, colors: PhraseColors) -> None:
     targets = seen.sample.targets
     st.markdown("**The targets over it**")
     picture = _blown_up(seen.picture)
@@ -146,7 +141,7 @@ def _show_targets(seen: Seen, colors: Mapping[str, Color]) -> None:
         )
 
 
-def _drawn(seen: Seen, side: int, colors: Mapping[str, Color]) -> list[DrawObject]:
+def _drawn(seen: Seen, side: int, colors: PhraseColors) -> list[DrawObject]:
     """The targets as they would be drawn on a picture of side x side pixels."""
     targets = seen.sample.targets
     boxes = denormalize(cxcywh_to_xyxy(targets.boxes), (side, side))
@@ -155,8 +150,7 @@ def _drawn(seen: Seen, side: int, colors: Mapping[str, Color]) -> list[DrawObjec
         mask = None
         if targets.masks is not None and targets.mask_valid[place]:
             mask = _blown_up(targets.masks[place].numpy(), side)
-        color = colors.get(phrase) or category_color(phrase)
-        objects.append(DrawObject(phrase, color, mask, tuple(boxes[place].tolist())))
+        objects.append(DrawObject(phrase, colors.of(phrase), mask, tuple(boxes[place].tolist())))
     return objects
 
 

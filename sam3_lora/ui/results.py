@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sam3_lora.draw import DrawObject, category_color, overlay
+from sam3_lora.draw import DrawObject, overlay
+from sam3_lora.ui.colors import PhraseColors
 from sam3_lora.ui.images import fit
 from sam3_lora.ui.resources import SharedPredictor
 
@@ -74,20 +75,22 @@ def _ask(predictor: Predictor, image: np.ndarray, phrases: Sequence[str]) -> Ans
     return Answer(results, time.perf_counter() - start)
 
 
-def picture(image: np.ndarray, answer: Answer, threshold: float) -> np.ndarray:
+def picture(image: np.ndarray, answer: Answer, threshold: float, colors: PhraseColors) -> np.ndarray:
     """The image with the best MAX_DRAWN objects above the threshold, in their phrases' colours. (h, w, 3) uint8."""
     shown = fit(image, SHOWN_SIZE, LEAST_SHOWN_SIZE)
     found = answer.above(threshold)
     scores = np.sort(np.concatenate([result.scores for result in found.values()]))[::-1]
     least = scores[MAX_DRAWN - 1] if len(scores) > MAX_DRAWN else threshold
-    objects = [drawn for result in found.values() for drawn in _draw_objects(result.above(least), shown.shape[:2])]
+    objects = [
+        drawn for result in found.values() for drawn in _draw_objects(result.above(least), shown.shape[:2], colors)
+    ]
     return overlay(shown, objects[:MAX_DRAWN])
 
 
-def _draw_objects(result: PhraseResult, size_hw: tuple[int, int]) -> list[DrawObject]:
+def _draw_objects(result: PhraseResult, size_hw: tuple[int, int], colors: PhraseColors) -> list[DrawObject]:
     scale = np.array((size_hw[1] / result.size_hw[1], size_hw[0] / result.size_hw[0]) * 2)
     at_size = replace(result, size_hw=size_hw)  # its masks are then made at the picture's size, not at the image's
-    color = category_color(result.phrase)
+    color = colors.of(result.phrase)
     return [
         DrawObject(label=result.phrase, color=color, mask=mask, box_xyxy=tuple(box), score=float(score))
         for mask, box, score in zip(at_size.masks, result.boxes_xyxy * scale, result.scores, strict=True)

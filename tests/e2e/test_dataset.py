@@ -41,12 +41,16 @@ def test_from_a_finding_to_what_the_model_sees(browser, app: App, tmp_path: Path
         thumbnails = page.locator('[class*="st-key-thumb-"] img')
         expect(thumbnails).to_have_count(2)
         thumbnails.first.click(force=True)
-        expect(page.get_by_text(names[2], exact=True)).to_be_visible(timeout=30_000)
+        _expect_large(page, names[2])
         _zoom_and_hover(page)
         _step_with_the_arrow_keys(page, names[2], names[5])
         _change_the_phrase(page, "class_1", "road damage")
         _see_it_asked(page, names[2])
         assert failures(page) == [] and errors == []
+
+
+def _expect_large(page, name: str) -> None:
+    expect(page.locator(f'{VIEWER}[aria-label^="{name}"]')).to_be_visible(timeout=30_000)
 
 
 def _filter_by_the_finding(page) -> None:
@@ -70,11 +74,11 @@ def _zoom_and_hover(page) -> None:
 
 def _step_with_the_arrow_keys(page, first: str, second: str) -> None:
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_text(second, exact=True)).to_be_visible(timeout=30_000)
+    _expect_large(page, second)
     wait_until_idle(page)
     assert f"image={second}" in page.url
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text(first, exact=True)).to_be_visible(timeout=30_000)
+    _expect_large(page, first)
     wait_until_idle(page)
 
 
@@ -98,7 +102,7 @@ def _see_it_asked(page, name: str) -> None:
     page.get_by_role("radio", name="Images").or_(page.get_by_role("button", name="Images", exact=True)).first.click()
     wait_until_idle(page)
     page.locator('[class*="st-key-thumb-0"] img').click(force=True)
-    expect(page.get_by_text(name, exact=True)).to_be_visible(timeout=30_000)
+    _expect_large(page, name)
     page.get_by_text("What the model sees", exact=True).click()
     expect(page.get_by_label(re.compile("^Phrases: .*road damage"))).to_be_visible(timeout=60_000)
     wait_until_idle(page)
