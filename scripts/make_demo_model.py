@@ -81,7 +81,7 @@ def demo_config(hidden_size: int = 64, vision_size: int = 128, vision_layers: in
         },
         geometry_encoder_config={**heads, "num_layers": 1},
         detr_encoder_config={**heads, "num_layers": 2},
-        detr_decoder_config={**heads, "num_layers": 3, "num_queries": 32},
+        detr_decoder_config={**heads, "num_attention_heads": 8, "num_layers": 3, "num_queries": 32},
         mask_decoder_config={"hidden_size": hidden_size, "num_attention_heads": 4},
     )
 

@@ -2,11 +2,12 @@
 
     python scripts/pretrain_demo_model.py [--work FOLDER] [--out assets/demo/model] [--curve docs/pretraining]
 
-Two stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
+Three stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
 afterwards, tell from each image token what is painted where, and from each token of the phrase's
-encoded image where the phrase is answered. *Full*: the whole detector under the whole loss, whose
-weight beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing
-yet would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
+encoded image where the phrase is answered. *Boxes*: the decoder learns to find objects, still without
+masks, which take most of the time. *Full*: the whole detector under the whole loss. The weight of the
+loss beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing yet
+would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
 
 Everything follows from the seed. It can be stopped at any time: the same command goes on from the
 last checkpoint in `--work`.
@@ -22,7 +23,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,12 +52,12 @@ CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the
 MASK_SIDE = scenes.SIDE // 2  # the loss compares masks at this size
 NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
 DECAY = 0.999  # of the running mean of the weights, which is what is kept
-DETECTION = (0.01, 0.15)  # weight of the whole loss at the start and at the end of the full stage
 
 
 @dataclass(frozen=True)
 class Stage:
-    """images per step; phrases per image (with objects, without); highest learning rate; warm-up steps."""
+    """images per step; phrases per image (with objects, without); highest learning rate; detection: weight of
+    the whole loss beside the heads' terms, at the start and at the end; warm-up steps."""
 
     name: str
     steps: int
@@ -64,6 +65,7 @@ class Stage:
     positives: int
     negatives: int
     rate: float
+    detection: tuple[float, float] = (0.0, 0.0)
     warmup: int = 100
 
 
@@ -85,6 +87,14 @@ class Step:
         return Step(self.pixel_values.to(device), tokens, *moved)
 
 
+class WithoutMasks(Sam3Detector):
+    """The detector with its mask decoder left out."""
+
+    def _masks(self, queries: Tensor, fpn: list[Tensor], *_: Tensor) -> tuple[Tensor, Tensor]:
+        nothing = queries.new_zeros((*queries.shape[:2], 1, 1))
+        return nothing, nothing[:, :1]
+
+
 class Heads(nn.Module):
     """The linear heads of the ground stage; no part of the model that ships."""
 
@@ -101,16 +111,21 @@ class Pretraining:
     def __init__(self, stages: list[Stage], num_scenes: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
         base = make_demo_model.initialize(Sam3Model(make_demo_model.demo_config()), seed)
+        look_around_boxes(base.detr_decoder)
         self.detector = Sam3Detector(base).to(device)
+        self.boxes_only = WithoutMasks(base)
         config = base.config
         self.heads = Heads(config.detr_encoder_config.hidden_size, config.text_config.vocab_size).to(device)
-        self.mean = AveragedModel(base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self.mean = self._new_mean()
         self.optimizer = self._new_optimizer()
         self.loss = Sam3LossWrapper.from_config(LossConfig())
         self.tokenizer = make_demo_model.demo_processor().tokenizer
         self.stages, self.seed, self.device, self.num_scenes, self.done = stages, seed, device, num_scenes, 0
         self.pool: list[scenes.Scene] = []
         base.detr_encoder.register_forward_hook(self._keep_encoded)
+
+    def _new_mean(self) -> AveragedModel:
+        return AveragedModel(self.detector.base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([*self.detector.base.parameters(), *self.heads.parameters()], weight_decay=0.02)
@@ -142,9 +157,11 @@ class Pretraining:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.detector.train()
+        self.boxes_only.train()
         batch = self.batch(stage).to(self.device)
-        weight = DETECTION[0] + (DETECTION[1] - DETECTION[0]) * at / stage.steps
-        terms = self.ground(batch) if stage.name == "ground" else self.full(batch, weight)
+        weight = stage.detection[0] + (stage.detection[1] - stage.detection[0]) * at / stage.steps
+        learn = {"ground": self.ground, "boxes": self.boxes, "full": self.full}[stage.name]
+        terms = learn(batch, weight)
         total = sum(terms.values())
         total.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -156,6 +173,39 @@ class Pretraining:
         values = {name: value.item() for name, value in terms.items()}
         return {"total": total.item(), "gradient_norm": norm.item(), "lr": rate, "weight": weight, **values}
 
+    def _begin(self, stage: Stage) -> None:
+        if stage.name == "boxes":
+            self.settle(self.batch(stage).to(self.device))
+        # Gradients of another stage have another size, which Adam would remember for long.
+        self.optimizer = self._new_optimizer()
+
+    @torch.no_grad()
+    def settle(self, batch: Step) -> None:
+        """Scales the features that the decoder reads to a deviation of 1, and changes nothing else.
+
+        Every layer on the way normalises its input, so the ground stage lets their size grow unchecked; a
+        decoder that has not learned anything could not look at one place of such an image, and never would.
+        """
+        base, heads = self.detector.base, self.heads
+        vision = self.boxes_only.encode_images(batch.pixel_values)
+        text = self.boxes_only.encode_text(**batch.tokens)
+        self.boxes_only.detect(vision, text, batch.image_index)
+        finest, middle, encoded = vision.fpn[0].std(), vision.fpn[1].std(), self._encoded.std()
+        stream = [base.vision_encoder.neck.fpn_layers[2].proj2]
+        for layer in base.detr_encoder.layers:
+            stream += [layer.self_attn.o_proj, layer.cross_attn.o_proj, layer.mlp.fc2]
+        for size, modules in (
+            (finest, [base.vision_encoder.neck.fpn_layers[0].proj2]),
+            (middle, [base.vision_encoder.neck.fpn_layers[1].proj2]),
+            (encoded, stream),
+        ):
+            for module in modules:
+                module.weight /= size
+                module.bias /= size
+        heads.map.weight *= encoded
+        heads.attributes.weight *= finest
+        self.mean = self._new_mean()
+
     def batch(self, stage: Stage) -> Step:
         """The batch of the next step: it depends on the seed and the step's number alone."""
         rng = np.random.default_rng((self.seed, self.done))
@@ -165,7 +215,7 @@ class Pretraining:
         phrases = [scenes.ask(rng, scene, stage.positives, stage.negatives) for scene in chosen]
         return make_step(chosen, phrases, self.tokenizer)
 
-    def ground(self, batch: Step) -> dict[str, Tensor]:
+    def ground(self, batch: Step, weight: float) -> dict[str, Tensor]:
         detector, base = self.detector, self.detector.base
         vision = detector.encode_images(batch.pixel_values)
         text = detector.encode_text(**batch.tokens)
@@ -175,6 +225,13 @@ class Pretraining:
             vision_features=[features], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
         )
         return self.side_terms(vision.fpn[0], text.states, batch)
+
+    def boxes(self, batch: Step, weight: float) -> dict[str, Tensor]:
+        vision = self.boxes_only.encode_images(batch.pixel_values)
+        text = self.boxes_only.encode_text(**batch.tokens)
+        detections = self.boxes_only.detect(vision, text, batch.image_index)
+        total = self.loss(detections, replace(batch.targets, masks=None)).total
+        return {"detection": weight * total, **self.side_terms(vision.fpn[0], text.states, batch)}
 
     def full(self, batch: Step, weight: float) -> dict[str, Tensor]:
         detector = self.detector
@@ -211,6 +268,44 @@ class Pretraining:
         for name in ("heads", "mean", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.done = state["done"]
+
+
+def look_around_boxes(decoder: nn.Module, steps: int = 400) -> None:
+    """Fits the decoder's position bias so that its heads look at the parts of a query's box before anything is learned.
+
+    With a random bias each query sees the mean of the whole image, and thousands of steps go by before one
+    finds out that its own place matters. One head each looks at the inside, the four sides, around the box,
+    at a wider region, and everywhere.
+    """
+    parameters = [*decoder.box_rpb_embed_x.parameters(), *decoder.box_rpb_embed_y.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=0.01)
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.arange(GRID) / GRID
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * (1 - step / steps)
+        center, size = torch.rand(2, 64, 2, generator=generator).unbind(0)
+        size = 0.05 + 0.75 * size**2
+        low, high = (center - size / 2)[..., None], (center + size / 2)[..., None]  # (64, 2, 1): x, y
+        outside = (low - cells).clamp(min=0) + (cells - high).clamp(min=0)  # (64, 2, GRID)
+        inside, wide = _fading(outside, 0.08), _fading(outside - size[..., None] / 2, 0.2)
+        begin, end = _fading((cells - low).abs(), 0.12), _fading((cells - high).abs(), 0.12)
+        rim = _fading((outside - 0.1).abs(), 0.12)
+        everywhere = torch.zeros_like(inside)
+        along_x = (inside, begin, end, inside, inside, rim, wide, everywhere)
+        along_y = (inside, inside, inside, begin, end, rim, wide, everywhere)
+        wanted = torch.stack(
+            [x[:, 0, None, :] + y[:, 1, :, None] for x, y in zip(along_x, along_y, strict=True)]
+        ).flatten(2)  # (heads, 64, GRID * GRID)
+        bias = decoder._get_rpb_matrix(torch.cat((center, size), -1)[None], (GRID, GRID))[0]
+        F.smooth_l1_loss(bias, wanted[: len(bias)]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _fading(distance: Tensor, width: float) -> Tensor:
+    """0 where the distance is none, falling to -5 at `width` and beyond."""
+    return -5 * (distance.clamp(min=0) / width).clamp(max=1)
 
 
 def map_terms(logits: Tensor, union: Tensor) -> dict[str, Tensor]:
@@ -285,18 +380,22 @@ def make_pool(count: int, seed: int) -> list[scenes.Scene]:
 
 
 def draw_curve(log: Path, picture: Path) -> None:
-    """Draws the log: how well phrases are found in the pixels, over both stages, and the loss of the second."""
+    """Draws the log: how well phrases are found in the pixels, and the loss of boxes and of all of it."""
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    full = [line for line in lines if line["stage"] == "full"]
     figure = Figure(figsize=(9, 3), layout="constrained")
     maps, loss = figure.subplots(1, 2)
-    maps.plot([line["step"] for line in lines], [line["map_dice"] for line in lines])
-    maps.axvline(full[0]["step"], color="grey", linestyle=":")
+    for name in dict.fromkeys(line["stage"] for line in lines):
+        some = [line for line in lines if line["stage"] == name]
+        steps = [line["step"] for line in some]
+        maps.plot(steps, [line["map_dice"] for line in some], label=name)
+        if "detection" in some[0]:
+            loss.plot(steps, [line["detection"] / line["weight"] for line in some], label=name)
     maps.set(title="Dice loss of a phrase's map", xlabel="step", ylim=(0, 1))
-    loss.plot([line["step"] for line in full], [line["detection"] / line["weight"] for line in full])
-    loss.set(title="The whole loss, second stage", xlabel="step", yscale="log")
+    loss.set(title="Loss (with masks in the last stage)", xlabel="step")
+    for axes in (maps, loss):
+        axes.legend()
     figure.savefig(picture, metadata={"Date": None})
 
 
@@ -312,7 +411,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoint and log, to go on from")
     parser.add_argument("--curve", type=Path, help="write the log and its picture there, as .jsonl and .svg")
     parser.add_argument("--ground-steps", type=int, default=2200)
-    parser.add_argument("--full-steps", type=int, default=4200)
+    parser.add_argument("--boxes-steps", type=int, default=2000)
+    parser.add_argument("--full-steps", type=int, default=2000)
     parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -322,7 +422,8 @@ def main() -> None:
 
     stages = [
         Stage("ground", arguments.ground_steps, images=8, positives=3, negatives=2, rate=1e-3),
-        Stage("full", arguments.full_steps, images=6, positives=2, negatives=1, rate=6e-4),
+        Stage("boxes", arguments.boxes_steps, images=8, positives=3, negatives=2, rate=1e-3, detection=(0.01, 0.04)),
+        Stage("full", arguments.full_steps, images=6, positives=2, negatives=1, rate=5e-4, detection=(0.03, 0.15)),
     ]
     training = Pretraining(stages, arguments.scenes, arguments.seed, torch.device(arguments.device))
     if checkpoint.exists():

@@ -28,7 +28,7 @@ def tiny(monkeypatch):
 
 
 def command(folder: Path, *options: str) -> list[str]:
-    steps = ("--ground-steps", "2", "--full-steps", "2", "--scenes", "6", "--device", "cpu")
+    steps = ("--ground-steps", "2", "--boxes-steps", "1", "--full-steps", "1", "--scenes", "6", "--device", "cpu")
     return ["pretrain", "--work", str(folder / "work"), "--out", str(folder / "model"), *steps, *options]
 
 
@@ -47,7 +47,8 @@ def test_pretraining_writes_a_model_that_stock_transformers_loads(tiny, tmp_path
 
 
 def test_a_stopped_pretraining_goes_on_as_if_nothing_had_been(tiny):
-    stages = [pretraining.Stage("ground", 2, 2, 2, 1, 1e-3, 1), pretraining.Stage("full", 2, 2, 1, 1, 1e-3, 1)]
+    names = ("ground", "ground", "boxes", "full")
+    stages = [pretraining.Stage(name, 1, 2, 2, 1, 1e-3, (0.1, 0.1)) for name in names]
 
     def start():
         training = pretraining.Pretraining(stages, num_scenes=4, seed=3, device=torch.device("cpu"))
