@@ -67,7 +67,7 @@ def _zoom_and_hover(page) -> None:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(viewer.locator(".tip")).to_contain_text(re.compile(r"Box \d+, \d+, \d+ × \d+ px"))
     page.mouse.wheel(0, -300)
-    page.wait_for_function(f"() => Number(document.querySelector('{VIEWER}').dataset.zoom) > 1.5")
+    page.wait_for_function(f"() => Number(document.querySelector('{VIEWER}').dataset.zoom) > 1.2")
     viewer.dblclick()
     page.wait_for_function(f"() => Number(document.querySelector('{VIEWER}').dataset.zoom) === 1")
 
