@@ -51,7 +51,7 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
     run.request("pause")
     wait_for(lambda: run.status().state == "paused")
     run.request_stop()
-    assert jobs.wait(timeout=60)
+    assert jobs.wait(timeout=120)
     assert run.status().state == "stopped" and run.can_resume()
 
 
@@ -113,7 +113,7 @@ def test_two_processes_never_write_one_run(config):
 
         jobs = Jobs()
         jobs._launch(lambda: run, resume=False)
-        assert jobs.wait(timeout=30)
+        assert jobs.wait(timeout=120)
         name, message = jobs.problem
         assert name == run.name and "already being trained" in message
         assert run.status().state == "running"

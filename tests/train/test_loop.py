@@ -266,13 +266,13 @@ def test_jobs_train_in_the_background_one_at_a_time(config):
     run = jobs.start(config.with_settings({"training.max_steps": 500, "training.epochs": 500}))
     with pytest.raises(RunError, match="still being trained"):
         jobs.start(config)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not steps(run) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert jobs.current.folder == run.folder
     assert run.status().state == "running"
     jobs.stop()
-    assert jobs.wait(timeout=30)
+    assert jobs.wait(timeout=120)
     assert run.status().state == "stopped"
     assert run.can_resume()
     assert "last" in run.adapters()
@@ -281,7 +281,7 @@ def test_jobs_train_in_the_background_one_at_a_time(config):
 def test_a_job_that_fails_ends_in_the_failed_state(config):
     jobs = Jobs()
     run = jobs.start(config.with_settings({"data.path": "nowhere"}))
-    assert jobs.wait(timeout=30)
+    assert jobs.wait(timeout=120)
     assert run.status().state == "failed"
     assert "nowhere" in run.status().message
 
