@@ -45,7 +45,7 @@ from sam3_lora.config import LossConfig  # noqa: E402
 from sam3_lora.loss import Sam3LossWrapper  # noqa: E402
 from sam3_lora.masks import mask_to_box_xyxy  # noqa: E402
 from sam3_lora.model.detector import Sam3Detector  # noqa: E402
-from sam3_lora.structures import Targets  # noqa: E402
+from sam3_lora.structures import Targets, VisionFeatures  # noqa: E402
 
 GRID = make_demo_model.GRID
 CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the model's masks
@@ -116,16 +116,13 @@ class Pretraining:
         self.boxes_only = WithoutMasks(base)
         config = base.config
         self.heads = Heads(config.detr_encoder_config.hidden_size, config.text_config.vocab_size).to(device)
-        self.mean = self._new_mean()
+        self.mean = AveragedModel(base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
         self.optimizer = self._new_optimizer()
         self.loss = Sam3LossWrapper.from_config(LossConfig())
         self.tokenizer = make_demo_model.demo_processor().tokenizer
         self.stages, self.seed, self.device, self.num_scenes, self.done = stages, seed, device, num_scenes, 0
         self.pool: list[scenes.Scene] = []
         base.detr_encoder.register_forward_hook(self._keep_encoded)
-
-    def _new_mean(self) -> AveragedModel:
-        return AveragedModel(self.detector.base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([*self.detector.base.parameters(), *self.heads.parameters()], weight_decay=0.02)
@@ -173,39 +170,6 @@ class Pretraining:
         values = {name: value.item() for name, value in terms.items()}
         return {"total": total.item(), "gradient_norm": norm.item(), "lr": rate, "weight": weight, **values}
 
-    def _begin(self, stage: Stage) -> None:
-        if stage.name == "boxes":
-            self.settle(self.batch(stage).to(self.device))
-        # Gradients of another stage have another size, which Adam would remember for long.
-        self.optimizer = self._new_optimizer()
-
-    @torch.no_grad()
-    def settle(self, batch: Step) -> None:
-        """Scales the features that the decoder reads to a deviation of 1, and changes nothing else.
-
-        Every layer on the way normalises its input, so the ground stage lets their size grow unchecked; a
-        decoder that has not learned anything could not look at one place of such an image, and never would.
-        """
-        base, heads = self.detector.base, self.heads
-        vision = self.boxes_only.encode_images(batch.pixel_values)
-        text = self.boxes_only.encode_text(**batch.tokens)
-        self.boxes_only.detect(vision, text, batch.image_index)
-        finest, middle, encoded = vision.fpn[0].std(), vision.fpn[1].std(), self._encoded.std()
-        stream = [base.vision_encoder.neck.fpn_layers[2].proj2]
-        for layer in base.detr_encoder.layers:
-            stream += [layer.self_attn.o_proj, layer.cross_attn.o_proj, layer.mlp.fc2]
-        for size, modules in (
-            (finest, [base.vision_encoder.neck.fpn_layers[0].proj2]),
-            (middle, [base.vision_encoder.neck.fpn_layers[1].proj2]),
-            (encoded, stream),
-        ):
-            for module in modules:
-                module.weight /= size
-                module.bias /= size
-        heads.map.weight *= encoded
-        heads.attributes.weight *= finest
-        self.mean = self._new_mean()
-
     def batch(self, stage: Stage) -> Step:
         """The batch of the next step: it depends on the seed and the step's number alone."""
         rng = np.random.default_rng((self.seed, self.done))
@@ -224,14 +188,14 @@ class Pretraining:
         base.detr_encoder(
             vision_features=[features], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
         )
-        return self.side_terms(vision.fpn[0], text.states, batch)
+        return self.side_terms(vision, text.states, batch)
 
     def boxes(self, batch: Step, weight: float) -> dict[str, Tensor]:
         vision = self.boxes_only.encode_images(batch.pixel_values)
         text = self.boxes_only.encode_text(**batch.tokens)
         detections = self.boxes_only.detect(vision, text, batch.image_index)
         total = self.loss(detections, replace(batch.targets, masks=None)).total
-        return {"detection": weight * total, **self.side_terms(vision.fpn[0], text.states, batch)}
+        return {"detection": weight * total, **self.side_terms(vision, text.states, batch)}
 
     def full(self, batch: Step, weight: float) -> dict[str, Tensor]:
         detector = self.detector
@@ -242,22 +206,25 @@ class Pretraining:
         return {
             "detection": weight * self.loss(detections, batch.targets).total,
             **{name.replace("map", "semantic"): value for name, value in semantic.items()},
-            **self.side_terms(vision.fpn[0], text.states, batch),
+            **self.side_terms(vision, text.states, batch),
         }
 
-    def side_terms(self, features: Tensor, states: Tensor, batch: Step) -> dict[str, Tensor]:
+    def side_terms(self, vision: VisionFeatures, states: Tensor, batch: Step) -> dict[str, Tensor]:
         """The heads' terms: where the phrase is answered, what is painted where, and which words were asked.
 
-        Without the last, all words that it says no to would become one to the text encoder.
+        Without the last, all words that it says no to would become one to the text encoder. The size keeps
+        features near a deviation of 1: every layer on the way normalises its input, so nothing else would, and
+        in features of size 20 all queries of an untaught decoder see the same single place.
         """
         cells = self.heads.map(self._encoded).transpose(1, 2).unflatten(-1, (GRID, GRID))
         maps = map_terms(F.pixel_shuffle(cells, CELLS // GRID).squeeze(1), batch.union)
-        logits = self.heads.attributes(features).split([len(names) + 1 for names in NAMES], dim=1)
-        weights = [torch.tensor([0.3] + [1.0] * len(names), device=features.device) for names in NAMES]
+        logits = self.heads.attributes(vision.fpn[0]).split([len(names) + 1 for names in NAMES], dim=1)
+        weights = [torch.tensor([0.3] + [1.0] * len(names), device=states.device) for names in NAMES]
         painted = sum(map(F.cross_entropy, logits, batch.attributes, weights))
         real = batch.tokens["attention_mask"].bool()
         words = F.cross_entropy(self.heads.words(states[real]), batch.tokens["input_ids"][real])
-        return {**maps, "attributes": 0.5 * painted, "words": 0.05 * words}
+        size = sum(features.square().mean() for features in (self._encoded, *vision.fpn))
+        return {**maps, "attributes": 0.5 * painted, "words": 0.05 * words, "size": 0.02 * size}
 
     def state(self) -> dict:
         parts = {name: getattr(self, name).state_dict() for name in ("heads", "mean", "optimizer")}
@@ -410,9 +377,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=make_demo_model.DEFAULT_OUT)
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoint and log, to go on from")
     parser.add_argument("--curve", type=Path, help="write the log and its picture there, as .jsonl and .svg")
-    parser.add_argument("--ground-steps", type=int, default=2200)
-    parser.add_argument("--boxes-steps", type=int, default=2000)
-    parser.add_argument("--full-steps", type=int, default=2000)
+    parser.add_argument("--ground-steps", type=int, default=1600)
+    parser.add_argument("--boxes-steps", type=int, default=1500)
+    parser.add_argument("--full-steps", type=int, default=3000)
     parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -421,9 +388,9 @@ def main() -> None:
     checkpoint, log = arguments.work / "checkpoint.pt", arguments.work / "log.jsonl"
 
     stages = [
-        Stage("ground", arguments.ground_steps, images=8, positives=3, negatives=2, rate=1e-3),
-        Stage("boxes", arguments.boxes_steps, images=8, positives=3, negatives=2, rate=1e-3, detection=(0.01, 0.04)),
-        Stage("full", arguments.full_steps, images=6, positives=2, negatives=1, rate=5e-4, detection=(0.03, 0.15)),
+        Stage("ground", arguments.ground_steps, images=8, positives=3, negatives=2, rate=8e-4),
+        Stage("boxes", arguments.boxes_steps, images=8, positives=3, negatives=2, rate=5e-4, detection=(0.01, 0.05)),
+        Stage("full", arguments.full_steps, images=6, positives=2, negatives=1, rate=4e-4, detection=(0.05, 0.15)),
     ]
     training = Pretraining(stages, arguments.scenes, arguments.seed, torch.device(arguments.device))
     if checkpoint.exists():
