@@ -4,9 +4,9 @@
 
 Everything that fit() adds is in its time: loading and resizing images, moving tensors, clipping, the
 optimizer, metrics, status, requests, each component's gradient every 20 steps and a checkpoint every 100. What
-an epoch's end brings (samples, a checkpoint) is in the sums, but not in the median. Every block of steps is followed at once by the
-bare computation on the very same batches, so that a machine that slows down slows both. Prints the ratio
-and ends with exit code 1 above 1.05.
+an epoch's end brings (samples, a checkpoint) is in the sums, but not in the median. Every block of steps is
+followed at once by the bare computation on the very same batches, so that a machine that slows down slows both.
+Prints the ratio and ends with exit code 1 above 1.05.
 """
 
 from __future__ import annotations
