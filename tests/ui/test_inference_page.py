@@ -168,6 +168,6 @@ def test_image_opened_on_the_dataset_page_is_the_one_proposed(app: AppTest, runs
     monkeypatch.setenv("SAM3_LORA_RUNS", str(runs))
     app.run().button(key="use_demo").click().run()
     app.button(key="open-2").click().run()
-    opened = f"{app.segmented_control(key='split').value}/{app.selectbox(key='image').value}"
+    opened = f"{app.session_state['split']}/{app.session_state['image']}"
     app.switch_page("pages/inference.py").run()
     assert app.selectbox(key="on_image").value == opened
