@@ -11,7 +11,7 @@ from sam3_lora.ui import examination, findings, gallery, image_view, phrases_vie
 from sam3_lora.ui.dataset_view import Opened
 from sam3_lora.ui.examination import Examination
 from sam3_lora.ui.layout import empty_state, escape, page, show_error
-from sam3_lora.ui.next_run import phrases_of_dataset
+from sam3_lora.ui.next_run import phrases_of_dataset, read_dataset_as
 
 MOST_SPLITS = 4  # before their table scrolls
 _BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
@@ -67,7 +67,39 @@ def choose_path() -> str:
             disabled=not path,
             help="Read the files again after changing them",
         )
-    return path.strip().strip("\"'")  # a path copied from a file manager may come in quotes
+        path = path.strip().strip("\"'")  # a path copied from a file manager may come in quotes
+        if path and path != DEMO:
+            choose_reading(path)
+    return path
+
+
+def choose_reading(path: str) -> None:
+    """What cannot be found out by looking: where else images lie, and what objects without a category are."""
+    images, phrase = state.reading(path)
+
+    def read_anew() -> None:
+        read_dataset_as(path, st.session_state["read-images"], st.session_state["read-phrase"])
+        view.reset()
+
+    with st.popover("Options", icon=":material/tune:", key="reading"):
+        # Drawn anew for each dataset, whose own words they hold.
+        st.session_state.setdefault("read-images", images)
+        st.session_state.setdefault("read-phrase", phrase)
+        if st.session_state.get("read-of") != path:
+            st.session_state.update({"read-of": path, "read-images": images, "read-phrase": phrase})
+        st.text_input(
+            "Images in another folder",
+            key="read-images",
+            placeholder="Beside the annotations",
+            on_change=read_anew,
+        )
+        st.text_input(
+            "Phrase for objects without a category",
+            key="read-phrase",
+            placeholder="The folder's name",
+            on_change=read_anew,
+            help="Segment Anything's own files say where objects are, but not what they are.",
+        )
 
 
 def use_demo() -> None:

@@ -31,6 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Images = Annotated[str, typer.Option(help="A further folder to look for the images in.")]
+Phrase = Annotated[str, typer.Option(help="What objects are called where the annotations have no categories.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Base = Annotated[str, typer.Option(help="'demo', a hub id such as facebook/sam3, or a folder.")]
 Adapter = Annotated[Path | None, typer.Option(help="Folder of an adapter; without it the base model alone.")]
@@ -53,6 +55,8 @@ def inspect(
     report: Annotated[
         Path | None, typer.Option(help="Write all of it to this file, .md to read or .json; implies --deep.")
     ] = None,
+    images: Images = "",
+    phrase: Phrase = "",
     as_json: AsJson = False,
 ) -> None:
     """Tell what a dataset holds and what is wrong with it."""
@@ -60,7 +64,7 @@ def inspect(
 
     if report is not None and report.suffix not in (".md", ".json"):
         raise DataError(f"Expected a file that ends with .md or .json after --report, got {report}", "Rename it")
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, images=images, phrase=phrase)
     examined = _examine(opened) if deep or report is not None else None
     findings = opened.findings if examined is None else examined.findings
     if examined is not None and report is not None:
@@ -182,6 +186,8 @@ def evaluate(
     base: Base = DEMO,
     adapter: Adapter = None,
     device: Device = "auto",
+    images: Images = "",
+    phrase: Phrase = "",
     as_json: AsJson = False,
 ) -> None:
     """Measure the base model, and an adapter beside it, on a split."""
@@ -189,7 +195,7 @@ def evaluate(
     from sam3_lora.evaluate import evaluate as measure
     from sam3_lora.predict import Predictor
 
-    chosen = open_dataset(dataset).split(split)
+    chosen = open_dataset(dataset, images=images, phrase=phrase).split(split)
     predictor = Predictor.load(base, adapter, device)
     results = {}
     for name in ("base", "adapter") if predictor.has_adapter else ("base",):

@@ -41,6 +41,14 @@ class DataConfig(Section):
     path: str = Field(
         DEMO, min_length=1, description="Folder of a COCO dataset, or 'demo' for the one that ships with the app."
     )
+    images: str = Field(
+        "", description="A further folder to look for the images in; empty where they lie with the annotations."
+    )
+    phrase: str = Field(
+        "",
+        max_length=200,
+        description="Word for all objects where the annotations have no categories; empty for the folder's name.",
+    )
     train_split: str = Field("train", min_length=1, description="Split to learn from.")
     valid_split: str = Field("valid", description="Split to measure on after each epoch; empty to measure on none.")
     num_negatives: int = Field(

@@ -148,7 +148,8 @@ class _Flight:
         accelerator = make_accelerator(config.training)
         self._device = str(accelerator.device)
         self._tell(0.0, "Reading the dataset")
-        dataset = open_dataset(config.data.path)
+        data = config.data
+        dataset = open_dataset(data.path, images=data.images, phrase=data.phrase)
         self.problems += check_data(config, dataset)
         self._length = planned_length(config, dataset)
         if self._length is not None:

@@ -161,7 +161,7 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
     from accelerate.utils import set_seed
 
     training, data = config.training, config.data
-    dataset = open_dataset(data.path)
+    dataset = open_dataset(data.path, images=data.images, phrase=data.phrase)
     train_split, valid_split = _splits(dataset, config, log)
     for finding in dataset.findings:
         if finding.severity == "error":

@@ -53,8 +53,19 @@ def _take_over(path: str) -> None:
         return
     kept = st.session_state.setdefault(_PHRASES, {})
     kept[before] = form_value("data.phrases") or {}
-    values = RunConfig().with_settings({"data.path": path, "data.phrases": kept.get(path, {})})
-    fill_form(values, ["data.path", "data.phrases"])
+    images, phrase = state.reading(path)
+    settings = {"data.path": path, "data.images": images, "data.phrase": phrase, "data.phrases": kept.get(path, {})}
+    fill_form(RunConfig().with_settings(settings), list(settings))
+
+
+def read_dataset_as(path: str, images: str, phrase: str) -> None:
+    """Has a dataset read so, on the pages and in the next run on it. Call it before the form is drawn."""
+    next_run()
+    state.read_as(path, images, phrase)
+    if form_value("data.path") == path:
+        settings = {"data.images": images.strip(), "data.phrase": phrase.strip()}
+        fill_form(RunConfig().with_settings(settings), list(settings))
+        next_run()
 
 
 def use_settings(config: RunConfig) -> None:

@@ -61,7 +61,10 @@ def current_dataset() -> str:
     if chosen := state.dataset_path():
         return chosen
     config = last_config()
-    return config.data.path if config else DEMO
+    if config is None:
+        return DEMO
+    state.read_as(config.data.path, config.data.images, config.data.phrase)
+    return config.data.path
 
 
 @st.cache_resource(show_spinner=False)
@@ -77,23 +80,24 @@ def app_log() -> Path:
 
 def open_dataset(path: str) -> Dataset:
     """Opens a dataset once per state of its files. Raises DataError if there is nothing to open."""
-    state = fingerprint(path)
-    known = _datasets().get(path)
-    if known and known[0] == state:
+    files, how = fingerprint(path), state.reading(path)
+    known = _datasets().get((path, *how))
+    if known and known[0] == files:
         return known[1]
     from sam3_lora.data.coco import open_dataset
 
+    images, phrase = how
     with _progress_bar() as tell:
-        dataset = open_dataset(path, tell)
-    _datasets()[path] = state, dataset
+        dataset = open_dataset(path, tell, images=images, phrase=phrase)
+    _datasets()[path, images, phrase] = files, dataset
     for oldest in list(_datasets())[:-_KEPT_DATASETS]:
         _datasets().pop(oldest, None)
     return dataset
 
 
 @st.cache_resource(show_spinner=False)
-def _datasets() -> dict[str, tuple[tuple, Dataset]]:
-    """Path -> the fingerprint of a dataset's files, and what was read from them."""
+def _datasets() -> dict[tuple[str, str, str], tuple[tuple, Dataset]]:
+    """Path and how it is read -> the fingerprint of a dataset's files, and what was read from them."""
     return {}
 
 

@@ -334,3 +334,38 @@ def test_a_broken_copy_shows_what_findings_mean(app: AppTest, tmp_path: Path, mo
     app.button_group(key="view").set_value(view.FINDINGS).run()
     for finding in findings:
         assert finding.message in text_on(app).replace("\\", "")
+
+
+def test_images_that_lie_elsewhere_are_found_and_the_next_run_knows_where(app: AppTest, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", splits=("train",))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for image in (dataset / "train").glob("*.png"):
+        image.rename(elsewhere / image.name)
+    open_path(app, dataset)
+    assert "are not there" in text_on(app)
+    app.text_input(key="read-images").set_value(str(elsewhere)).run()
+    assert not app.exception and not app.error
+    assert "are not there" not in text_on(app)
+    assert app.session_state["run_config"].data.images == str(elsewhere)
+    open_path(app, "demo")
+    assert app.session_state["run_config"].data.images == ""
+    open_path(app, dataset)
+    assert app.text_input(key="read-images").value == str(elsewhere)
+
+
+def test_objects_without_a_category_get_the_users_word(app: AppTest, tmp_path: Path) -> None:
+    folder = tmp_path / "sa_000001"
+    folder.mkdir()
+    data = coco(images=1, empty_images=0)
+    write_split(tmp_path / "source", data)
+    entry = data["images"][0]
+    (tmp_path / "source" / entry["file_name"]).rename(folder / "sa_1.png")
+    image = {**entry, "file_name": "sa_1.png", "image_id": entry["id"]}
+    (folder / "sa_1.json").write_text(json.dumps({"image": image, "annotations": data["annotations"]}))
+    open_path(app, folder)
+    app.text_input(key="read-phrase").set_value("road damage").run()
+    assert not app.exception and not app.error
+    app.segmented_control(key="view").set_value("Phrases").run()
+    assert "road damage" in str(app.dataframe[0].value if app.dataframe else text_on(app))
+    assert app.session_state["run_config"].data.phrase == "road damage"
