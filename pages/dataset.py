@@ -31,7 +31,7 @@ def main() -> None:
             return
         dataset = resources.open_dataset(path)
         st.session_state[state.DATASET_PATH] = path
-        fingerprint = resources.fingerprint(path)
+        fingerprint = (*resources.fingerprint(path), *state.reading(path))
         examined = examination.examination_of(path, fingerprint, dataset)
         report = examined.snapshot().report
         opened = Opened(path, fingerprint, dataset, report.findings if report else dataset.findings)
@@ -135,7 +135,7 @@ def show(opened: Opened, examined: Examination) -> None:
     elif chosen == view.PHRASES:
         phrases_view.show(opened, phrases)
     else:
-        show_images(opened)
+        show_images(opened, examined)
 
 
 def choose_view(opened: Opened) -> str:
@@ -156,7 +156,7 @@ def choose_view(opened: Opened) -> str:
     return st.session_state[view.VIEW]
 
 
-def show_images(opened: Opened) -> None:
+def show_images(opened: Opened, examined: Examination) -> None:
     """The splits in numbers beside the worst findings, so that errors are in the first screen; then the grid."""
     numbers, wrong = st.columns([5, 6], gap="large")
     with numbers:
@@ -165,7 +165,17 @@ def show_images(opened: Opened) -> None:
         st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with wrong, st.container(gap="small"):
-        findings.show_worst(opened.findings)
+        was_examined = examined.snapshot().report is not None
+        findings.show_worst(opened.findings, was_examined)
+        if not opened.findings and not was_examined:
+            st.button(
+                "Look into every image",
+                key="look-into-images",
+                type="tertiary",
+                icon=":material/troubleshoot:",
+                on_click=look_into_images,
+                args=(examined,),
+            )
         if opened.findings:
             st.button(
                 f"All findings: {findings.summary(opened.findings)}",
@@ -181,10 +191,17 @@ def show_images(opened: Opened) -> None:
         empty_state("hide_image", "No split has an image", "Correct what is listed above, then read the dataset again.")
 
 
+def look_into_images(examined: Examination) -> None:
+    examined.start()
+    view.show_view(view.FINDINGS)
+
+
 def show_findings(opened: Opened, examined: Examination) -> None:
     examination.panel(examined, "Until then only the annotation files and a few images were read.")
     if opened.findings:
         st.caption(findings.summary(opened.findings))
+    if not opened.findings:
+        findings.show_none(examined.snapshot().report is not None)
     findings.show(opened.findings, partial(view.open_named, opened), partial(view.show_images_of, opened))
 
 

@@ -91,7 +91,8 @@ def inspect(
     for name, split in splits.items():
         categories = ", ".join(f"{category} {count}" for category, count in split["categories"].items())
         typer.echo(f"  {name}: {split['images']} images, {split['objects']} objects ({categories or 'no category'})")
-    typer.echo("Nothing wrong was found." if not findings else "Findings:")
+    nothing = "Nothing wrong was found." if examined else "Nothing wrong was found in the annotations; see --deep."
+    typer.echo(nothing if not findings else "Findings:")
     for finding in findings:
         where = f"{finding.split}: " if finding.split else ""
         typer.echo(f"  {finding.severity.upper():8}{where}{finding.message}\n          {finding.fix}")

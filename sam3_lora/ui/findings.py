@@ -35,9 +35,6 @@ def show(findings: Sequence[Finding], open_image: OpenImage, show_images: ShowIm
         open_image: called with a split's name and a file name when one of the images is chosen.
         show_images: called with a split's name and a kind of finding when all of its images are asked for.
     """
-    if not findings:
-        st.markdown(":green[:material/check_circle:] Nothing wrong was found.")
-        return
     for index, finding in enumerate(findings):
         with st.container(gap="xxsmall", key=f"finding-{index}"):
             _show_words(finding)
@@ -45,10 +42,16 @@ def show(findings: Sequence[Finding], open_image: OpenImage, show_images: ShowIm
                 _show_places(index, finding, open_image, show_images)
 
 
-def show_worst(findings: Sequence[Finding], most: int = 2) -> None:
+def show_none(was_examined: bool) -> None:
+    """Says that nothing is wrong, as far as was looked; was_examined: into every image."""
+    told = "Nothing wrong was found." if was_examined else "Nothing wrong was found in the annotations."
+    st.markdown(f":green[:material/check_circle:] {told}")
+
+
+def show_worst(findings: Sequence[Finding], was_examined: bool, most: int = 2) -> None:
     """The first findings in words, without their places; infos only if there is nothing worse."""
     if not findings:
-        st.markdown(":green[:material/check_circle:] Nothing wrong was found.")
+        show_none(was_examined)
         return
     serious = [finding for finding in findings if finding.severity != "info"] or findings
     for index, finding in enumerate(serious[:most]):

@@ -138,7 +138,11 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
         st.selectbox(label, get_args(kind), **shared)
     elif get_origin(kind) is list:
         (choice,) = get_args(kind)
-        st.multiselect(label, get_args(choice), format_func=label_of, wrap=True, **shared)
+        if choice is str:  # free words: what is chosen is all the choice there is, until more is typed
+            words = st.session_state.get(shared["key"]) or []
+            st.multiselect(label, words, accept_new_options=True, placeholder="Type a name", wrap=True, **shared)
+        else:
+            st.multiselect(label, get_args(choice), format_func=label_of, wrap=True, **shared)
     elif get_origin(kind) is dict:
         _tell_mapping(label, info, st.session_state.get(shared["key"]) or {})
     else:

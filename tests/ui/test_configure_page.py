@@ -211,3 +211,9 @@ def test_labels_read_like_words() -> None:
         "num_negatives": "Number of negatives",
         "batch_size": "Batch size",
     }
+
+
+def test_a_loaded_list_of_names_stays_as_it_is() -> None:
+    wanted = RunConfig().with_settings({"output.sample_images": ["a.jpg", "b.jpg"]})
+    app = upload(configure_page(), "my.yaml", wanted.to_yaml().encode())
+    assert config_of(app.run()).output.sample_images == ["a.jpg", "b.jpg"]
