@@ -136,6 +136,7 @@ def forget_datasets() -> None:
     """Makes the next :func:`open_dataset` read from disk again."""
     _datasets().clear()
     _fingerprints().clear()
+    _readings().append("again")
 
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
@@ -149,10 +150,18 @@ def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
         return known[1]
     began = time.monotonic()
     root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
-    found = tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
+    files = tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
+    # An image that was overwritten in place changes none of these: after "Read again" all pictures are drawn anew.
+    found = (("read", len(_readings()), 0), *files)
     took = time.monotonic() - began
     _fingerprints()[path] = time.monotonic() + (_PAUSE * took if took > _LONG_S else 0), found
     return found
+
+
+@st.cache_resource(show_spinner=False)
+def _readings() -> list[str]:
+    """One entry for each time that someone asked to have datasets read again."""
+    return []
 
 
 @st.cache_resource(show_spinner=False)

@@ -3,7 +3,8 @@
 import pytest
 
 from sam3_lora.config import ASSETS
-from sam3_lora.data.doctor.phrases import least_tokens, lint
+from sam3_lora.data.doctor.phrases import least_tokens, lint, note
+from sam3_lora.data.health import Faults
 from sam3_lora.data.prompts import EVERYDAY_WORDS
 
 # Names out of COCO, LVIS and people's own sets that look odd to a careless rule.
@@ -56,3 +57,33 @@ def test_no_phrase_has_fewer_tokens_than_counted():
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "demo" / "model")
     for phrase in (*SOUND[:20], *EVERYDAY_WORDS, "a man in a red coat, walking 12 dogs!", "crack " * 10):
         assert least_tokens(phrase) <= len(tokenizer(phrase)["input_ids"]), phrase
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("box", "boxes", True),
+        ("house", "houses", True),
+        ("pothole", "potholes", True),
+        ("city", "cities", True),
+        ("bus", "buses", True),
+        ("fire hydrant", "firehydrants", True),
+        ("tub", "tube", False),
+        ("cap", "cape", False),
+        ("pin", "pine", False),
+        ("glass", "glasses", False),
+        ("cloth", "clothes", False),
+    ],
+)
+def test_one_and_many_of_a_thing_are_told_from_two_things(one, other, same):
+    faults = Faults()
+    suggestions = note([one, other], faults)
+    assert ("phrase-plural" in faults.counts) == same
+    assert suggestions == ({other: one} if same else {})
+
+
+@pytest.mark.parametrize(
+    "names", [("crack grade 1", "crack grade 2"), ("left shoe", "right shoe"), ("left shoe", "shoe"), ("car2", "car")]
+)
+def test_nothing_is_suggested_that_would_make_two_categories_one(names):
+    assert note(names, Faults()) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 _PIECE = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_")
 _CAMEL = re.compile(r"(?<=[a-zà-ÿ]{2})(?=[A-ZÀ-Þ])")
 _LETTERS_OF_A_PIECE = 12
+_SIBILANT_END = re.compile(r"(?:s|x|z|ch|sh)(es?)$")
+# What ends like a plural and is none, or means something else.
+_NO_PLURALS = ("ss", "us", "is", "glasses", "clothes", "series", "species", "news")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +93,21 @@ def note(categories: Iterable[str], faults: Faults) -> dict[str, str]:
     Returns:
         category -> suggested phrase, where there is one.
     """
+    names = tuple(dict.fromkeys(categories))
+    lints = {name: lint(name) for name in names}
+    # A suggestion that two categories would share, or that is another one's name, would make them one.
+    asked = Counter(phrase_of(name) for name in names)
+    asked.update(found.suggestion for found in lints.values() if found and found.suggestion)
     suggestions: dict[str, str] = {}
     by_thing: dict[str, str] = {}
-    for category in dict.fromkeys(categories):
-        found = lint(category)
+    for category, found in lints.items():
         if found is not None:
-            ask = f"ask for {shown(found.suggestion)}" if found.suggestion else ""
+            suggestion = found.suggestion if found.suggestion and asked[found.suggestion] == 1 else None
+            ask = f"ask for {shown(suggestion)}" if suggestion else ""
             detail = ", ".join(part for part in (found.reason, ask) if part)
             faults.add(found.kind, detail=f"{shown(category)}: {detail}" if detail else shown(category))
-            if found.suggestion:
-                suggestions[category] = found.suggestion
+            if suggestion:
+                suggestions[category] = suggestion
         first = by_thing.setdefault(_thing(category), category)
         if phrase_of(first) != phrase_of(category):  # the same phrase is a finding of its own
             faults.add("phrase-plural", detail=f"{shown(category)} like {shown(first)}")
@@ -109,7 +118,10 @@ def note(categories: Iterable[str], faults: Faults) -> dict[str, str]:
 def _thing(category: str) -> str:
     """A key that is the same for singular and plural, written apart or together; it need not be a word."""
     key = "".join(phrase_of(category).split())
-    for ending, instead in (("ies", "y"), ("es", ""), ("s", ""), ("e", "")):
-        if key.endswith(ending) and not key.endswith("ss") and len(key) - len(ending) >= 3:
-            return key[: len(key) - len(ending)] + instead
-    return key
+    if key.endswith(_NO_PLURALS) or len(key) < 4:
+        return key
+    if key.endswith("ies"):
+        return key[:-3] + "y"
+    if match := _SIBILANT_END.search(key):  # "boxes" and "box", "houses" and "house" lose all of it
+        return key[: match.start(1)]
+    return key.removesuffix("s")
