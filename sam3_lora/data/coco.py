@@ -7,12 +7,13 @@ from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.folders import listing
-from sam3_lora.data.health import Faults, Finding, in_order, shown
+from sam3_lora.data.health import Faults, Finding, in_order, plural, shown
 from sam3_lora.data.images import load_image
-from sam3_lora.data.layouts import recognise
+from sam3_lora.data.layouts import Layout, recognise
 from sam3_lora.data.parse import read_split
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split
+from sam3_lora.data.sources import SOURCE_WORDINGS
 from sam3_lora.errors import DataError
 
 __all__ = ["Annotation", "Dataset", "ImageRecord", "Split", "load_image", "open_dataset"]
@@ -64,7 +65,7 @@ def open_dataset(
         raise errors[0]
     tell(1.0, "Done")
     categories = tuple(dict.fromkeys(name for split in splits.values() for name in split.categories))
-    findings += _about_categories(splits, categories)
+    findings += _about_categories(splits, categories) + _not_read(layout, root)
     return Dataset(root, layout.format, splits, categories, tuple(in_order(findings)))
 
 
@@ -91,6 +92,13 @@ def _unreadable(split: str, error: DataError) -> Finding:
     faults = Faults(split, {"problem": error.message, "remedy": error.fix})
     faults.add("split-unreadable")
     return faults.findings()[0]
+
+
+def _not_read(layout: Layout, root: Path) -> list[Finding]:
+    faults = Faults(facts={"files": plural(len(layout.ignored), "annotation file")}, wordings=SOURCE_WORDINGS)
+    for path in layout.ignored:
+        faults.add("annotation-file-not-read", detail=shown(str(path.relative_to(root))))
+    return faults.findings()
 
 
 def _about_categories(splits: dict[str, Split], categories: tuple[str, ...]) -> list[Finding]:

@@ -15,15 +15,17 @@ from sam3_lora.errors import DataError
 _INSTANCES = re.compile(
     r"(?:instances?_)?(train|validation|valid|val|test|default)((?:[-_]?\w*)?)\.json", re.IGNORECASE
 )
+_OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
 _MOST_FOLDERS = 64  # that are tried for the images of a single file
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What was recognised. format: in words; sources: one per split."""
+    """What was recognised. format: in words; sources: one per split; ignored: annotation files that are not read."""
 
     format: str
     sources: list[Source]
+    ignored: tuple[Path, ...] = ()
 
 
 def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
@@ -58,7 +60,8 @@ def _roboflow(root: Path, images: Path | None) -> Layout | None:
     words = "COCO JSON, one folder per split, as Roboflow exports it"
     if any((root / name / "labels").is_dir() for name in splits):
         words += " (the YOLO labels beside it are not read)"
-    return Layout(words, sources)
+    own = root / ANNOTATION_FILE
+    return Layout(words, sources, (own,) if own.is_file() else ())
 
 
 def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None:
@@ -69,8 +72,7 @@ def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None
         if not folder.is_dir():
             continue
         files = [name for name in listing(folder) if name.lower().endswith(".json")]
-        wanted = [name for name in files if name.lower().startswith("instances_")] or files
-        found = {name: match for name in wanted if (match := _INSTANCES.fullmatch(name))}
+        found = {name: match for name in files if (match := _INSTANCES.fullmatch(name))}
         if folder == root and len(found) < 2:
             return None
         splits = _split_names(found)
@@ -80,19 +82,24 @@ def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None
                 for split, name in splits.items()
             ]
             where = "in annotations/, as COCO itself has them" if folder != root else "side by side"
-            return Layout(f"COCO JSON, one file per split {where}", sources)
+            ignored = tuple(folder / name for name in files if name not in found and not name.startswith(_OTHER_TASKS))
+            return Layout(f"COCO JSON, one file per split {where}", sources, ignored)
         if len(files) == 1 and folder != root:
             return _single(folder / files[0], root, images)
     return None
 
 
 def _split_names(found: dict[str, re.Match]) -> dict[str, str]:
-    """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train"."""
+    """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train".
+
+    Where that is not enough to tell them apart, a split is called as its file is.
+    """
     splits: dict[str, str] = {}
     plain = [match[1].lower() for match in found.values()]
     for name, match in found.items():
         split = match[1].lower() if plain.count(match[1].lower()) == 1 else (match[1] + match[2]).lower()
-        splits["train" if split == "default" and len(found) == 1 else split] = name
+        split = "train" if split == "default" and len(found) == 1 else split
+        splits[split if split not in splits else name.removesuffix(".json")] = name
     return {split: splits[split] for split in usual_order(splits)}
 
 
@@ -124,7 +131,9 @@ def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:
             continue
         files = [folder / name for name in listing(folder) if name.lower().endswith(".json")]
         if files and is_per_image(files, root):
-            name = "train" if folder == root else folder.name
+            name = folder.name
+            if folder == root:
+                name = "train" if not (root / "train").is_dir() else f"{root.name} (top folder)"
             places = tuple(place for place in (folder, folder / "images", root / "images") if place.is_dir())
             sources.append(segment_anything_source(name, folder, files, root, phrase, places, images))
     words = "JSON with one file per image, as Segment Anything's data and Roboflow's SAM 2 export have it"

@@ -44,6 +44,11 @@ SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
         "SAM 3",
         "Write the names into data.yaml",
     ),
+    "annotation-file-not-read": Wording(
+        "warning",
+        "{files} beside those that are read {are} not read",
+        "Nothing, if intended; else open each by itself, or lay the splits out as the README shows",
+    ),
     "phrase-from-folder": Wording(
         "warning",
         "The annotation files give no categories, so all objects are called what the folder is called",

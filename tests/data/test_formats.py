@@ -14,7 +14,7 @@ from PIL import Image
 from sam3_lora.data.coco import Dataset, open_dataset
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_segmentation, encode_rle
-from tests.factories import CATEGORIES, SIZE_HW, coco, ellipse, write_split
+from tests.factories import CATEGORIES, SIZE_HW, coco, ellipse, write_dataset, write_split
 
 HEIGHT, WIDTH = SIZE_HW
 
@@ -323,3 +323,28 @@ def test_progress_runs_from_nothing_to_all(tmp_path):
     shares = [share for share, _ in told]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     assert any("valid" in what for _, what in told)
+
+
+def test_no_annotation_file_is_passed_over_in_silence(tmp_path):
+    for name in ("instances_train.json", "instances_Train.json", "val.json", "instances_extra.json", "notes.json"):
+        write_json(tmp_path / "annotations" / name, coco(images=2, empty_images=0))
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.splits) == 3
+    told = next(finding for finding in dataset.findings if finding.kind == "annotation-file-not-read")
+    assert told.count == 2
+    assert "2 annotation files" in told.message
+    assert {place.detail for place in told.locations} == {
+        repr(str(Path("annotations") / name)) for name in ("notes.json", "instances_extra.json")
+    }
+
+
+def test_a_file_above_the_splits_is_told(tmp_path):
+    write_dataset(tmp_path, splits=("train",))
+    write_json(tmp_path / "_annotations.coco.json", coco())
+    assert "annotation-file-not-read" in kinds(open_dataset(tmp_path))
+
+
+def test_splits_of_one_name_stay_apart(tmp_path):
+    per_image(tmp_path, 2)
+    per_image(tmp_path / "train", 3)
+    assert sorted(len(split.images) for split in open_dataset(tmp_path).splits.values()) == [2, 3]
