@@ -65,10 +65,9 @@ class CocoFile:
         self._open()
         images = self._raw.get("images", b"")[:1] == b"[" if self._raw else isinstance(self._values.get("images"), list)
         if not images:
-            raise DataError(
-                f"Expected a COCO file with a list 'images' in {path}, but its keys are {shown(self.keys())}",
-                EXPORT_AGAIN,
-            )
+            keys = self.keys()
+            got = "'images' is no list" if "images" in keys else f"its keys are {shown(keys)}"
+            raise DataError(f"Expected a COCO file with a list 'images' in {path}, but {got}", EXPORT_AGAIN)
 
     def keys(self) -> list[str]:
         """The names at the top of the file, in its order."""

@@ -16,10 +16,14 @@ _USUAL_ORDER = ("train", "valid", "val", "validation", "test")
 
 
 def listing(root: Path) -> list[str]:
-    """The names in a folder, sorted. Raises DataError if there is no such folder or it cannot be read."""
+    """The names of files and folders in a folder, sorted: no pipes and the like, which would be waited for for ever.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be read.
+    """
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries)
+            return sorted(entry.name for entry in entries if entry.is_file() or entry.is_dir())
     except FileNotFoundError:
         raise DataError(f"Expected a dataset's folder at {root}, but there is nothing", "Correct the path") from None
     except NotADirectoryError:
@@ -113,7 +117,7 @@ class ImageFiles:
                 names = []
                 with os.scandir(path) as entries:
                     for entry in entries:
-                        if not entry.is_dir():
+                        if entry.is_file():  # no pipe, which would be waited for for ever
                             names.append(entry.name)
                         if entry.is_symlink() and not self._is_inside(entry.path):
                             self._links.add(_joined(folder, entry.name))

@@ -38,7 +38,7 @@ def yolo_sources(root: Path) -> list[Source]:
 
 
 def _source(name: str, images: Path, labels: Path, root: Path, settings: dict[str, Any]) -> Source:
-    files = sorted(labels.glob("*.txt")) if is_inside(labels, root) else []
+    files = sorted(path for path in labels.glob("*.txt") if path.is_file()) if is_inside(labels, root) else []
     named = [root / file for file in _YAML_NAMES] + [place / "classes.txt" for place in (root, labels.parent, labels)]
     return Source(
         name,
@@ -119,7 +119,7 @@ class _Content:
 
     def _numbers(self) -> list[int]:
         """The classes in all label files."""
-        lines = (line.split() for path in self._labels.glob("*.txt") for line in self._lines(path))
+        lines = (line.split() for path in self._labels.glob("*.txt") if path.is_file() for line in self._lines(path))
         return sorted({int(tokens[0]) for tokens in lines if tokens and tokens[0].isascii() and tokens[0].isdigit()})
 
     def images(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:

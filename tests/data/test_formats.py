@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,18 @@ def test_splits_of_one_name_stay_apart(tmp_path):
     per_image(tmp_path, 2)
     per_image(tmp_path / "train", 3)
     assert sorted(len(split.images) for split in open_dataset(tmp_path).splits.values()) == [2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_nobody_waits_for_a_pipe(tmp_path):
+    write_dataset(tmp_path / "set", splits=("train",))
+    image = next((tmp_path / "set" / "train").glob("*.png"))
+    image.unlink()
+    os.mkfifo(image)
+    assert kinds(open_dataset(tmp_path / "set")) == ["image-missing"]
+    for name in ("train/_annotations.coco.json", "x.json"):
+        folder = tmp_path / name.partition("/")[0].removesuffix(".json") / "of pipes"
+        (folder / name).parent.mkdir(parents=True)
+        os.mkfifo(folder / name)
+        with pytest.raises(DataError):
+            open_dataset(folder)
