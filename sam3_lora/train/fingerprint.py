@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from sam3_lora.data.records import Split
 
 
 def fingerprint(splits: Iterable[Split]) -> dict[str, str]:
-    """Of each split, by name: a digest of its annotation file and of its images' names and sizes in bytes.
+    """Of each split, by name: a digest of its annotation files and of its images' names and sizes in bytes.
 
     Pictures are not read: that would take minutes where the rest takes a second.
     """
@@ -23,10 +24,19 @@ def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 def _digest(split: Split) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    with split.json_path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in _annotation_files(split.json_path):
+        digest.update(f"\0{path.name}\0".encode("utf-8", "replace"))
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     for image in split.images:
         size = image.path.stat().st_size if image.path.exists() else -1
         digest.update(f"\0{image.file_name}\0{size}".encode("utf-8", "replace"))
     return digest.hexdigest()
+
+
+def _annotation_files(path: Path) -> list[Path]:
+    """The one file, or those of single images in a folder (Segment Anything's JSON, YOLO's labels)."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in (".json", ".txt") and file.is_file())

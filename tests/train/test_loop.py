@@ -1,5 +1,6 @@
 """fit() on a tiny dataset: what a run leaves behind, that it learns, that it can be stopped and resumed."""
 
+import json
 import time
 
 import pytest
@@ -12,8 +13,8 @@ from sam3_lora.train.job import Jobs
 from sam3_lora.train.loading import epoch_order
 from sam3_lora.train.loop import Training, fit
 from sam3_lora.train.run import Run, effective_rows
-from sam3_lora.train.setup import plan
-from tests.factories import write_dataset
+from sam3_lora.train.setup import make_accelerator, plan, prepare
+from tests.factories import coco, write_dataset, write_split
 
 
 def train(config, **settings):
@@ -172,6 +173,8 @@ SHOWN_ELSEWHERE = {
     "data.valid_split",
     "data.num_workers",
     "data.phrases",
+    "data.images",  # the next test
+    "data.phrase",
     "model.base",
     "model.adapter",
     "model.gradient_checkpointing",
@@ -192,6 +195,21 @@ SHOWN_ELSEWHERE = {
 def test_no_setting_is_forgotten():
     settings = {f"{section}.{name}" for section, values in RunConfig() for name in type(values).model_fields}
     assert settings == SHOWN_ELSEWHERE | {name for name, _, _ in EFFECTS}
+
+
+def test_training_reads_a_dataset_as_the_pages_do(quick_config, tmp_path):
+    """Images in another folder, and objects without a category that the user has named."""
+    data = coco(images=1, objects=1, empty_images=0)
+    write_split(tmp_path / "images", data)
+    entry = data["images"][0]
+    image = {**entry, "image_id": entry["id"]}
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "1.json").write_text(json.dumps({"image": image, "annotations": data["annotations"]}))
+    settings = {"data.path": str(tmp_path / "set"), "data.phrase": "road damage", "data.valid_split": ""}
+    config = quick_config.with_settings({**settings, "data.images": str(tmp_path / "images")})
+    setup = prepare(config, make_accelerator(config.training), log=lambda line: None)
+    assert setup.categories == ("road damage",)
+    assert len(setup.train_data) == 1
 
 
 @pytest.fixture(scope="module")
