@@ -91,9 +91,10 @@ def _change_the_phrase(page, category: str, words: str) -> None:
     table.wait_for()
     box = table.bounding_box()
     page.mouse.dblclick(box["x"] + box["width"] * 0.4, box["y"] + 50)  # the phrase of the first row
-    page.keyboard.press("ControlOrMeta+A")
-    page.keyboard.type(words)
-    page.keyboard.press("Enter")
+    cell = page.locator("#portal textarea, #portal input").first  # the table is a canvas; its editor is not
+    cell.wait_for()
+    cell.fill(words)
+    cell.press("Enter")
     expect(page.get_by_text(f"{category} → {words}")).to_be_visible(timeout=30_000)
     wait_until_idle(page)
 
