@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,38 @@ def write_dataset(folder: Path, splits: tuple[str, ...] = ("train", "valid"), im
     for seed, name in enumerate(splits):
         write_split(Path(folder) / name, coco(seed=seed, **options), images_in)
     return Path(folder)
+
+
+def write_spoiled(folder: Path, spoil: Callable[[dict[str, Any]], None], **options: Any) -> Path:
+    """A dataset of one split whose annotation file has been spoiled."""
+    data = coco(**options)
+    write_split(folder / "train", data)
+    spoil(data)
+    (folder / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
+    return folder
+
+
+def under_wrong_keys(data: dict[str, Any]) -> None:
+    annotations = data.pop("annotations")
+    data["bboxes"] = [item["bbox"] for item in annotations]
+    data["masks"] = [item["segmentation"] for item in annotations]
+
+
+def without_objects(data: dict[str, Any]) -> None:
+    data["annotations"] = []
+
+
+def with_boxes_in_fractions(data: dict[str, Any]) -> None:
+    for item in data["annotations"]:
+        item["bbox"] = [0.25, 0.25, 0.5, 0.5]
+
+
+# The bugs this project began with, as far as they can be in a dataset: how the file is spoiled, what the page calls it.
+FOUNDING_BUGS = [
+    (under_wrong_keys, "Annotations wrong key"),
+    (without_objects, "No objects"),
+    (with_boxes_in_fractions, "Boxes normalized"),
+]
 
 
 @functools.cache

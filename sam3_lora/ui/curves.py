@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sam3_lora.ui.metrics_view import AUXILIARY, GROUPS, MAIN, ONE_TO_MANY, TERMS, History, smooth, thin
+from sam3_lora.train.terms import AUXILIARY, MAIN, ONE_TO_MANY
+from sam3_lora.ui.metrics_view import GROUPS, TERMS, History, smooth, thin
 
 POINTS_PER_CURVE = 1_000  # about what a chart has pixels for
 _GROUP_STYLE = {MAIN: ("", "solid"), AUXILIARY: (" · auxiliary", "dash"), ONE_TO_MANY: (" · one-to-many", "dot")}

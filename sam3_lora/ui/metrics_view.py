@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-MAIN, AUXILIARY, ONE_TO_MANY = "main", "auxiliary", "one-to-many"
+from sam3_lora.train.terms import AUXILIARY, MAIN, ONE_TO_MANY, split_name
+
 GROUPS = (MAIN, AUXILIARY, ONE_TO_MANY)
 # The order of the reference's documentation, so that a term keeps its place and its colour everywhere.
 TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presence_loss")
-
-_AUXILIARY_SUFFIX = re.compile(r"_aux_\d+")
-
-
-def term_and_group(name: str) -> tuple[str, str]:
-    """Splits a term's name: "loss_bbox_aux_3" -> ("loss_bbox", "auxiliary").
-
-    A one-to-many term of an auxiliary layer counts as one-to-many.
-    """
-    base = _AUXILIARY_SUFFIX.sub("", name)
-    if base.endswith("_o2m"):
-        return base.removesuffix("_o2m"), ONE_TO_MANY
-    return base, MAIN if base == name else AUXILIARY
 
 
 def by_group(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Sums weighted terms over layers: group -> term -> value. All values together are the total."""
     sums: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
     for name, value in terms.items():
-        term, group = term_and_group(name)
+        term, group = split_name(name)
         sums[group][term] = sums[group].get(term, 0.0) + value
     return sums
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,18 +11,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
-from tests.factories import coco, write_split
+from tests.factories import FOUNDING_BUGS, coco, write_spoiled
 
 VIEWER = ".sam3-viewer"
-
-
-def write_spoiled(folder: Path, spoil: Callable[[dict[str, Any]], None], **options: Any) -> Path:
-    """A dataset of one split whose annotation file has been spoiled."""
-    data = coco(**options)
-    write_split(folder / "train", data)
-    spoil(data)
-    (folder / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
-    return folder
 
 
 def two_images_with_boxes_outside(data: dict[str, Any]) -> None:
@@ -109,27 +99,7 @@ def _see_it_asked(page, name: str) -> None:
     wait_until_idle(page)
 
 
-def under_wrong_keys(data: dict[str, Any]) -> None:
-    data["bboxes"] = [item["bbox"] for item in data.pop("annotations")]
-
-
-def without_objects(data: dict[str, Any]) -> None:
-    data["annotations"] = []
-
-
-def with_boxes_in_fractions(data: dict[str, Any]) -> None:
-    for item in data["annotations"]:
-        item["bbox"] = [0.25, 0.25, 0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "title"),
-    [
-        (under_wrong_keys, "Annotations wrong key"),
-        (without_objects, "No objects"),
-        (with_boxes_in_fractions, "Boxes normalized"),
-    ],
-)
+@pytest.mark.parametrize(("spoil", "title"), FOUNDING_BUGS)
 def test_each_founding_bug_is_in_the_first_screen_with_its_fix(
     browser, app: App, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], title: str
 ) -> None:

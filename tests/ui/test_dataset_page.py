@@ -16,7 +16,7 @@ from sam3_lora.data.samples import SampleDataset
 from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE
 from sam3_lora.ui.phrases_view import with_edits
-from tests.factories import coco, tiny_processor, write_dataset, write_split
+from tests.factories import FOUNDING_BUGS, coco, tiny_processor, write_dataset, write_split, write_spoiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -63,42 +63,16 @@ def test_demo_opens_with_its_counts(app: AppTest) -> None:
     assert app.session_state["dataset_path"] == "demo"
 
 
-def under_wrong_keys(data: dict[str, Any]) -> None:
-    annotations = data.pop("annotations")
-    data["bboxes"] = [item["bbox"] for item in annotations]
-    data["masks"] = [item["segmentation"] for item in annotations]
-
-
-def without_objects(data: dict[str, Any]) -> None:
-    data["annotations"] = []
-
-
-def with_boxes_in_fractions(data: dict[str, Any]) -> None:
-    for item in data["annotations"]:
-        item["bbox"] = [0.25, 0.25, 0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "title"),
-    [
-        (under_wrong_keys, "Annotations wrong key"),
-        (without_objects, "No objects"),
-        (with_boxes_in_fractions, "Boxes normalized"),
-    ],
-)
+@pytest.mark.parametrize(("spoil", "title"), FOUNDING_BUGS)
 def test_each_founding_bug_is_named_with_its_fix(
     app: AppTest, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], title: str
 ) -> None:
-    data = coco()
-    write_split(tmp_path / "train", data)
-    spoil(data)
-    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
-    open_path(app, tmp_path)
+    open_path(app, write_spoiled(tmp_path, spoil))
     assert f":red[:material/error:] **{title}**" in text_on(app)
     finding = next(f for f in open_dataset(tmp_path).findings if f.kind == title.lower().replace(" ", "-"))
     plain = text_on(app).replace("\\", "")
     assert finding.message in plain and finding.fix in plain
-    assert len(thumbnails(app)) == len(data["images"]), "the images are still there to look at"
+    assert len(thumbnails(app)) == len(coco()["images"]), "the images are still there to look at"
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "~nobody-of-this-name/data", "a\0b"])

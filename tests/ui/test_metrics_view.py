@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from sam3_lora.train.terms import split_name
 from sam3_lora.ui.curves import POINTS_PER_CURVE, loss_curves, single_curve
 from sam3_lora.ui.metrics_view import (
     AUXILIARY,
@@ -17,7 +18,6 @@ from sam3_lora.ui.metrics_view import (
     by_group,
     last_step_table,
     smooth,
-    term_and_group,
     thin,
 )
 
@@ -62,7 +62,7 @@ def history_of(steps: int, **options: int) -> History:
     ],
 )
 def test_terms_are_told_apart_by_their_names(name: str, expected: tuple[str, str]) -> None:
-    assert term_and_group(name) == expected
+    assert split_name(name) == expected
 
 
 def test_groups_together_are_the_total() -> None:
