@@ -5,8 +5,9 @@
 Three stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
 afterwards, tell from each image token what is painted where, and from each token of the phrase's
 encoded image where the phrase is answered. *Boxes*: the decoder learns to find objects, still without
-masks, which take most of the time. *Full*: the whole detector under the whole loss. The weight of the
-loss beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing yet
+masks, which take most of the time; half of its queries practise on boxes near objects whose right answer
+is known without matching (:mod:`practice`). *Full*: the whole detector under the whole loss. The weight of
+the loss beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing yet
 would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
 
 Everything follows from the seed. It can be stopped at any time: the same command goes on from the
@@ -39,6 +40,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import make_demo_model  # noqa: E402
 import scenes  # noqa: E402
+from practice import Practice, PractisingDetector, make_practice, practice_terms  # noqa: E402
 
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh  # noqa: E402
 from sam3_lora.config import LossConfig  # noqa: E402
@@ -78,21 +80,15 @@ class Step:
     tokens: dict[str, Tensor]
     image_index: Tensor
     targets: Targets
+    practice: Practice
     union: Tensor
     attributes: Tensor
 
     def to(self, device: torch.device) -> Step:
         tokens = {name: value.to(device) for name, value in self.tokens.items()}
-        moved = [getattr(self, name).to(device) for name in ("image_index", "targets", "union", "attributes")]
+        names = ("image_index", "targets", "practice", "union", "attributes")
+        moved = [getattr(self, name).to(device) for name in names]
         return Step(self.pixel_values.to(device), tokens, *moved)
-
-
-class WithoutMasks(Sam3Detector):
-    """The detector with its mask decoder left out."""
-
-    def _masks(self, queries: Tensor, fpn: list[Tensor], *_: Tensor) -> tuple[Tensor, Tensor]:
-        nothing = queries.new_zeros((*queries.shape[:2], 1, 1))
-        return nothing, nothing[:, :1]
 
 
 class Heads(nn.Module):
@@ -113,7 +109,7 @@ class Pretraining:
         base = make_demo_model.initialize(Sam3Model(make_demo_model.demo_config()), seed)
         look_around_boxes(base.detr_decoder)
         self.detector = Sam3Detector(base).to(device)
-        self.boxes_only = WithoutMasks(base)
+        self.practising = PractisingDetector(base)
         config = base.config
         self.heads = Heads(config.detr_encoder_config.hidden_size, config.text_config.vocab_size).to(device)
         self.mean = AveragedModel(base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
@@ -154,7 +150,7 @@ class Pretraining:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.detector.train()
-        self.boxes_only.train()
+        self.practising.train()
         batch = self.batch(stage).to(self.device)
         weight = stage.detection[0] + (stage.detection[1] - stage.detection[0]) * at / stage.steps
         learn = {"ground": self.ground, "boxes": self.boxes, "full": self.full}[stage.name]
@@ -177,7 +173,8 @@ class Pretraining:
             turned(self.pool[int(i)], int(rng.integers(8))) for i in rng.integers(len(self.pool), size=stage.images)
         ]
         phrases = [scenes.ask(rng, scene, stage.positives, stage.negatives) for scene in chosen]
-        return make_step(chosen, phrases, self.tokenizer)
+        queries = self.detector.base.config.detr_decoder_config.num_queries
+        return make_step(chosen, phrases, self.tokenizer, rng, queries)
 
     def ground(self, batch: Step, weight: float) -> dict[str, Tensor]:
         detector, base = self.detector, self.detector.base
@@ -191,11 +188,16 @@ class Pretraining:
         return self.side_terms(vision, text.states, batch)
 
     def boxes(self, batch: Step, weight: float) -> dict[str, Tensor]:
-        vision = self.boxes_only.encode_images(batch.pixel_values)
-        text = self.boxes_only.encode_text(**batch.tokens)
-        detections = self.boxes_only.detect(vision, text, batch.image_index)
-        total = self.loss(detections, replace(batch.targets, masks=None)).total
-        return {"detection": weight * total, **self.side_terms(vision, text.states, batch)}
+        vision = self.practising.encode_images(batch.pixel_values)
+        text = self.practising.encode_text(**batch.tokens)
+        self.practising.practice = batch.practice
+        detections = self.practising.detect(vision, text, batch.image_index)
+        total = self.loss(replace(detections, one_to_many=None), replace(batch.targets, masks=None)).total
+        return {
+            "detection": weight * total,
+            **practice_terms(detections, batch.practice),
+            **self.side_terms(vision, text.states, batch),
+        }
 
     def full(self, batch: Step, weight: float) -> dict[str, Tensor]:
         detector = self.detector
@@ -294,10 +296,12 @@ def turned(scene: scenes.Scene, way: int) -> scenes.Scene:
     return scenes.Scene(turn(scene.image), figures)
 
 
-def make_step(chosen: list[scenes.Scene], asked: list[list[str]], tokenizer) -> Step:
+def make_step(
+    chosen: list[scenes.Scene], asked: list[list[str]], tokenizer, rng: np.random.Generator, queries: int
+) -> Step:
     phrases = [phrase for some in asked for phrase in some]
     tokens = tokenizer(phrases, padding="longest", return_tensors="pt")  # real tokens never see padding
-    boxes, counts, masks, union, attributes = [], [], [], [], []
+    drawn, wanted, masks, union, attributes = [], [], [], [], []
     shrink = scenes.SIDE / CELLS
     center = ((np.arange(CELLS) + 0.5) * shrink).astype(int)
     half = np.arange(MASK_SIDE) * 2 + 1
@@ -310,28 +314,31 @@ def make_step(chosen: list[scenes.Scene], asked: list[list[str]], tokenizer) -> 
             ):
                 cells[layer][inside] = names.index(value) + 1
         attributes.append(cells)
+        corners = np.array([mask_to_box_xyxy(figure.mask) for figure in scene.figures]).reshape(-1, 4)
+        boxes = xyxy_to_cxcywh(normalize(torch.from_numpy(corners), (scenes.SIDE,) * 2)).float()
         for phrase in some:
-            meant = [figure for figure in scene.figures if scenes.answers(phrase, figure)]
-            counts.append(len(meant))
-            boxes += [mask_to_box_xyxy(figure.mask) for figure in meant]
+            is_meant = [scenes.answers(phrase, figure) for figure in scene.figures]
+            meant = [figure for figure, yes in zip(scene.figures, is_meant, strict=True) if yes]
+            drawn.append(boxes)
+            wanted.append(boxes[torch.tensor(is_meant, dtype=torch.bool)])
             masks += [figure.mask[np.ix_(half, half)] for figure in meant]
             everything = (
                 np.any([figure.mask for figure in meant], axis=0) if meant else np.zeros((scenes.SIDE,) * 2, bool)
             )
             union.append(everything[np.ix_(center, center)])
-    boxes_cxcywh = xyxy_to_cxcywh(normalize(torch.tensor(np.array(boxes).reshape(-1, 4)), (scenes.SIDE,) * 2)).float()
     images = torch.from_numpy(np.stack([scene.image for scene in chosen])).permute(0, 3, 1, 2)
     return Step(
         pixel_values=images.float() / 127.5 - 1,
         tokens={"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]},
         image_index=torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(some) for some in asked])),
         targets=Targets(
-            boxes=boxes_cxcywh,
-            counts=torch.tensor(counts),
+            boxes=torch.cat(wanted),
+            counts=torch.tensor([len(boxes) for boxes in wanted]),
             masks=torch.from_numpy(np.array(masks).reshape(-1, MASK_SIDE, MASK_SIDE)).bool(),
-            mask_valid=torch.ones(len(boxes), dtype=torch.bool),
-            exhaustive=torch.ones(len(counts), dtype=torch.bool),
+            mask_valid=torch.ones(len(masks), dtype=torch.bool),
+            exhaustive=torch.ones(len(wanted), dtype=torch.bool),
         ),
+        practice=make_practice(rng, drawn, wanted, queries),
         union=torch.from_numpy(np.stack(union)),
         attributes=torch.from_numpy(np.stack(attributes, axis=1)),
     )
@@ -377,8 +384,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=make_demo_model.DEFAULT_OUT)
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoint and log, to go on from")
     parser.add_argument("--curve", type=Path, help="write the log and its picture there, as .jsonl and .svg")
-    parser.add_argument("--ground-steps", type=int, default=1600)
-    parser.add_argument("--boxes-steps", type=int, default=1500)
+    parser.add_argument("--ground-steps", type=int, default=1200)
+    parser.add_argument("--boxes-steps", type=int, default=800)
     parser.add_argument("--full-steps", type=int, default=3000)
     parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
     parser.add_argument("--seed", type=int, default=0)

@@ -68,12 +68,15 @@ def test_targets_are_what_the_phrases_mean():
     scene = scenes.make_scene(np.random.default_rng(5))
     figure = scene.figures[0]
     phrases = [f"{figure.color} {figure.kind}", "elephant"]
-    step = pretraining.make_step([scene], [phrases], make_demo_model.demo_processor().tokenizer)
+    tokenizer = make_demo_model.demo_processor().tokenizer
+    step = pretraining.make_step([scene], [phrases], tokenizer, np.random.default_rng(0), queries=8)
     meant = [one for one in scene.figures if scenes.answers(phrases[0], one)]
     assert step.targets.counts.tolist() == [len(meant), 0]
     assert ((step.targets.boxes > 0) & (step.targets.boxes < 1)).all()
     assert step.union[0].any()
     assert not step.union[1].any()
+    assert step.practice.is_object[0].any()
+    assert not step.practice.is_object[1].any()
     for way in range(8):
         turned = pretraining.turned(scene, way)
         inside = turned.image[turned.figures[0].mask].mean(0)

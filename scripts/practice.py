@@ -1,0 +1,99 @@
+"""Practice for the decoder of the demo's model: boxes near objects, and what each should become.
+
+A decoder that has learned nothing gives the same boxes for every image, and matching them to objects
+teaches it little more than to keep doing so. Here half of the queries start from boxes whose right answer
+is known: a shaken object box becomes the object's box again, any other box is no object. After denoising
+queries: "DN-DETR: Accelerate DETR Training by Introducing Query DeNoising" (Li et al., 2022).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam3_lora.boxes import cxcywh_to_xyxy, matched_giou, matched_iou, pairwise_iou
+from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.structures import Detections
+
+NEAR = 0.25  # a box that overlaps an object at least this much (IoU) is asked for the object
+
+
+@dataclass(frozen=True)
+class Practice:
+    """start (P, Q, 4) cxcywh in [0, 1]: where queries begin; goal (P, Q, 4): the object each should give, where
+    is_object (P, Q) bool."""
+
+    start: Tensor
+    goal: Tensor
+    is_object: Tensor
+
+    def to(self, device: torch.device) -> Practice:
+        return Practice(self.start.to(device), self.goal.to(device), self.is_object.to(device))
+
+
+class PractisingDetector(Sam3Detector):
+    """The detector without masks, whose second half of queries starts from given boxes."""
+
+    practice: Practice
+
+    def _decoder_inputs(self, prompt: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        hidden, reference, attention = super()._decoder_inputs(prompt, prompt_mask)
+        learned = reference[:, : self.base.detr_decoder.config.num_queries]
+        return hidden, torch.cat((learned, self.practice.start), dim=1), attention
+
+    def _masks(self, queries: Tensor, fpn: list[Tensor], *_: Tensor) -> tuple[Tensor, Tensor]:
+        nothing = queries.new_zeros((*queries.shape[:2], 1, 1))
+        return nothing, nothing[:, :1]
+
+
+def make_practice(rng: np.random.Generator, drawn: list[Tensor], wanted: list[Tensor], queries: int) -> Practice:
+    """Half of the boxes are shaken objects of the scene, wanted ones first among them, the others lie anywhere.
+
+    Args:
+        drawn: per phrase, the boxes (F, 4) cxcywh of all that its scene shows.
+        wanted: per phrase, those (K, 4) that it names.
+    """
+    start = np.empty((len(drawn), queries, 4), np.float32)
+    start[..., :2] = rng.uniform(0.02, 0.98, start[..., :2].shape)
+    start[..., 2:] = 0.05 + 0.6 * rng.random(start[..., 2:].shape) ** 2
+    goal = torch.full(start.shape, 0.5)
+    is_object = torch.zeros(start.shape[:2], dtype=torch.bool)
+    for row, (all_boxes, boxes) in enumerate(zip(drawn, wanted, strict=True)):
+        for column in range(queries // 2):
+            source = boxes if len(boxes) and column < queries // 4 else all_boxes
+            if len(source):
+                start[row, column] = _shaken(rng, source[int(rng.integers(len(source)))].numpy())
+        if len(boxes):
+            iou, _ = pairwise_iou(cxcywh_to_xyxy(torch.from_numpy(start[row])), cxcywh_to_xyxy(boxes))
+            best, index = iou.max(1)
+            goal[row], is_object[row] = boxes[index], best >= NEAR
+    return Practice(torch.from_numpy(start), goal, is_object)
+
+
+def _shaken(rng: np.random.Generator, box_cxcywh: np.ndarray) -> np.ndarray:
+    center = box_cxcywh[:2] + rng.uniform(-0.35, 0.35, 2) * box_cxcywh[2:]
+    return np.clip(np.concatenate((center, box_cxcywh[2:] * np.exp(rng.uniform(-0.6, 0.6, 2)))), 0.01, 0.99)
+
+
+def practice_terms(detections: Detections, practice: Practice) -> dict[str, Tensor]:
+    """Boxes and scores of the practising half, a mean over the decoder's layers."""
+    half = detections.one_to_many
+    layers = len(half.logits)
+    chosen = practice.is_object.expand(layers, -1, -1)
+    goal = practice.goal.expand(layers, -1, -1, -1)[chosen]
+    boxes = half.boxes[chosen]
+    corners, goal_corners = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(goal)
+    fit = torch.zeros_like(half.logits)
+    fit[chosen] = matched_iou(corners, goal_corners).detach()
+    count = max(len(boxes), 1)
+    errors = F.binary_cross_entropy_with_logits(half.logits, fit, reduction="none")
+    is_sure = (half.logits.sigmoid() - fit).abs().detach()  # what is right already weighs less
+    return {
+        "practice_boxes": (5 * (boxes - goal).abs().sum() + 2 * (1 - matched_giou(corners, goal_corners)).sum())
+        / count,
+        "practice_scores": 8 * (is_sure * errors).mean(),
+    }
