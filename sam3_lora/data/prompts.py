@@ -98,11 +98,11 @@ def phrases_for(
 
 
 def _not_meant(phrases: Iterable[str], present: set[str]) -> list[str]:
-    return [phrase for phrase in phrases if phrase and not any(_could_mean(phrase, other) for other in present)]
+    return [phrase for phrase in phrases if phrase and not any(could_mean(phrase, other) for other in present)]
 
 
 @functools.lru_cache(maxsize=65536)
-def _could_mean(phrase: str, present: str) -> bool:
+def could_mean(phrase: str, present: str) -> bool:
     """Whether someone who asks for `phrase` could mean a thing called `present`.
 
     So it is if the words of one are all in the other, singular and plural being the same ("potholes" and
