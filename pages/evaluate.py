@@ -1,38 +1,104 @@
-"""The evaluate page: what an adapter gained over the base model on a split of the dataset."""
+"""The evaluate page: whether an adapter was worth it, measured on annotated images beside the base model."""
 
 import streamlit as st
 
 from sam3_lora.data.coco import Dataset, Split
 from sam3_lora.errors import DataError
-from sam3_lora.ui import adapters, measures, resources, state
+from sam3_lora.evaluate.store import folder_of
+from sam3_lora.ui import adapters, evaluation_history, evaluation_view, resources, state
 from sam3_lora.ui.dataset_view import keep_valid
-from sam3_lora.ui.layout import empty_state, escape, page
+from sam3_lora.ui.evaluation_job import EvaluationJob, Question, evaluation_job, watch
+from sam3_lora.ui.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.results import split_phrases
 
-MEASURED = "measured"  # the last Measured of this tab
+AWAITED = "evaluation-awaited"  # bool: this tab has started the evaluation that is under way, and opens its result
 
 
 def main() -> None:
-    with page("Evaluate", "Measure on annotated images what your adapter gained over the base model."):
-        path = resources.current_dataset()
-        dataset = resources.open_dataset(path)
-        with st.container(border=True):
-            by_adapter, by_split = st.columns([3, 2], gap="large")
-            with by_split:
-                split = choose_split(dataset)
-            with by_adapter:
-                adapter = adapters.choose("adapter")
-                adapters.invite_to_train()
-            with st.container(horizontal=True, vertical_alignment="center"):
-                asked = st.button("Evaluate", type="primary", key="evaluate", icon=":material/straighten:")
-                st.caption(f"Dataset: {escape(path)}", width="content")
-            adapters.tell_of_the_demo(adapter.base if adapter else state.base_model())
-        if asked:
-            measure(adapter, path, split)
-        measured = st.session_state.get(MEASURED)
-        if measured is None:
-            empty_state("straighten", "Nothing is measured yet", "Choose an adapter and a split, then press Evaluate.")
-        else:
-            show(measured)
+    with page(
+        "Evaluate", "Measure on annotated images what your adapter gained over the base model, and what it cost."
+    ):
+        job, known = evaluation_job(), evaluation_history.all_stored()
+        open_what_was_awaited(job, known)
+        shown = evaluation_history.choose(known)
+        with guarded():  # a dataset that cannot be measured on hides no earlier result
+            ask(job, opened=shown is None)
+        if job.snapshot().active:
+            watch(job)
+        if shown is None:
+            if not job.snapshot().active:
+                empty_state("straighten", "Nothing is measured yet", "Choose an adapter and a split, then Evaluate.")
+            return
+        report = evaluation_history.report_of(shown)
+        with st.container(key="evaluation-report"):
+            evaluation_view.show(report, shown.name)
+        st.divider()
+        with st.container(horizontal=True):
+            evaluation_history.downloads(report, shown.name)
+        evaluation_history.show(known, shown)
+
+
+def open_what_was_awaited(job: EvaluationJob, known: list[evaluation_history.Stored]) -> None:
+    """Shows the result of the evaluation that this tab has started, or why there is none."""
+    snapshot = job.snapshot()
+    if snapshot.active or not st.session_state.get(AWAITED):
+        return
+    st.session_state[AWAITED] = False
+    if snapshot.error:
+        st.error(escape(snapshot.error), icon=":material/error:")
+    elif snapshot.path is not None:
+        evaluation_history.open_path(snapshot.path, known)
+    elif snapshot.state == "cancelled":
+        st.toast("The evaluation was cancelled; nothing was kept.", icon=":material/info:")
+
+
+def ask(job: EvaluationJob, opened: bool) -> None:
+    """What is to be measured, and the button that starts it; folded away where a result is shown."""
+    path = resources.current_dataset()
+    dataset = resources.open_dataset(path)
+    with st.expander("New evaluation", expanded=opened, icon=":material/straighten:", key="new-evaluation"):
+        by_adapter, by_split = st.columns([3, 2], gap="large")
+        with by_split:
+            split = choose_split(dataset)
+        with by_adapter:
+            adapter = adapters.choose("adapter")
+            adapters.invite_to_train()
+        own = st.text_input(
+            "Other words that must not be forgotten",
+            key="own-words",
+            placeholder="person, car",
+            persist_state="session",
+            help="Separated by commas. What the base finds by these words, the adapter should still find. Some "
+            "everyday words are always asked.",
+        )
+        base = adapter.base if adapter else state.base_model()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            busy = job.snapshot().active
+            help_text = "Another evaluation is under way" if busy else None
+            asked = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
+            st.caption(f"Dataset: {escape(path)}", width="content")
+        adapters.tell_of_the_demo(base)
+    if asked:
+        start(job, path, split, base, adapter, tuple(split_phrases(own or "")))
+
+
+def start(
+    job: EvaluationJob, path: str, split: Split, base: str, adapter: adapters.Adapter | None, own: tuple[str, ...]
+) -> None:
+    folder = adapter.folder if adapter else None
+    shared = resources.get_predictor(base, folder)
+    question = Question(
+        path,
+        split,
+        base,
+        adapter.name if adapter else None,
+        folder,
+        dict(adapters.phrases_for(adapter, path)),
+        own,
+        folder_of(folder, resources.runs_folder()),
+    )
+    st.session_state[AWAITED] = job.start(shared, question)
+    st.rerun()
 
 
 def choose_split(dataset: Dataset) -> Split:
@@ -43,47 +109,6 @@ def choose_split(dataset: Dataset) -> Split:
     keep_valid("measured_split", names)
     preferred = names.index("valid") if "valid" in names else 0
     return dataset.split(st.selectbox("Split", names, preferred, key="measured_split", bind="query-params"))
-
-
-def measure(adapter: adapters.Adapter | None, path: str, split: Split) -> None:
-    base = adapter.base if adapter else state.base_model()
-    shared = resources.get_predictor(base, adapter.folder if adapter else None)
-    bar = st.progress(0.0, "Starting")
-    name = adapter.name if adapter else None
-    st.session_state[MEASURED] = measures.measure(
-        shared, split, path, name, lambda share, text: bar.progress(share, text), adapters.phrases_for(adapter, path)
-    )
-    bar.empty()
-
-
-def show(measured: measures.Measured) -> None:
-    st.subheader(measures.headline(measured), anchor=False)
-    who = f"adapter {measured.adapter_name}" if measured.adapter_name else "the base model alone"
-    st.caption(escape(f"{who}, split {measured.split} of {measured.dataset}, {measured.images} images"))
-    for column, tile in zip(st.columns(4), measures.tiles(measured), strict=False):
-        arrow = "off" if tile.color == "off" else "auto"
-        column.metric(
-            tile.label,
-            tile.value,
-            tile.delta,
-            delta_color=tile.color,
-            delta_arrow=arrow,
-            border=True,
-            height="stretch",
-        )
-    st.dataframe(
-        measures.table(measured),
-        hide_index=True,
-        placeholder="–",
-        alt="All metrics of the base model and the adapter",
-        column_config={
-            "Meaning": st.column_config.TextColumn(width="large"),
-            **dict.fromkeys(("Base", "Adapter"), st.column_config.NumberColumn(format="%.3f")),
-            "Difference": st.column_config.NumberColumn(format="%+.3f"),
-        },
-    )
-    if None in measured.base.values():
-        st.caption("A dash: not defined on this split, as cgF1 is not where every image holds every phrase.")
 
 
 main()

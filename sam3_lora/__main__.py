@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +20,9 @@ from sam3_lora.config import DEMO, PRESETS, RunConfig, preset
 from sam3_lora.errors import ConfigError, DataError, RunError, Sam3LoraError
 
 if TYPE_CHECKING:
-    from sam3_lora.data.doctor import Report
+    from sam3_lora.data.doctor import Report as Examined
     from sam3_lora.data.records import Dataset
+    from sam3_lora.evaluate import Report
     from sam3_lora.train.preflight import Preflight
     from sam3_lora.train.run import Run, Status
 
@@ -189,27 +191,44 @@ def evaluate(
     device: Device = "auto",
     images: Images = "",
     phrase: Phrase = "",
+    word: Annotated[
+        list[str] | None, typer.Option(help="A word that the base knows and the adapter must not forget; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this file, too: .json or .md to read.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the base model, and an adapter beside it, on a split."""
+    """Measure the base model, and an adapter beside it, on a split; kept with the run if the adapter has one."""
     from sam3_lora.data.coco import open_dataset
-    from sam3_lora.evaluate import evaluate as measure
+    from sam3_lora.evaluate import measure, store
+    from sam3_lora.evaluate.markdown import to_markdown
     from sam3_lora.predict import Predictor
 
+    if out is not None and out.suffix not in (".md", ".json"):
+        raise DataError(f"Expected a file that ends with .md or .json after --out, got {out}", "Rename it")
     chosen = open_dataset(dataset, images=images, phrase=phrase).split(split)
     predictor = Predictor.load(base, adapter, device)
-    results = {}
-    for name in ("base", "adapter") if predictor.has_adapter else ("base",):
-        if predictor.has_adapter:
-            predictor.adapter_enabled = name == "adapter"
-        results[name] = measure(predictor, chosen)
+    run = store.run_of(adapter)
+    with _progress("Evaluating") as tell:
+        report = measure(
+            predictor,
+            chosen,
+            dataset=dataset,
+            base_name=base,
+            adapter_name=f"{run.name}/{adapter.name}" if run else str(adapter),
+            adapter_folder=adapter,
+            phrases=store.phrases_of_run(adapter),
+            own_words=word or (),
+            progress=tell,
+        )
+    kept = store.keep(report, run.folder / store.FOLDER) if run else None
+    if out is not None:
+        _write_text(out, to_markdown(report) if out.suffix == ".md" else report.to_json())
     if as_json:
-        _print_json(results)
+        _print_json(_evaluation_as_json(report, kept))
         return
-    typer.echo(f"{'':18}" + "".join(f"{name:>12}" for name in results))
-    for metric in results["base"]:
-        values = (values[metric] for values in results.values())
-        typer.echo(f"{metric:18}" + "".join("  not defined" if v is None else f"{v:12.4f}" for v in values))
+    _print_evaluation(report)
+    for path in filter(None, (kept, out)):
+        typer.echo(f"Wrote {path}")
 
 
 @app.command()
@@ -220,14 +239,51 @@ def config(
     typer.echo(preset(preset_name).to_yaml(comments=True), nl=False)
 
 
-def _examine(dataset: Dataset) -> Report:
+def _examine(dataset: Dataset) -> Examined:
     """Examines a dataset; on a terminal with a line of progress."""
     from sam3_lora.data.doctor import examine
 
+    with _progress("Looking at every image") as tell:
+        return examine(dataset, tell)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[float, str], None] | None]:
+    """What draws a line of progress on a terminal; None where there is none."""
     if not sys.stderr.isatty():
-        return examine(dataset)
-    with typer.progressbar(length=1000, label="Looking at every image", file=sys.stderr) as bar:
-        return examine(dataset, lambda share, _: bar.update(int(1000 * share) - bar.pos))
+        yield None
+        return
+    with typer.progressbar(length=1000, label=label, file=sys.stderr) as bar:
+        yield lambda share, _: bar.update(int(1000 * share) - bar.pos)
+
+
+def _evaluation_as_json(report: Report, kept: Path | None) -> dict[str, Any]:
+    """The metrics of base and adapter under their names, and all the rest of the report beside them."""
+    whole = json.loads(report.to_json())
+    models = {name: whole.pop(name) for name in ("base", "adapter")}
+    metrics = {name: numbers.pop("metrics") for name, numbers in models.items() if numbers}
+    details = {name: numbers for name, numbers in models.items() if numbers}
+    return {**metrics, **whole, "details": details, "stored": str(kept) if kept else None}
+
+
+def _print_evaluation(report: Report) -> None:
+    from sam3_lora.evaluate.markdown import changes, interval, number
+    from sam3_lora.evaluate.report import METRICS
+
+    typer.echo(report.verdict)
+    for line in (*(alarm.message for alarm in report.alarms), *report.notes):
+        typer.echo(f"  {line}")
+    columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)
+    for subject, title in (("all", ""), ("phrase", METRICS[report.main_metric][0]), ("size", "")):
+        typer.echo(f"{title:18}" + "".join(f"{name:>18}" for name in columns))
+        for one in changes(report, subject):
+            values = (number(one.base), number(one.adapter), number(one.difference, True), interval(one))
+            name = METRICS[one.metric][0] if subject == "all" else one.name
+            typer.echo(f"{name:18}" + "".join(f"{value:>18}" for value in values[: len(columns)]))
+    for name, why in report.not_defined.items():
+        typer.echo(f"{METRICS[name][0]} is not defined, because {why}.")
+    for phrase, threshold in report.advised_thresholds().items():
+        typer.echo(f"Best threshold for {phrase!r}: {threshold:.2f}")
 
 
 def _write_text(path: Path, text: str) -> None:

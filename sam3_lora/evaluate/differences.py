@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -12,17 +12,21 @@ from sam3_lora.evaluate.numbers import Counted, Key
 from sam3_lora.evaluate.pairs import Asked
 from sam3_lora.evaluate.report import Difference, Kept, Numbers
 
+LEAST_OBJECTS = 5  # drawing one or two objects again and again says nothing about others
+
 
 def differences(
     base: tuple[Counted, Numbers],
     adapter: tuple[Counted, Numbers],
     main: str,
+    objects: Mapping[str, int],
     drawn: np.ndarray,
     tell: Callable[[float], None],
 ) -> list[Difference]:
     """Every metric's difference, and the main metric's for each phrase and size.
 
     Args:
+        objects: how many each phrase and each size has; fewer than LEAST_OBJECTS give no interval.
         drawn: the resamples, (count, images): the same for both models, so that what is hard for both cancels out.
         tell: told the share done; may raise to end it.
     """
@@ -33,8 +37,9 @@ def differences(
     values = {("all", "", name): (old.metrics[name], new.metrics[name]) for name in old.metrics}
     values |= {("phrase", name, main): (old.phrases[name][ap], new.phrases[name][ap]) for name in old.phrases}
     values |= {("size", name, main): (old.sizes[name][ap], new.sizes[name][ap]) for name in old.sizes}
+    enough = {key for key in before if key[0] == "all" or objects.get(key[1], 0) >= LEAST_OBJECTS}
     return [
-        _difference(key, *both, after[key] - before[key] if key in before else None) for key, both in values.items()
+        _difference(key, *both, after[key] - before[key] if key in enough else None) for key, both in values.items()
     ]
 
 

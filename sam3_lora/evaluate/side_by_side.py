@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sam3_lora.config import LossConfig
 from sam3_lora.data.coco import Split
 from sam3_lora.data.health import plural
 from sam3_lora.data.prompts import phrase_of
@@ -19,6 +18,7 @@ from sam3_lora.errors import DataError
 from sam3_lora.evaluate import bootstrap, concepts, precision
 from sam3_lora.evaluate.differences import differences, remembered
 from sam3_lora.evaluate.leak import Words, words_for
+from sam3_lora.evaluate.losses import validation_loss
 from sam3_lora.evaluate.numbers import Counted, object_sizes
 from sam3_lora.evaluate.pairs import Asked, Pair, ask, phrases_of, pixels_of
 from sam3_lora.evaluate.report import Count, Report, Values, main_metric
@@ -70,7 +70,7 @@ def evaluate(
         pairs += ask(predictor, image, asked, phrases).pairs
     _refuse_unless_measurable(pairs, split)
     tell(0.9, "Validation loss")
-    loss = _validation_loss(predictor, split, num_negatives, batch_size, phrases)
+    loss = validation_loss(predictor, split, num_negatives, batch_size, phrases)
     tell(1.0, "Done")
     return {**precision.coco_map(pairs), **concepts.concept_f1(pairs), "validation_loss": loss}
 
@@ -149,10 +149,12 @@ class _Measuring:
         boxes_only = not any(a.has_segmentation for image in self._split.images for a in image.annotations)
         main = main_metric(boxes_only)
         drawn = bootstrap.draws(counted[BASE].images, bootstrap.resamples_for(counted[BASE].images, len(asked)))
+        phrases, sizes = self._counts(asked), object_sizes(pairs)
+        objects = {phrase: count.objects for phrase, count in phrases.items()} | sizes
         changes, memory = [], None
         if ADAPTER in counted:
             both = ((counted[model], numbers[model]) for model in (BASE, ADAPTER))
-            changes = differences(*both, main, drawn, self._tell_drawing)
+            changes = differences(*both, main, objects, drawn, self._tell_drawing)
             memory = remembered(answers[BASE], answers[ADAPTER], words)
         found = alarms(changes, memory, main)
         images = len(self._split.images)
@@ -174,8 +176,8 @@ class _Measuring:
             verdict=verdict(changes, found, main, images, numbers[BASE].metrics[main]),
             own_phrases=self._phrases,
             boxes_only=boxes_only,
-            phrases=self._counts(asked),
-            sizes=object_sizes(pairs),
+            phrases=phrases,
+            sizes=sizes,
             base=numbers[BASE],
             adapter=numbers.get(ADAPTER),
             differences=changes,
@@ -217,7 +219,7 @@ class _Measuring:
         losses = {}
         for number, model in enumerate(self._models):
             self._tell(_ASKING + (_LOSS - _ASKING) * number / len(self._models), "Validation loss")
-            losses[model] = _validation_loss(
+            losses[model] = validation_loss(
                 self._predictor, self._split, *self._loss_settings, self._phrases, lambda model=model: self._as(model)
             )
         return losses
@@ -271,26 +273,3 @@ def _refuse_unless_measurable(pairs: list[Pair], split: Split) -> None:
             "or cannot be read",
             "Correct them; the dataset page shows which",
         )
-
-
-def _validation_loss(
-    predictor: Predictor,
-    split: Split,
-    num_negatives: int,
-    batch_size: int,
-    phrases: Mapping[str, str] | None,
-    turn: Callable[[], AbstractContextManager] = nullcontext,
-) -> float:
-    from sam3_lora.loss import Sam3LossWrapper
-    from sam3_lora.train.validate import mean_loss, validation_loader
-
-    loss = Sam3LossWrapper.from_config(LossConfig())
-    loader = validation_loader(split, predictor.processor, split.categories, num_negatives, batch_size, phrases=phrases)
-
-    def forward(batch):
-        batch = batch.to(predictor.device)
-        inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
-        with turn():
-            return loss(predictor.detector(*inputs), batch.targets)
-
-    return mean_loss(loader, forward).total

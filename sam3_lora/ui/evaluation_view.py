@@ -1,0 +1,289 @@
+"""The result of an evaluation in words and numbers: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from sam3_lora.data.health import plural
+from sam3_lora.evaluate.markdown import changes, interval, number
+from sam3_lora.evaluate.report import LOWER_IS_BETTER, METRICS, Difference, Report
+from sam3_lora.evaluate.verdict import SAME, better
+from sam3_lora.ui import evaluation_charts, evaluation_worst
+from sam3_lora.ui.colors import PhraseColors
+from sam3_lora.ui.layout import escape
+from sam3_lora.ui.runs import run_title
+
+ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the inference page applies
+_TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric
+_VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
+_VIEW = "evaluation-view"
+_PHRASE_COLUMNS = {"Precision": "precision", "Recall": "recall", "F1": "f1", "Mask AP at IoU 0.5": "ap50_segm"}
+_FIRST = {"all": "Metric", "phrase": "Phrase", "size": "Object size"}
+
+
+def show(report: Report, key: str) -> None:
+    """The whole result. key: of the report, unique among those that this tab opens."""
+    _head(report)
+    for column, tile in zip(st.columns(1 + len(_TILES)), tiles(report), strict=True):
+        column.metric(
+            tile.label,
+            tile.value,
+            tile.delta,
+            delta_color=tile.color,
+            delta_arrow="off" if tile.color == "off" else "auto",
+            border=True,
+            height="stretch",
+            help=tile.help,
+        )
+    colors = PhraseColors(
+        tuple(name for count in report.phrases.values() for name in count.categories), report.own_phrases
+    )
+    view = st.segmented_control(
+        "Details",
+        _VIEWS,
+        default=_VIEWS[0],
+        required=True,
+        key=_VIEW,
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+    )
+    if view == "Numbers":
+        _numbers(report)
+    elif view == "Curves":
+        _curves(report, colors)
+    elif view == "Prompt leak":
+        _leak(report)
+    elif view == "Worst images":
+        evaluation_worst.show(report, colors, key)
+    else:
+        _thresholds(report)
+
+
+def _head(report: Report) -> None:
+    st.subheader(escape(report.verdict), anchor=False)
+    st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}, {_when_and_what(report)}"))
+    if report.alarms:
+        st.warning(
+            "\n".join(f"- {escape(alarm.message)}" for alarm in report.alarms)
+            if len(report.alarms) > 1
+            else escape(report.alarms[0].message),
+            icon=":material/warning:",
+        )
+    for note in report.notes:
+        st.caption(f":material/info: {escape(note)}")
+
+
+def described(adapter: str | None, dataset: str, split: str) -> str:
+    """ "potholes, 31 January 2026 at 17:59:02 (best), on split valid of demo"."""
+    who = "The base model alone"
+    if adapter:
+        run, _, kind = adapter.rpartition("/")
+        title = run_title(run)
+        who = f"{title} ({kind})" if run and title != run else adapter
+    return f"{who}, on split {split} of {dataset}"
+
+
+def _when_and_what(report: Report) -> str:
+    made = report.made.replace("T", " ")[:16]
+    return f"{plural(report.images, 'image')}, {plural(report.objects, 'object')}, measured {made}"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One large number: the adapter's (or the base model's) and its difference to the base."""
+
+    label: str
+    value: str
+    delta: str | None
+    color: str
+    help: str
+
+
+def tiles(report: Report) -> list[Tile]:
+    """The metrics that matter most, as large numbers."""
+    by_metric = {one.metric: one for one in changes(report, "all")}
+    return [_tile(by_metric[name], report) for name in (report.main_metric, *_TILES)]
+
+
+def _tile(one: Difference, report: Report) -> Tile:
+    label, meaning = METRICS[one.metric]
+    value = one.adapter if report.adapter else one.base
+    why = report.not_defined.get(one.metric)
+    help_text = f"{meaning}. Not defined, because {why}." if why else f"{meaning}."
+    shown = "not defined" if value is None else number(value)
+    if one.difference is None:
+        return Tile(label, shown, None, "off", help_text)
+    if abs(one.difference) < SAME:
+        return Tile(label, shown, "same as the base", "off", help_text)
+    between = "" if one.low is None else f" ({interval(one)})"
+    color = "inverse" if one.metric in LOWER_IS_BETTER else "normal"
+    return Tile(label, shown, f"{one.difference:+.3f}{between}", color if better(one) is not None else "off", help_text)
+
+
+def table(report: Report, subject: str) -> pd.DataFrame:
+    """One row per metric, phrase or size: base, adapter, difference, its interval, and that in words."""
+    rows = []
+    for one in changes(report, subject):
+        row: dict[str, object] = {_FIRST[subject]: METRICS[one.metric][0] if subject == "all" else one.name}
+        if subject == "phrase":
+            row["Objects"] = report.phrases[one.name].objects
+        if subject == "size":
+            row["Objects"] = report.sizes[one.name]
+        row["Base"] = one.base
+        if report.adapter:
+            row |= {"Adapter": one.adapter, "Difference": one.difference, "95 % interval": interval(one)}
+            row["In words"] = in_words(one)
+        if subject == "all":
+            row["Meaning"] = METRICS[one.metric][1]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def in_words(one: Difference) -> str:
+    """ "better", "worse", "the same", or why nobody can tell."""
+    if one.difference is None:
+        return "not comparable"
+    if abs(one.difference) < SAME:
+        return "the same"
+    improved = (one.difference < 0) == (one.metric in LOWER_IS_BETTER)
+    if one.low is None:
+        return ("better" if improved else "worse") if one.subject == "all" else "too few objects"
+    return {True: "better", False: "worse", None: "may be chance"}[better(one)]
+
+
+def _numbers(report: Report) -> None:
+    _frame(table(report, "all"), "All metrics of the base model and the adapter")
+    for name, why in report.not_defined.items():
+        st.caption(f"{METRICS[name][0]} is not defined, because {escape(why)}.")
+    main = METRICS[report.main_metric][0]
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(f"**{main} by phrase**")
+        _frame(table(report, "phrase"), f"{main} of each phrase")
+    with right:
+        st.markdown(f"**{main} by object size**")
+        _frame(table(report, "size"), f"{main} of small, medium and large objects")
+        st.caption("Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above.")
+    st.markdown("**Objects at score 0.5 and IoU 0.5**")
+    _frame(phrase_table(report), "Precision, recall and F1 of each phrase")
+    if report.adapter:
+        st.caption(
+            f"Intervals: the middle 95 % of {report.resamples} drawings of the same images with replacement. "
+            "An interval that holds zero means that the difference may be chance."
+        )
+
+
+def phrase_table(report: Report) -> pd.DataFrame:
+    """One row per phrase and model: precision, recall, F1, AP at IoU 0.5."""
+    rows = []
+    for phrase in report.phrases:
+        for model, numbers in (("Base", report.base), ("Adapter", report.adapter)):
+            values = numbers.phrases.get(phrase) if numbers else None
+            if values:
+                numbered = {label: values[name] for label, name in _PHRASE_COLUMNS.items()}
+                rows.append({"Phrase": phrase, "Model": model, **numbered})
+    return pd.DataFrame(rows)
+
+
+def _frame(rows: pd.DataFrame, alt: str) -> None:
+    plain = dict.fromkeys(("Base", "Adapter", *_PHRASE_COLUMNS), st.column_config.NumberColumn(format="%.3f"))
+    st.dataframe(
+        rows,
+        hide_index=True,
+        placeholder="–",
+        alt=alt,
+        column_config={
+            **plain,
+            "Difference": st.column_config.NumberColumn(format="%+.3f"),
+            "Meaning": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _curves(report: Report, colors: PhraseColors) -> None:
+    st.caption("Masks at IoU 0.5; a dot marks the score 0.5. The larger the area under a curve, the better.")
+    phrases = [phrase for phrase in report.phrases if phrase in report.base.curves]
+    for start in range(0, len(phrases), 2):
+        for column, phrase in zip(st.columns(2, gap="large"), phrases[start : start + 2], strict=False):
+            with column, st.container(gap="xxsmall"):
+                found = report.judged.phrases[phrase]["ap50_segm"]
+                st.markdown(f"**{escape(phrase)}** :gray[average precision {number(found)}]")
+                figure = evaluation_charts.curve_chart(report, phrase, colors.of(phrase))
+                st.plotly_chart(figure, key=f"curve-{phrase}", config={"displayModeBar": False})
+
+
+def _leak(report: Report) -> None:
+    st.caption(
+        "Each row is a phrase that was asked, each column what it fires on although it does not mean that: the share "
+        "of those objects that it marks, and of the images without it in which it finds anything at all."
+    )
+    worst = report.judged.leak.worst()
+    if worst:
+        st.markdown(f"Asked for **{escape(worst[0])}**, it marks **{worst[2]:.0%}** of all **{escape(worst[1])}**.")
+    else:
+        st.markdown("No phrase marks objects that it does not mean.")
+    rows = evaluation_charts.leak_rows(report)
+    panels = [("Base", report.base.leak)] + ([("Adapter", report.adapter.leak)] if report.adapter else [])
+    for column, (name, leak) in zip(st.columns([1.2, 1][: len(panels)], gap="medium"), panels, strict=True):
+        with column, st.container(gap="xxsmall"):
+            st.markdown(f"**{name}**")
+            figure = evaluation_charts.leak_chart(leak, rows, with_names=name == "Base")
+            st.plotly_chart(figure, key=f"leak-{name}", config={"displayModeBar": False})
+    _forgotten(report)
+
+
+def _forgotten(report: Report) -> None:
+    kept = report.kept
+    if kept is None:
+        return
+    st.markdown("**What the base knew**")
+    if not kept.found:
+        st.caption("The base model finds nothing by other words on these images, so nothing can have been forgotten.")
+        return
+    between = "" if kept.low is None else f" (95 % interval {kept.low:.0%} to {kept.high:.0%})"
+    st.caption(
+        f"Of {plural(kept.found, 'thing')} that the base finds by other words, the adapter still finds {kept.kept}"
+        f"{between}."
+    )
+    rows = [{"Word": word, "Base": found, "Adapter": still} for word, (found, still) in kept.by_word.items()]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width=420, alt="Things found by other words, by either model")
+
+
+def _thresholds(report: Report) -> None:
+    st.caption("The score threshold that balances missed and false objects best (F1 of masks) on this split.")
+    rows = [
+        {
+            "Phrase": phrase,
+            "Threshold": advice.threshold if advice else None,
+            "F1": advice.f1 if advice else None,
+            "F1 at 0.5": advice.f1_at_half if advice else report.judged.phrases[phrase]["f1"],
+        }
+        for phrase, advice in report.judged.thresholds.items()
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        placeholder="none: nothing is right",
+        width=560,
+        column_config={
+            "Threshold": st.column_config.NumberColumn(format="%.2f"),
+            **dict.fromkeys(("F1", "F1 at 0.5"), st.column_config.NumberColumn(format="%.3f")),
+        },
+        alt="The best score threshold of each phrase",
+    )
+    advised = report.advised_thresholds()
+    if st.button(
+        "Use in Inference",
+        key="use-thresholds",
+        icon=":material/image_search:",
+        disabled=not advised,
+        help="Opens the inference page with these thresholds"
+        if advised
+        else "Nothing right was found at any threshold",
+    ):
+        st.session_state[ADVISED] = advised
+        st.switch_page("pages/inference.py")
