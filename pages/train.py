@@ -1,27 +1,40 @@
-"""The train page: start a run, watch it live, stop and resume it, look at any earlier one."""
+"""The train page: check and start a run, watch it live and learn what it means, steer it, look at any earlier one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
-from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.train.job import Jobs
-from sam3_lora.train.run import Run, Status
+from sam3_lora.train.run import Run
 from sam3_lora.ui import run_view, runs
-from sam3_lora.ui.forms import label_of
+from sam3_lora.ui.check_view import get_checks
+from sam3_lora.ui.compare_view import show_comparison
+from sam3_lora.ui.controls import show_controls
+from sam3_lora.ui.launch import show_next_run
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.live_chart import load_chart_library
-from sam3_lora.ui.next_run import next_run
+from sam3_lora.ui.meaning_view import show_meaning, show_symptoms
 from sam3_lora.ui.resources import get_jobs
+from sam3_lora.ui.run_chart import show_chart
+from sam3_lora.ui.samples_view import show_samples
 
-POLL_SECONDS = 2
+POLL_SECONDS = 2  # while a run goes on
+LIST_SECONDS = 4  # always: a run may begin in a terminal
+DETAILS_SECONDS = 6
 
 
 def main() -> None:
     with page("Train", "Start a run and watch it learn. It goes on when you leave this page."):
         jobs = get_jobs()
+        load_chart_library()
         show_next_run(jobs)
         found = runs.all_runs()
+        st.fragment(notice, run_every=LIST_SECONDS)(runs.beginnings(found))
+        if jobs.problem is not None:
+            name, message = jobs.problem
+            st.error(f"The run {escape(name)} could not be trained: {escape(message)}", icon=":material/error:")
         if not found:
             empty_state(
                 "monitoring",
@@ -29,126 +42,83 @@ def main() -> None:
                 "Press **Start training** above: the demo trains in minutes, even without a GPU.",
             )
             return
-        load_chart_library()
-        run = choose_run(found, jobs)
-        status, busy = run.status(), jobs.current is not None
-        # Polls only while something goes on; when that changes, the page reruns and with it this line.
-        st.fragment(watch, run_every=POLL_SECONDS if status.active or busy else None)(run, jobs, status.state, busy)
-        with st.expander(f"All runs ({len(found)})", key="all-runs"):
-            runs.show_all_runs(found)
+        show_run(found, jobs)
 
 
-def show_next_run(jobs: Jobs) -> None:
-    """The run that the start button would start, in one line, or why it cannot."""
-    config, _ = next_run()
-    reason = None
-    if jobs.current is not None:
-        reason = "A run is in progress: stop it or wait for its end to start another."
-    elif config is None:
-        reason = "Correct the marked settings on the configure page first."
-    with st.container(border=True, key="next-run"):
-        text, start = st.columns([5, 2], vertical_alignment="center", gap="medium")
-        with text, st.container(gap="xxsmall"):
-            st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
-            st.caption(f":material/info: {reason}" if reason else describe(config))
-        with start, st.container(horizontal_alignment="center", gap="xsmall"):
-            pressed = st.button(
-                "Start training",
-                type="primary",
-                icon=":material/play_arrow:",
-                key="start",
-                width="stretch",
-                disabled=reason is not None,
-                help=reason,
-            )
-            st.page_link("pages/configure.py", label="Change the settings", icon=":material/tune:")
-        if pressed:
-            with guarded():
-                runs.open_run(jobs.start(config))
-                st.rerun()
-
-
-def describe(config: RunConfig) -> str:
-    """A configuration in one sentence."""
-    training, lora = config.training, config.lora
-    data = "the demo dataset" if config.data.path == DEMO else config.data.path
-    base = "The demo model" if config.model.base == DEMO else config.model.base
-    length = f"{training.epochs} epoch{'s' if training.epochs > 1 else ''}"
-    if training.max_steps:
-        length += f", at most {training.max_steps:,} steps"
-    components = ", ".join(label_of(name) for name in lora.components)
-    return escape(
-        f"{base} on {data}; {length} in batches of {training.batch_size * training.accumulation} "
-        f"at a learning rate of {training.learning_rate:g}; rank {lora.rank} in {components}."
-    )
-
-
-def choose_run(found: list[Run], jobs: Jobs) -> Run:
-    """The choice of the run with its buttons beside it."""
-    choice, stop, resume = st.columns([5, 1, 1], vertical_alignment="bottom")
+def show_run(found: list[Run], jobs: Jobs) -> None:
+    """The choice of a run, its controls, and all there is to see of it."""
+    choice, buttons = st.columns([5, 4], vertical_alignment="bottom")
     with choice:
         run = runs.choose_run(found, jobs.current)
     status = run.status()
-    with stop:
-        reason = why_not_stop(status)
-        if st.button("Stop", icon=":material/stop:", key="stop", width="stretch", disabled=bool(reason), help=reason):
-            run.request_stop()
-            st.rerun()
-    with resume:
-        reason = why_not_resume(run, status, jobs)
-        if st.button(
-            "Resume", icon=":material/resume:", key="resume", width="stretch", disabled=bool(reason), help=reason
-        ):
-            with guarded():
-                jobs.resume(run)
-                st.rerun()
-    return run
+    with buttons:
+        show_controls(run, status, jobs, get_checks().is_busy)
+    offer_active_run(found, run)
+    # Polls only while something goes on; when the situation changes, the page reruns and with it these lines.
+    going_on = status.active or jobs.current is not None
+    st.fragment(watch, run_every=POLL_SECONDS if going_on else None)(run, jobs, situation(run, jobs))
+    st.fragment(show_details, run_every=DETAILS_SECONDS if going_on else None)(run, found)
 
 
-def why_not_stop(status: Status) -> str | None:
-    if status.state == "stopping":
-        return "The run stops after the step in progress and saves its adapter."
-    return None if status.active else "This run is not being trained."
-
-
-def why_not_resume(run: Run, status: Status, jobs: Jobs) -> str | None:
-    if status.active:
-        return "This run is being trained."
-    if status.state == "finished":
-        return "This run has done all its steps."
-    if jobs.current is not None:
-        return "Another run is in progress."
-    return (
-        None if run.can_resume() else "This run ended before its first checkpoint, so there is nothing to go on from."
-    )
-
-
-def watch(run: Run, jobs: Jobs, state: str, busy: bool) -> None:
-    """Everything about the run that changes while it is trained."""
+def notice(beginnings: tuple) -> None:
+    """Reruns the page when a run has begun, ended, come or gone, wherever that happened."""
     with guarded():
-        status = run.status()
-        if status.state != state or (jobs.current is not None) != busy:
+        if runs.beginnings(runs.all_runs()) != beginnings:
             st.rerun()
-        history = runs.read_history(run)
-        with st.container(gap="xsmall"):
-            run_view.show_status(status, history)
-        if history.steps:
-            run_view.show_chart(run, history)
-            run_view.show_results(run, status)
-            with st.expander("Last step", key="last-step"):
-                run_view.show_last_step(history)
+
+
+def situation(run: Run, jobs: Jobs) -> tuple:
+    """What the buttons depend on."""
+    return run.status().state, jobs.current is not None, run.requests(), bool(run.adapters())
+
+
+def offer_active_run(found: list[Run], shown: Run) -> None:
+    """A line about a run that is being trained while another one is looked at."""
+    names = [name for name, active in runs.beginnings(found) if active and name != shown.name]
+    for name in names:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(f":material/monitoring: {escape(runs.run_title(name))} is being trained.", width="content")
+            run = next(run for run in found if run.name == name)
+            st.button("Show it", type="tertiary", key=f"show-{name}", on_click=runs.open_run, args=(run,))
+
+
+def watch(run: Run, jobs: Jobs, before: tuple) -> None:
+    """Everything about the run that changes with each step."""
+    with guarded():
+        if not run.folder.exists() or situation(run, jobs) != before:
+            st.rerun()
+        status, followed = run.status(), runs.follow(run)
+        with st.container(gap="small"):
+            run_view.show_status(run, status)
+            show_symptoms(followed.digest.symptoms(run.config))
+        if followed.history.steps:
+            run_view.show_numbers(status, followed.history)
+            show_chart(run, followed.history)
+            show_meaning(followed.digest, run.config)
         elif status.active:
             empty_state(
                 "hourglass_top", "No step yet", "The data and the model are being loaded; the chart starts here."
             )
-        samples = run.samples()
-        if samples:
-            with st.expander("Sample images", key="samples"):
-                st.image([str(sample.path) for sample in samples[-8:]], width=280)
-        with st.expander("Log", key="log", expanded=status.state == "failed"):
-            run_view.show_log(run)
-        with st.expander("Settings of this run", key="run-settings"):
-            run_view.show_settings(run)
+
+
+def show_details(run: Run, found: list[Run]) -> None:
+    """What is looked at now and then, one of it at a time."""
+    status, history = run.status(), runs.follow(run).history
+    details: dict[str, Callable[[], None]] = {
+        "Looking at it learn": lambda: show_samples(run),
+        "Adapters": lambda: run_view.show_adapters(run, status),
+        "Last step": lambda: run_view.show_last_step(history),
+        "Compare": lambda: show_comparison(run, found),
+        "All runs": lambda: runs.show_all_runs(found),
+        "Log": lambda: run_view.show_log(run),
+        "Settings": lambda: run_view.show_settings(run),
+    }
+    first = "Log" if status.state == "failed" else next(iter(details))
+    tabs = st.tabs(list(details), default=first, key="details", on_change="rerun", bind="query-params")
+    for tab, show in zip(tabs, details.values(), strict=True):
+        if tab.open:
+            with tab, guarded():
+                show()
 
 
 main()

@@ -21,8 +21,10 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def read_rows(path: Path, offset: int = 0) -> tuple[list[Row], int]:
+def read_rows(path: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[Row], int]:
     """The sound rows of a file from a byte offset on, and the offset to go on from next time.
+
+    At most so many bytes are read at once, all if negative; they must hold at least one row.
 
     Lines that are damaged or of an unknown kind are passed over; one that is still being written is left
     for the next call.
@@ -31,7 +33,7 @@ def read_rows(path: Path, offset: int = 0) -> tuple[list[Row], int]:
         return [], 0
     with path.open("rb") as file:
         file.seek(offset)
-        block = file.read()
+        block = file.read(most_bytes)
     complete, newline, _ = block.rpartition(b"\n")
     rows = []
     for line in complete.splitlines():

@@ -90,13 +90,14 @@ class Run:
             return replace(status, state="stopping", message="Stopping after this step.")
         return status
 
-    def metrics(self, offset: int = 0) -> tuple[list[Row], int]:
+    def metrics(self, offset: int = 0, most_bytes: int = -1) -> tuple[list[Row], int]:
         """Rows of metrics.jsonl (see :mod:`sam3_lora.train.rows`) from a byte offset on, and the offset for next time.
 
         A row of kind "resume" says from which step on earlier rows are superseded; see
-        :func:`effective_rows`. A line that is still being written is left for the next call.
+        :func:`effective_rows`. A line that is still being written is left for the next call. At most so many bytes
+        are read, all if negative.
         """
-        return read_rows(self.folder / "metrics.jsonl", offset)
+        return read_rows(self.folder / "metrics.jsonl", offset, most_bytes)
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of log.txt, reading at most 64 KiB."""

@@ -21,7 +21,7 @@ class Status:
 
     message: why it failed, crashed or finished early; skipped_steps: those that did not fit into memory;
     reload_proof: "ok" once the saved adapter, loaded afresh, has given the same detections, else what
-    differs; empty before.
+    differs; empty before. trained_seconds: how long processes have held the run, without the time between them.
     """
 
     state: State = "preparing"
@@ -32,6 +32,7 @@ class Status:
     epochs: int = 0
     started: _Moment = 0.0
     updated: _Moment = 0.0
+    trained_seconds: Annotated[float, Field(ge=0, le=1e10)] = 0.0
     best_validation_loss: _Finite | None = None
     best_step: int | None = None
     images_per_second: _Finite | None = None

@@ -36,6 +36,7 @@ class RunWriter:
         self._folder = folder
         self.status = replace(status, state="preparing", message="", pid=os.getpid())
         self._written = 0.0
+        self._opened, self._trained_before = time.monotonic(), status.trained_seconds
         self._metrics = self._append("metrics.jsonl")
         self._log = self._append("log.txt")
         self._reserve.write_bytes(bytes(_RESERVE_BYTES))
@@ -60,7 +61,8 @@ class RunWriter:
 
     def update(self, *, force: bool = False, **changes: Any) -> None:
         """Changes the status; on disk at most twice a second unless forced."""
-        self.status = replace(self.status, **changes, updated=time.time())
+        trained = self._trained_before + time.monotonic() - self._opened
+        self.status = replace(self.status, **changes, updated=time.time(), trained_seconds=trained)
         if force or self.status.updated - self._written >= _STATUS_INTERVAL_S:
             path = self._folder / "status.json"
             with _told(path):

@@ -1,8 +1,10 @@
-"""Which curves the training chart shows of a run's history, and how each looks."""
+"""Which curves the training charts show of a run's history, and how each looks; pure functions, no Streamlit."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,56 +13,204 @@ from sam3_lora.train.terms import AUXILIARY, MAIN, ONE_TO_MANY
 from sam3_lora.ui.metrics_view import GROUPS, TERMS, History, smooth, thin
 
 POINTS_PER_CURVE = 1_000  # about what a chart has pixels for
+STEPS, TIME = "Steps", "Time"  # what runs along the axis
+_HOURS_FROM_S = 3 * 3600
 _GROUP_STYLE = {MAIN: ("", "solid"), AUXILIARY: (" · auxiliary", "dash"), ONE_TO_MANY: (" · one-to-many", "dot")}
+_GROUP_NAMES = {MAIN: "Main layer", AUXILIARY: "Auxiliary layers", ONE_TO_MANY: "One-to-many"}
+
+Curve = dict[str, Any]
 
 
-def loss_curves(history: History, *, smoothing: float = 0.0, every_term: bool = False) -> list[dict[str, Any]]:
-    """The curves for :func:`sam3_lora.ui.live_chart.live_chart`.
+@dataclass(frozen=True)
+class _Line:
+    """One curve before it is smoothed and thinned. values: one per step, or per evaluation where at_evaluations."""
 
-    Always there: the total, each main term, the validation loss. The terms of the auxiliary layers
-    and of the one-to-many queries are one sum each, or one curve per term with ``every_term``.
+    identity: str
+    name: str
+    values: np.ndarray
+    style: dict[str, Any] = field(default_factory=dict)
+    at_evaluations: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a chart is given: curves for :func:`sam3_lora.ui.live_chart.live_chart`, and its axes in words."""
+
+    curves: list[Curve]
+    x_title: str
+    y_title: str
+
+
+def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
+    """The curves of one of :data:`SHOWN`.
 
     Args:
-        smoothing: see :func:`smooth`; above 0 the unsmoothed values stay as faint lines.
+        smoothing: see :func:`sam3_lora.ui.metrics_view.smooth`; above 0 the unsmoothed values stay as faint lines.
+        along: STEPS, or TIME for the time of training.
     """
-    steps = np.asarray(history.steps)
-    curves = _curve("total", "Total", steps, np.asarray(history.totals), smoothing, color="text", width=2.5)
-    for term, group, values in _weighted_terms(history, every_term):
-        suffix, dash = _GROUP_STYLE[group]
-        curves += _curve(
-            f"{term}-{group}",
-            {AUXILIARY: "Auxiliary layers", ONE_TO_MANY: "One-to-many"}[group] if term == "sum" else term + suffix,
-            steps,
-            values,
-            smoothing,
-            color="muted" if term == "sum" else _color(term),
-            dash=dash,
-        )
+    y_title, lines_of = SHOWN[shown]
+    x_title, steps, evaluations = _axes(history, along)
+    curves = []
+    for line in lines_of(history):
+        if line.at_evaluations:
+            curves.append(_finish(line, evaluations, line.values, mode="lines+markers"))
+        else:
+            curves += _smoothed(line, np.asarray(history.steps), steps, smoothing)
+    return Picture(curves, x_title, y_title)
+
+
+def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
+    """One measure of :data:`COMPARED` of several runs, by their names; each run has its own colour."""
+    y_title, line_of = COMPARED[shown]
+    # One unit for all: that of the longest run.
+    longest = max(histories.values(), key=lambda history: history.seconds[-1] if history.seconds else 0.0)
+    curves, x_title = [], _axes(longest, along)[0]
+    for place, (name, history) in enumerate(histories.items()):
+        _, steps, evaluations = _axes(history, along, like=longest)
+        line = line_of(history)
+        line = _Line(f"run-{place}", name, line.values, {"color": place, "width": 2.0}, line.at_evaluations)
+        if line.at_evaluations:
+            curves.append(_finish(line, evaluations, line.values, mode="lines+markers"))
+        else:
+            curves += _smoothed(line, np.asarray(history.steps), steps, smoothing)
+    return Picture(curves, x_title, y_title)
+
+
+def _weighted(history: History) -> Iterator[_Line]:
+    """The total, each main term, the sums of the other groups, the validation loss."""
+    yield _total(history)
+    yield from _terms(history.columns, [MAIN])
+    for group in (AUXILIARY, ONE_TO_MANY):
+        members = _members(history, group)
+        if members:
+            style = {"color": "muted", "dash": _GROUP_STYLE[group][1]}
+            yield _Line(f"sum-{group}", _GROUP_NAMES[group], np.nansum(members, axis=0), style)
+    yield from _validation(history)
+
+
+def _every_weighted(history: History) -> Iterator[_Line]:
+    yield _total(history)
+    yield from _terms(history.columns, GROUPS)
+    yield from _validation(history)
+
+
+def _sums(history: History) -> Iterator[_Line]:
+    yield _total(history)
+    for place, group in enumerate(GROUPS):
+        members = _members(history, group)
+        if members:
+            style = {"color": place, "width": 2.0, "dash": _GROUP_STYLE[group][1]}
+            yield _Line(f"sum-{group}", _GROUP_NAMES[group], np.nansum(members, axis=0), style)
+    yield from _validation(history)
+
+
+def _shares(history: History) -> Iterator[_Line]:
+    """What each term contributes over all layers and queries, in percent of the total."""
+    totals = np.asarray(history.totals)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for term in _in_order({term for term, _ in history.columns}):
+            members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
+            share = np.where(totals == 0, np.nan, 100 * np.nansum(members, axis=0) / totals)
+            yield _Line(f"share-{term}", term, share, {"color": _color(term)})
+
+
+def _raw(history: History) -> Iterator[_Line]:
+    return _terms(history.raws, [MAIN])
+
+
+def _every_raw(history: History) -> Iterator[_Line]:
+    return _terms(history.raws, GROUPS)
+
+
+def _validation_f1(history: History) -> Iterator[_Line]:
+    values = np.array([point.f1 for point in history.validation])
+    yield _Line("validation-f1", "F1 of boxes", values, {"color": "accent", "width": 2.0}, at_evaluations=True)
+
+
+def _single(name: str, values_of: Callable[[History], list[float]], unit: float = 1.0) -> Callable:
+    def lines(history: History) -> Iterator[_Line]:
+        values = np.asarray(values_of(history)) / unit
+        yield _Line(name.lower().replace(" ", "-"), name, values, {"color": "accent", "width": 2.0})
+
+    return lines
+
+
+# What a chart can show -> (the words at its y axis, its lines)
+SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
+    "Weighted terms": ("Weighted loss", _weighted),
+    "Every weighted term": ("Weighted loss", _every_weighted),
+    "Sums by layer and queries": ("Weighted loss", _sums),
+    "Shares of the total": ("Share of the total in %", _shares),
+    "Raw values": ("Raw loss, main layer", _raw),
+    "Every raw value": ("Raw loss, mean over layers", _every_raw),
+    "Validation F1": ("F1 of boxes, IoU 0.5", _validation_f1),
+    "Gradient norm": ("Gradient norm before clipping", _single("Gradient norm", lambda it: it.gradient_norms)),
+    "Learning rate": ("Learning rate", _single("Learning rate", lambda it: it.learning_rates)),
+    "Images per second": ("Images per second", _single("Images per second", lambda it: it.speeds)),
+    "Memory": ("Memory in GB", _single("Memory", lambda it: it.memory, unit=1e9)),
+}
+
+
+def _total(history: History) -> _Line:
+    return _Line("total", "Total", np.asarray(history.totals), {"color": "text", "width": 2.5})
+
+
+def _validation(history: History) -> Iterator[_Line]:
     if history.validation:
-        x, y = zip(*history.validation, strict=True)
         # It has no one-to-many terms, so it lies below the total even where nothing is overfitted.
-        style = {"mode": "lines+markers", "color": "accent", "width": 1.0}
-        curves.append({"id": "validation", "name": "Validation, no one-to-many", **style})
-        curves[-1] |= {"x": list(x), "y": _plain(np.asarray(y))}
-    return curves
+        values = np.array([point.total for point in history.validation])
+        style = {"color": "accent", "width": 1.0}
+        yield _Line("validation", "Validation, no one-to-many", values, style, at_evaluations=True)
 
 
-def single_curve(name: str, history: History, values: list[float], *, smoothing: float = 0.0) -> list[dict[str, Any]]:
-    """One measure over the steps, for the same chart."""
-    return _curve(name, name, np.asarray(history.steps), np.asarray(values), smoothing, color="accent", width=2.0)
+def _one_term(term: str) -> Callable[[History], _Line]:
+    """A term's weighted sum over all layers and queries."""
+
+    def line(history: History) -> _Line:
+        members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
+        values = np.nansum(members, axis=0) if members else np.full(len(history.steps), np.nan)
+        return _Line(term, term, values)
+
+    return line
 
 
-def _weighted_terms(history: History, every_term: bool) -> list[tuple[str, str, np.ndarray]]:
-    """(term, group, values) in the order of the legend; the term "sum" stands for a whole group."""
-    known = {key: np.asarray(column) for key, column in history.columns.items()}
-    ordered = sorted(known, key=lambda key: (GROUPS.index(key[1]), _color(key[0]), key[0]))
-    shown = [(term, group, known[term, group]) for term, group in ordered if every_term or group == MAIN]
-    if not every_term:
-        for group in (AUXILIARY, ONE_TO_MANY):
-            members = [values for (_, of), values in known.items() if of == group]
-            if members:
-                shown.append(("sum", group, np.nansum(members, axis=0)))
-    return shown
+def _measure(values_of: Callable[[History], list[float]]) -> Callable[[History], _Line]:
+    return lambda history: _Line("", "", np.asarray(values_of(history)))
+
+
+def _evaluated(value_of: Callable[[Any], float]) -> Callable[[History], _Line]:
+    return lambda history: _Line(
+        "", "", np.array([value_of(point) for point in history.validation]), at_evaluations=True
+    )
+
+
+# What runs can be compared by -> (the words at the y axis, the line)
+COMPARED: dict[str, tuple[str, Callable[[History], _Line]]] = {
+    "Validation loss": ("Validation loss", _evaluated(lambda point: point.total)),
+    "Validation F1": ("F1 of boxes, IoU 0.5", _evaluated(lambda point: point.f1)),
+    "Total loss": ("Total loss", _total),
+    **{term: (f"{term}, all layers, weighted", _one_term(term)) for term in TERMS},
+    "Gradient norm": ("Gradient norm before clipping", _measure(lambda it: it.gradient_norms)),
+    "Learning rate": ("Learning rate", _measure(lambda it: it.learning_rates)),
+    "Images per second": ("Images per second", _measure(lambda it: it.speeds)),
+}
+
+
+def _terms(columns: dict[tuple[str, str], list[float]], groups: Iterable[str]) -> Iterator[_Line]:
+    """Each term of these groups, in the order of the legend."""
+    for group in groups:
+        suffix, dash = _GROUP_STYLE[group]
+        for term in _in_order({name for name, of in columns if of == group}):
+            style = {"color": _color(term), "dash": dash}
+            yield _Line(f"{term}-{group}", term + suffix, np.asarray(columns[term, group]), style)
+
+
+def _members(history: History, group: str) -> list[np.ndarray]:
+    return [np.asarray(column) for (_, of), column in history.columns.items() if of == group]
+
+
+def _in_order(terms: Iterable[str]) -> list[str]:
+    return sorted(terms, key=lambda term: (_color(term), term))
 
 
 def _color(term: str) -> int:
@@ -68,23 +218,35 @@ def _color(term: str) -> int:
     return TERMS.index(term) if term in TERMS else len(TERMS)
 
 
-def _curve(
-    identity: str, name: str, steps: np.ndarray, values: np.ndarray, smoothing: float, **style: Any
-) -> list[dict[str, Any]]:
+def _axes(history: History, along: str, like: History | None = None) -> tuple[str, np.ndarray, np.ndarray]:
+    """The words at the x axis, and the places of the steps and of the evaluations on it."""
+    if along == STEPS:
+        return "Step", np.asarray(history.steps), np.array([point.step for point in history.validation])
+    longest = (like or history).seconds
+    in_hours = bool(longest) and longest[-1] > _HOURS_FROM_S
+    unit = 3600.0 if in_hours else 60.0
+    evaluations = np.array([point.seconds for point in history.validation])
+    return f"{'Hours' if in_hours else 'Minutes'} of training", np.asarray(history.seconds) / unit, evaluations / unit
+
+
+def _smoothed(line: _Line, steps: np.ndarray, x: np.ndarray, smoothing: float) -> list[Curve]:
     # A line through a single point would not be seen.
-    mode = "lines" if len(steps) > 1 else "lines+markers"
-    curve = {"id": identity, "name": name, "mode": mode, **style}
+    mode = "lines" if len(x) > 1 else "lines+markers"
+    measured = _finish(line, x, line.values, mode)
     if smoothing <= 0:
-        return [curve | _points(steps, values)]
-    raw = curve | {"id": f"{identity}-raw", "faint": True, "of": identity} | _points(steps, values)
-    return [raw, curve | _points(steps, smooth(steps, values, smoothing))]
+        return [measured]
+    faint = measured | {"id": f"{line.identity}-raw", "faint": True, "of": line.identity}
+    return [faint, _finish(line, x, smooth(steps, line.values, smoothing), mode)]
 
 
-def _points(steps: np.ndarray, values: np.ndarray) -> dict[str, list]:
+def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str) -> Curve:
     kept = thin(values, POINTS_PER_CURVE)
-    return {"x": steps[kept].tolist(), "y": _plain(values[kept])}
+    points = {"x": _plain(x[kept]), "y": _plain(values[kept])}
+    return {"id": line.identity, "name": line.name, "mode": mode, **line.style, **points}
 
 
-def _plain(values: np.ndarray) -> list[float | None]:
-    """JSON knows no NaN; five digits are more than a screen shows."""
+def _plain(values: np.ndarray) -> list[float | int | None]:
+    """JSON knows no NaN; five digits of a value are more than a screen shows."""
+    if values.dtype.kind == "i":
+        return values.tolist()
     return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -15,7 +15,8 @@ export default function ({ data, parentElement }) {
 
 function createChart(node) {
   let wanted = null; // the newest data
-  let view = null; // what the user chose: {x, y, yLog, hidden}; lives in sessionStorage
+  let view = null; // what the user chose: {ranges: by axis, hidden: by curve}; lives in sessionStorage
+  let viewKey = null;
   let drawn = false;
   let held = false; // a pointer is down on the chart: redrawing now would take the drag away
   let late = false; // an update came while it was held
@@ -24,7 +25,7 @@ function createChart(node) {
   const draw = () => {
     late = held;
     if (!wanted || held || !window.Plotly || !node.isConnected) return;
-    view ??= loadView(wanted.key);
+    if (viewKey !== wanted.key) [view, viewKey] = [loadView(wanted.key), wanted.key];
     const theme = readTheme(node);
     const traces = wanted.curves.map((curve) => toTrace(curve, theme, view));
     const layout = toLayout(wanted, theme, view);
@@ -40,8 +41,8 @@ function createChart(node) {
 
   const listen = () => {
     node.on("plotly_relayout", (change) => {
-      rememberAxis(view, "x", "xaxis", change);
-      rememberAxis(view, wanted.log ? "yLog" : "y", "yaxis", change);
+      rememberAxis(view, xName(wanted), "xaxis", change);
+      rememberAxis(view, yName(wanted), "yaxis", change);
       saveView(wanted.key, view);
     });
     node.on("plotly_restyle", () => {
@@ -50,6 +51,7 @@ function createChart(node) {
         else delete view.hidden[trace.uid];
       }
       saveView(wanted.key, view);
+      if (wanted.clip) draw(); // what counts as an outlier depends on what is seen
     });
   };
 
@@ -111,7 +113,6 @@ function toLayout(data, theme, view) {
     tickfont: { color: theme.muted },
     automargin: true,
   };
-  const yRange = data.log ? view.yLog : view.y;
   return {
     uirevision: data.key,
     height: data.height,
@@ -128,7 +129,8 @@ function toLayout(data, theme, view) {
       title: { text: data.xTitle, font: { color: theme.muted }, standoff: 8 },
       rangemode: "nonnegative",
       showgrid: false,
-      ...rangeOf(view.x),
+      uirevision: xName(data),
+      ...rangeOf(view.ranges[xName(data)]),
     },
     yaxis: {
       ...axis,
@@ -137,11 +139,32 @@ function toLayout(data, theme, view) {
       rangemode: "tozero",
       exponentformat: "none",
       minorloglabels: "complete",
-      // Ranges of a linear and of a logarithmic axis have different units.
-      uirevision: `${data.key}-${data.log}`,
-      ...rangeOf(yRange),
+      uirevision: yName(data),
+      autorangeoptions: { clipmax: data.clip ? highest(data.curves, view) : undefined },
+      ...rangeOf(view.ranges[yName(data)]),
     },
   };
+}
+
+// Ranges are remembered by what the axis shows: steps and minutes, losses and shares, linear and logarithmic.
+function xName(data) {
+  return `x ${data.xTitle}`;
+}
+
+function yName(data) {
+  return `y ${data.yTitle}${data.log ? " log" : ""}`;
+}
+
+// The greatest value that is no outlier: of each visible curve all but the highest 2 %.
+function highest(curves, view) {
+  const tops = curves
+    .filter((curve) => !curve.faint && !view.hidden[curve.id])
+    .map((curve) => {
+      const sorted = curve.y.filter((value) => value !== null).sort((a, b) => a - b);
+      return sorted[Math.floor((sorted.length - 1) * (curve.mode === "lines" ? 0.98 : 1))];
+    })
+    .filter((value) => value !== undefined);
+  return tops.length ? Math.max(...tops) * 1.05 : undefined;
 }
 
 function rangeOf(range) {
@@ -149,19 +172,19 @@ function rangeOf(range) {
 }
 
 function rememberAxis(view, name, axis, change) {
-  if (change[`${axis}.autorange`]) view[name] = null;
-  else if (`${axis}.range[0]` in change) view[name] = [change[`${axis}.range[0]`], change[`${axis}.range[1]`]];
-  else if (change[`${axis}.range`]) view[name] = [...change[`${axis}.range`]];
+  if (change[`${axis}.autorange`]) delete view.ranges[name];
+  else if (`${axis}.range[0]` in change) view.ranges[name] = [change[`${axis}.range[0]`], change[`${axis}.range[1]`]];
+  else if (change[`${axis}.range`]) view.ranges[name] = [...change[`${axis}.range`]];
 }
 
 function loadView(key) {
   try {
     const stored = JSON.parse(sessionStorage.getItem(`sam3-chart-${key}`));
-    if (stored) return { x: null, y: null, yLog: null, hidden: {}, ...stored };
+    if (stored) return { ranges: {}, hidden: {}, ...stored };
   } catch {
     // Storage that is switched off or holds something else: start with the whole picture.
   }
-  return { x: null, y: null, yLog: null, hidden: {} };
+  return { ranges: {}, hidden: {} };
 }
 
 function saveView(key, view) {

@@ -53,6 +53,7 @@ def live_chart(
     y_title: str,
     label: str,
     log: bool = False,
+    clip: bool = False,
     height: int = 400,
 ) -> None:
     """Draws or updates a chart.
@@ -62,9 +63,11 @@ def live_chart(
             gap), mode ("lines" or "lines+markers"), color ("text", "muted", "accent" or a place in
             the palette), and optionally width, dash, faint (drawn pale, not in the legend) and of
             (the id of the curve it is shown and hidden with).
-        key: identifies the chart; zoom and hidden curves are remembered under it in the browser tab.
+        key: identifies the chart; zoom (by what the axes show) and hidden curves (by id) are remembered under it in
+            the browser tab.
         label: what the chart shows, for screen readers.
         log: logarithmic y axis.
+        clip: the y axis ends where only outliers lie beyond; they stay in the curves.
         height: in pixels.
     """
     data = {
@@ -74,6 +77,7 @@ def live_chart(
         "yTitle": y_title,
         "label": label,
         "log": log,
+        "clip": clip,
         "height": height,
     }
     _CHART(key=key, data=data, height=height)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sam3_lora.train.terms import AUXILIARY, MAIN, ONE_TO_MANY, split_name
 
@@ -58,6 +59,16 @@ def _in_order(terms: Iterable[str]) -> list[str]:
     return sorted(terms, key=lambda term: (TERMS.index(term) if term in TERMS else len(TERMS), term))
 
 
+@dataclass(frozen=True)
+class Validation:
+    """One evaluation. seconds: of training before it; f1: of boxes, NaN where it was not measured."""
+
+    step: int
+    seconds: float
+    total: float
+    f1: float
+
+
 @dataclass
 class History:
     """The metrics of one run as columns, fed piece by piece and bounded in size.
@@ -68,13 +79,17 @@ class History:
 
     limit: int = 20_000
     steps: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of training so far; what lies before a resume does not count
     totals: list[float] = field(default_factory=list)
-    columns: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> values
+    columns: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> weighted sums
+    raws: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> means of raw values
     learning_rates: list[float] = field(default_factory=list)
     speeds: list[float] = field(default_factory=list)  # images per second
     gradient_norms: list[float] = field(default_factory=list)  # before clipping
-    validation: list[tuple[int, float]] = field(default_factory=list)  # (step, total)
+    memory: list[float] = field(default_factory=list)  # bytes
+    validation: list[Validation] = field(default_factory=list)
     last: dict[str, Any] | None = None  # the newest row of kind "step"
+    _clock: float | None = None  # the moment that seconds were counted to
 
     def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Takes new rows. A step that comes again (the run was resumed from before it) replaces what followed it."""
@@ -82,9 +97,11 @@ class History:
             kind, step = row.get("kind", "step"), row["step"]
             if kind == "resume":
                 self._forget_after(step)
+                self._clock = None
             elif kind == "validation":
-                self.validation = [point for point in self.validation if point[0] < step]
-                self.validation.append((step, _number(row["total"])))
+                self.validation = [point for point in self.validation if point.step < step]
+                f1 = _number(row.get("box_f1_50"))
+                self.validation.append(Validation(step, self._tick(row), _number(row["total"]), f1))
             elif kind == "step":
                 self._forget_after(step - 1)
                 self._append(row)
@@ -92,26 +109,30 @@ class History:
             self._thin()
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        before = len(self.steps)
+        self.seconds.append(self._tick(row))
         self.steps.append(row["step"])
         self.totals.append(_number(row["total"]))
         self.learning_rates.append(_number(row.get("lr")))
         self.speeds.append(_number(row.get("images_per_second")))
         self.gradient_norms.append(_number(row.get("grad_norm")))
-        values = {
-            (term, group): value
-            for group, terms in by_group({name: _number(value) for name, value in row["terms"].items()}).items()
-            for term, value in terms.items()
-        }
-        for key in values.keys() - self.columns.keys():
-            self.columns[key] = [math.nan] * before
-        for key, column in self.columns.items():
-            column.append(values.get(key, math.nan))
+        self.memory.append(_number(row.get("memory_bytes")))
+        _append_values(self.columns, _values(row["terms"], sum), len(self.steps))
+        _append_values(self.raws, _values(row.get("raw", {}), _mean), len(self.steps))
         self.last = dict(row)
+
+    def _tick(self, row: Mapping[str, Any]) -> float:
+        """Seconds of training up to a row."""
+        before, now = self.seconds[-1] if self.seconds else 0.0, row.get("time")
+        if not isinstance(now, (int, float)):
+            return before
+        passed = 0.0 if self._clock is None else max(0.0, now - self._clock)
+        if row["kind"] == "step":
+            self._clock = now
+        return before + passed
 
     def _forget_after(self, step: int) -> None:
         """Drops steps and validations beyond a step."""
-        self.validation = [point for point in self.validation if point[0] <= step]
+        self.validation = [point for point in self.validation if point.step <= step]
         keep = len(self.steps)
         while keep and self.steps[keep - 1] > step:
             keep -= 1
@@ -123,9 +144,30 @@ class History:
         self._select(np.union1d(kept, [len(self.steps) - 1]).tolist())
 
     def _select(self, indices: Sequence[int]) -> None:
-        measures = (self.steps, self.totals, self.learning_rates, self.speeds, self.gradient_norms)
-        for column in (*measures, *self.columns.values()):
+        measures = (self.learning_rates, self.speeds, self.gradient_norms, self.memory)
+        columns = (*self.columns.values(), *self.raws.values())
+        for column in (self.steps, self.seconds, self.totals, *measures, *columns):
             column[:] = [column[index] for index in indices]
+
+
+def _values(terms: Mapping[str, float], together: Callable[[list[float]], float]) -> dict[tuple[str, str], float]:
+    """(term, group) -> the values of all its layers in one."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for name, value in terms.items():
+        found.setdefault(split_name(name), []).append(_number(value))
+    return {key: together(values) for key, values in found.items()}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _append_values(columns: dict[tuple[str, str], list[float]], values: Mapping[tuple, float], length: int) -> None:
+    """Adds a row to columns, of which some may be new or missing."""
+    for key in values.keys() - columns.keys():
+        columns[key] = [math.nan] * (length - 1)
+    for key, column in columns.items():
+        column.append(values.get(key, math.nan))
 
 
 def _number(value: float | None) -> float:
@@ -142,17 +184,12 @@ def smooth(steps: np.ndarray, values: np.ndarray, amount: float) -> np.ndarray:
     """
     if amount <= 0:
         return values
+    known = np.isfinite(values)
+    # pandas measures distances in time: a step is a second.
+    half_life = pd.Timedelta(seconds=math.log(0.5) / math.log(amount))
+    moments = pd.DatetimeIndex(steps[known].astype("datetime64[s]"))
     smoothed = np.full(len(values), np.nan)
-    weighted_sum = weight = 0.0
-    previous = None
-    for index, (step, value) in enumerate(zip(steps.tolist(), values.tolist(), strict=True)):
-        if not math.isfinite(value):
-            continue
-        decay = 0.0 if previous is None else amount ** (step - previous)
-        weighted_sum = decay * weighted_sum + value
-        weight = decay * weight + 1.0
-        smoothed[index] = weighted_sum / weight
-        previous = step
+    smoothed[known] = pd.Series(values[known]).ewm(halflife=half_life, times=moments).mean()
     return smoothed
 
 

@@ -1,100 +1,65 @@
-"""What the training page shows of one run: where it stands, its curves, its last step, its results."""
+"""What the training page shows of one run in words and numbers: where it stands, its last step, its adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from sam3_lora.train.run import Run, Status
-from sam3_lora.ui.curves import loss_curves, single_curve
+from sam3_lora.ui.controls import ERRANDS
 from sam3_lora.ui.layout import escape
-from sam3_lora.ui.live_chart import live_chart
 from sam3_lora.ui.metrics_view import GROUPS, History, last_step_table
 from sam3_lora.ui.next_run import use_settings
 from sam3_lora.ui.resources import runs_folder
 from sam3_lora.ui.runs import STATES, progress_sentence
 
 _LOG_LINES = 200
-# What the chart can show beside the losses.
-_MEASURES: dict[str, Callable[[History], list[float]]] = {
-    "Learning rate": lambda history: history.learning_rates,
-    "Images per second": lambda history: history.speeds,
-    "Gradient norm": lambda history: history.gradient_norms,
-}
 
 
-def show_status(status: Status, history: History) -> None:
-    """The state in words, the progress and the numbers of the moment."""
+def show_status(run: Run, status: Status) -> None:
+    """The state in words, the progress, and why it ended so."""
     words, color, icon = STATES[status.state]
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
     if status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
+    asked = [ERRANDS[what][0].lower() for what in ERRANDS if what in run.requests()]
+    if status.active and asked:
+        st.caption(f":material/schedule: Asked for: {', '.join(asked)}. It is done after the step in progress.")
     if status.state == "failed":
         st.error(escape(status.message) or "The log below says why.", icon=":material/error:")
+    elif status.state == "crashed":
+        st.warning(f"{escape(status.message)} {_way_on(run)}", icon=":material/power_off:")
     elif status.message:
         st.caption(escape(status.message))
-    if history.steps:
-        _show_numbers(status, history)
+    if status.skipped_steps:
+        many = f"{status.skipped_steps:,} step{'s' if status.skipped_steps > 1 else ''}"
+        st.caption(f":material/warning: {many} did not fit into memory and did nothing; the log names the images.")
 
 
-def _show_numbers(status: Status, history: History) -> None:
-    columns = st.columns(5)
-    columns[0].metric("Total loss", f"{history.totals[-1]:.2f}")
+def _way_on(run: Run) -> str:
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        return "It had no checkpoint yet: start it again with its settings, which are below."
+    return f"Resume goes on after step {int(checkpoints[0].stem.removeprefix('step-')):,}."
+
+
+def show_numbers(status: Status, history: History) -> None:
+    """The numbers of the moment."""
+    columns = st.columns(6)
+    columns[0].metric("Total loss", f"{history.totals[-1]:.4g}")
     best = status.best_validation_loss
-    columns[1].metric("Best validation loss", "none yet" if best is None else f"{best:.2f}")
-    speed, rate = history.speeds[-1], history.learning_rates[-1]
-    columns[2].metric("Images per second", f"{speed:.3g}")
-    columns[3].metric("Learning rate", f"{rate:.3g}")
+    columns[1].metric(
+        "Best validation loss",
+        "none yet" if best is None else f"{best:.4g}",
+        help=None if status.best_step is None else f"After step {status.best_step:,}, kept as adapters/best.",
+    )
+    columns[2].metric("Images per second", f"{history.speeds[-1]:.3g}")
+    columns[3].metric("Gradient norm", f"{history.gradient_norms[-1]:.3g}", help="Before clipping.")
+    columns[4].metric("Learning rate", f"{history.learning_rates[-1]:.3g}")
     memory = status.memory_bytes
-    columns[4].metric("Memory", "unknown" if memory is None else f"{memory / 2**30:.2f} GiB")
-
-
-def show_chart(run: Run, history: History) -> None:
-    """The chart with its controls: the losses, or one of the other measures."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        measure = _choice("Curves", ["Loss", *_MEASURES], "chart-measure")
-        scale = _choice("Scale", ["Linear", "Log"], "chart-scale")
-        if measure == "Loss":
-            terms = _choice(
-                "Auxiliary layers, one-to-many",
-                ["Summed", "Each term"],
-                "chart-terms",
-                "Auxiliary layers and one-to-many queries have terms of their own: show their sums, or every one.",
-            )
-        smoothing = st.slider(
-            "Smoothing",
-            0.0,
-            0.99,
-            0.0,
-            0.01,
-            key="chart-smoothing",
-            persist_state="session",
-            width=200,
-            help="Weight of the past in a moving average; the measured values stay visible as pale lines.",
-        )
-    if measure == "Loss":
-        curves = loss_curves(history, smoothing=smoothing, every_term=terms == "Each term")
-        title = "Weighted loss"
-    else:
-        title = measure
-        curves = single_curve(measure, history, _MEASURES[measure](history), smoothing=smoothing)
-    live_chart(
-        curves,
-        key=f"{measure.lower().replace(' ', '-')}-{run.name}",
-        x_title="Step",
-        y_title=title,
-        label=f"{title} of the run {run.name} over its steps",
-        log=scale == "Log",
-    )
-
-
-def _choice(label: str, options: list[str], key: str, help: str | None = None) -> str:
-    return st.segmented_control(
-        label, options, default=options[0], required=True, key=key, persist_state="session", help=help
-    )
+    columns[5].metric("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB")
 
 
 def show_last_step(history: History) -> None:
@@ -139,18 +104,21 @@ def show_settings(run: Run) -> None:
     st.code(config.to_yaml(), language="yaml", height=320)
     if st.button("Use for the next run", icon=":material/tune:", key="use-settings"):
         use_settings(config)
-        st.rerun()
+        st.rerun(scope="app")
 
 
-def show_results(run: Run, status: Status) -> None:
-    """The adapters saved so far, with the way to try them."""
+def show_adapters(run: Run, status: Status) -> None:
+    """The adapters saved so far, what can be done with them, and whether they load as they should."""
     adapters = run.adapters()
     if not adapters:
+        st.caption("The first adapter is saved with the first checkpoint or evaluation.")
         return
-    st.subheader("Adapters", anchor=False)
     for name, folder in adapters.items():
-        meaning = "lowest validation loss" if name == "best" else "the last one saved"
-        with st.container(horizontal=True, vertical_alignment="center"):
+        meaning = "the last one saved"
+        if name == "best":
+            after = "" if status.best_step is None else f", after step {status.best_step:,}"
+            meaning = f"lowest validation loss{after}"
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{name.capitalize()}**, {meaning}: `{folder}`", width="stretch")
             if not status.active:
                 st.page_link(
@@ -159,6 +127,26 @@ def show_results(run: Run, status: Status) -> None:
                     icon=":material/arrow_forward:",
                     query_params={"adapter": _address(run, name, folder)},
                 )
+            if st.button(
+                "Train on from it",
+                key=f"go-on-{name}",
+                help="A new run with this run's settings whose adapter begins as this one.",
+            ):
+                use_settings(run.config.with_settings({"model.adapter": str(folder)}))
+                st.rerun(scope="app")
+    _show_proof(status)
+
+
+def _show_proof(status: Status) -> None:
+    if status.reload_proof == "ok":
+        st.caption(
+            ":green[:material/verified:] Reload proof: loaded afresh onto a fresh base model, the saved adapter gave "
+            "the same detections as the trained one."
+        )
+    elif status.reload_proof:
+        st.warning(f"**Reload proof failed.** {escape(status.reload_proof)}", icon=":material/warning:")
+    else:
+        st.caption("Reload proof: made when the run ends; the saved adapter is loaded afresh and compared.")
 
 
 def _address(run: Run, name: str, folder: Path) -> str:

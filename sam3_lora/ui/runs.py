@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.train.digest import Digest
 from sam3_lora.train.run import Run, Status, list_runs
 from sam3_lora.ui import state
 from sam3_lora.ui.metrics_view import History
@@ -18,8 +19,10 @@ from sam3_lora.ui.resources import runs_folder
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
-_HISTORIES = "run-histories"
-_KEPT_HISTORIES = 3
+_FOLLOWED = "runs-followed"
+_KEPT = 6  # as many as can be compared
+_PORTION_BYTES = 8_000_000  # of metrics that are read at once
+_LOOKED_AT = 50  # newest runs whose state is asked for to see whether one has begun elsewhere
 
 # state -> (words, colour, Material symbol)
 STATES = {
@@ -30,7 +33,7 @@ STATES = {
     "stopped": ("Stopped", "orange", "stop"),
     "finished": ("Finished", "green", "check"),
     "failed": ("Failed", "red", "error"),
-    "crashed": ("Interrupted", "red", "power_off"),
+    "crashed": ("Crashed", "red", "power_off"),
 }
 
 
@@ -40,6 +43,20 @@ def all_runs() -> list[Run]:
     folders = [Path(config.output.runs)] if config else []
     found = {run.name: run for folder in (*folders, runs_folder()) for run in list_runs(folder)}
     return [found[name] for name in sorted(found, reverse=True)]
+
+
+@dataclass
+class Followed:
+    """What is known of a run's metrics up to a place in its file."""
+
+    history: History = field(default_factory=History)
+    digest: Digest = field(default_factory=Digest)
+    offset: int = 0
+
+
+def beginnings(runs: list[Run]) -> tuple[tuple[str, bool], ...]:
+    """What changes when a run begins, ends, comes or goes: names, and whether each is being trained."""
+    return tuple((run.name, number < _LOOKED_AT and run.status().active) for number, run in enumerate(runs))
 
 
 def open_run(run: Run) -> None:
@@ -79,7 +96,7 @@ def run_title(name: str) -> str:
 
 def show_all_runs(runs: list[Run]) -> None:
     """A table of every run; a click on a row opens it."""
-    rows = pd.DataFrame([_row(run) for run in runs])
+    rows = pd.DataFrame([table_row(run) for run in runs])
     key = "all-runs-table"
 
     def open_selected() -> None:
@@ -97,20 +114,23 @@ def show_all_runs(runs: list[Run]) -> None:
         column_config={
             "Best validation loss": st.column_config.NumberColumn(format="%.3f"),
             "Started": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+            "Adapter": st.column_config.NumberColumn(format="%.1f MB"),
         },
-        alt="All runs with their state, steps, best validation loss and time",
+        alt="All runs with their state, steps, best validation loss, time and adapter size",
     )
 
 
-def _row(run: Run) -> dict[str, object]:
-    status = run.status()
+def table_row(run: Run) -> dict[str, object]:
+    """A run in the table of runs."""
+    status, size = run.status(), run.adapter_bytes()
     return {
         "Run": run_title(run.name).partition(",")[0],
         "State": STATES[status.state][0],
         "Steps": f"{status.step} of {status.total_steps}" if status.total_steps else "",
         "Best validation loss": status.best_validation_loss,
         "Started": datetime.fromtimestamp(status.started) if status.started else None,
-        "Time": duration((time.time() if status.active else status.updated) - status.started),
+        "Time": duration(status.trained_seconds),
+        "Adapter": size / 1e6 if size else None,
     }
 
 
@@ -133,22 +153,27 @@ def progress_sentence(status: Status) -> str:
         parts.append(f"epoch {min(status.epoch, status.epochs)} of {status.epochs}")
     if status.active and status.eta_seconds is not None:
         parts.append(f"about {duration(status.eta_seconds)} left")
-    elif not status.active and status.started:
-        parts.append(f"{duration(status.updated - status.started)} in all")
+    elif not status.active and status.trained_seconds:
+        parts.append(f"{duration(status.trained_seconds)} in all")
     if status.device:
         parts.append(f"on {status.device}")
     sentence = ", ".join(parts)
     return sentence[:1].upper() + sentence[1:]
 
 
-def read_history(run: Run) -> History:
+def follow(run: Run) -> Followed:
     """The run's metrics so far; each call reads only what was appended since the last one in this tab."""
-    cache: OrderedDict[str, tuple[int, History]] = st.session_state.setdefault(_HISTORIES, OrderedDict())
+    cache: OrderedDict[str, Followed] = st.session_state.setdefault(_FOLLOWED, OrderedDict())
     key = str(run.folder)
-    offset, history = cache.pop(key, (0, History()))
-    rows, offset = run.metrics(offset)
-    history.extend(rows)
-    cache[key] = (offset, history)
-    while len(cache) > _KEPT_HISTORIES:
+    followed = cache.pop(key, None) or Followed()
+    while True:
+        rows, offset = run.metrics(followed.offset, _PORTION_BYTES)
+        if offset == followed.offset:
+            break
+        followed.history.extend(rows)
+        followed.digest.extend(rows)
+        followed.offset = offset
+    cache[key] = followed
+    while len(cache) > _KEPT:
         cache.popitem(last=False)
-    return history
+    return followed

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam3_lora.train.terms import split_name
-from sam3_lora.ui.curves import POINTS_PER_CURVE, loss_curves, single_curve
+from sam3_lora.ui.curves import COMPARED, POINTS_PER_CURVE, SHOWN, STEPS, TIME, compare, draw
 from sam3_lora.ui.metrics_view import (
     AUXILIARY,
     MAIN,
@@ -41,6 +41,8 @@ def row(step: int, **changes: object) -> dict:
         "lr": 1e-4,
         "grad_norm": 2.0,
         "images_per_second": 3.0,
+        "memory_bytes": step * 10**9,
+        "time": 10.0 * step,
     } | changes
 
 
@@ -86,25 +88,69 @@ def test_table_of_a_loss_of_zero_has_no_shares() -> None:
     assert all(entry["share"] == 0 for entry in last_step_table({"loss_mask": 0.0}, {}))
 
 
-@pytest.mark.parametrize("every_term", [False, True])
-def test_curves_beside_the_total_sum_up_to_it(every_term: bool) -> None:
-    total, *others = loss_curves(history_of(20), every_term=every_term)
+@pytest.mark.parametrize("shown", ["Weighted terms", "Every weighted term", "Sums by layer and queries"])
+def test_curves_beside_the_total_sum_up_to_it(shown: str) -> None:
+    total, *others = draw(history_of(20), shown).curves
     assert total["id"] == "total"
     np.testing.assert_allclose(np.sum([curve["y"] for curve in others], axis=0), total["y"], rtol=1e-4)
 
 
-def test_curve_ids_are_unique_and_stay_while_the_run_grows() -> None:
-    short, long = (
-        [curve["id"] for curve in loss_curves(history_of(n), smoothing=0.5, every_term=True)] for n in (2, 50)
-    )
+def test_shares_add_up_to_a_hundred_percent() -> None:
+    curves = draw(history_of(20), "Shares of the total").curves
+    np.testing.assert_allclose(np.sum([curve["y"] for curve in curves], axis=0), 100, rtol=1e-3)
+
+
+def test_raw_values_are_means_over_the_layers_of_a_group() -> None:
+    curves = {curve["id"]: curve["y"][-1] for curve in draw(history_of(7), "Every raw value").curves}
+    terms = terms_of(7)  # raw values are half of them
+    assert curves["loss_mask-main"] == pytest.approx(terms["loss_mask"] / 2, rel=1e-4)
+    in_layers = (terms["loss_bbox_aux_0"] + terms["loss_bbox_aux_4"]) / 4
+    assert curves["loss_bbox-auxiliary"] == pytest.approx(in_layers, rel=1e-4)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_curve_ids_are_unique_and_stay_while_the_run_grows(shown: str) -> None:
+    short, long = ([curve["id"] for curve in draw(history_of(n), shown, smoothing=0.5).curves] for n in (2, 50))
     assert short == long
     assert len(set(short)) == len(short)
 
 
 def test_smoothing_keeps_the_measured_values_as_a_faint_line() -> None:
-    faint, smoothed = single_curve("Speed", history_of(30), list(range(30)), smoothing=0.9)
+    faint, smoothed = draw(history_of(30), "Memory", smoothing=0.9).curves
     assert faint["faint"] and faint["of"] == smoothed["id"]
-    assert faint["y"] == list(range(30)) and smoothed["y"] != faint["y"]
+    assert faint["y"] == list(range(1, 31)) and smoothed["y"] != faint["y"]
+
+
+def test_along_the_time_a_pause_between_two_processes_does_not_count() -> None:
+    history = History()
+    history.extend([row(step, time=1_000.0 + 60 * step) for step in (1, 2, 3)])
+    history.extend([{"kind": "resume", "step": 2}, row(3, time=90_000.0), row(4, time=90_060.0)])
+    history.extend([{"kind": "validation", "step": 4, "total": 5.0, "time": 90_066.0}])
+    picture = draw(history, "Weighted terms", along=TIME)
+    total, *_, validation = picture.curves
+    assert picture.x_title == "Minutes of training"
+    assert total["x"] == [0, 1, 1, 2], "how long the first step after a resume took is not known"
+    assert validation["x"] == [pytest.approx(2.1)]
+
+
+def test_long_runs_are_shown_in_hours() -> None:
+    history = History()
+    history.extend([row(1, time=0.0), row(2, time=4 * 3600.0)])
+    picture = draw(history, "Learning rate", along=TIME)
+    assert picture.x_title == "Hours of training" and picture.curves[0]["x"] == [0, 4]
+
+
+@pytest.mark.parametrize("shown", COMPARED)
+@pytest.mark.parametrize("along", [STEPS, TIME])
+def test_runs_are_compared_by_one_curve_each(shown: str, along: str) -> None:
+    histories = {"one": history_of(5), "other": history_of(9), "empty": History()}
+    for history in list(histories.values())[:2]:
+        history.extend([{"kind": "validation", "step": 5, "total": 3.0, "box_f1_50": 0.25, "time": 50.0}])
+    curves = compare(histories, shown, along=along).curves
+    assert [curve["name"] for curve in curves] == ["one", "other", "empty"]
+    assert len({curve["color"] for curve in curves}) == 3 and len({curve["id"] for curve in curves}) == 3
+    assert curves[0]["y"] and not curves[2]["x"]
+    json.dumps(curves, allow_nan=False)
 
 
 def test_smoothing_of_a_constant_is_the_constant_from_the_first_step_on() -> None:
@@ -144,7 +190,7 @@ def test_a_growing_curve_keeps_the_points_it_had() -> None:
 def test_what_the_chart_gets_is_plain_json() -> None:
     history = history_of(2 * POINTS_PER_CURVE)
     history.extend([row(2 * POINTS_PER_CURVE + 1, total=math.nan)])
-    curves = loss_curves(history, smoothing=0.5)
+    curves = [curve for shown in SHOWN for curve in draw(history, shown, smoothing=0.5).curves]
     json.dumps(curves, allow_nan=False)
     assert max(len(curve["x"]) for curve in curves) <= POINTS_PER_CURVE
 
@@ -165,7 +211,7 @@ def test_terms_that_come_late_or_go_leave_gaps() -> None:
     )
     assert history.columns["loss_mask", MAIN][:2] == [2.0, 1.0] and math.isnan(history.columns["loss_mask", MAIN][2])
     assert math.isnan(history.columns["loss_ce", MAIN][0]) and history.columns["loss_ce", MAIN][1] == 3.0
-    json.dumps(loss_curves(history), allow_nan=False)
+    json.dumps(draw(history, "Weighted terms").curves, allow_nan=False)
 
 
 def test_memory_stays_bounded_and_spikes_stay_visible() -> None:

@@ -22,7 +22,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train_page(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
     app.switch_page("pages/train.py")
     for name, value in query.items():
         app.query_params[name] = value
@@ -44,7 +44,7 @@ def test_without_a_run_the_page_says_what_to_do(runs: Path) -> None:
 
 def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
     run = finished_run(runs, steps=40)
-    app = train_page()
+    app = train_page(details="Adapters")
     assert "Finished" in texts(app) and "Step 40 of 40" in texts(app)
     assert {metric.label for metric in app.metric} >= {"Total loss", "Best validation loss", "Learning rate"}
     assert str(run.folder / "adapters" / "best") in texts(app)
@@ -54,7 +54,7 @@ def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
 
 def test_the_table_of_the_last_step_adds_up_to_the_total(runs: Path) -> None:
     run = finished_run(runs)
-    app = train_page()
+    app = train_page(details="Last step")
     table = next(frame.value for frame in app.dataframe if "term" in frame.value.columns).set_index("term")
     total = run.metrics()[0][-1]["total"]
     assert table.loc["total", "weighted"] == pytest.approx(total)
@@ -88,13 +88,19 @@ def test_a_run_that_is_being_trained_elsewhere_can_be_watched_and_stopped(runs: 
         assert "Stopping" in texts(app) and app.button(key="stop").disabled
 
 
-def test_a_run_whose_process_is_gone_is_called_interrupted(runs: Path) -> None:
+def test_a_run_whose_process_is_gone_is_called_crashed_and_says_how_to_go_on(runs: Path) -> None:
     run = finished_run(runs)
     status = run.folder / "status.json"
     status.write_text('{"state": "running", "step": 3, "total_steps": 9, "updated": 1.0}')
     app = train_page()
-    assert "Interrupted" in texts(app)
+    assert "Crashed" in texts(app)
     assert "before its first checkpoint" in app.button(key="resume").help
+    checkpoints = run.folder / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "step-00000002.pt").write_bytes(b"")
+    app.run()
+    assert not app.button(key="resume").disabled
+    assert "Resume goes on after step 2" in app.warning[0].value
 
 
 def test_the_newest_run_is_shown_first_and_another_by_link_or_choice(runs: Path) -> None:
@@ -122,25 +128,28 @@ def test_a_damaged_run_does_not_take_the_page_down(runs: Path) -> None:
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "st')
     app = train_page()
-    assert "Interrupted" in texts(app) and not app.error
+    assert "Crashed" in texts(app) and not app.error
 
 
-def test_other_measures_and_smoothing_can_be_chosen(runs: Path) -> None:
+def test_every_set_of_curves_scale_and_axis_can_be_chosen_and_linked_to(runs: Path) -> None:
     finished_run(runs)
-    app = train_page()
-    app.slider(key="chart-smoothing").set_value(0.9).run()
-    for measure in ("Learning rate", "Images per second", "Gradient norm", "Loss"):
-        app.button_group(key="chart-measure").set_value(measure).run()
+    app = train_page(**{"chart-smoothing": "0.9", "chart-scale": "Clipped"})
+    assert app.slider(key="chart-smoothing").value == 0.9
+    for shown in app.selectbox(key="chart-curves").options:
+        app.selectbox(key="chart-curves").select(shown)
+        app.button_group(key="chart-along").set_value("Time").run()
         assert not app.exception and not app.error
 
 
 def test_the_settings_of_a_run_can_be_used_again(runs: Path) -> None:
     special = create_run(runs, "special", **{"lora.rank": 5})
     create_run(runs, "z newest")
-    app = train_page(run=special.name)
+    app = train_page(run=special.name, details="Settings")
     app.switch_page("pages/configure.py").run()
     assert app.number_input(key="setting-lora-rank").value == 16
-    app.switch_page("pages/train.py").run()
+    app.switch_page("pages/train.py")
+    app.query_params["details"] = "Settings"
+    app.run()
     app.button(key="use-settings").click().run()
     assert "Next run: special" in texts(app) and "rank 5 in" in texts(app)
     app.switch_page("pages/configure.py").run()
@@ -154,7 +163,7 @@ def test_a_new_tab_goes_on_with_the_settings_of_the_newest_run(runs: Path) -> No
 
 
 def test_the_next_run_uses_the_dataset_that_was_opened(runs: Path) -> None:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
     app.session_state["dataset_path"] = "/data/cracks"
     app.switch_page("pages/train.py").run()
     assert "/data/cracks" in texts(app)

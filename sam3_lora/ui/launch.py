@@ -1,0 +1,112 @@
+"""The next run: what it would be, its check, and its start."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.train.check import Checks
+from sam3_lora.train.job import Jobs
+from sam3_lora.ui import check_view, runs
+from sam3_lora.ui.forms import label_of
+from sam3_lora.ui.layout import escape, guarded
+from sam3_lora.ui.next_run import next_run, use_settings
+
+_POLL_SECONDS = 0.7  # while a check goes on
+
+
+def show_next_run(jobs: Jobs) -> None:
+    """The run that the start button would start, in one line, or why it cannot; its check beneath."""
+    config, _ = next_run()
+    checks = check_view.get_checks()
+    reason = _why_not(config, jobs, checks)
+    with st.container(border=True, key="next-run"):
+        text, check, start = st.columns([8, 2, 3], vertical_alignment="center", gap="small")
+        with text, st.container(gap="xxsmall"):
+            st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
+            st.caption(f":material/info: {reason}" if reason else describe(config))
+            _show_links(config)
+        with check:
+            _check_button(config, reason, checks)
+        with start:
+            _start_button(config, reason, jobs, checks)
+        if checks.latest is not None:
+            st.fragment(_watch_check, run_every=_POLL_SECONDS if checks.is_busy else None)(checks.is_busy, config)
+
+
+def _why_not(config: RunConfig | None, jobs: Jobs, checks: Checks) -> str | None:
+    if jobs.current is not None:
+        return "A run is in progress: stop it or wait for its end to start another."
+    if checks.is_busy:
+        return "The check is in progress: it ends by itself."
+    if config is None:
+        return "Correct the marked settings on the configure page first."
+    return None
+
+
+def _show_links(config: RunConfig | None) -> None:
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.page_link("pages/configure.py", label="Change the settings", icon=":material/tune:", width="content")
+        if config is not None and config.model.adapter:
+            st.caption(f"Goes on from the adapter {escape(config.model.adapter)}.", width="content")
+            if st.button("Start afresh instead", type="tertiary", key="start-afresh"):
+                use_settings(config.with_settings({"model.adapter": ""}))
+                st.rerun()
+
+
+def _check_button(config: RunConfig | None, reason: str | None, checks: Checks) -> None:
+    pressed = st.button(
+        "Check",
+        icon=":material/fact_check:",
+        key="check",
+        width="stretch",
+        disabled=reason is not None,
+        help=reason or "Tries one real step before anything starts: memory, time, what is wrong.",
+    )
+    if pressed:
+        with guarded():
+            checks.start(config)
+            st.rerun()
+
+
+def _start_button(config: RunConfig | None, reason: str | None, jobs: Jobs, checks: Checks) -> None:
+    latest = checks.latest
+    warned = latest is not None and latest.config == config and latest.result is not None and not latest.result.ok
+    pressed = st.button(
+        "Start anyway" if warned else "Start training",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="start",
+        width="stretch",
+        disabled=reason is not None,
+        help=reason,
+    )
+    if pressed:
+        with guarded():
+            runs.open_run(jobs.start(config))
+            checks.forget()
+            st.rerun()
+
+
+def _watch_check(was_busy: bool, config: RunConfig | None) -> None:
+    with guarded():
+        checks = check_view.get_checks()
+        if checks.is_busy != was_busy:
+            st.rerun()
+        if checks.latest is not None:
+            check_view.show_check(checks.latest, config)
+
+
+def describe(config: RunConfig) -> str:
+    """A configuration in one sentence."""
+    training, lora = config.training, config.lora
+    data = "the demo dataset" if config.data.path == DEMO else config.data.path
+    base = "The demo model" if config.model.base == DEMO else config.model.base
+    length = f"{training.epochs} epoch{'s' if training.epochs > 1 else ''}"
+    if training.max_steps:
+        length += f", at most {training.max_steps:,} steps"
+    components = ", ".join(label_of(name) for name in lora.components)
+    return escape(
+        f"{base} on {data}; {length} in batches of {training.batch_size * training.accumulation} "
+        f"at a learning rate of {training.learning_rate:g}; rank {lora.rank} in {components}."
+    )

@@ -1,0 +1,271 @@
+"""What can be done on the train page besides watching: check, steer, discard, rename, delete, compare, go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sam3_lora.train import expectations
+from sam3_lora.train.expectations import Stage
+from sam3_lora.train.run import Run
+from sam3_lora.train.samples import write_sample
+from sam3_lora.ui.check_view import get_checks
+from tests.factories import write_dataset
+from tests.ui.run_folders import create_run, finished_run, write_adapter, write_steps
+from tests.ui.test_train_page import texts, train_page
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(folder))
+    return folder
+
+
+def dialog(name: str, run: Run) -> AppTest:
+    """A page that is nothing but one of the dialogs; a click elsewhere would close it on the real one."""
+
+    def script(name: str, folder: str) -> None:
+        from pathlib import Path
+
+        from sam3_lora.train.run import Run
+        from sam3_lora.ui import controls
+
+        if Path(folder).exists():
+            getattr(controls, name)(Run(Path(folder)))
+
+    return AppTest.from_function(script, default_timeout=30, args=(name, str(run.folder))).run()
+
+
+def boxes(app: AppTest) -> list[str]:
+    return [box.value for box in (*app.error, *app.warning, *app.info)]
+
+
+@pytest.fixture
+def running(runs: Path):
+    """A run that another process is training."""
+    run = create_run(runs)
+    with run.writing() as writer:
+        write_steps(writer, 1, 10, 40)
+        yield run, writer
+
+
+def test_a_run_elsewhere_is_paused_and_continued(running) -> None:
+    run, writer = running
+    app = train_page()
+    app.button(key="pause").click().run()
+    assert "pause" in run.requests()
+    writer.update(force=True, state="paused")
+    app.run()
+    assert "Paused" in texts(app)
+    app.button(key="continue").click().run()
+    assert "pause" not in run.requests()
+
+
+@pytest.mark.parametrize("what", ["validate", "sample", "save"])
+def test_an_errand_is_asked_once_and_the_button_says_so(running, what: str) -> None:
+    run, _ = running
+    app = train_page()
+    app.button(key=what).click().run()
+    assert run.requests() == {what}
+    assert app.button(key=what).disabled and "Asked for already" in app.button(key=what).help
+    assert f"Asked for: {what} now" in texts(app)
+    run.request_done(what)
+    app.run()
+    assert not app.button(key=what).disabled
+
+
+def test_discarding_a_run_asks_before(running) -> None:
+    run, _ = running
+    app = train_page()
+    app.button(key="discard").click().run()
+    assert "go for good" in texts(app) and not run.requests()
+    dialog("discard_dialog", run).button(key="discard-confirmed-not").click().run()
+    assert not run.requests()
+    dialog("discard_dialog", run).button(key="discard-confirmed").click().run()
+    assert run.requests() == {"discard"} and "Stopping" in texts(train_page())
+
+
+def test_buttons_that_cannot_act_say_why(runs: Path) -> None:
+    finished_run(runs)
+    app = train_page()
+    for key in ("pause", "stop", "resume", "validate", "sample", "save"):
+        assert app.button(key=key).disabled and app.button(key=key).help, key
+
+
+def test_a_run_without_validation_cannot_validate(runs: Path) -> None:
+    with create_run(runs, **{"data.valid_split": ""}).writing() as writer:
+        write_steps(writer, 1, 2, 40)
+        assert "no validation split" in train_page().button(key="validate").help
+
+
+def test_deleting_asks_before_and_shows_the_next_run(runs: Path) -> None:
+    older = finished_run(runs, "older")
+    older = Run(older.folder.rename(runs / "20250101-101500-older"))
+    newer = finished_run(runs, "newer")
+    app = train_page()
+    app.button(key="delete").click().run()
+    assert "go for good" in texts(app) and newer.folder.exists()
+    dialog("delete_dialog", newer).button(key="delete-confirmed").click().run()
+    assert not newer.folder.exists() and older.folder.exists()
+    app.run()
+    assert app.selectbox(key="run-choice").value == older.name and not app.exception and not app.error
+
+
+def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
+    run = finished_run(runs, "before")
+    asked = dialog("rename_dialog", run)
+    asked.text_input(key="new-name").set_value("a/b").run()
+    asked.button(key="rename-confirmed").click().run()
+    assert run.folder.exists() and "output.name" in "".join(boxes(asked)).replace("\\", "")
+    asked.text_input(key="new-name").set_value("after that").run()
+    asked.button(key="rename-confirmed").click().run()
+    assert not asked.exception and not run.folder.exists()
+    app = train_page()
+    assert app.selectbox(key="run-choice").value.endswith("-after-that") and "Finished" in texts(app)
+
+
+def test_a_sick_run_is_named_on_top_with_cause_and_fix(runs: Path) -> None:
+    run = create_run(runs)
+    with run.writing() as writer:
+        writer.update(force=True, state="running", total_steps=40)
+        for step in range(1, 21):
+            values = {"objects": 0, "phrases": 8, "negatives": 8, "grad_norm": 0.1, "lr": 1e-4}
+            terms = {"loss_mask": 0.0, "presence_loss": 3e-5}
+            writer.row(kind="step", step=step, epoch=1, total=3e-5, terms=terms, raw=terms, **values)
+        app = train_page()
+    (box,) = app.error
+    assert "Not one object reached the loss" in box.value
+    assert "annotations were not found" in box.value and "What to do" in box.value
+
+
+def test_verdicts_stand_beside_their_ranges(runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    finished_run(runs)
+    ranges = {"loss_mask": (30.0, 60.0), "loss_dice": (0.01, 0.02)}
+    monkeypatch.setattr(expectations, "DEMO_RANGES", tmp_path)  # is_file() is asked of it
+    assert "No healthy ranges are known" in texts(train_page())
+    stored = tmp_path / "healthy.json"
+    stored.write_text(json.dumps({}))
+    monkeypatch.setattr(expectations, "DEMO_RANGES", stored)
+    monkeypatch.setattr(expectations, "demo_stages", lambda: (Stage(1, 100, ranges),))
+    app = train_page()
+    table = next(element.value for element in app.markdown if "Healthy here" in element.value).splitlines()
+    rows = {line.split("**")[1].replace("\\", ""): line for line in table if "**" in line}
+    assert "30 to 60" in rows["loss_mask"] and "Healthy" in rows["loss_mask"]
+    assert "High" in rows["loss_dice"] and "No range" in rows["loss_bbox"]
+    assert "loss\\_bbox, layer 1" not in "\n".join(table)
+    app.toggle(key="meaning-every").set_value(True).run()
+    assert "loss\\_bbox, layer 1" in texts(app)
+
+
+def test_samples_over_time_begin_with_the_base_model_and_follow_the_newest(runs: Path) -> None:
+    run = finished_run(runs)
+
+    def sample(step: int) -> None:
+        write_sample(run.folder / "samples", step, 0, "a.png", np.zeros((8, 8, 3), np.uint8), found=step, objects=9)
+
+    sample(0)
+    app = train_page()
+    assert "Base model" in texts(app) and "0 found of 9" in texts(app)
+    sample(5)
+    app.run()
+    assert "5 found of 9" in texts(app)
+    sample(7)
+    app.run()
+    assert "7 found of 9" in texts(app), "a slider at its end stays there"
+    app.select_slider(f"sample-step-{run.name}").set_value(0).run()
+    assert "0 found of 9" in texts(app)
+
+
+def test_two_runs_are_compared_with_the_settings_that_differ(runs: Path) -> None:
+    other = create_run(runs, "other", **{"lora.rank": 5})
+    with other.writing() as writer:
+        write_steps(writer, 1, 5, 5)
+        writer.update(force=True, state="stopped")
+    run = finished_run(runs)
+    app = train_page(run=run.name, details="Compare")
+    app.multiselect(key="compare-with").set_value([other.name]).run()
+    assert not app.exception and not app.error
+    differing = next(frame.value for frame in app.dataframe if "Setting" in frame.value.columns)
+    assert list(differing["Setting"]) == ["lora.rank"]
+    assert set(differing.iloc[0]) >= {"5", "16"}
+
+
+@pytest.mark.parametrize(
+    ("proof", "words"),
+    [
+        ("ok", "gave the same detections"),
+        ("scores differ by up to 0.2", "scores differ"),
+        ("", "made when the run ends"),
+    ],
+)
+def test_the_reload_proof_is_told_in_words(runs: Path, proof: str, words: str) -> None:
+    run = finished_run(runs)
+    with run.writing() as writer:
+        writer.update(force=True, state="finished", reload_proof=proof)
+    app = train_page(details="Adapters")
+    assert words in texts(app) + "".join(boxes(app))
+
+
+def test_a_new_run_can_go_on_from_an_adapter_and_start_afresh_again(runs: Path) -> None:
+    run = finished_run(runs, "first")
+    write_adapter(run, "last")
+    app = train_page(details="Adapters")
+    app.button(key="go-on-last").click().run()
+    assert f"Goes on from the adapter {run.folder}/adapters/last" in texts(app).replace("\\", "")
+    app.button(key="start-afresh").click().run()
+    assert "Goes on from" not in texts(app)
+
+
+def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those(
+    runs: Path,
+    tiny_base,
+    tmp_path: Path,
+) -> None:
+    get_checks.clear()
+    dataset = write_dataset(tmp_path / "data", images=5, empty_images=1)
+    settings = {"model.base": str(tiny_base), "data.path": str(dataset), "lora.rank": 4, "training.device": "cpu"}
+    create_run(runs, "small", **settings)  # the next run takes over the newest one's settings
+    app = train_page()
+    app.button(key="check").click().run()
+    assert app.button(key="start").disabled and app.button(key="start").help
+    deadline = time.monotonic() + 240
+    while get_checks().is_busy and time.monotonic() < deadline:
+        time.sleep(0.2)
+    app.run()
+    (result,) = (expander for expander in app.expander if "Ready to start" in expander.label)
+    assert {metric.label for metric in result.metric} == {
+        "Whole run",
+        "Seconds per step",
+        "Steps",
+        "Memory",
+        "Largest batch",
+    }
+    receipt = result.dataframe[0].value
+    assert (receipt["Gradient norm"] > 0).all() and (receipt["Modules"] > 0).all()
+    assert any("only 6 images" in box for box in boxes(app)), "warnings stand apart from errors"
+    assert not app.button(key="start").disabled
+
+    app.switch_page("pages/configure.py").run()
+    app.number_input(key="setting-lora-rank").set_value(2).run()
+    app.switch_page("pages/train.py").run()
+    assert any("The settings have changed since" in expander.label for expander in app.expander)
+
+
+def test_a_check_that_finds_errors_names_their_fix_and_the_start_is_a_choice(runs: Path) -> None:
+    get_checks.clear()
+    create_run(runs, "nowhere", **{"data.path": "/nowhere/at/all"})
+    app = train_page()
+    app.button(key="check").click().run()
+    deadline = time.monotonic() + 240
+    while get_checks().is_busy and time.monotonic() < deadline:
+        time.sleep(0.2)
+    app.run()
+    assert any("keeps this run from starting" in expander.label for expander in app.expander)
+    assert any("/nowhere/at/all" in box.value for box in app.error)
+    assert app.button(key="start").label == "Start anyway"
