@@ -1,10 +1,10 @@
-"""Makes the small SAM 3 that ships with the app as ``base="demo"``: same classes as facebook/sam3, tiny sizes.
+"""Describes the small SAM 3 that ships as ``base="demo"``: the same classes as facebook/sam3 at tiny sizes.
 
     python scripts/make_demo_model.py [--out assets/demo/model] [--seed 0]
 
 The folder holds a ``Sam3Model`` in half precision and a ``Sam3Processor`` with a byte-level CLIP
-tokenizer. The weights are random; a pre-training script builds on :func:`demo_config`,
-:func:`demo_processor` and :func:`initialize`.
+tokenizer. The weights are random; `pretrain_demo_model.py` builds on :func:`demo_config`, :func:`demo_processor`
+and :func:`initialize`.
 """
 
 from __future__ import annotations

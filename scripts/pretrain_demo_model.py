@@ -6,7 +6,8 @@ Three stages. *Ground*: phrases meet pixels. Decoder and masks are left out; lin
 afterwards, tell from each image token what is painted where, and from each token of the phrase's
 encoded image where the phrase is answered. *Boxes*: the decoder learns to find objects, still without
 masks, which take most of the time; half of its queries practise on boxes near objects whose right answer
-is known without matching (:mod:`practice`). *Full*: the whole detector under the whole loss. The weight of
+is known without matching (:mod:`practice`). *Full*: the whole detector under the whole loss. *Scores*: what
+follows the encoder learns to name each object once, with the one-to-one half alone. The weight of
 the loss beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing yet
 would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
 
@@ -53,7 +54,9 @@ GRID = make_demo_model.GRID
 CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the model's masks
 MASK_SIDE = scenes.SIDE // 2  # the loss compares masks at this size
 NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
-DECAY = 0.999  # of the running mean of the weights, which is what is kept
+# Of the last stage: there the scores matter, which are a small part of SAM 3's own sum.
+SCORES = LossConfig(loss_ce=300, presence_loss=60)
+DECAY = 0.998  # of the running mean of the weights, which is what is kept
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Pretraining:
         self.mean = AveragedModel(base, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
         self.optimizer = self._new_optimizer()
         self.loss = Sam3LossWrapper.from_config(LossConfig())
+        self.loss_of_scores = Sam3LossWrapper.from_config(SCORES)
         self.tokenizer = make_demo_model.demo_processor().tokenizer
         self.stages, self.seed, self.device, self.num_scenes, self.done = stages, seed, device, num_scenes, 0
         self.pool: list[scenes.Scene] = []
@@ -153,7 +157,7 @@ class Pretraining:
         self.practising.train()
         batch = self.batch(stage).to(self.device)
         weight = stage.detection[0] + (stage.detection[1] - stage.detection[0]) * at / stage.steps
-        learn = {"ground": self.ground, "boxes": self.boxes, "full": self.full}[stage.name]
+        learn = {"ground": self.ground, "boxes": self.boxes, "full": self.full, "scores": self.scores}[stage.name]
         terms = learn(batch, weight)
         total = sum(terms.values())
         total.backward()
@@ -210,6 +214,22 @@ class Pretraining:
             **{name.replace("map", "semantic"): value for name, value in semantic.items()},
             **self.side_terms(vision, text.states, batch),
         }
+
+    def scores(self, batch: Step, weight: float) -> dict[str, Tensor]:
+        self.detector.eval()  # without the one-to-many half; there is no dropout
+        base = self.detector.base
+        before = (
+            base.vision_encoder,
+            base.text_encoder,
+            base.text_projection,
+            base.geometry_encoder,
+            base.detr_encoder,
+        )
+        for part in before:
+            part.requires_grad_(False)
+        vision, text = self.detector.encode_images(batch.pixel_values), self.detector.encode_text(**batch.tokens)
+        detections = self.detector.detect(vision, text, batch.image_index)
+        return {"detection": weight * self.loss_of_scores(detections, batch.targets).total}
 
     def side_terms(self, vision: VisionFeatures, states: Tensor, batch: Step) -> dict[str, Tensor]:
         """The heads' terms: where the phrase is answered, what is painted where, and which words were asked.
@@ -360,14 +380,15 @@ def draw_curve(log: Path, picture: Path) -> None:
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(9, 3), layout="constrained")
     maps, loss = figure.subplots(1, 2)
-    for name in dict.fromkeys(line["stage"] for line in lines):
+    for index, name in enumerate(dict.fromkeys(line["stage"] for line in lines)):
         some = [line for line in lines if line["stage"] == name]
         steps = [line["step"] for line in some]
-        maps.plot(steps, [line["map_dice"] for line in some], label=name)
+        if "map_dice" in some[0]:
+            maps.plot(steps, [line["map_dice"] for line in some], f"C{index}", label=name)
         if "detection" in some[0]:
-            loss.plot(steps, [line["detection"] / line["weight"] for line in some], label=name)
+            loss.plot(steps, [line["detection"] / line["weight"] for line in some], f"C{index}", label=name)
     maps.set(title="Dice loss of a phrase's map", xlabel="step", ylim=(0, 1))
-    loss.set(title="Loss (with masks in the last stage)", xlabel="step")
+    loss.set(title="Loss (boxes: without masks)", xlabel="step")
     for axes in (maps, loss):
         axes.legend()
     figure.savefig(picture, metadata={"Date": None})
@@ -387,6 +408,7 @@ def main() -> None:
     parser.add_argument("--ground-steps", type=int, default=1200)
     parser.add_argument("--boxes-steps", type=int, default=800)
     parser.add_argument("--full-steps", type=int, default=3000)
+    parser.add_argument("--scores-steps", type=int, default=1200)
     parser.add_argument("--scenes", type=int, default=10000, help="how many are drawn, each shown in eight ways")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -398,6 +420,7 @@ def main() -> None:
         Stage("ground", arguments.ground_steps, images=8, positives=3, negatives=2, rate=8e-4),
         Stage("boxes", arguments.boxes_steps, images=8, positives=3, negatives=2, rate=5e-4, detection=(0.01, 0.05)),
         Stage("full", arguments.full_steps, images=6, positives=2, negatives=1, rate=4e-4, detection=(0.05, 0.15)),
+        Stage("scores", arguments.scores_steps, images=8, positives=2, negatives=2, rate=4e-4, detection=(0.1, 0.1)),
     ]
     training = Pretraining(stages, arguments.scenes, arguments.seed, torch.device(arguments.device))
     if checkpoint.exists():

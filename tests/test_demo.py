@@ -1,0 +1,46 @@
+"""What ships with the app keeps its promises: small, loaded by stock transformers, taught, and teachable."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import Sam3Model, Sam3Processor
+
+from sam3_lora.config import ASSETS, RunConfig
+from sam3_lora.predict import Predictor
+from sam3_lora.train.loop import fit
+from sam3_lora.train.run import Run
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import measure_demo  # noqa: E402
+
+MODEL = ASSETS / "demo" / "model"
+MODEL_BYTES = 12 * 2**20
+
+
+def test_stock_transformers_loads_all_of_it():
+    model, loading = Sam3Model.from_pretrained(MODEL, output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert 1e6 < model.num_parameters() < 10e6
+    assert sum(path.stat().st_size for path in MODEL.iterdir()) <= MODEL_BYTES
+    tokenizer = Sam3Processor.from_pretrained(MODEL).tokenizer
+    assert len(tokenizer("craquelure").input_ids) > 3  # a word it does not know, in pieces
+
+
+def test_the_base_knows_its_concepts_and_says_no_to_the_rest():
+    answers = measure_demo.ask_scenes(Predictor.load("demo"), 25, seed=5)
+    threshold = answers.best_threshold()
+    assert answers.f1(threshold) > 0.6
+    assert answers.false_firing(threshold) < 0.2
+
+
+def test_a_short_run_lowers_the_validation_loss(tmp_path):
+    settings = {"training.max_steps": 32, "training.warmup_steps": 4, "output.runs": str(tmp_path)}
+    config = RunConfig().with_settings(settings)
+    run = Run.create(config)
+    fit(run)
+    losses = [row["total"] for row in run.metrics()[0] if row["kind"] == "validation"]
+    assert len(losses) >= 2
+    assert losses[-1] < 0.9 * losses[0]
