@@ -1,6 +1,6 @@
 """Describes the small SAM 3 that ships as ``base="demo"``: the same classes as facebook/sam3 at tiny sizes.
 
-    python scripts/make_demo_model.py [--out assets/demo/model] [--seed 0]
+    python scripts/make_demo_model.py --out FOLDER [--seed 0]
 
 The folder holds a ``Sam3Model`` in half precision and a ``Sam3Processor`` with a byte-level CLIP
 tokenizer. The weights are random; `pretrain_demo_model.py` builds on :func:`demo_config`, :func:`demo_processor`
@@ -150,7 +150,7 @@ def _spread_boxes(count: int) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
+    parser.add_argument("--out", type=Path, required=True)  # assets/ holds the taught one
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model = initialize(Sam3Model(demo_config()), arguments.seed)
