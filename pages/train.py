@@ -90,11 +90,11 @@ def watch(run: Run, jobs: Jobs, before: tuple) -> None:
         status, followed = run.status(), runs.follow(run)
         with st.container(gap="small"):
             run_view.show_status(run, status)
-            show_symptoms(followed.digest.symptoms(run.config))
+            show_symptoms(followed.digest.symptoms(followed.config))
         if followed.history.steps:
             run_view.show_numbers(status, followed.history)
             show_chart(run, followed.history)
-            show_meaning(followed.digest, run.config)
+            show_meaning(followed.digest, followed.config)
         elif status.active:
             empty_state(
                 "hourglass_top", "No step yet", "The data and the model are being loaded; the chart starts here."

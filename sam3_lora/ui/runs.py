@@ -47,8 +47,9 @@ def all_runs() -> list[Run]:
 
 @dataclass
 class Followed:
-    """What is known of a run's metrics up to a place in its file."""
+    """A run's configuration, and what is known of its metrics up to a place in their file."""
 
+    config: RunConfig
     history: History = field(default_factory=History)
     digest: Digest = field(default_factory=Digest)
     offset: int = 0
@@ -162,10 +163,14 @@ def progress_sentence(status: Status) -> str:
 
 
 def follow(run: Run) -> Followed:
-    """The run's metrics so far; each call reads only what was appended since the last one in this tab."""
+    """The run's metrics so far; each call reads only what was appended since the last one in this tab.
+
+    Raises:
+        ConfigError: the run's configuration was damaged.
+    """
     cache: OrderedDict[str, Followed] = st.session_state.setdefault(_FOLLOWED, OrderedDict())
     key = str(run.folder)
-    followed = cache.pop(key, None) or Followed()
+    followed = cache.pop(key, None) or Followed(run.config)
     while True:
         rows, offset = run.metrics(followed.offset, _PORTION_BYTES)
         if offset == followed.offset:
