@@ -60,10 +60,10 @@ def test_train_predict_and_evaluate_hand_over_to_each_other(tmp_path):
     assert (out / f"{IMAGE.stem}-overlay.png").is_file()
 
     measured = json.loads(call("evaluate", data, "--adapter", adapter, "--json").stdout)
-    assert measured.keys() == {"base", "adapter"}
-    for metrics in measured.values():
+    for metrics in (measured["base"], measured["adapter"]):
         assert {"map_bbox", "map_segm", "f1_50", "cgf1", "il_mcc"} <= metrics.keys()
         assert 0 <= metrics["map_segm"] <= 1
+    assert measured["verdict"] and measured["stored"].startswith(outcome["run"])
 
 
 MISTAKES = {
