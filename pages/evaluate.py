@@ -22,7 +22,7 @@ def main() -> None:
         open_what_was_awaited(job, known)
         shown = evaluation_history.choose(known)
         with guarded():  # a dataset that cannot be measured on hides no earlier result
-            ask(job, opened=shown is None)
+            ask(job, shown.name if shown else "")
         if job.snapshot().active:
             watch(job)
         if shown is None:
@@ -52,11 +52,11 @@ def open_what_was_awaited(job: EvaluationJob, known: list[evaluation_history.Sto
         st.toast("The evaluation was cancelled; nothing was kept.", icon=":material/info:")
 
 
-def ask(job: EvaluationJob, opened: bool) -> None:
-    """What is to be measured, and the button that starts it; folded away where a result is shown."""
+def ask(job: EvaluationJob, shown: str) -> None:
+    """What is to be measured, and the button that starts it; folded away when a result is opened."""
     path = resources.current_dataset()
     dataset = resources.open_dataset(path)
-    with st.expander("New evaluation", expanded=opened, icon=":material/straighten:", key="new-evaluation"):
+    with st.expander("New evaluation", expanded=not shown, icon=":material/straighten:", key=f"new-evaluation-{shown}"):
         by_adapter, by_split = st.columns([3, 2], gap="large")
         with by_split:
             split = choose_split(dataset)

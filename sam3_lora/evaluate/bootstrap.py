@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RESAMPLES, FEWEST = 500, 100
+RESAMPLES, FEWEST = 400, 100
 _CELLS = 2000 * RESAMPLES  # (phrase, size, image) x resamples, above which fewer are drawn
 LEVEL = 0.95
 

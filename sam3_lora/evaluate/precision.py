@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sam3_lora.evaluate.pairs import Pair
+from sam3_lora.evaluate.pairs import MAX_DETECTIONS, Pair
 
 SIZES = ("small", "medium", "large")  # COCO's: up to 32 x 32 pixels, up to 96 x 96, above
 
@@ -36,6 +36,7 @@ class Precision:
             ground = COCO(truth)
             found = ground.loadRes([dict(answer) for answer in answers])
             self._evaluation = COCOeval_faster(ground, found, iouType=kind, separate_eval=True)
+            self._evaluation.params.maxDets = [MAX_DETECTIONS]  # COCO's other limits, 1 and 10, are for recall
             self._evaluation.evaluate()
         self._cells = list(self._evaluation._evalImgs_cpp)  # one per phrase, size and image, in this order
         self.values, self.scores = self._accumulate()
@@ -53,7 +54,7 @@ class Precision:
     def _accumulate(self) -> tuple[np.ndarray, np.ndarray]:
         self._evaluation.accumulate()
         found = self._evaluation.eval
-        precision = np.asarray(found["precision"])[..., -1]  # the last of COCO's limits: 100 answers
+        precision = np.asarray(found["precision"])[..., -1]
         scores = np.asarray(found["scores"])[..., -1]
         return np.where(precision < 0, np.nan, precision), np.where(precision < 0, np.nan, scores)
 

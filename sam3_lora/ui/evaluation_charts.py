@@ -77,7 +77,7 @@ def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
             z=[[np.nan if share is None else share for share in line] for line in values],
             x=columns,
             y=[leak.rows[row] for row in rows],
-            text=[["" if share is None else f"{share:.0%}" for share in line] for line in values],
+            text=[[f"{share:.0%}" if share else "" for share in line] for line in values],
             texttemplate="%{text}",
             zmin=0,
             zmax=1,
@@ -86,7 +86,7 @@ def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
             colorscale=[[0, "rgba(128, 144, 144, 0.10)"], [1, "rgba(208, 64, 48, 1)"]],
             showscale=False,
             hoverongaps=False,
-            hovertemplate="asked for %{y}, it fires on %{x}: %{text}<extra></extra>",
+            hovertemplate="asked for %{y}, it fires on %{x}: %{z:.0%}<extra></extra>",
         )
     )
     figure.update_layout(height=60 + 24 * len(rows), margin={"l": 0, "r": 0, "t": 8, "b": 0})

@@ -20,6 +20,7 @@ ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the infe
 _TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric
 _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
+_ADAPTER = "adapter"  # key of the choice of an adapter on both pages
 _PHRASE_COLUMNS = {"Precision": "precision", "Recall": "recall", "F1": "f1", "Mask AP at IoU 0.5": "ap50_segm"}
 _FIRST = {"all": "Metric", "phrase": "Phrase", "size": "Object size"}
 
@@ -221,11 +222,7 @@ def _leak(report: Report) -> None:
         "Each row is a phrase that was asked, each column what it fires on although it does not mean that: the share "
         "of those objects that it marks, and of the images without it in which it finds anything at all."
     )
-    worst = report.judged.leak.worst()
-    if worst:
-        st.markdown(f"Asked for **{escape(worst[0])}**, it marks **{worst[2]:.0%}** of all **{escape(worst[1])}**.")
-    else:
-        st.markdown("No phrase marks objects that it does not mean.")
+    st.markdown(leak_sentence(report))
     rows = evaluation_charts.leak_rows(report)
     panels = [("Base", report.base.leak)] + ([("Adapter", report.adapter.leak)] if report.adapter else [])
     for column, (name, leak) in zip(st.columns([1.2, 1][: len(panels)], gap="medium"), panels, strict=True):
@@ -234,6 +231,20 @@ def _leak(report: Report) -> None:
             figure = evaluation_charts.leak_chart(leak, rows, with_names=name == "Base")
             st.plotly_chart(figure, key=f"leak-{name}", config={"displayModeBar": False})
     _forgotten(report)
+
+
+def leak_sentence(report: Report) -> str:
+    """The worst of the matrix in words, as Markdown."""
+    firing, worst = report.judged.metrics["false_firing"], report.judged.leak.worst()
+    parts = [] if firing is None else [f"**{firing:.0%}** of the questions for what is not there find something"]
+    if worst:
+        parts.append(
+            f"asked for **{escape(worst[0])}**, it marks **{worst[2]:.0%}** of the objects **{escape(worst[1])}**"
+        )
+    else:
+        parts.append("no phrase marks objects that it does not mean")
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _forgotten(report: Report) -> None:
@@ -276,14 +287,21 @@ def _thresholds(report: Report) -> None:
         alt="The best score threshold of each phrase",
     )
     advised = report.advised_thresholds()
-    if st.button(
+
+    def take_along() -> None:
+        st.session_state[ADVISED] = advised
+        if report.adapter_name:
+            st.session_state[_ADAPTER] = report.adapter_name  # of another one they would say nothing
+
+    pressed = st.button(
         "Use in Inference",
         key="use-thresholds",
         icon=":material/image_search:",
         disabled=not advised,
+        on_click=take_along,
         help="Opens the inference page with these thresholds"
         if advised
         else "Nothing right was found at any threshold",
-    ):
-        st.session_state[ADVISED] = advised
+    )
+    if pressed:
         st.switch_page("pages/inference.py")

@@ -1,33 +1,59 @@
-"""The evaluate page as a person uses it, and what its numbers are called in words."""
+"""The evaluate page as a person uses it, with a predictor that knows the answers."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
-import torch
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.coco import open_dataset
-from sam3_lora.model import lora
-from sam3_lora.model.base import load_base
+from sam3_lora.evaluate import Report, measure, read_report
+from sam3_lora.evaluate.report import Difference
+from sam3_lora.evaluate.store import keep
 from sam3_lora.train.run import Run
-from sam3_lora.ui import measures
-from sam3_lora.ui.measures import METRICS, Measured
+from sam3_lora.ui import evaluation_view
+from sam3_lora.ui.evaluation_history import comparison
+from sam3_lora.ui.evaluation_job import EvaluationJob, Question, evaluation_job
+from sam3_lora.ui.evaluation_worst import draw_objects, of_kind
+from sam3_lora.ui.resources import SharedPredictor
+from tests.evaluate.fake import FakePredictor, no_loss  # noqa: F401
 from tests.factories import write_dataset
+from tests.ui.run_folders import write_adapter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NUMBERS = dict.fromkeys(METRICS, 0.5) | {"cgf1": None, "il_mcc": None, "validation_loss": 200.0}
-BETTER = NUMBERS | {"map_segm": 0.75, "map_bbox": 0.25, "validation_loss": 100.0}
+POOR = {"crack": (0.0, 1.0), "pothole": (0.5, 0.5), "joint": (1.0, 0.0)}
+GOOD = {"crack": (1.0, 0.0), "pothole": (1.0, 0.0), "joint": (0.0, 0.0), "walrus": (0.0, 1.0)}
+
+pytestmark = pytest.mark.usefixtures("no_loss")
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
+def data(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data", images=3, objects=3)
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> AppTest:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    split = open_dataset(data).split("valid")
+
+    def predictor(base: str, adapter: Path | None) -> SharedPredictor:
+        return SharedPredictor(FakePredictor(split, POOR, GOOD if adapter else None))
+
+    monkeypatch.setattr("sam3_lora.ui.resources.get_predictor", predictor)
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+
+
+def make_run(runs: Path) -> Run:
+    run = Run.create(RunConfig().with_settings({"output.runs": str(runs), "output.name": "tried"}))
+    write_adapter(run, "best")
+    return run
 
 
 def visit(app: AppTest, dataset: Path) -> AppTest:
@@ -37,84 +63,153 @@ def visit(app: AppTest, dataset: Path) -> AppTest:
     return app
 
 
+def evaluate(app: AppTest) -> None:
+    """Presses the button, waits for the thread and draws the page again, as the fragment does in a browser."""
+    app.button(key="evaluate").click().run()
+    deadline = time.monotonic() + 240
+    while evaluation_job().snapshot().active and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not evaluation_job().snapshot().active
+    app.run()
+    assert not app.exception and not app.error
+
+
 def text_on(app: AppTest) -> str:
     return "\n".join(element.value for element in [*app.markdown, *app.caption, *app.subheader]).replace("\\", "")
 
 
-def save_adapter(runs: Path) -> None:
-    config = RunConfig().with_settings({"output.runs": str(runs), "output.name": "tried"})
-    model = lora.attach(load_base("demo").model, config.lora)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.constant_(parameter, 0.05)
-    lora.save(model, Run.create(config).folder / "adapters" / "last", "demo")
-
-
-def test_base_and_adapter_stand_side_by_side(app: AppTest, tmp_path: Path) -> None:
-    save_adapter(tmp_path / "runs")
-    data = write_dataset(tmp_path / "data", images=2, objects=1, empty_images=0)
+def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "runs")
     visit(app, data)
     assert "Nothing is measured yet" in text_on(app)
     assert app.selectbox(key="measured_split").value == "valid", "what was not trained on is proposed"
-    app.button(key="evaluate").click().run()
-    assert not app.exception and not app.error
+    evaluate(app)
+    (path,) = (run.folder / "evaluations").glob("*.json")
+    assert app.subheader[0].value.replace("\\", "") == read_report(path).verdict
+    assert [tile.label for tile in app.metric] == ["Mask mAP", "F1", "cgF1", "False firing"]
     table = app.dataframe[0].value.set_index("Metric")
-    assert table.index.tolist() == [label for label, _ in METRICS.values()]
-    loss = table.loc["Validation loss"]
-    assert loss["Base"] > 0 and loss["Adapter"] > 0
-    assert loss["Difference"] == pytest.approx(loss["Adapter"] - loss["Base"])
-    assert loss["Difference"] != 0, "the adapter was switched on for its half"
-    assert len(app.metric) == len(measures.TILES)
-    assert "split valid" in text_on(app) and "2 images" in text_on(app)
+    assert table.loc["Mask mAP", "Difference"] == pytest.approx(
+        table.loc["Mask mAP", "Adapter"] - table.loc["Mask mAP", "Base"]
+    )
+    assert table.loc["False firing", "Adapter"] > 0
+
+    for view in ("Curves", "Prompt leak"):
+        app.segmented_control(key="evaluation-view").set_value(view).run()
+        assert not app.exception
+    assert "walrus" not in app.subheader[0].value and "find something" in text_on(app)
+    app.segmented_control(key="evaluation-view").set_value("Worst images").run()
+    first = text_on(app)
+    assert "1 of " in first and "Ground truth" in first
+    app.button(key="worst-next").click().run()
+    assert "2 of " in text_on(app)
+
+    app.segmented_control(key="evaluation-view").set_value("Thresholds").run()
+    advised = app.dataframe[0].value.set_index("Phrase")["Threshold"]
+    app.button(key="use-thresholds").click().run()
+    assert app.session_state["advised_thresholds"] == advised.dropna().to_dict()
+    assert "Inference" in [title.value for title in app.title]
+    assert app.selectbox(key="adapter").value == f"{run.name}/best", "the adapter that they were measured with"
 
 
-def test_without_an_adapter_the_base_alone_is_measured(app: AppTest, tmp_path: Path) -> None:
-    visit(app, write_dataset(tmp_path / "data", images=1, objects=1, empty_images=0))
+def test_earlier_results_are_listed_and_shown_again(app: AppTest, tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "runs")
+    older = msgspec.structs.replace(made_report(data), made="2026-01-01T10:00:00", verdict="The older one.")
+    newer = msgspec.structs.replace(older, made="2026-02-02T10:00:00", verdict="The newer one.")
+    for report in (older, newer):
+        keep(report, run.folder / "evaluations")
+    visit(app, data)
+    assert app.subheader[0].value == "The newer one."
+    assert app.dataframe[-1].value["Verdict"].tolist() == ["The newer one.", "The older one."]
+    app.session_state["evaluation-shown"] = f"{run.name}/20260101-100000"
+    app.run()
+    assert app.subheader[0].value == "The older one."
+
+
+def test_without_an_adapter_the_base_alone_is_measured(app: AppTest, tmp_path: Path, data: Path) -> None:
+    visit(app, data)
     assert "There is no adapter yet" in text_on(app)
-    app.button(key="evaluate").click().run()
-    assert not app.exception and not app.error
+    evaluate(app)
     assert "Adapter" not in app.dataframe[0].value
-    assert "the base model alone" in text_on(app)
+    assert "The base model alone" in text_on(app)
+    assert list((tmp_path / "runs" / "evaluations").glob("*.json"))
 
 
 def test_dataset_without_objects_gives_a_sentence(app: AppTest, tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", images=0)
-    assert not any(split.num_objects for split in open_dataset(data).splits.values())
-    visit(app, data)
+    empty = write_dataset(tmp_path / "empty", images=0)
+    visit(app, empty)
     assert "split with objects" in app.error[0].value
     assert not app.button
 
 
-def measured(**changes: object) -> Measured:
-    return replace(Measured("demo", "valid", 3, "a/best", NUMBERS, BETTER), **changes)
+def made_report(data: Path) -> Report:
+    split = open_dataset(data).split("valid")
+    return measure(FakePredictor(split, POOR, GOOD), split, dataset=str(data), base_name="demo", adapter_name="a/best")
+
+
+def test_a_job_that_is_cancelled_keeps_nothing(data: Path, tmp_path: Path) -> None:
+    split = open_dataset(data).split("valid")
+    predictor, job = FakePredictor(split, POOR, GOOD), EvaluationJob()
+    shared = SharedPredictor(predictor)
+    question = Question("d", split, "demo", "a/best", None, {}, (), tmp_path / "kept")
+    with shared.lock:  # somebody else uses the model: the job waits for its turn
+        assert job.start(shared, question)
+        assert not job.start(shared, question), "one at a time"
+        job.stop()
+        assert job.snapshot().state == "stopping"
+    wait(job)
+    assert job.snapshot().state == "cancelled" and not (tmp_path / "kept").exists()
+    assert len(predictor.asked) <= 4
+
+
+def test_a_job_that_fails_says_so(data: Path, tmp_path: Path) -> None:
+    split, job = open_dataset(data).split("valid"), EvaluationJob()
+    broken = SimpleNamespace(has_adapter=False)
+    job.start(SharedPredictor(broken), Question("d", split, "demo", None, None, {}, (), tmp_path))
+    wait(job)
+    assert "app's log" in job.snapshot().error
+
+
+def wait(job: EvaluationJob) -> None:
+    deadline = time.monotonic() + 120
+    while job.snapshot().active and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def test_differences_are_told_in_words() -> None:
-    table = measures.table(measured()).set_index("Metric")
-    assert table.loc["Mask mAP", "In words"] == "better"
-    assert table.loc["Box mAP", "In words"] == "worse"
-    assert table.loc["Validation loss", "In words"] == "better", "a lower loss is better"
-    assert table.loc["F1", "In words"] == "the same"
-    assert table.loc["cgF1", "In words"] == "not comparable"
+    def said(metric: str, change: float, low: float | None, high: float | None, subject: str = "all") -> str:
+        return evaluation_view.in_words(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
+
+    assert said("map_segm", 0.2, 0.1, 0.3) == "better"
+    assert said("map_segm", -0.2, -0.3, -0.1) == "worse"
+    assert said("map_segm", 0.2, -0.1, 0.3) == "may be chance"
+    assert said("validation_loss", -20, None, None) == "better", "a lower loss is better"
+    assert said("map_segm", 0.0001, -0.1, 0.1) == "the same"
+    assert said("map_segm", 0.2, None, None, "size") == "too few objects"
+    assert evaluation_view.in_words(Difference("all", "", "cgf1", None, 0.5, None)) == "not comparable"
 
 
-def test_headline_says_which_way_it_went() -> None:
-    assert "raises mask mAP from 0.500 to 0.750" in measures.headline(measured())
-    assert "lowers" in measures.headline(measured(base=BETTER, adapter=NUMBERS))
-    assert "stays" in measures.headline(measured(adapter=NUMBERS))
-    assert "base model" in measures.headline(measured(adapter=None, adapter_name=None))
+def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> None:
+    report = made_report(data)
+    tiles = {tile.label: tile for tile in evaluation_view.tiles(report)}
+    assert tiles["Mask mAP"].value == f"{report.adapter.metrics['map_segm']:.3f}"
+    assert tiles["False firing"].color in ("inverse", "off"), "more of it is never green"
+    assert evaluation_view.table(report, "phrase")["Objects"].sum() == report.objects
+    side_by_side = comparison([report, report]).set_index("Metric")
+    assert side_by_side.loc["Mask mAP"].tolist() == [round(report.adapter.metrics["map_segm"], 3)] * 2
+    assert "walrus" not in evaluation_view.leak_sentence(report), "it marks no object"
 
 
-def test_tiles_colour_a_lower_loss_as_good() -> None:
-    tiles = {tile.label: tile for tile in measures.tiles(measured())}
-    assert tiles["Validation loss"].color == "inverse" and tiles["Validation loss"].delta.startswith("-100")
-    assert tiles["Mask mAP"].color == "normal" and tiles["Mask mAP"].delta.startswith("+0.250")
-    assert tiles["F1"].color == "off"
-
-
-def test_every_metric_that_is_measured_has_a_name_and_a_meaning(tmp_path: Path) -> None:
-    from sam3_lora.evaluate import evaluate
-    from sam3_lora.predict import Predictor
-
-    data = write_dataset(tmp_path, images=1, objects=1, empty_images=0)
-    assert set(evaluate(Predictor.load("demo"), open_dataset(data).split("valid"))) == set(METRICS)
+def test_worst_images_are_sorted_by_the_chosen_error_and_drawn_to_scale(data: Path) -> None:
+    worst = made_report(data).worst
+    for kind in ("false", "missed", "poor"):
+        counts = [getattr(one, kind) for one in of_kind(worst, kind)]
+        assert counts == sorted(counts, reverse=True) and 0 not in counts
+    image = next(one for one in worst if one.truths)
+    colors = SimpleNamespace(of=lambda phrase: (1, 2, 3))
+    height, width = image.size_hw
+    for drawn in draw_objects(image.truths, image.size_hw, (2 * height, 3 * width), colors):
+        assert drawn.mask.shape == (2 * height, 3 * width)
+        rows, columns = drawn.mask.nonzero()
+        x0, y0, x1, y1 = drawn.box_xyxy
+        assert (columns.min(), rows.min()) == pytest.approx((x0, y0), abs=4)
+        assert (columns.max(), rows.max()) == pytest.approx((x1, y1), abs=4)

@@ -1,0 +1,65 @@
+"""In a real browser: run an evaluation, read the verdict, page through the worst images, take the thresholds along."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from playwright.sync_api import expect
+
+from sam3_lora.config import RunConfig
+from sam3_lora.model import lora
+from sam3_lora.model.base import load_base
+from sam3_lora.train.run import Run
+from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
+from tests.factories import write_dataset
+
+_SIZES = """() => [...document.querySelectorAll('[class*="st-key-worst-"] img')].map((image) => image.naturalWidth)"""
+
+
+def save_adapter(app: App) -> Run:
+    """A run with an adapter of random weights that can be loaded."""
+    run = Run.create(RunConfig().with_settings({"output.runs": str(app.runs), "output.name": "tried"}))
+    model = lora.attach(load_base("demo").model, run.config.lora)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(parameter, 0.05)
+    lora.save(model, run.folder / "adapters" / "best", "demo")
+    return run
+
+
+def test_from_a_button_to_the_worst_image(browser, app: App, tmp_path) -> None:
+    run = save_adapter(app)
+    data = write_dataset(tmp_path / "data", images=3, objects=2)
+    with tab(browser) as (page, errors):
+        open_page(page, app)
+        page.get_by_label("Folder of the dataset").or_(page.locator(".st-key-path input")).first.fill(str(data))
+        page.keyboard.press("Enter")
+        wait_until_idle(page)
+        page.get_by_test_id("stSidebarNavItems").get_by_role("link", name="Evaluate").click()
+        expect(page.get_by_role("heading", name="Evaluate", exact=True)).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("Nothing is measured yet")).to_be_visible()
+
+        page.get_by_role("button", name="Evaluate", exact=True).click()
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=60_000)
+        verdict = page.get_by_role("heading", name=re.compile("mask mAP"))
+        expect(verdict).to_be_visible(timeout=240_000)
+        expect(page.get_by_test_id("stMetric")).to_have_count(4)
+        assert list((run.folder / "evaluations").glob("*.json"))
+
+        page.get_by_text("Worst images", exact=True).click()
+        page.wait_for_function(f"() => ({_SIZES})().filter((width) => width > 100).length === 3", timeout=60_000)
+        expect(page.get_by_text(re.compile(r"1 of \d+"))).to_be_visible()
+        wait_until_idle(page)
+
+        page.get_by_text("Prompt leak", exact=True).click()
+        expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=60_000)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Markdown").click()
+        assert verdict.inner_text() in download.value.path().read_text(encoding="utf-8")
+
+        page.reload()
+        expect(verdict).to_be_visible(timeout=60_000)
+        wait_until_idle(page)
+        assert failures(page) == []
+        assert errors == []
