@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import pytest
 from transformers import Sam3Model, Sam3Processor
 
 from sam3_lora.config import ASSETS, RunConfig
