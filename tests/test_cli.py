@@ -83,6 +83,7 @@ MISTAKES = {
     "adapter missing": ["predict", IMAGE, "--prompt", "x", "--adapter", "nowhere"],
     "adapter of another kind": ["predict", IMAGE, "--prompt", "x", "--adapter", str(ASSETS)],
     "split missing": ["evaluate", "demo", "--split", "nowhere"],
+    "report of another kind": ["evaluate", "demo", "--out", "report.txt"],
     "device of another kind": ["predict", IMAGE, "--prompt", "x", "--device", "abacus"],
     "preset unknown": ["config", "--preset", "huge"],
 }

@@ -102,7 +102,8 @@ def _keep_screenshots(browser, app: App) -> None:
             _prompt(page)
             keep_screenshot(page, f"inference-{theme}")
             _go_to(page, "Evaluate")
-            page.get_by_role("button", name="Evaluate", exact=True).click()
+            if page.get_by_text("Nothing is measured yet").count():
+                page.get_by_role("button", name="Evaluate", exact=True).click()
             page.get_by_test_id("stMetric").first.wait_for(timeout=120_000)
             wait_until_idle(page)
             keep_screenshot(page, f"evaluate-{theme}")
