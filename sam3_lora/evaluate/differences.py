@@ -38,6 +38,8 @@ def differences(
     values |= {("phrase", name, main): (old.phrases[name][ap], new.phrases[name][ap]) for name in old.phrases}
     values |= {("size", name, main): (old.sizes[name][ap], new.sizes[name][ap]) for name in old.sizes}
     enough = {key for key in before if key[0] == "all" or objects.get(key[1], 0) >= LEAST_OBJECTS}
+    if base[0].fewest_questions() < LEAST_OBJECTS:  # one image that holds nothing would decide
+        enough -= {("all", "", "il_mcc"), ("all", "", "cgf1")}
     return [
         _difference(key, *both, after[key] - before[key] if key in enough else None) for key, both in values.items()
     ]

@@ -48,6 +48,11 @@ class Counted:
             {phrase: _advice(swept) for phrase, swept in sweeps.items()},
         )
 
+    def fewest_questions(self) -> int:
+        """Of the questions whose answer is yes and those whose answer is no, how many there are of the fewer."""
+        yes_yes, yes_no, no_yes, no_no = self._tally.present.sum(0)
+        return int(min(yes_yes + yes_no, no_yes + no_no))
+
     def _of(self, kind: str) -> precision.Precision:
         return self._precision[f"map_{kind}"]
 

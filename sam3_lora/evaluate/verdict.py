@@ -61,7 +61,8 @@ def _forgotten(kept: Kept) -> Alarm:
         "forgotten",
         f"it forgot {lost} of {kept.found} other things that the base finds",
         f"Old concepts were forgotten: of {kept.found} things that the base finds by other words, "
-        f"the adapter finds {kept.kept}; most are lost for {_listed(worst)}.",
+        f"the adapter finds {kept.kept}; most are lost for {_listed(worst)}. "
+        "Nothing is annotated for these words: look whether the things were really there.",
     )
 
 

@@ -99,6 +99,15 @@ def test_without_negatives_the_reason_is_given(tmp_path: Path) -> None:
     assert NO_NEGATIVES in to_markdown(report)
 
 
+def test_one_image_without_objects_does_not_decide_about_presence(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=6, objects=1, empty_images=1, categories=("crack",))
+    report = evaluated(open_dataset(folder).split("valid"))
+    by_name = {one.metric: one for one in report.differences if one.subject == "all"}
+    assert by_name["cgf1"].difference is not None and by_name["cgf1"].low is None
+    assert by_name["map_segm"].low is not None
+    assert not [alarm for alarm in report.alarms if "cgF1" in alarm.message]
+
+
 def test_a_broken_image_is_left_out_and_told(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path, ("valid",), images=3, objects=1, empty_images=0)
     split = open_dataset(folder).split("valid")
