@@ -11,7 +11,7 @@ import pytest
 from sam3_lora.config import RunConfig
 from sam3_lora.data.coco import open_dataset
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate import Cancelled, Report, measure, read_report
+from sam3_lora.evaluate import Cancelled, Report, evaluate, measure, read_report
 from sam3_lora.evaluate.concepts import NO_NEGATIVES
 from sam3_lora.evaluate.markdown import to_markdown
 from sam3_lora.evaluate.store import folder_of, keep, phrases_of_run, stored
@@ -193,3 +193,12 @@ def test_a_dataset_of_boxes_is_judged_by_boxes(tmp_path: Path) -> None:
     report = evaluated(open_dataset(tmp_path).split("valid"))
     assert report.boxes_only and report.main_metric == "map_bbox"
     assert "box mAP" in report.verdict
+
+
+def test_one_model_alone_is_measured_like_beside_another(split, report: Report) -> None:
+    predictor = FakePredictor(split, POOR, GOOD)
+    for strength, numbers in ((0.0, report.base), (1.0, report.adapter)):
+        predictor.strength = strength
+        alone = evaluate(predictor, split)
+        assert alone == pytest.approx({name: numbers.metrics[name] for name in alone})
+        assert predictor.strength == strength
