@@ -1,4 +1,4 @@
-"""The command line: inspect, train, predict, evaluate, config; for people, or one JSON object with --json."""
+"""The command line: inspect, train, predict, merge, evaluate, config; for people, or one JSON object with --json."""
 
 from __future__ import annotations
 
@@ -180,6 +180,29 @@ def predict(
             typer.echo(f"  score {found['score']:.2f}  box {found['box_xyxy']}  area {found['area']} px")
     for path in written:
         typer.echo(f"Wrote {path}")
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Folder of an adapter, such as runs/RUN/adapters/best.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
+    base: Annotated[
+        str | None, typer.Option(help="The base model; without it the one that the adapter names as its own.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write base and adapter as one model folder that transformers' Sam3Model loads by itself."""
+    from sam3_lora.model.adapter_files import read_settings
+    from sam3_lora.model.merge import merge_into_folder
+
+    named = base or read_settings(adapter).base_model_name_or_path
+    if not named:
+        raise ConfigError(f"The adapter in {adapter} does not say which base model it is for", "Give it with --base")
+    folder = merge_into_folder(named, adapter, out)
+    if as_json:
+        _print_json({"folder": str(folder), "base": named, "adapter": str(adapter)})
+        return
+    typer.echo(f"Wrote {folder}: {named} with the adapter {adapter} in it.")
 
 
 @app.command()
@@ -444,21 +467,20 @@ def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -
     from PIL import Image
 
     from sam3_lora.draw import DrawObject, category_color, overlay
+    from sam3_lora.found import each_mask, found_image
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         objects = [
             DrawObject(label=phrase, color=category_color(phrase), mask=mask, box_xyxy=tuple(box), score=float(score))
             for phrase, result in results.items()
-            for mask, box, score in zip(result.masks, result.boxes_xyxy, result.scores, strict=True)
+            for mask, box, score in zip(result.each_mask(), result.boxes_xyxy, result.scores, strict=True)
         ]
         written = [out / f"{stem}-overlay.png"]
         Image.fromarray(overlay(pixels, objects)).save(written[0])
-        for phrase, result in results.items():
-            name = "".join(letter if letter.isalnum() else "-" for letter in phrase)
-            for number, mask in enumerate(result.masks, start=1):
-                written.append(out / f"{stem}-{name}-{number}.png")
-                Image.fromarray(mask).save(written[-1])
+        for name, mask in each_mask([found_image(stem, pixels.shape[:2], results)]):
+            written.append(out / name.replace("/", "-"))
+            Image.fromarray(mask).save(written[-1])
     except OSError as error:
         raise Sam3LoraError(f"Nothing can be written to {out} ({error})", "Give another folder after --out") from None
     return written

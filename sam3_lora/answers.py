@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.sparse.csgraph import connected_components
-from torch.nn import functional as F
 
 from sam3_lora import boxes as box_ops
 from sam3_lora.structures import Detections
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The part of an image that holds a mask. mask (h, w) bool, its first pixel at row `top`, column `left`."""
+
+    top: int
+    left: int
+    mask: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,21 @@ class PhraseResult:
 
     def each_mask(self) -> Iterator[np.ndarray]:
         """The masks bool (H, W) one after the other: for large images, where all at once would fill the memory."""
+        for piece in self.pieces():
+            mask = np.zeros(self.size_hw, dtype=bool)
+            height, width = piece.mask.shape
+            mask[piece.top : piece.top + height, piece.left : piece.left + width] = piece.mask
+            yield mask
+
+    def pieces(self) -> Iterator[Piece]:
+        """The masks one after the other, each only as large as its object: quick however large the image is."""
         for logits in self.mask_logits:
-            yield _upsample(logits, self.size_hw) > 0
+            yield upsampled(logits, self.size_hw)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """(K,) int64: pixels of each mask at the image's own size."""
+        return np.array([np.count_nonzero(piece.mask) for piece in self.pieces()], dtype=np.int64)
 
     def above(self, threshold: float) -> PhraseResult:
         """The objects whose score is at least the threshold; nothing is computed again."""
@@ -99,6 +120,17 @@ def refine(result: PhraseResult, how: Refinement) -> PhraseResult:
         # Stable, so that among equals the better score stays; then best first again.
         result = result.take(np.sort(np.argsort(-areas, kind="stable")[: how.largest]))
     return result
+
+
+def refine_all(
+    results: Mapping[str, PhraseResult], how: Refinement, thresholds: Mapping[str, float] | None = None
+) -> dict[str, PhraseResult]:
+    """:func:`refine` for each phrase; `thresholds` has the phrases whose least score is their own."""
+    own = thresholds or {}
+    return {
+        phrase: refine(result, replace(how, threshold=own.get(phrase, how.threshold)))
+        for phrase, result in results.items()
+    }
 
 
 def mask_overlaps(mask_logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +204,27 @@ def _merged(result: PhraseResult, least: float) -> PhraseResult:
     )
 
 
-def _upsample(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(h, w) -> (H, W) float32, bilinear without aligned corners, as in the loss."""
-    tensor = torch.from_numpy(logits)[None, None]
-    return F.interpolate(tensor, size=size_hw, mode="bilinear", align_corners=False)[0, 0].numpy()
+def upsampled(logits: np.ndarray, size_hw: tuple[int, int]) -> Piece:
+    """Where mask logits (h, w) are positive at an image's size: bilinear without aligned corners, as in the loss.
+
+    Only the object's surroundings are computed: a full picture for each mask is what takes long in large images.
+    """
+    positive = logits > 0
+    rows, columns = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
+    if not len(rows):
+        return Piece(0, 0, np.zeros((0, 0), dtype=bool))
+    top, above, below, down = _samples(rows, logits.shape[0], size_hw[0])
+    left, before, behind, right = _samples(columns, logits.shape[1], size_hw[1])
+    lines = logits[above] * (1 - down[:, None]) + logits[below] * down[:, None]
+    return Piece(top, left, lines[:, before] * (1 - right) + lines[:, behind] * right > 0)
+
+
+def _samples(positive: np.ndarray, length: int, size: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """Along one axis, for all pixels that touch the positive cells: the first one, and for each the two cells
+    it lies between and the share of the second."""
+    scale = length / size
+    first = max(0, math.floor((positive[0] - 0.5) / scale - 0.5))
+    last = min(size - 1, math.ceil((positive[-1] + 1.5) / scale - 0.5))
+    at = ((np.arange(first, last + 1) + 0.5) * scale - 0.5).clip(0)
+    cell = np.floor(at).astype(np.int64)
+    return first, cell, np.minimum(cell + 1, length - 1), (at - cell).astype(np.float32)

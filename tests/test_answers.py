@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
-from sam3_lora.answers import PhraseResult, Refinement, mask_overlaps, refine
+from sam3_lora.answers import PhraseResult, Refinement, mask_overlaps, refine, refine_all
 
 SIZE = (20, 20)
 
@@ -77,3 +79,19 @@ def test_nothing_found_stays_nothing(how):
     nothing = result(scores=())
     assert len(refine(nothing, how)) == 0
     assert refine(nothing, how).masks.shape == (0, *SIZE)
+
+
+@pytest.mark.parametrize("sizes", [((42, 42), (448, 300)), ((30, 40), (17, 23)), ((7, 5), (7, 5)), ((3, 2), (1, 90))])
+def test_pieces_are_the_parts_of_the_upsampled_masks(sizes):
+    rng = np.random.default_rng(0)
+    for sparse in (0.0, 1.0, 2.5, 9.0):
+        logits = rng.normal(size=(3, *sizes[0])).astype(np.float32) - np.float32(sparse)
+        whole = F.interpolate(torch.from_numpy(logits)[None], sizes[1], mode="bilinear", align_corners=False)[0].numpy()
+        found = PhraseResult("crack", np.zeros((3, 4)), np.ones(3), logits, sizes[1])
+        assert (np.abs(whole[found.masks != (whole > 0)]) < 1e-5).all(), "rounding alone may tell them apart"
+        assert found.areas.tolist() == found.masks.sum((1, 2)).tolist()
+
+
+def test_a_phrase_may_have_a_threshold_of_its_own():
+    found = refine_all({"crack": PAIR, "joint": PAIR}, Refinement(threshold=0.85), {"joint": 0.1})
+    assert [len(one) for one in found.values()] == [1, 2]

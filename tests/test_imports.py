@@ -23,6 +23,8 @@ ALLOWED = {
     "loss": FOUNDATION,
     "answers": FOUNDATION,
     "predict": FOUNDATION | {"answers", "data", "model", "loss", "draw"},
+    "found": FOUNDATION | {"answers"},
+    "predict_folder": FOUNDATION | {"answers", "found", "predict"},
     "evaluate": FOUNDATION | {"answers", "data", "model", "loss", "predict", "train"},
     "train": FOUNDATION | {"answers", "data", "model", "loss", "predict", "draw"},
 }

@@ -81,6 +81,24 @@ def check_fit(model: nn.Module, settings: peft.LoraConfig, folder: Path) -> None
         raise ModelError(f"The adapter in {folder} changes no layer of this base model", fix)
 
 
+def check_weights(folder: Path) -> None:
+    """Reads every number of the weights.
+
+    Raises:
+        ModelError: some are not finite: such an adapter answers nothing.
+        SafetensorError: the file is damaged.
+    """
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118, not a mapping
+            if not file.get_tensor(key).isfinite().all():
+                raise ModelError(
+                    f"The adapter in {folder} holds numbers that are not finite, in {key} for one",
+                    "Take the adapter of an earlier step, or train again with a lower learning rate",
+                )
+
+
 def _read_shapes(folder: Path) -> dict[str, dict[str, list[int]]]:
     """Shapes in the weights' file: module -> {"lora_A": (rank, in), "lora_B": (out, rank), ...}."""
     from safetensors import safe_open

@@ -188,7 +188,7 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
         trainable: whether the adapter is to be trained on.
 
     Raises:
-        ModelError: missing, empty, half-written, not LoRA, or for a base of another shape.
+        ModelError: missing, empty, half-written, not finite, not LoRA, or for a base of another shape.
     """
     import peft
     from safetensors import SafetensorError
@@ -198,6 +198,7 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
     settings = adapter_files.read_settings(folder)
     try:
         adapter_files.check_fit(base_model, settings, folder)
+        adapter_files.check_weights(folder)
         with _without_deprecations():
             model = peft.PeftModel.from_pretrained(
                 base_model, str(folder), config=settings, is_trainable=trainable, torch_device=str(base_model.device)
@@ -253,6 +254,25 @@ def merge(peft_model: PeftModel) -> Sam3Model:
         raise ModelError(
             "The adapter holds numbers that are not finite, so it cannot be merged",
             "Take the adapter of an earlier step, or train again with a lower learning rate",
+        ) from error
+
+
+def check_fit(config: Sam3Config, folder: str | Path) -> None:
+    """Says from the architecture alone, without its weights, whether :func:`load` would take an adapter.
+
+    Raises:
+        ModelError: as :func:`load`.
+    """
+    from safetensors import SafetensorError
+
+    folder = Path(folder)
+    settings = adapter_files.read_settings(folder)
+    try:
+        adapter_files.check_fit(_skeleton(config), settings, folder)
+        adapter_files.check_weights(folder)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"The adapter in {folder} is damaged or half-written: {error}", "Copy it again or train a new one"
         ) from error
 
 

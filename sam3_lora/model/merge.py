@@ -1,0 +1,78 @@
+"""An adapter and its base as one model folder that transformers loads by itself, without PEFT or this project."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from sam3_lora.errors import ModelError
+from sam3_lora.model import lora
+from sam3_lora.model.base import load_base
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: mask-generation
+base_model: {base}
+---
+# SAM 3 with an adapter merged into it
+
+Base: `{base}`. Adapter: `{adapter}`. `Sam3Model.from_pretrained` and `Sam3Processor.from_pretrained` load this folder.
+
+Give `Sam3Model` one padded box with each phrase (any box, with the label -10), as SAM 3 itself does: without it the
+scores and masks are not those that the adapter was trained to give. The base's licence holds for this model, too.
+"""
+
+
+def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
+    """Writes a full model: the base's weights with the adapter added to them, in float32, and its processor.
+
+    Args:
+        base: "demo", a folder or a Hub repository, as for :func:`sam3_lora.model.base.load_base`.
+        adapter: the adapter's folder.
+        out: a folder that does not exist yet, or is empty. It appears once everything is written.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: either model cannot be loaded, they do not fit, or the folder is taken or cannot be written.
+    """
+    out = Path(out).expanduser()
+    _check_free(out)
+    loaded = load_base(base)
+    merged = lora.merge(lora.load(loaded.model, adapter))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        needed = sum(parameter.numel() * parameter.element_size() for parameter in merged.parameters())
+        if shutil.disk_usage(out.parent).free < needed:
+            raise ModelError(
+                f"The merged model takes {needed / 1e9:.1f} GB, and {out.parent} has less room than that",
+                "Free disk space or choose another folder",
+            )
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+            written = Path(temporary) / "new"
+            merged.save_pretrained(written)
+            loaded.processor.save_pretrained(written)
+            card = _CARD.format(base=base, adapter=Path(adapter).resolve().name)
+            (written / "README.md").write_text(card, encoding="utf-8")
+            if out.is_dir():
+                out.rmdir()  # known to be empty
+            written.rename(out)
+    except OSError as error:
+        raise ModelError(
+            f"The merged model cannot be written to {out}: {error.strerror or error}",
+            "Free disk space or choose another folder",
+        ) from error
+    return out
+
+
+def _check_free(out: Path) -> None:
+    try:
+        taken = out.is_file() or (out.is_dir() and any(out.iterdir()))
+    except OSError as error:
+        raise ModelError(f"The folder {out} cannot be opened: {error.strerror}", "Choose another folder") from None
+    if taken:
+        raise ModelError(
+            f"Expected a new folder for the merged model, but {out} holds something", "Choose another name"
+        )
