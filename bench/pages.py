@@ -11,6 +11,7 @@ and of all, and ends with exit code 1 where the 95th percentile of all is 2 s or
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 import tempfile
@@ -50,9 +51,9 @@ def main() -> None:
                 seconds = _open(page, name)
                 if round_number:
                     times[name].append(seconds)
-        running = page.get_by_text("Training", exact=True).count() > 0
+        running = page.get_by_text(re.compile(r"Training\s*Step")).count() > 0
         page.get_by_role("button", name="Stop", exact=True).click()
-        page.get_by_text("Stopped", exact=True).first.wait_for(timeout=600_000)
+        page.get_by_text(re.compile(r"Stopped\s*Step")).wait_for(timeout=600_000)
 
     if not running:
         sys.exit("The run ended before the measurement did: take fewer rounds.")

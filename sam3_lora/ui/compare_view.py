@@ -9,7 +9,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train.run import Run
 from sam3_lora.ui.curves import COMPARED, compare
 from sam3_lora.ui.run_chart import choose_look, show_picture
-from sam3_lora.ui.runs import follow, run_title, table_row
+from sam3_lora.ui.runs import follow, run_title, table_columns, table_row
 
 MOST = 5  # beyond it neither colours nor columns can be told apart
 _NOT_COMPARED = {"output.name", "output.runs"}
@@ -41,7 +41,13 @@ def show_comparison(run: Run, runs: list[Run]) -> None:
     histories = {run_title(each.name): follow(each).history for each in compared}
     picture = compare(histories, look.shown, smoothing=look.smoothing, along=look.along)
     show_picture(picture, look, "comparison", f"{look.shown} of {len(compared)} runs", height=340)
-    st.dataframe(pd.DataFrame([table_row(each) for each in compared]), hide_index=True, placeholder="–")
+    st.dataframe(
+        pd.DataFrame([table_row(each) for each in compared]),
+        hide_index=True,
+        placeholder="–",
+        column_config=table_columns(),
+        alt="The compared runs",
+    )
     _show_differences(compared)
 
 

@@ -123,6 +123,7 @@ function toLayout(data, theme, view) {
     hovermode: "x unified",
     hoverlabel: { bgcolor: theme.background, bordercolor: theme.grid, font: { color: theme.text } },
     dragmode: "zoom",
+    showlegend: data.curves.filter((curve) => !curve.faint).length > 1,
     legend: { orientation: "v", x: 1.01, y: 1, yanchor: "top", itemwidth: 30, font: { color: theme.text } },
     xaxis: {
       ...axis,

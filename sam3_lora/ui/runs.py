@@ -112,13 +112,18 @@ def show_all_runs(runs: list[Run]) -> None:
         on_select=open_selected,
         selection_mode="single-row",
         placeholder="–",
-        column_config={
-            "Best validation loss": st.column_config.NumberColumn(format="%.3f"),
-            "Started": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
-            "Adapter": st.column_config.NumberColumn(format="%.1f MB"),
-        },
+        column_config=table_columns(),
         alt="All runs with their state, steps, best validation loss, time and adapter size",
     )
+
+
+def table_columns() -> dict[str, object]:
+    """How the columns of a table of runs are written."""
+    return {
+        "Best validation loss": st.column_config.NumberColumn(format="%.3f"),
+        "Started": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+        "Adapter": st.column_config.NumberColumn(format="%.1f MB"),
+    }
 
 
 def table_row(run: Run) -> dict[str, object]:
@@ -130,7 +135,7 @@ def table_row(run: Run) -> dict[str, object]:
         "Steps": f"{status.step} of {status.total_steps}" if status.total_steps else "",
         "Best validation loss": status.best_validation_loss,
         "Started": datetime.fromtimestamp(status.started) if status.started else None,
-        "Time": duration(status.trained_seconds),
+        "Time": duration(status.trained_seconds or None),
         "Adapter": size / 1e6 if size else None,
     }
 
