@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from tests.ui.test_train_page import texts, train_page
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "runs"
     monkeypatch.setenv("SAM3_LORA_RUNS", str(folder))
-    return folder
+    yield folder
+    get_checks().forget()  # every page of the process shows the last check
 
 
 def dialog(name: str, run: Run) -> AppTest:
