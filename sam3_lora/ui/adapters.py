@@ -92,8 +92,8 @@ def tell_of_the_demo(base: str) -> None:
     """Says what to expect of the demo's model, so that nobody takes its answers for SAM 3's."""
     if base == DEMO:
         st.caption(
-            ":material/info: The demo's model is very small and was taught drawn shapes only, such as \"red circle\" or "
-            "\"star\": of pavements it knows nothing before an adapter teaches it."
+            ':material/info: The demo\'s model is very small and was taught drawn shapes only, such as "red circle" or '
+            '"star": of pavements it knows nothing before an adapter teaches it.'
         )
 
 
