@@ -25,6 +25,7 @@ Component = Literal[
     "mask_decoder",
     "scoring",
 ]
+Flip = Literal["none", "horizontal", "both"]
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
 Words = Annotated[str, StringConstraints(pattern=r"\w", max_length=200)]
 
@@ -57,6 +58,11 @@ class DataConfig(Section):
         le=32,
         description="Phrases asked of each image although nothing there answers them: "
         "without any, the adapter fires on every word.",
+    )
+    flip: Flip = Field(
+        "horizontal",
+        description="Mirror images half of the time, which makes few of them count for more: 'horizontal' left to "
+        "right, 'both' also upside down (views from above), 'none' where left and right mean something.",
     )
     phrases: dict[str, Words] = Field(
         {},

@@ -2,14 +2,14 @@
 
     python scripts/pretrain_demo_model.py [--work FOLDER] [--out assets/demo/model] [--curve docs/pretraining]
 
-Three stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
+Four stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
 afterwards, tell from each image token what is painted where, and from each token of the phrase's
 encoded image where the phrase is answered. *Boxes*: the decoder learns to find objects, still without
 masks, which take most of the time; half of its queries practise on boxes near objects whose right answer
 is known without matching (:mod:`practice`). *Full*: the whole detector under the whole loss. *Scores*: what
-follows the encoder learns to name each object once, with the one-to-one half alone. The weight of
-the loss beside the heads' terms grows from small to large: at full weight, a decoder that knows nothing yet
-would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
+follows the encoder learns to name each object once, with more weight on the scores of the one-to-one half.
+The weight of the loss beside the heads' terms grows from small to large: at full weight, a decoder that knows
+nothing yet would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
 
 Everything follows from the seed. It can be stopped at any time: the same command goes on from the
 last checkpoint in `--work`.
@@ -54,8 +54,8 @@ GRID = make_demo_model.GRID
 CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the model's masks
 MASK_SIDE = scenes.SIDE // 2  # the loss compares masks at this size
 NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
-# Of the last stage: there the scores matter, which are a small part of SAM 3's own sum.
-SCORES = LossConfig(loss_ce=300, presence_loss=60)
+# What the last stage adds to SAM 3's own sum, of which the scores are a small part.
+SCORES = LossConfig(loss_ce=280, presence_loss=40, loss_bbox=0, loss_giou=0, loss_mask=0, loss_dice=0)
 DECAY = 0.998  # of the running mean of the weights, which is what is kept
 
 
@@ -216,7 +216,6 @@ class Pretraining:
         }
 
     def scores(self, batch: Step, weight: float) -> dict[str, Tensor]:
-        self.detector.eval()  # without the one-to-many half; there is no dropout
         base = self.detector.base
         before = (
             base.vision_encoder,
@@ -229,7 +228,11 @@ class Pretraining:
             part.requires_grad_(False)
         vision, text = self.detector.encode_images(batch.pixel_values), self.detector.encode_text(**batch.tokens)
         detections = self.detector.detect(vision, text, batch.image_index)
-        return {"detection": weight * self.loss_of_scores(detections, batch.targets).total}
+        once = self.loss_of_scores(replace(detections, one_to_many=None), batch.targets).total
+        return {
+            "detection": weight * self.loss(detections, batch.targets).total,
+            "scores": weight * once,
+        }
 
     def side_terms(self, vision: VisionFeatures, states: Tensor, batch: Step) -> dict[str, Tensor]:
         """The heads' terms: where the phrase is answered, what is painted where, and which words were asked.

@@ -22,6 +22,7 @@ COLORS = {
     "black": (28, 28, 30),
 }
 PATTERNS = ("plain", "striped", "dotted")
+THIN = ("line", "twig", "ring")  # too thin for a pattern
 # Nouns that no figure answers; a model that has never met them would fire on any word.
 FOREIGN = """
     car dog cat tree house person bicycle bottle chair lamp shoe apple bread cloud river mountain bird fish horse
@@ -53,12 +54,14 @@ class Scene:
 def make_scene(rng: np.random.Generator, max_figures: int = 6) -> Scene:
     """A ground with one to `max_figures` figures; one in twelve scenes has none."""
     image = ground(rng)
+    if rng.random() < 0.4:
+        image = _shade(rng, image)
     drawn: list[tuple[str, str, str, np.ndarray]] = []
     count = 0 if rng.random() < 1 / 12 else int(rng.integers(1, max_figures + 1))
     for _ in range(count):
         kind = str(rng.choice(list(KINDS)))
         color = str(rng.choice(list(COLORS)))
-        pattern = str(rng.choice(PATTERNS, p=(0.6, 0.2, 0.2))) if kind not in ("line", "ring") else "plain"
+        pattern = str(rng.choice(PATTERNS, p=(0.6, 0.2, 0.2))) if kind not in THIN else "plain"
         coverage = KINDS[kind](rng)
         image = _paint(image, coverage, _surface(rng, color, pattern))
         shape = coverage > 0.5
@@ -99,7 +102,7 @@ def _absent(rng: np.random.Generator, scene: Scene) -> str:
         kind = str(rng.choice(list(KINDS)))
     if chance > 0.85:
         return kind
-    words = [*COLORS, *(PATTERNS[1:] if kind not in ("line", "ring") else ())]
+    words = [*COLORS, *(PATTERNS[1:] if kind not in THIN else ())]
     return f"{rng.choice(words)} {kind}"
 
 
@@ -110,9 +113,19 @@ def ground(rng: np.random.Generator) -> np.ndarray:
     for grain in (4, 12, 40, SIDE):
         noise = rng.normal(0, rng.uniform(2, 11), (grain, grain)).astype(np.float32)
         image += cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)[..., None]
+    image += rng.normal(0, rng.choice((0, 12, 25)), (SIDE, SIDE, 1))  # from smooth to gravel
     angle = rng.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j].astype(np.float32)
     return image * (1 + rng.uniform(0, 0.25) * (np.cos(angle) * columns + np.sin(angle) * rows))[..., None]
+
+
+def _shade(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The ground under one to four soft shadows and stains, which are nobody's object."""
+    for _ in range(int(rng.integers(1, 5))):
+        shape = _bar(rng) if rng.random() < 0.4 else _blob(rng)
+        soft = cv2.GaussianBlur(shape, (0, 0), rng.uniform(1, 5))
+        image = image * (1 - rng.uniform(0.15, 0.45) * soft[..., None])
+    return image
 
 
 def _surface(rng: np.random.Generator, color: str, pattern: str) -> np.ndarray:
@@ -129,7 +142,7 @@ def _surface(rng: np.random.Generator, color: str, pattern: str) -> np.ndarray:
         if pattern == "dotted":
             wave = wave + np.cos(across * 2 * np.pi / period) - 0.9
         surface[wave > 0] = np.clip(other, 0, 255)
-    return surface
+    return surface + rng.normal(0, rng.choice((0, 0, 10, 25)), (SIDE, SIDE, 1))
 
 
 def _paint(image: np.ndarray, coverage: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -209,8 +222,37 @@ def _line(rng: np.random.Generator) -> np.ndarray:
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.18, steps))
     path = np.cumsum(np.stack((np.cos(heading), np.sin(heading)), axis=1) * length / steps, axis=0)
     path += rng.uniform(0.2, 0.8, 2) * SIDE * _FINE - path.mean(0)
-    width = int(rng.integers(8, 15))
+    width = int(rng.integers(5, 15))
     return _canvas(lambda canvas: cv2.polylines(canvas, [path.round().astype(np.int32)], False, 255, width))
+
+
+def _bar(rng: np.random.Generator) -> np.ndarray:
+    """A straight band, often from edge to edge."""
+    angle, length = rng.uniform(0, np.pi), rng.uniform(0.4, 2.4) * SIDE * _FINE
+    along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    across = np.array([-along[1], along[0]]) / length * rng.uniform(5, 56)
+    center = rng.uniform(0.15, 0.85, 2) * SIDE * _FINE
+    corners = center + np.stack((along + across, along - across, -along - across, across - along))
+    return _canvas(lambda canvas: cv2.fillPoly(canvas, [corners.round().astype(np.int32)], 255))
+
+
+def _twig(rng: np.random.Generator) -> np.ndarray:
+    """A thin jagged stroke with up to four branches."""
+
+    def stroke(start: np.ndarray, heading: float, length: float) -> np.ndarray:
+        headings = heading + np.cumsum(rng.normal(0, 0.35, 12)) * 0.7
+        steps = np.stack((np.cos(headings), np.sin(headings)), axis=1) * length / 12
+        return start + np.concatenate((np.zeros((1, 2)), np.cumsum(steps, axis=0)))
+
+    heading, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.8) * SIDE * _FINE
+    trunk = stroke(np.zeros(2), heading, length)
+    strokes = [trunk]
+    for _ in range(int(rng.integers(0, 5))):
+        turn = rng.choice((-1, 1)) * rng.uniform(0.4, 1.2)
+        strokes.append(stroke(trunk[int(rng.integers(2, 11))], heading + turn, length * rng.uniform(0.2, 0.5)))
+    shift = rng.uniform(0.2, 0.8, 2) * SIDE * _FINE - trunk.mean(0)
+    paths, width = [(one + shift).round().astype(np.int32) for one in strokes], int(rng.integers(4, 9))
+    return _canvas(lambda canvas: cv2.polylines(canvas, paths, False, 255, width))
 
 
 KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
@@ -222,4 +264,6 @@ KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "cross": _cross,
     "blob": _blob,
     "line": _line,
+    "bar": _bar,
+    "twig": _twig,
 }

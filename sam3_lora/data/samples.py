@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
+from sam3_lora.config import Flip
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord, Split
@@ -30,13 +31,15 @@ class Sample:
     """One image with its phrases: positives first, then negatives.
 
     pixel_values: float32 (3, S, S), squashed to the model's input size, in [-1, 1]; targets: counts
-    has one entry per phrase, masks are bool (N, S, S).
+    has one entry per phrase, masks are bool (N, S, S); flipped: the axes of (H, W) along which pixels and
+    targets are mirrored.
     """
 
     pixel_values: Tensor
     phrases: tuple[str, ...]
     targets: Targets
     image: ImageRecord
+    flipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class SampleDataset(torch.utils.data.Dataset):
             for one at least, since a sample without any phrase teaches nothing.
         seed: with the epoch and the index it fixes the negatives, whoever loads the sample.
         phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
+        flip: how samples may be mirrored, each way half of the time; fixed as the negatives are.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class SampleDataset(torch.utils.data.Dataset):
         num_negatives: int,
         seed: int,
         phrases: Mapping[str, str] | None = None,
+        flip: Flip = "none",
     ) -> None:
         self._images = split.images
         self._image_processor = processor.image_processor
@@ -95,6 +100,7 @@ class SampleDataset(torch.utils.data.Dataset):
         self._num_negatives = num_negatives
         self._seed = seed
         self._phrases = dict(phrases or {})
+        self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[flip]
         # In shared memory, so that workers that outlive an epoch see the new one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -133,7 +139,9 @@ class SampleDataset(torch.utils.data.Dataset):
             [positive.annotations for positive in positives] + [()] * len(negatives),
             tuple(pixel_values.shape[-2:]),
         )
-        return Sample(pixel_values, (*(positive.phrase for positive in positives), *negatives), targets, record)
+        phrases = (*(positive.phrase for positive in positives), *negatives)
+        flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
+        return _mirrored(Sample(pixel_values, phrases, targets, record, flipped))
 
 
 class Collator:
@@ -186,6 +194,20 @@ def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_
         masks=torch.stack([empty if mask is None else mask for mask in masks]) if _any(masks) else None,
         mask_valid=torch.tensor([mask is not None for mask in masks], dtype=torch.bool),
         exhaustive=torch.ones(len(objects), dtype=torch.bool),
+    )
+
+
+def _mirrored(sample: Sample) -> Sample:
+    """The sample with pixels, boxes and masks mirrored along its axes."""
+    if not sample.flipped:
+        return sample
+    targets, last_axes = sample.targets, [axis - 2 for axis in sample.flipped]
+    boxes = targets.boxes.clone()
+    for axis in sample.flipped:
+        boxes[:, 1 - axis] = 1 - boxes[:, 1 - axis]  # cxcywh: x belongs to W, the second axis
+    masks = None if targets.masks is None else targets.masks.flip(last_axes)
+    return replace(
+        sample, pixel_values=sample.pixel_values.flip(last_axes), targets=replace(targets, boxes=boxes, masks=masks)
     )
 
 

@@ -180,7 +180,7 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
     components = trainable_by_component(peft_model)
 
     asked = (base.processor, dataset.categories, data.num_negatives)
-    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=data.phrases)
+    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=data.phrases, flip=data.flip)
     collate = Collator(base.processor)
     valid_loader = None
     if valid_split is not None:

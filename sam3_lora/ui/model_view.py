@@ -81,7 +81,7 @@ def look(
     Args:
         opened: the dataset; index: of one of its splits; position: of the image there.
         phrases: the user's own words by category.
-        config: of the next run: its base model, its negatives and its seed.
+        config: of the next run: its base model, its negatives, its flips and its seed.
         epoch: of training, from 0; None for validation, which draws the same negatives every time.
 
     Raises:
@@ -94,9 +94,9 @@ def look(
     present = index.split if record.missing else index.split.present()
     place = position if record.missing else int((~index.split.images.missing[:position]).sum())
     seed = 0 if epoch is None else config.training.seed
-    samples = SampleDataset(
-        present, processor, opened.dataset.categories, config.data.num_negatives, seed=seed, phrases=phrases
-    )
+    asked = (opened.dataset.categories, config.data.num_negatives)
+    flip = "none" if epoch is None else config.data.flip
+    samples = SampleDataset(present, processor, *asked, seed=seed, phrases=phrases, flip=flip)
     samples.set_epoch(epoch or 0)
     sample = samples[place]
     batch = Collator(processor)([sample])
@@ -120,6 +120,8 @@ def _show_tensor(seen: Seen) -> None:
         f"float32 {_shape(pixels)}, from {pixels.min():.2f} to {pixels.max():.2f}, mean {pixels.mean():.2f}. "
         "Squashed to a square, then normalised; undone here is only the normalisation."
     )
+    if ways := [("upside down", "left to right")[axis] for axis in seen.sample.flipped]:
+        st.caption(f"Mirrored {' and '.join(ways)} in this epoch, as *data.flip* asks for.")
 
 
 def _show_targets(seen: Seen, colors: PhraseColors) -> None:

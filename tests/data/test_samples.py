@@ -165,6 +165,33 @@ def test_negatives_depend_on_seed_epoch_and_index_alone(tmp_path):
     assert [sample.phrases for sample in samples_of(tmp_path, seed=1)] != first
 
 
+def test_flipped_samples_are_the_same_in_a_mirror(tmp_path):
+    write_dataset(tmp_path)
+    dataset = open_dataset(tmp_path)
+    plain, sideways, both = (
+        SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, 3, seed=0, flip=flip)
+        for flip in ("none", "horizontal", "both")
+    )
+    seen = []
+    for epoch in range(4):
+        for samples in (plain, sideways, both):
+            samples.set_epoch(epoch)
+        for index in range(len(plain)):
+            upright, mirrored = plain[index], both[index]
+            seen += [sideways[index].flipped, mirrored.flipped]
+            back = [axis - 2 for axis in mirrored.flipped]
+            assert upright.flipped == ()
+            assert mirrored.phrases == upright.phrases
+            assert torch.equal(mirrored.pixel_values.flip(back), upright.pixel_values)
+            if upright.targets.masks is None:
+                continue
+            assert torch.equal(mirrored.targets.masks.flip(back), upright.targets.masks)
+            for mask, box in zip(mirrored.targets.masks, cxcywh_to_xyxy(mirrored.targets.boxes), strict=True):
+                assert np.allclose(mask_to_box_xyxy(mask.numpy()), box.numpy() * mask.shape[-1], atol=2)
+    assert set(seen[::2]) == {(), (1,)}
+    assert set(seen[1::2]) == {(), (0,), (1,), (0, 1)}
+
+
 def test_batch_equals_its_samples(samples):
     chosen = [samples[0], samples[4], samples[2]]
     batch = Collator(tiny_processor())(chosen)

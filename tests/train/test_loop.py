@@ -140,6 +140,7 @@ def test_accumulation_adds_up_batches_before_a_step(config):
 # Each setting, a value unlike the quick default, and where its effect must show.
 EFFECTS = [
     ("data.num_negatives", 3, "total"),
+    ("data.flip", "both", "total"),
     ("lora.rank", 8, "total"),
     ("lora.alpha", 128.0, "total"),
     ("lora.dropout", 0.5, "total"),
