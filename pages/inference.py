@@ -1,174 +1,272 @@
-"""The inference page: prompt an image with phrases; the base model and an adapter answer side by side."""
+"""The inference page: prompt an image or a folder; the base model and an adapter answer side by side."""
 
-import numpy as np
+from pathlib import Path
+
 import streamlit as st
 
-from sam3_lora.data.coco import load_image
-from sam3_lora.data.health import plural
-from sam3_lora.data.prompts import phrase_of
-from sam3_lora.errors import DataError
-from sam3_lora.ui import adapters, images, resources, results, state
-from sam3_lora.ui.colors import PhraseColors
-from sam3_lora.ui.dataset_view import keep_valid
+from sam3_lora.answers import refine_all
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.found import found_image
+from sam3_lora.ui import (
+    adapters,
+    answer_files,
+    answer_view,
+    example_boxes,
+    folder_view,
+    prompt_form,
+    refinement,
+    resources,
+    results,
+    state,
+)
+from sam3_lora.ui.folder_job import FolderQuestion, folder_job
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
-from sam3_lora.ui.next_run import phrases_of_dataset
-from sam3_lora.ui.split_index import labelled
 
-FROM_DATASET, FROM_FILE = "From the dataset", "Upload"
 ANSWERS = "inference_answers"  # the last Comparison of this tab
-DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
+MOST_STRENGTH = 1.5
 
 
 def main() -> None:
     with page("Inference", "Name what to look for: the base model and your adapter answer side by side."):
+        prompt_form.read_link()
         with st.container(border=True):
             left, right = st.columns(2, gap="large")
+            adapter, phrases, pressed = None, [], False  # as long as the right side has a mistake to tell
             with left:
-                name, image, threshold = choose_image()
+                source = prompt_form.choose_source()
+                of_folder = source == prompt_form.FROM_FOLDER
+                image = prompt_form.choose_image(source) if not of_folder else None
+                folder = prompt_form.choose_folder() if of_folder else None
             with right, guarded():
-                ask(name, image)
+                adapter, phrases = choose_adapter_and_phrases()
+                pressed = ask_button(adapter, disabled=not of_folder and image.pixels is None)
+            boxes = () if of_folder else example_boxes.choose(image.name, image.pixels)
+        chosen, strength, colors = choose_how_to_show(phrases, adapter)
+        asked = prompt_form.asks_by_itself() or pressed
+        if of_folder:
+            if asked:
+                ask_folder(folder, phrases, adapter, strength, chosen, colors)
+            folder_view.show(folder_job())
+            return
+        question = question_of(image.name, phrases, boxes, adapter)
+        if asked and image.pixels is not None:
+            ask(question, image.pixels, strength)
         comparison = st.session_state.get(ANSWERS)
         if comparison is None:
-            empty_state("image_search", "No answers yet", "Choose an image and phrases above, then press Prompt.")
-        else:
-            show(comparison, name, threshold)
+            empty_state("image_search", "No answers yet", "Press an example, or choose an image and press Prompt.")
+            return
+        show(comparison, question, chosen, strength, colors)
+        take_away(comparison, chosen, strength, colors, image)
 
 
-def choose_image() -> tuple[str, np.ndarray | None, float]:
-    """The image's name, its pixels (None while there is none: the reason is on the screen) and the threshold."""
-    source = st.segmented_control(
-        "Image", [FROM_DATASET, FROM_FILE], default=FROM_DATASET, required=True, key="image_source"
-    )
-    name, image = "", None
-    choice, preview = st.columns([3, 1])
-    with choice:
-        with guarded():
-            name, image = image_of_dataset() if source == FROM_DATASET else uploaded_image()
-        threshold = choose_threshold()
-    if image is not None:
-        preview.image(images.fit(image, 240), width="stretch", alt=f"The chosen image, {name}")
-    return name, image, threshold
-
-
-def image_of_dataset() -> tuple[str, np.ndarray]:
-    path = resources.current_dataset()
-    dataset = resources.open_dataset(path)
-    records = {
-        f"{split.name}/{label}": image
-        for split in dataset.splits.values()
-        for label, image in labelled(split).items()
-        if not image.missing
-    }
-    if not records:
-        raise DataError(f"Expected images in the dataset {path}, but it has none", "Open another on the dataset page")
-    if state.CURRENT_IMAGE in st.session_state:
-        st.session_state["on_image"] = st.session_state.pop(state.CURRENT_IMAGE)
-    keep_valid("on_image", list(records))
-    name = st.selectbox(
-        "Image of the dataset", list(records), key="on_image", bind="query-params", label_visibility="collapsed"
-    )
-    return name, load_image(records[name])
-
-
-def uploaded_image() -> tuple[str, np.ndarray | None]:
-    file = st.file_uploader(
-        "Image file", ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"], label_visibility="collapsed"
-    )
-    return (file.name, images.decode(file.getvalue(), file.name)) if file else ("", None)
-
-
-def ask(name: str, image: np.ndarray | None) -> None:
-    """The adapter, the phrases and the button that asks."""
-    adapter = adapters.choose("adapter")
+def choose_adapter_and_phrases() -> tuple[adapters.Adapter | None, list[str]]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        adapter = adapters.choose("adapter")
+        adapters.upload("adapter")
     adapters.invite_to_train()
-    phrases = results.split_phrases(choose_phrases(adapter))
+    return adapter, results.split_phrases(prompt_form.choose_phrases(adapter))
+
+
+def ask_button(adapter: adapters.Adapter | None, disabled: bool) -> bool:
     base = adapter.base if adapter else state.base_model()
     with st.container(horizontal=True, vertical_alignment="center"):
-        asked = st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=image is None)
+        pressed = st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=disabled)
         st.caption(f"Base model: {escape(base)}", width="content")
     adapters.tell_of_the_demo(base)
-    if asked:
-        shared = resources.get_predictor(base, adapter.folder if adapter else None)
-        with st.spinner("Looking"):
-            answers = results.compare(shared, image, phrases, name, adapter.name if adapter else None)
-        st.session_state[ANSWERS] = answers
+    return pressed
 
 
-def choose_phrases(adapter: adapters.Adapter | None) -> str:
-    """The phrases as typed; the words of the dataset's categories are proposed, anew for each dataset."""
-    path = resources.current_dataset()
-    before = st.session_state.get("phrases_of")
+def choose_how_to_show(
+    phrases: list[str], adapter: adapters.Adapter | None
+) -> tuple[refinement.Chosen, float, answer_view.ObjectColors]:
+    """What of the answers is shown, the adapter's strength and the colours."""
+    by_threshold, by_strength, by_color, by_steps = st.columns([3, 3, 2, 1.6], gap="large", vertical_alignment="bottom")
+    with by_threshold:
+        threshold = refinement.choose_threshold()
+    with by_strength:
+        strength = st.slider(
+            "Adapter strength",
+            0.0,
+            MOST_STRENGTH,
+            1.0,
+            0.1,
+            key="strength",
+            persist_state="session",
+            disabled=adapter is None,
+            help="0 is the base model, 1 the adapter as it was trained; beyond that what it learned is exaggerated.",
+        )
+    with by_color:
+        by = st.segmented_control(
+            "Colours",
+            [answer_view.BY_PHRASE, answer_view.BY_OBJECT],
+            default=answer_view.BY_PHRASE,
+            required=True,
+            key="color-by",
+            persist_state="session",
+        )
+    with by_steps:
+        how = refinement.clean_up(threshold)
+    chosen = refinement.Chosen(how, refinement.choose_advised(phrases))
+    refinement.told(how)
+    return chosen, round(strength, 2), answer_view.ObjectColors(prompt_form.phrase_colors(), by)
+
+
+def question_of(
+    image_name: str, phrases: list[str], boxes: tuple[results.ExampleBox, ...], adapter: adapters.Adapter | None
+) -> results.Question:
+    return results.Question(
+        image_name,
+        tuple(phrases),
+        boxes,
+        adapter.base if adapter else state.base_model(),
+        adapter.name if adapter else None,
+        adapter.folder if adapter else None,
+    )
+
+
+def ask(question: results.Question, pixels, strength: float) -> None:
     with guarded():
-        names = resources.open_dataset(path).categories[:DEFAULT_PHRASES]
-        own = adapters.phrases_for(adapter, path)
-        proposed = ", ".join(dict.fromkeys(phrase_of(name, own) for name in names))
-        untouched = st.session_state.get("phrases") == st.session_state.get("phrases_proposed")
-        # A link's phrases stand on the first visit, typed ones until another dataset is opened.
-        if untouched if before == path else before or "phrases" not in st.query_params:
-            st.session_state["phrases"] = proposed
-        st.session_state["phrases_proposed"] = proposed
-    st.session_state["phrases_of"] = path
-    return st.text_input(
-        "Phrases", key="phrases", bind="query-params", placeholder="pothole, crack", help="Separated by commas"
-    )
+        shared = resources.get_predictor(question.base, question.folder)
+        with st.spinner("Looking"):
+            st.session_state[ANSWERS] = results.compare(shared, question, pixels, strength)
 
 
-def choose_threshold() -> float:
-    return st.slider(
-        "Score threshold",
-        results.LOWEST_THRESHOLD,
-        0.95,
-        0.5,
-        0.05,
-        key="threshold",
-        persist_state="session",
-        help="Moving it asks the model nothing: every object that scores 0.05 or more is at hand.",
-    )
+def ask_folder(
+    folder: Path,
+    phrases: list[str],
+    adapter: adapters.Adapter | None,
+    strength: float,
+    chosen: refinement.Chosen,
+    colors: answer_view.ObjectColors,
+) -> None:
+    with guarded():
+        if not phrases:
+            raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
+        base = adapter.base if adapter else state.base_model()
+        shared = resources.get_predictor(base, adapter.folder if adapter else None)
+        model = f"adapter {adapter.name} at strength {strength:g}" if adapter else f"base model {base}"
+        question = FolderQuestion(
+            folder,
+            tuple(phrases),
+            model,
+            strength if adapter else None,
+            chosen.how,
+            chosen.thresholds,
+            chosen.in_words(),
+            colors,
+        )
+        if not folder_job().start(shared, question):
+            raise Sam3LoraError("Another folder is being asked", "Wait for it, or cancel it below")
 
 
-def show(comparison: results.Comparison, name: str, threshold: float) -> None:
-    if comparison.image_name != name:
-        st.caption(f":material/history: These answers are for {escape(comparison.image_name)}.")
+def show(
+    comparison: results.Comparison,
+    question: results.Question,
+    chosen: refinement.Chosen,
+    strength: float,
+    colors: answer_view.ObjectColors,
+) -> None:
+    """Both answers, and the table below them."""
+    asked = comparison.question
+    if asked != question:
+        st.caption(f":material/history: {what_changed(asked, question)} Press Prompt to ask anew.")
+    table = {"Base": shown_of(comparison.base, chosen)}
     left, right = st.columns(2, gap="medium")
     with left:
-        show_answer("Base model", comparison.image, comparison.base, threshold)
-    with right:
-        if comparison.adapter:
-            show_answer(f"Adapter {comparison.adapter_name}", comparison.image, comparison.adapter, threshold)
+        answer_view.show("Base model", "base", comparison, *table["Base"], colors)
+    with right, guarded():
+        if asked.adapter:
+            answer = adapter_answer(comparison, strength)
+            table["Adapter"] = shown_of(answer, chosen)
+            title = f"Adapter {asked.adapter}" + (f", strength {strength:g}" if strength != 1 else "")
+            answer_view.show(title, "adapter", comparison, *table["Adapter"], colors)
         else:
             empty_state("layers", "No adapter was asked", "Choose one above and press Prompt again.")
     st.dataframe(
-        results.counts_table(comparison, threshold),
+        results.counts_table(table),
         hide_index=True,
         placeholder="–",
-        alt="Objects and best score of each phrase",
+        alt="Objects, their part of the image and the best score of each phrase",
         column_config={
-            f"{who}: best score": st.column_config.NumberColumn(format="%.2f") for who in ("Base", "Adapter")
+            f"{who}: {what}": st.column_config.NumberColumn(format="%.2f")
+            for who in ("Base", "Adapter")
+            for what in ("best score", "area %")
         },
     )
 
 
-def phrase_colors() -> PhraseColors:
-    """As the open dataset's categories are coloured on its page; without a dataset each phrase has its own."""
-    path = resources.current_dataset()
-    try:
-        categories = resources.open_dataset(path).categories
-    except DataError:
-        return PhraseColors((), {})
-    return PhraseColors(categories, phrases_of_dataset(path))
-
-
-def show_answer(title: str, image: np.ndarray, answer: results.Answer, threshold: float) -> None:
-    found = sum(len(result) for result in answer.above(threshold).values())
-    st.markdown(f"**{escape(title)}** :gray[· {plural(found, 'object')} · {answer.seconds:.2f} s]")
-    with st.container(key=f"answer-{title.split()[0].lower()}"):
-        st.image(
-            results.picture(image, answer, threshold, phrase_colors()),
-            width="stretch",
-            alt=f"{title}: {plural(found, 'object')}",
+def what_changed(asked: results.Question, question: results.Question) -> str:
+    changed = [
+        name
+        for name, before, now in (
+            ("image", asked.image_name, question.image_name),
+            ("phrases", asked.phrases, question.phrases),
+            ("example boxes", asked.boxes, question.boxes),
+            ("adapter", asked.adapter, question.adapter),
+            ("base model", asked.base, question.base),
         )
-    if hint := results.hint(answer, threshold):
-        st.caption(hint)
+        if before != now
+    ]
+    verb = "have" if len(changed) > 1 or (changed and changed[0].endswith("s")) else "has"
+    told = " and ".join([", ".join(changed[:-1]), changed[-1]] if len(changed) > 1 else changed or ["adapter"])
+    return f"These answers are for {escape(asked.image_name)}; the {told} {verb} changed since."
+
+
+def shown_of(answer: results.Answer, chosen: refinement.Chosen):
+    for result in answer.results.values():
+        _ = result.areas  # counted once here, and handed on to whatever is left of it
+    return answer, refine_all(answer.results, chosen.how, chosen.thresholds)
+
+
+def adapter_answer(comparison: results.Comparison, strength: float) -> results.Answer:
+    if strength in comparison.adapters:
+        return comparison.adapters[strength]
+    asked = comparison.question
+    shared = resources.get_predictor(asked.base, asked.folder)
+    with st.spinner("Looking"):
+        return results.with_strength(shared, comparison, strength)
+
+
+def take_away(
+    comparison: results.Comparison,
+    chosen: refinement.Chosen,
+    strength: float,
+    colors: answer_view.ObjectColors,
+    image: prompt_form.ChosenImage,
+) -> None:
+    """Downloads of one of the answers, and the link to this page as it is."""
+    asked = comparison.question
+    answers = {"Adapter": comparison.adapters.get(strength), "Base model": comparison.base}
+    names = [name for name, answer in answers.items() if answer is not None]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        whose = st.segmented_control("Take away", names, default=names[0], required=True, key=f"whose-{len(names)}")
+
+        def found():
+            shown = refine_all(answers[whose].results, chosen.how, chosen.thresholds)
+            return [found_image(Path(asked.image_name).name, comparison.image.shape[:2], shown)]
+
+        answer_files.buttons(
+            f"{Path(asked.image_name).stem}-{whose.split()[0].lower()}",
+            found,
+            list(comparison.base.results),
+            (
+                "Picture",
+                "png",
+                "image/png",
+                lambda: answer_files.picture_png(found()[0], comparison.image, colors),
+            ),
+        )
+        with st.popover("Link", icon=":material/link:", key="link"):
+            if image.linked and asked.image_name == image.name:
+                st.caption("Opens this page with this adapter, image and phrases, and asks.")
+                address = prompt_form.link_to(
+                    asked.image_name, ", ".join(asked.phrases), asked.adapter or adapters.NONE
+                )
+                st.code(address, language=None, wrap_lines=True)
+            else:
+                st.caption(
+                    "A link leads to images of a dataset only: this one was uploaded, or is not chosen any more."
+                )
 
 
 main()

@@ -75,13 +75,21 @@ class PhraseResult:
 
     def without_presence(self) -> PhraseResult:
         """The same objects with the scores they have if the phrase is taken to be in the image."""
-        return replace(self, scores=np.minimum(self.scores / max(self.presence, 1e-6), 1).astype(np.float32))
+        scores = np.minimum(self.scores / max(self.presence, 1e-6), 1).astype(np.float32)
+        return self._with_areas(replace(self, scores=scores), slice(None))
 
     def take(self, which: np.ndarray) -> PhraseResult:
         """The chosen objects, by a bool mask (K,) or by indices."""
-        return replace(
+        taken = replace(
             self, boxes_xyxy=self.boxes_xyxy[which], scores=self.scores[which], mask_logits=self.mask_logits[which]
         )
+        return self._with_areas(taken, which)
+
+    def _with_areas(self, other: PhraseResult, which: np.ndarray | slice) -> PhraseResult:
+        """Hands areas on that are known already: in large images it takes a while to count them."""
+        if "areas" in self.__dict__:
+            other.__dict__["areas"] = self.areas[which]
+        return other
 
 
 @dataclass(frozen=True)

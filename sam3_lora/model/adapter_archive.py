@@ -20,8 +20,8 @@ _BLOCK = 1 << 20
 _FIX = "Zip an adapter's folder, with its adapter_config.json and adapter_model.safetensors"
 
 
-def unpack(archive: str | Path, into: Path) -> Path:
-    """Unpacks the adapter of an archive into a folder named by its content, and returns that folder.
+def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
+    """Unpacks the adapter of an archive into a folder named by its name and content, and returns that folder.
 
     Only JSON and safetensors files are unpacked; plain texts are passed over. Of several adapters, as in a run's
     archive, the one called "best" is taken, else the first. Where it was unpacked before nothing is written.
@@ -29,6 +29,7 @@ def unpack(archive: str | Path, into: Path) -> Path:
     Args:
         archive: the zip file.
         into: the folder that holds all unpacked adapters.
+        name: what it is called by; letters, digits, "-" and "_" of it are used.
 
     Raises:
         ModelError: no zip, no adapter in it, or something in it is refused: pickled weights, which may run code, paths
@@ -43,7 +44,8 @@ def unpack(archive: str | Path, into: Path) -> Path:
                 for path, entry in entries.items()
                 if path.parent == root and path.name in (SETTINGS, WEIGHTS)
             }
-            folder = into / _digest(archive)
+            called = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
+            folder = into / f"{called}-{_digest(archive)}"
             if not folder.is_dir():
                 _write(opened, chosen, folder)
             return folder

@@ -1,9 +1,11 @@
-"""The choice of an adapter: those of the runs, newest first, any other folder by its path, or none."""
+"""The choice of an adapter: those of the runs, newest first, uploaded ones, any other folder by its path, or none."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,19 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.config import DEMO
+from sam3_lora.data.cache import cache_folder
 from sam3_lora.errors import ModelError, Sam3LoraError
+from sam3_lora.model.base import SAM3
 from sam3_lora.train.run import Run
 from sam3_lora.ui import state
+from sam3_lora.ui.layout import show_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.runs import all_runs
 
 NONE = "No adapter: the base model alone"
+_UPLOADED = "uploaded/"  # what the names of uploaded adapters begin with
+_REFUSED = "adapter-refused"  # Sam3LoraError: why the archive that was uploaded last was not taken
+_MOST_MB = 1000
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,16 @@ class Adapter:
 
 
 def known_adapters() -> dict[str, Path]:
-    """Name, such as "20260131-101500-potholes/best", -> folder; newest run first, best before last."""
-    return {f"{run.name}/{kind}": folder for run in all_runs() for kind, folder in run.adapters().items()}
+    """Name, such as "20260131-101500-potholes/best", -> folder; newest run first, best before last; then uploads."""
+    of_runs = {f"{run.name}/{kind}": folder for run in all_runs() for kind, folder in run.adapters().items()}
+    root = _uploads()
+    uploaded = [path for path in root.iterdir() if not path.name.startswith(".")] if root.is_dir() else []
+    uploaded.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return of_runs | {_UPLOADED + path.name: path for path in uploaded}
+
+
+def _uploads() -> Path:
+    return cache_folder() / "adapters"
 
 
 def choose(key: str) -> Adapter | None:
@@ -77,7 +93,52 @@ def open_adapter(name: str, folder: Path) -> Adapter:
         raise ModelError(f"Expected an adapter in {folder}, but it holds no adapter_config.json", fix) from None
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
+    if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
+        base = state.base_model()  # a file from elsewhere does not decide which folder is read, or what is downloaded
     return Adapter(name, folder, base or state.base_model())
+
+
+def upload(key: str) -> None:
+    """Draws the button that takes an adapter's archive; key: of the choice, where it is then chosen."""
+    with st.popover("Upload", icon=":material/upload:", key=f"{key}-upload", help="An adapter as a zip archive"):
+        st.file_uploader(
+            "Adapter as a zip archive",
+            ["zip"],
+            key=f"{key}-archive",
+            max_upload_size=_MOST_MB,
+            on_change=_take,
+            args=(key,),
+            help="Its folder zipped, or a run as the Train page gives it. Only safetensors and JSON are taken.",
+        )
+        if refused := st.session_state.get(_REFUSED):
+            show_error(refused)
+
+
+def _take(key: str) -> None:
+    """Keeps the archive's adapter and chooses it; or remembers why it was refused."""
+    from sam3_lora.model import lora
+    from sam3_lora.model.adapter_archive import unpack
+    from sam3_lora.model.base import load_config
+
+    st.session_state.pop(_REFUSED, None)
+    file = st.session_state.get(f"{key}-archive")
+    if file is None:
+        return
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "adapter.zip"
+            with archive.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            adapter = unpack(archive, _uploads(), Path(file.name).stem)
+        opened = open_adapter(_UPLOADED + adapter.name, adapter)
+        try:
+            lora.check_fit(load_config(opened.base), adapter)
+        except Sam3LoraError:
+            shutil.rmtree(adapter, ignore_errors=True)
+            raise
+        st.session_state[key] = opened.name
+    except Sam3LoraError as error:
+        st.session_state[_REFUSED] = error
 
 
 def phrases_for(adapter: Adapter | None, dataset: str) -> dict[str, str]:

@@ -1,28 +1,54 @@
-"""The answers to a prompt, of the base model and of an adapter, and how they are shown."""
+"""The answers to a question, of the base model and of an adapter at several strengths; asked, kept and counted."""
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from sam3_lora.draw import DrawObject, overlay
-from sam3_lora.ui.colors import PhraseColors
-from sam3_lora.ui.images import fit
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui.images import fit, to_jpeg
 from sam3_lora.ui.resources import SharedPredictor
 
 if TYPE_CHECKING:
-    from sam3_lora.predict import PhraseResult, Predictor
+    from sam3_lora.answers import PhraseResult
+    from sam3_lora.predict import Predictor
 
 # Everything that scores at least this is kept, so that the slider can move without asking again.
 LOWEST_THRESHOLD = 0.05
 MAX_PER_PHRASE = 50
-MAX_DRAWN = 30  # beyond that a picture is slow to draw and says nothing
-SHOWN_SIZE, LEAST_SHOWN_SIZE = 1000, 640  # pixels of the longer side of a result's picture
+SENT_SIZE = 1400  # pixels of the longer side of the picture that is sent to the browser
+_KEPT_STRENGTHS = 6
+
+
+@dataclass(frozen=True)
+class ExampleBox:
+    """A box drawn on the image, in its pixels. positive: an object like this one; otherwise not like this one."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of which models. adapter: its name; None asks the base model alone."""
+
+    image_name: str
+    phrases: tuple[str, ...]
+    boxes: tuple[ExampleBox, ...]
+    base: str
+    adapter: str | None
+    folder: Path | None
 
 
 @dataclass(frozen=True)
@@ -31,20 +57,22 @@ class Answer:
 
     results: dict[str, PhraseResult]
     seconds: float
-
-    def above(self, threshold: float) -> dict[str, PhraseResult]:
-        return {phrase: result.above(threshold) for phrase, result in self.results.items()}
+    outlines: dict[tuple, str] = field(default_factory=dict)  # of masks that were drawn before
 
 
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
-    """The answers to one question. image (H, W, 3) uint8; adapter is None where there is none."""
+    """The answers to one question. image (H, W, 3) uint8; adapters: by strength, the last one used at the end."""
 
-    image_name: str
+    question: Question
     image: np.ndarray
-    adapter_name: str | None
     base: Answer
-    adapter: Answer | None
+    adapters: dict[float, Answer] = field(default_factory=dict)
+
+    @cached_property
+    def picture(self) -> str:
+        """The image as a data URL, of at most SENT_SIZE pixels."""
+        return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(fit(self.image, SENT_SIZE))).decode("ascii")
 
 
 def split_phrases(text: str) -> list[str]:
@@ -52,73 +80,90 @@ def split_phrases(text: str) -> list[str]:
     return list(dict.fromkeys(phrase.strip() for phrase in text.split(",") if phrase.strip()))
 
 
-def compare(
-    shared: SharedPredictor, image: np.ndarray, phrases: Sequence[str], image_name: str, adapter_name: str | None
-) -> Comparison:
-    """Asks the base model and, if the predictor has one, its adapter. Raises Sam3LoraError without a phrase."""
+def compare(shared: SharedPredictor, question: Question, image: np.ndarray, strength: float) -> Comparison:
+    """Asks the base model and, if the question names one, its adapter.
+
+    Raises:
+        Sam3LoraError: there is neither phrase nor box, or memory is short.
+    """
+    comparison = Comparison(question, image, _ask(shared, question, image, 0.0))
+    if question.adapter:
+        with_strength(shared, comparison, strength)
+    return comparison
+
+
+def with_strength(shared: SharedPredictor, comparison: Comparison, strength: float) -> Answer:
+    """The adapter's answer at a strength; the model is asked only if it was not before. Raises as :func:`compare`."""
+    known = comparison.adapters.pop(strength, None)
+    if known is None:
+        known = comparison.base if strength == 0 else _ask(shared, comparison.question, comparison.image, strength)
+    comparison.adapters[strength] = known
+    for oldest in list(comparison.adapters)[:-_KEPT_STRENGTHS]:
+        del comparison.adapters[oldest]
+    return known
+
+
+def _ask(shared: SharedPredictor, question: Question, image: np.ndarray, strength: float) -> Answer:
+    import torch
+
     with shared.lock:
         predictor = shared.predictor
-        if not predictor.has_adapter:
-            return Comparison(image_name, image, None, _ask(predictor, image, phrases), None)
         try:
-            predictor.adapter_enabled = False
-            base = _ask(predictor, image, phrases)
+            if predictor.has_adapter:
+                predictor.strength = strength
+            start = time.perf_counter()
+            predictor.set_image(image)
+            results = _prompt(predictor, question)
+            return Answer(results, time.perf_counter() - start)
+        except torch.OutOfMemoryError:
+            raise Sam3LoraError(
+                "The memory of the GPU is too small to ask the model now",
+                "Pause or stop a run that uses it, or ask fewer phrases at once",
+            ) from None
         finally:
-            predictor.adapter_enabled = True
-        return Comparison(image_name, image, adapter_name, base, _ask(predictor, image, phrases))
+            if predictor.has_adapter:
+                predictor.strength = 1.0
 
 
-def _ask(predictor: Predictor, image: np.ndarray, phrases: Sequence[str]) -> Answer:
-    start = time.perf_counter()
-    predictor.set_image(image)
-    results = predictor.prompt(phrases, threshold=LOWEST_THRESHOLD, limit=MAX_PER_PHRASE)
-    return Answer(results, time.perf_counter() - start)
+def _prompt(predictor: Predictor, question: Question) -> dict[str, PhraseResult]:
+    """The objects that score enough, with the presence factor or without: both can then be shown."""
+    from sam3_lora.predict import Examples
+
+    examples = None
+    if question.boxes:
+        corners = np.array([(box.left, box.top, box.right, box.bottom) for box in question.boxes], np.float32)
+        examples = Examples(corners, np.array([box.positive for box in question.boxes]))
+    results = predictor.prompt(question.phrases, threshold=0.0, limit=MAX_PER_PHRASE, examples=examples)
+    return {
+        phrase: result.take(result.without_presence().scores >= LOWEST_THRESHOLD) for phrase, result in results.items()
+    }
 
 
-def picture(image: np.ndarray, answer: Answer, threshold: float, colors: PhraseColors) -> np.ndarray:
-    """The image with the best MAX_DRAWN objects above the threshold, in their phrases' colours. (h, w, 3) uint8."""
-    shown = fit(image, SHOWN_SIZE, LEAST_SHOWN_SIZE)
-    found = answer.above(threshold)
-    scores = np.sort(np.concatenate([result.scores for result in found.values()]))[::-1]
-    least = scores[MAX_DRAWN - 1] if len(scores) > MAX_DRAWN else threshold
-    objects = [
-        drawn for result in found.values() for drawn in _draw_objects(result.above(least), shown.shape[:2], colors)
-    ]
-    return overlay(shown, objects[:MAX_DRAWN])
-
-
-def _draw_objects(result: PhraseResult, size_hw: tuple[int, int], colors: PhraseColors) -> list[DrawObject]:
-    scale = np.array((size_hw[1] / result.size_hw[1], size_hw[0] / result.size_hw[0]) * 2)
-    at_size = replace(result, size_hw=size_hw)  # its masks are then made at the picture's size, not at the image's
-    color = colors.of(result.phrase)
-    return [
-        DrawObject(label=result.phrase, color=color, mask=mask, box_xyxy=tuple(box), score=float(score))
-        for mask, box, score in zip(at_size.masks, result.boxes_xyxy * scale, result.scores, strict=True)
-    ]
-
-
-def hint(answer: Answer, threshold: float) -> str | None:
-    """What to say where nothing passes the threshold, or too much."""
-    found = sum(len(result) for result in answer.above(threshold).values())
-    if found:
-        return f"The best {MAX_DRAWN} of {found} are drawn." if found > MAX_DRAWN else None
-    best = max((float(result.scores.max()) for result in answer.results.values() if len(result)), default=None)
-    if best is None:
+def hint(answer: Answer, shown: Mapping[str, PhraseResult]) -> str | None:
+    """What to say where nothing is shown."""
+    if any(len(result) for result in shown.values()):
+        return None
+    best = max((float(result.scores.max()) for result in answer.results.values() if len(result)), default=0.0)
+    if best < LOWEST_THRESHOLD:
         return f"Nothing scores {LOWEST_THRESHOLD:.2f} or more: try other words."
     return f"The best score is {best:.2f}: lower the threshold to see it."
 
 
-def counts_table(comparison: Comparison, threshold: float) -> pd.DataFrame:
-    """One row per phrase: objects found above the threshold and the best score, of either model."""
-    answers = {"Base": comparison.base, "Adapter": comparison.adapter}
+def counts_table(answers: Mapping[str, tuple[Answer, Mapping[str, PhraseResult]]]) -> pd.DataFrame:
+    """One row per phrase: objects shown, their part of the image and the best score of all, for each model.
+
+    Args:
+        answers: by the model's short name, what it answered and what of that is shown.
+    """
+    phrases: Sequence[str] = list(next(iter(answers.values()))[0].results)
     rows = []
-    for phrase in comparison.base.results:
+    for phrase in phrases:
         row: dict[str, object] = {"Phrase": phrase}
-        for name, answer in answers.items():
-            if answer is None:
-                continue
-            scores = answer.results[phrase].scores
-            row[f"{name}: objects"] = int((scores >= threshold).sum())
+        for name, (answer, shown) in answers.items():
+            result, scores = shown[phrase], answer.results[phrase].scores
+            height, width = result.size_hw
+            row[f"{name}: objects"] = len(result)
+            row[f"{name}: area %"] = 100 * float(result.areas.sum()) / (height * width)
             row[f"{name}: best score"] = float(scores.max()) if len(scores) else None
         rows.append(row)
     return pd.DataFrame(rows)

@@ -4,6 +4,8 @@
 
 const MOST_PIXELS = 24; // screen pixels that one image pixel is blown up to at most
 const MOST_LABELS = 80;
+// Viewers with the same text under data.group show the same part of their images.
+const groupsOfViewers = new Map();
 const SVG = "http://www.w3.org/2000/svg";
 
 export default function ({ data, parentElement }) {
@@ -33,6 +35,8 @@ function createViewer(node) {
   let groups = []; // of the SVG, one per object
   let drag = null;
   let lit = -1;
+  let group = null; // the text under data.group
+  let following = false; // another viewer of the group was moved
   let focused = null; // the last request to go to an object that was followed
 
   const size = () => [node.clientWidth, node.clientHeight];
@@ -72,7 +76,16 @@ function createViewer(node) {
     reset.hidden = view.scale <= fit * 1.001;
     node.dataset.zoom = (view.scale / fit).toFixed(2);
     drawLabels();
+    if (!following) for (const other of companions()) other.follow(shown());
   };
+
+  // The part of the image that is seen: how much larger than whole, and the place in the middle, in image pixels.
+  const shown = () => {
+    const [width, height] = size();
+    return { zoom: view.scale / fit, x: (width / 2 - view.x) / view.scale, y: (height / 2 - view.y) / view.scale };
+  };
+  const companions = () => [...(groupsOfViewers.get(group) ?? [])].filter((other) => other !== viewer);
+  const leave = () => groupsOfViewers.get(group)?.delete(viewer);
 
   const drawLabels = () => {
     labels.replaceChildren();
@@ -244,8 +257,22 @@ function createViewer(node) {
   });
   resized.observe(node);
 
-  return {
+  const viewer = {
+    follow(part) {
+      const [width, height] = size();
+      if (!data || !width) return;
+      following = true;
+      const scale = fit * part.zoom;
+      view = { scale, x: width / 2 - part.x * scale, y: height / 2 - part.y * scale };
+      place();
+      following = false;
+    },
     update(next) {
+      if (next.group !== group) {
+        leave();
+        group = next.group;
+        if (group) groupsOfViewers.set(group, (groupsOfViewers.get(group) ?? new Set()).add(viewer));
+      }
       const same = data?.imageKey === next.imageKey;
       light(-1);
       data = next;
@@ -253,7 +280,7 @@ function createViewer(node) {
       node.setAttribute("aria-label", data.label);
       if (!same) {
         image.src = data.image;
-        image.alt = data.label;
+        image.alt = data.alt ?? data.label;
       }
       drawObjects();
       if (same) place();
@@ -264,10 +291,12 @@ function createViewer(node) {
       }
     },
     destroy() {
+      leave();
       resized.disconnect();
       node.replaceChildren();
     },
   };
+  return viewer;
 }
 
 function child(parent, tag, name) {

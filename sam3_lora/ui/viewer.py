@@ -69,7 +69,15 @@ def viewer(
         "show": {"masks": layers.masks, "boxes": layers.boxes, "labels": layers.labels, "opacity": layers.opacity},
         "focus": focus and {"box": record.annotations[focus[0]].bbox_xywh, "token": focus[1]},
     }
-    _VIEWER(key="viewer", data=data, height=VIEW_HEIGHT)
+    mount("viewer", data)
+
+
+def mount(key: str, data: dict[str, Any]) -> None:
+    """Draws or updates the viewer of this key; data as viewer.js takes it.
+
+    Viewers with the same text under "group" show the same part of their images.
+    """
+    _VIEWER(key=key, data=data, height=data["viewHeight"])
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -89,12 +97,18 @@ def _outline(annotation: Annotation, record: ImageRecord) -> str:
     if mask is None:
         return ""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    inside = mask[top : top + height, left : left + width].astype(np.uint8)
+    inside = mask[top : top + height, left : left + width]
+    return outline_of(inside, (left, top), (record.width / size_hw[1], record.height / size_hw[0]))
+
+
+def outline_of(inside: np.ndarray, corner_xy: tuple[int, int], scale_xy: tuple[float, float]) -> str:
+    """A bitmap bool (h, w) as an SVG path; its first pixel lies at the corner, and all is scaled after that."""
     # A contour runs through the centres of pixels; of doubled ones that is near the edges of the whole ones.
-    doubled = inside.repeat(2, axis=0).repeat(2, axis=1)
+    doubled = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    to_record = np.array((record.width / size_hw[1], record.height / size_hw[0]))
-    return " ".join(_path(((contour.reshape(-1, 2) + 0.5) / 2 + (left, top)) * to_record) for contour in contours)
+    return " ".join(
+        _path(((contour.reshape(-1, 2) + 0.5) / 2 + corner_xy) * np.array(scale_xy)) for contour in contours
+    )
 
 
 def _path(points_xy: np.ndarray) -> str:

@@ -18,7 +18,7 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.train.run import Run
-from sam3_lora.ui import results
+from sam3_lora.ui import answer_view
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.results import LOWEST_THRESHOLD
 
@@ -86,7 +86,7 @@ def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path
 def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkeypatch) -> None:
     from sam3_lora.predict import Predictor
 
-    monkeypatch.setattr(results, "MAX_DRAWN", 3)  # the noisy masks of an untrained model are slow to draw
+    monkeypatch.setattr(answer_view, "MOST_DRAWN", 3)  # the noisy masks of an untrained model are slow to draw
     visit(app, runs, monkeypatch)
     app.text_input(key="phrases").set_value("crack")
     app.slider(key="threshold").set_value(0.95)
