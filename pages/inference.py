@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.answers import refine_all
+from sam3_lora.config import DEMO
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.found import found_image
 from sam3_lora.ui import (
@@ -37,10 +38,14 @@ def main() -> None:
                 of_folder = source == prompt_form.FROM_FOLDER
                 image = prompt_form.choose_image(source) if not of_folder else None
                 folder = prompt_form.choose_folder() if of_folder else None
+            drawing = False
             with right, guarded():
                 adapter, phrases = choose_adapter_and_phrases()
-                pressed = ask_button(adapter, disabled=not of_folder and image.pixels is None)
-            boxes = () if of_folder else example_boxes.choose(image.name, image.pixels)
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    pressed = ask_button(not of_folder and image.pixels is None)
+                    drawing = not of_folder and example_boxes.switch(image.pixels is None)
+                tell_of_the_base(adapter)
+            boxes = example_boxes.choose(image.name, image.pixels) if drawing else ()
         chosen, strength, colors = choose_how_to_show(phrases, adapter)
         asked = prompt_form.asks_by_itself() or pressed
         if of_folder:
@@ -67,13 +72,15 @@ def choose_adapter_and_phrases() -> tuple[adapters.Adapter | None, list[str]]:
     return adapter, results.split_phrases(prompt_form.choose_phrases(adapter))
 
 
-def ask_button(adapter: adapters.Adapter | None, disabled: bool) -> bool:
+def ask_button(disabled: bool) -> bool:
+    return st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=disabled)
+
+
+def tell_of_the_base(adapter: adapters.Adapter | None) -> None:
     base = adapter.base if adapter else state.base_model()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        pressed = st.button("Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=disabled)
-        st.caption(f"Base model: {escape(base)}", width="content")
+    if base != DEMO:
+        st.caption(f"Base model: {escape(base)}")
     adapters.tell_of_the_demo(base)
-    return pressed
 
 
 def choose_how_to_show(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BY_PHRASE, BY_OBJECT = "By phrase", "By object"
 MOST_DRAWN = 200  # objects in one picture, the best ones
 _COLUMN = 610  # pixels of a picture beside another one, about
-_LEAST_HEIGHT, _MOST_HEIGHT = 240, 470
+_LEAST_HEIGHT, _MOST_HEIGHT = 240, 430
 _OPACITY = 0.4
 
 

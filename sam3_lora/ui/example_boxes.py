@@ -19,16 +19,20 @@ _KEPT = "example-boxes"  # dict: image name -> its boxes, so that they are there
 _FIRST = "example-boxes-first"  # dict: canvas key -> the boxes it began with
 
 
-def choose(name: str, image: np.ndarray | None) -> tuple[ExampleBox, ...]:
-    """Draws the switch and, where it is on, the picture to draw boxes on; returns the boxes in pixels of the image."""
-    drawing = st.toggle(
+def switch(disabled: bool) -> bool:
+    """Whether boxes are drawn; disabled: there is no image."""
+    return st.toggle(
         "Draw example boxes",
         key="draw-examples",
         persist_state="session",
-        disabled=image is None,
+        disabled=disabled,
         help="Show the model on this image what you mean, or what you do not, with the phrases or without any.",
     )
-    if not drawing or image is None:
+
+
+def choose(name: str, image: np.ndarray | None) -> tuple[ExampleBox, ...]:
+    """Draws the picture to draw boxes on; returns the boxes in pixels of the image."""
+    if image is None:
         return ()
     picture, told = st.columns([3, 2], gap="large", vertical_alignment="top")
     with told:

@@ -26,6 +26,7 @@ FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
 ENDINGS = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"]
 DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
 _EXAMPLES = 5
+_EXAMPLE_WIDTH = 68  # pixels
 _LINKED_DATASET, _ASK_NOW = "dataset", "ask"  # in the page's address
 _ASK = "inference-ask"  # bool: asks as if the button had been pressed
 
@@ -83,10 +84,10 @@ def choose_image(source: str) -> ChosenImage:
         if state.CURRENT_IMAGE in st.session_state:
             st.session_state["on_image"] = st.session_state.pop(state.CURRENT_IMAGE)
         keep_valid("on_image", options)
-        _examples(path, dataset, indexes)
         name = st.selectbox(
             "Image of the dataset", options, key="on_image", bind="query-params", label_visibility="collapsed"
         )
+        _examples(path, dataset, indexes)
         split, _, label = name.partition("/")
         chosen = ChosenImage(name, load_image(_record(indexes[split], label)), True)
     return chosen
@@ -117,20 +118,18 @@ def _examples(path: str, dataset: Dataset, indexes: dict[str, SplitIndex]) -> No
     chosen = holding[np.unique(np.linspace(0, len(holding) - 1, _EXAMPLES).astype(int))]
     bare = images.Layers(masks=False, boxes=False, labels=False)
     colors = category_colors(dataset.categories)
-    with st.container(key="examples", gap="xxsmall"):
-        st.caption("Examples: press one to ask it")
-        for place, (column, position) in enumerate(
-            zip(st.columns(_EXAMPLES, gap="xsmall"), chosen.tolist(), strict=False)
-        ):
+    with st.container(key="examples", horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Press an example to ask it:", width=110)
+        for place, position in enumerate(chosen.tolist()):
             record, label = index.record(position), index.labels[position]
-            with column, st.container(key=f"thumb-example-{place}", gap=None):
+            with st.container(key=f"thumb-example-{place}", gap=None, width=_EXAMPLE_WIDTH):
                 try:
                     picture = images.thumbnail(record, resources.fingerprint(path), bare, colors)
                 except DataError:
                     continue  # the dataset page tells which images cannot be read
                 st.image(picture, width="stretch", alt=f"Example {place + 1}")
                 st.button(
-                    f"Example {place + 1}",
+                    f"No. {place + 1}",
                     key=f"open-example-{place}",
                     type="tertiary",
                     help=escape(f"{split}/{label}"),
