@@ -25,8 +25,8 @@ from sam3_lora.ui.split_index import SplitIndex, split_index
 FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
 ENDINGS = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"]
 DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
-_EXAMPLES = 5
-_EXAMPLE_WIDTH = 68  # pixels
+_EXAMPLES = 4
+_EXAMPLE_WIDTH = 60  # pixels
 _LINKED_DATASET, _ASK_NOW = "dataset", "ask"  # in the page's address
 _ASK = "inference-ask"  # bool: asks as if the button had been pressed
 
