@@ -157,12 +157,13 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Find every object that the phrases name in one image."""
+    from sam3_lora.answers import Refinement, refine_all
     from sam3_lora.predict import Predictor, read_image
 
     pixels = read_image(image)
     predictor = Predictor.load(base, adapter, device)
     predictor.set_image(pixels)
-    results = predictor.prompt(prompt, threshold)
+    results = refine_all(predictor.prompt(prompt, threshold), Refinement(threshold))
     phrases = {
         phrase: [
             {"score": round(float(score), 4), "box_xyxy": [round(float(v), 1) for v in box], "area": int(mask.sum())}

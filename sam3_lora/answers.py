@@ -92,6 +92,11 @@ class PhraseResult:
         return other
 
 
+# Of masks that overlap by more (IoU), all but the best are copies: one object that several queries have found. A
+# model that has just learned a word does that often; two real objects never overlap so much.
+COPIES = 0.7
+
+
 @dataclass(frozen=True)
 class Refinement:
     """How answers are thinned out. Each overlap is in [0, 1], None leaves its step out.
@@ -106,7 +111,7 @@ class Refinement:
     threshold: float = 0.5
     use_presence: bool = True
     box_iou: float | None = None
-    mask_iou: float | None = None
+    mask_iou: float | None = COPIES
     mask_iom: float | None = None
     merge: float | None = None
     largest: int | None = None

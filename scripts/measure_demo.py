@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import scenes  # noqa: E402
 
+from sam3_lora.answers import Refinement, refine_all  # noqa: E402
 from sam3_lora.config import RunConfig  # noqa: E402
 from sam3_lora.data.coco import open_dataset  # noqa: E402
 from sam3_lora.data.images import load_image  # noqa: E402
@@ -69,7 +70,7 @@ def ask_scenes(predictor: Predictor, count: int, seed: int = 0) -> Answers:
         rng = np.random.default_rng((seed, UNSEEN, number))
         scene = scenes.make_scene(rng)
         predictor.set_image(scene.image)
-        results = predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05)
+        results = refine_all(predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05), Refinement(0.05))
         for phrase, result in results.items():
             truths = [figure.mask for figure in scene.figures if scenes.answers(phrase, figure)]
             objects += len(truths)

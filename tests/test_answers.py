@@ -72,6 +72,12 @@ def test_presence_is_a_factor_that_can_be_left_out():
     assert bold.scores.tolist() == pytest.approx([0.75])
 
 
+def test_copies_go_unless_they_are_asked_for():
+    copies = result((0, 11), (0, 10), (12, 18), scores=(0.9, 0.8, 0.7))  # IoU 10 / 11
+    assert spans(refine(copies, Refinement())) == [(0, 11), (12, 18)]
+    assert len(refine(copies, Refinement(mask_iou=None))) == 3
+
+
 @pytest.mark.parametrize(
     "how", [Refinement(), Refinement(box_iou=0.5, mask_iou=0.5, mask_iom=0.5, merge=0.1, largest=3)]
 )

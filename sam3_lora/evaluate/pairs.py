@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sam3_lora.answers import PhraseResult
+from sam3_lora.answers import PhraseResult, Refinement, refine_all
 from sam3_lora.data.coco import Annotation, ImageRecord, Split, load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.masks import decode_segmentation, encode_rle
@@ -107,7 +107,7 @@ def ask(
         pixels: the picture, if it has been read before.
     """
     predictor.set_image(pixels_of(image) if pixels is None else pixels)
-    results = predictor.prompt(tuple(asked), threshold=0.0)
+    results = refine_all(predictor.prompt(tuple(asked), threshold=0.0), Refinement(threshold=0.0))
     truths: dict[str, list[Annotation]] = {phrase: [] for phrase in results}
     for annotation in image.annotations:
         truths.setdefault(phrase_of(annotation.category, phrases), []).append(annotation)
@@ -116,6 +116,7 @@ def ask(
     pairs = [_pair(image, truths[phrase], _counted(results[phrase])) for phrase in results if phrase not in unusable]
     words = tuple(others)
     found = predictor.prompt(words, threshold=SCORE_THRESHOLD) if words else {}
+    found = refine_all(found, Refinement(SCORE_THRESHOLD))
     present = frozenset(phrase for phrase, objects in truths.items() if objects) | unusable
     return Asked(image, pairs, [_pair(image, [], result) for result in found.values()], present)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sam3_lora.answers import Refinement, refine_all
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageRecord, Split
@@ -68,7 +69,7 @@ class Sampler:
         objects = [item for item in image.annotations if not item.iscrowd]
         phrases = asked_phrases((phrase_of(item.category, own) for item in objects), self._known_phrases())
         predictor.set_image(pixels)
-        results = predictor.prompt(phrases, threshold=SCORE_THRESHOLD)
+        results = refine_all(predictor.prompt(phrases, threshold=SCORE_THRESHOLD), Refinement(SCORE_THRESHOLD))
         colors = category_colors(self._known_phrases())
         found = [
             DrawObject(phrase, colors[phrase], mask, tuple(map(float, box)), float(score))

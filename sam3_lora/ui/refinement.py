@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
-from sam3_lora.answers import Refinement
+from sam3_lora.answers import COPIES, Refinement
 from sam3_lora.ui.layout import escape
 from sam3_lora.ui.results import LOWEST_THRESHOLD
 
 ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the evaluate page sets
 _OFF = 1.0  # no overlap is larger
+_DEFAULTS = {"mask_iou": COPIES}
 # key -> label, and what it does in words
 _OVERLAPS = {
     "box_iou": ("Boxes may overlap by", "Of two objects whose boxes overlap by more (IoU), the better one stays."),
-    "mask_iou": ("Masks may overlap by", "Of two objects whose masks overlap by more (IoU), the better one stays."),
+    "mask_iou": (
+        "Masks may overlap by",
+        "Of two objects whose masks overlap by more (IoU), the better one stays: the other is a copy of it. "
+        "1 leaves copies in.",
+    ),
     "mask_iom": (
         "A part may lie in a whole by",
         "Of two objects the better one stays if their masks share more than this of the smaller one: "
@@ -67,7 +72,9 @@ def clean_up(threshold: float) -> Refinement:
             "phrase that it thinks absent come into sight.",
         )
         overlaps = {
-            key: st.slider(label, 0.05, _OFF, _OFF, 0.05, key=key, persist_state="session", help=meaning)
+            key: st.slider(
+                label, 0.05, _OFF, _DEFAULTS.get(key, _OFF), 0.05, key=key, persist_state="session", help=meaning
+            )
             for key, (label, meaning) in _OVERLAPS.items()
         }
         largest = st.number_input(
@@ -111,11 +118,13 @@ def told(how: Refinement) -> None:
 def _steps(how: Refinement) -> list[str]:
     named = {
         "boxes overlap": how.box_iou,
-        "masks overlap": how.mask_iou,
+        "masks overlap": None if how.mask_iou == COPIES else how.mask_iou,
         "parts of wholes": how.mask_iom,
         "pieces joined": how.merge,
     }
     steps = [f"{name} {value:.2f}" for name, value in named.items() if value is not None]
+    if how.mask_iou is None:
+        steps.append("copies left in")
     if not how.use_presence:
         steps.append("presence left out")
     if how.largest is not None:

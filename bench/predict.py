@@ -1,0 +1,98 @@
+"""What asking costs: the second phrase over the first, eight at once over one by one, a threshold over the model.
+
+    python bench/predict.py [--rounds 9] [--full] [--device cuda]
+
+In every round all are timed one after the other, on phrases that were never asked before and an image that is
+new; printed are the medians of the rounds' ratios. --full takes SAM 3's published architecture with random
+weights instead of the demo, which is meant for a GPU. Ends with exit code 1 if a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sam3_lora.answers import Refinement, refine_all  # noqa: E402
+from sam3_lora.model.base import BaseModel, load_processor, resolve_device  # noqa: E402
+from sam3_lora.predict import Predictor  # noqa: E402
+
+# ratio -> the most it may be on the demo, and at full size
+PROMISES = {
+    "second phrase / first phrase": (0.5, 0.2),
+    "eight phrases at once / one by one": (0.6, 0.6),
+    "moving the threshold / running the model": (0.05, 0.05),
+}
+
+
+def full_size(device: torch.device) -> Predictor:
+    """The published architecture with random weights; words are split by the demo's tokenizer."""
+    from transformers import Sam3Config, Sam3Model
+
+    with device:
+        model = Sam3Model(Sam3Config()).eval().requires_grad_(False)
+    processor = load_processor("demo")
+    processor.image_processor.size = {"height": 1008, "width": 1008}
+    return Predictor(BaseModel(model, processor, "random weights"))
+
+
+def measure(predictor: Predictor, words: count) -> dict[str, float]:
+    """One round's ratios. words: gives a number that no phrase had before."""
+    image = np.random.default_rng(next(words)).integers(0, 256, (448, 448, 3), dtype=np.uint8)
+
+    def new(number: int) -> list[str]:
+        return [f"pothole {next(words)}" for _ in range(number)]
+
+    def first() -> None:
+        predictor.set_image(image)
+        predictor.prompt(new(1))
+
+    first_phrase = seconds(predictor, first)
+    second_phrase = seconds(predictor, lambda: predictor.prompt(new(1)))
+    at_once = seconds(predictor, lambda: predictor.prompt(new(8)))
+    one_by_one = seconds(predictor, lambda: [predictor.prompt([phrase]) for phrase in new(8)])
+    results = predictor.prompt(new(3), threshold=0.0)  # all 200 queries, or the demo's 32, stay: the worst case
+    moved = seconds(predictor, lambda: refine_all(results, Refinement(threshold=0.5)))
+    ratios = second_phrase / first_phrase, at_once / one_by_one, moved / first_phrase
+    return dict(zip(PROMISES, ratios, strict=True))
+
+
+def seconds(predictor: Predictor, act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    if predictor.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--full", action="store_true", help="SAM 3's own size, with random weights")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = resolve_device(arguments.device)
+    predictor = full_size(device) if arguments.full else Predictor.load("demo", device=arguments.device)
+    words = count()
+    measure(predictor, words)  # warms up
+    rounds = [measure(predictor, words) for _ in range(arguments.rounds)]
+    broken = False
+    for name, promises in PROMISES.items():
+        ratio = statistics.median(one[name] for one in rounds)
+        promise = promises[arguments.full]
+        broken |= ratio > promise
+        print(f"{name + ':':42} {ratio:.4f} (promise: at most {promise})")
+    sys.exit(broken)
+
+
+if __name__ == "__main__":
+    main()
