@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sam3_lora.config import RunConfig
@@ -21,7 +21,8 @@ class Check:
     """How far the check of a configuration has come.
 
     share: done, in [0, 1]; doing: what is being done, in words; result: None until it is over; failure: what
-    kept it from coming to an end, empty otherwise.
+    kept it from coming to an end, empty otherwise; cancelling: it was asked to end, and does after what it is
+    doing; cancelled: it has.
     """
 
     config: RunConfig
@@ -29,10 +30,16 @@ class Check:
     doing: str = "Starting"
     result: Preflight | None = None
     failure: str = ""
+    cancelling: bool = False
+    cancelled: bool = False
 
     @property
     def is_over(self) -> bool:
-        return self.result is not None or bool(self.failure)
+        return self.result is not None or bool(self.failure) or self.cancelled
+
+
+class _Cancelled(Exception):
+    """The check was asked to end."""
 
 
 class Checks:
@@ -55,9 +62,15 @@ class Checks:
         """Checks a configuration in the background. Raises RunError while another check goes on."""
         with self._lock:
             if self.is_busy:
-                raise RunError("Another check is in progress", "Wait for its end")
+                raise RunError("Another check is in progress", "Wait for its end, or cancel it")
             self._latest = Check(config)
         threading.Thread(target=self._work, args=(config,), name="check", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Asks the check to end after what it is doing; nothing where none goes on."""
+        with self._lock:
+            if self.is_busy:
+                self._latest = replace(self._latest, cancelling=True)
 
     def forget(self) -> None:
         """Drops the last result; nothing while a check goes on."""
@@ -67,12 +80,19 @@ class Checks:
 
     def _work(self, config: RunConfig) -> None:
         def tell(share: float, what: str) -> None:
-            self._latest = Check(config, share, what)
+            with self._lock:
+                if self._latest.cancelling:
+                    raise _Cancelled
+                self._latest = Check(config, share, what)
 
         try:
             from sam3_lora.train.preflight import preflight  # transformers, peft and accelerate: only when needed
 
-            self._latest = Check(config, 1.0, "Done", preflight(config, tell))
+            end = Check(config, 1.0, "Done", preflight(config, tell))
+        except _Cancelled:
+            end = Check(config, cancelled=True)
         except Exception as error:  # what a user can mend is among the result's problems
             _log.exception("The check failed")
-            self._latest = Check(config, failure=f"{type(error).__name__}: {error}")
+            end = Check(config, failure=f"{type(error).__name__}: {error}")
+        with self._lock:
+            self._latest = end

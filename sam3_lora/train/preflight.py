@@ -112,7 +112,8 @@ def preflight(config: RunConfig, progress: Progress | None = None) -> Preflight:
     """Checks a configuration and tries it out on its heaviest images.
 
     Args:
-        progress: told the share done, in [0, 1], and what is being done.
+        progress: told the share done, in [0, 1], and what is being done, before each part; what it raises ends the
+            pre-flight, which leaves nothing behind then either.
 
     Returns:
         What was found; a user's mistake is among its problems and raises nothing.
@@ -124,7 +125,8 @@ def preflight(config: RunConfig, progress: Progress | None = None) -> Preflight:
             flight.run()
     except Sam3LoraError as error:
         flight.problems.append(Problem.of(error))
-    memory.free_unused()
+    finally:
+        memory.free_unused()
     tell(1.0, "Done")
     return flight.result()
 
@@ -208,7 +210,9 @@ def _measure(setup: Setup, tell: Progress) -> Measured:
         seconds = None if seconds is None else seconds * training.accumulation
     is_gpu = device.type == "cuda"
     tell(0.7, "The largest batch that fits")
-    largest = _largest_batch(setup, order) if is_gpu else _estimated_batch(training.batch_size, before, peak, available)
+    largest = (
+        _largest_batch(setup, order, tell) if is_gpu else _estimated_batch(training.batch_size, before, peak, available)
+    )
     tight = peak is None or peak > _TIGHT * available
     return Measured(
         heaviest=tuple(image.file_name for image in heavy.images),
@@ -239,10 +243,11 @@ def _try_step(setup: Setup, batch: Batch) -> tuple[int | None, Outcome | None, f
     return (None, None, None) if outcome is None else (peak.bytes, outcome, seconds)
 
 
-def _largest_batch(setup: Setup, order: list[int]) -> int:
+def _largest_batch(setup: Setup, order: list[int], tell: Progress) -> int:
     """Doubles the batch until it does not fit any more; 0 if not even one image does."""
     fits, size = 0, 1
     while size <= min(_LARGEST_TRIED, len(order)):
+        tell(0.7, f"A batch of {size}")
         if _try_step(setup, _batch(setup, order[:size]))[0] is None:
             break
         fits, size = size, size * 2

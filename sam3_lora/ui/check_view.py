@@ -40,7 +40,10 @@ def headline(result: Preflight) -> str:
 def show_check(check: Check, config: RunConfig | None) -> None:
     """The progress of a check, or its result."""
     if not check.is_over:
-        st.progress(check.share, check.doing)
+        _show_progress(check)
+        return
+    if check.cancelled:
+        st.caption(":material/info: The check was cancelled. It has left nothing behind.")
         return
     if check.result is None:
         st.error(f"The check itself failed: {escape(check.failure)}", icon=":material/error:")
@@ -52,6 +55,22 @@ def show_check(check: Check, config: RunConfig | None) -> None:
         label += " :gray-badge[The settings have changed since]"
     with st.expander(label, expanded=True, key="check-result"):
         show_result(result, check.config)
+
+
+def _show_progress(check: Check) -> None:
+    bar, cancel = st.columns([11, 2], vertical_alignment="center", gap="small")
+    with bar:
+        st.progress(check.share, f"{check.doing}; cancelled after that" if check.cancelling else check.doing)
+    with cancel:
+        st.button(
+            "Cancel",
+            icon=":material/close:",
+            key="cancel-check",
+            width="stretch",
+            disabled=check.cancelling,
+            help="It ends after what it is doing." if check.cancelling else None,
+            on_click=get_checks().cancel,
+        )
 
 
 def show_result(result: Preflight, config: RunConfig) -> None:

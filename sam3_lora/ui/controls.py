@@ -68,7 +68,7 @@ def why_not_resume(run: Run, status: Status, jobs: Jobs, checking: bool) -> str 
     if jobs.current is not None:
         return "Another run is in progress."
     if checking:
-        return "A check is in progress: it ends by itself."
+        return "A check is in progress: wait for its end, or cancel it above."
     return (
         None if run.can_resume() else "This run ended before its first checkpoint, so there is nothing to go on from."
     )

@@ -106,12 +106,24 @@ def _sums(history: History) -> Iterator[_Line]:
 
 def _shares(history: History) -> Iterator[_Line]:
     """What each term contributes over all layers and queries, in percent of the total."""
+    for term in _in_order({term for term, _ in history.columns}):
+        members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
+        yield _Line(f"share-{term}", term, _share(history, members), {"color": _color(term)})
+
+
+def _group_shares(history: History) -> Iterator[_Line]:
+    """What the main layer, the auxiliary layers and the one-to-many queries contribute, in percent of the total."""
+    for place, group in enumerate(GROUPS):
+        if members := _members(history, group):
+            style = {"color": place, "width": 2.0, "dash": _GROUP_STYLE[group][1]}
+            yield _Line(f"share-{group}", _GROUP_NAMES[group], _share(history, members), style)
+
+
+def _share(history: History, members: list[np.ndarray]) -> np.ndarray:
+    """Sums of weighted terms in percent of the total; NaN where that is 0."""
     totals = np.asarray(history.totals)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for term in _in_order({term for term, _ in history.columns}):
-            members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
-            share = np.where(totals == 0, np.nan, 100 * np.nansum(members, axis=0) / totals)
-            yield _Line(f"share-{term}", term, share, {"color": _color(term)})
+        return np.where(totals == 0, np.nan, 100 * np.nansum(members, axis=0) / totals)
 
 
 def _raw(history: History) -> Iterator[_Line]:
@@ -141,6 +153,7 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     "Every weighted term": ("Weighted loss", _every_weighted),
     "Sums by layer and queries": ("Weighted loss", _sums),
     "Shares of the total": ("Share of the total in %", _shares),
+    "Shares by layer and queries": ("Share of the total in %", _group_shares),
     "Raw values": ("Raw loss, main layer", _raw),
     "Every raw value": ("Raw loss, mean over layers", _every_raw),
     "Validation F1": ("F1 of boxes, IoU 0.5", _validation_f1),

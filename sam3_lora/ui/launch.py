@@ -38,7 +38,7 @@ def _why_not(config: RunConfig | None, jobs: Jobs, checks: Checks) -> str | None
     if jobs.current is not None:
         return "A run is in progress: stop it or wait for its end to start another."
     if checks.is_busy:
-        return "The check is in progress: it ends by itself."
+        return "The check is in progress: wait for its end, or cancel it."
     if config is None:
         return "Correct the marked settings on the configure page first."
     return None

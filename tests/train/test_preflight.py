@@ -1,11 +1,13 @@
 """The pre-flight: what it finds before anything starts, and that it leaves nothing behind."""
 
 import threading
+import time
 
 import pytest
 import torch
 
 from sam3_lora.train import memory, preflight, setup, step
+from sam3_lora.train.check import Checks
 from sam3_lora.train.preflight import learning_rates
 from sam3_lora.train.setup import plan
 from tests.train.test_loop import steps, train
@@ -104,3 +106,33 @@ def test_while_a_run_is_trained_in_this_process_it_waits_its_turn(config):
     with setup.one_at_a_time():
         result = preflight.preflight(config)
     assert not result.ok and "being trained" in result.problems[0].message
+
+
+def test_a_check_that_is_cancelled_ends_after_what_it_is_doing_and_frees_the_way(config, monkeypatch):
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(*args, **options):
+        loading.set()
+        assert go_on.wait(60)
+        return setup.prepare(*args, **options)
+
+    monkeypatch.setattr(preflight, "prepare", load)
+    checks = Checks()
+    checks.cancel()  # of nothing
+    checks.start(config)
+    assert loading.wait(60)
+    checks.cancel()
+    assert checks.is_busy and checks.latest.cancelling and checks.latest.doing == "Loading the model"
+    go_on.set()
+    _await_end(checks)
+    assert checks.latest.cancelled and checks.latest.result is None and not checks.latest.failure
+    checks.start(config)
+    _await_end(checks)
+    assert checks.latest.result.ok and not checks.latest.cancelled
+
+
+def _await_end(checks):
+    deadline = time.monotonic() + 120
+    while checks.is_busy and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not checks.is_busy

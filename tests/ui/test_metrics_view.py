@@ -95,8 +95,9 @@ def test_curves_beside_the_total_sum_up_to_it(shown: str) -> None:
     np.testing.assert_allclose(np.sum([curve["y"] for curve in others], axis=0), total["y"], rtol=1e-4)
 
 
-def test_shares_add_up_to_a_hundred_percent() -> None:
-    curves = draw(history_of(20), "Shares of the total").curves
+@pytest.mark.parametrize("shown", ["Shares of the total", "Shares by layer and queries"])
+def test_shares_add_up_to_a_hundred_percent(shown: str) -> None:
+    curves = draw(history_of(20), shown).curves
     np.testing.assert_allclose(np.sum([curve["y"] for curve in curves], axis=0), 100, rtol=1e-3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.train import expectations
+from sam3_lora.train import expectations, preflight
 from sam3_lora.train.expectations import Stage
 from sam3_lora.train.run import Run
 from sam3_lora.train.samples import write_sample
@@ -257,6 +258,29 @@ def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those
     app.number_input(key="setting-lora-rank").set_value(2).run()
     app.switch_page("pages/train.py").run()
     assert any("The settings have changed since" in expander.label for expander in app.expander)
+
+
+def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: Path, monkeypatch) -> None:
+    get_checks.clear()
+    dataset = write_dataset(tmp_path / "data", images=2)
+    create_run(runs, "small", **{"model.base": str(tiny_base), "data.path": str(dataset), "training.device": "cpu"})
+    go_on, prepare = threading.Event(), preflight.prepare
+
+    def load(*args, **options):
+        assert go_on.wait(60)
+        return prepare(*args, **options)
+
+    monkeypatch.setattr(preflight, "prepare", load)
+    app = train_page()
+    app.button(key="check").click().run()
+    app.button(key="cancel-check").click().run()
+    assert app.button(key="cancel-check").disabled and app.button(key="start").disabled
+    go_on.set()
+    deadline = time.monotonic() + 120
+    while get_checks().is_busy and time.monotonic() < deadline:
+        time.sleep(0.1)
+    app.run()
+    assert "The check was cancelled" in texts(app) and not app.button(key="start").disabled
 
 
 def test_a_check_that_finds_errors_names_their_fix_and_the_start_is_a_choice(runs: Path) -> None:
