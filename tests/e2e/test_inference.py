@@ -43,7 +43,7 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
 
         draw_a_box(page)
         expect(page.get_by_text("1 like this")).to_be_visible(timeout=30_000)
-        expect(page.get_by_text("example boxes")).to_be_visible()
+        expect(page.get_by_text("the example boxes have changed since")).to_be_visible()
         page.get_by_role("button", name="Prompt", exact=True).click()
         expect(page.get_by_text("Press Prompt to ask anew")).to_have_count(0, timeout=60_000)
         wait_until_idle(page)
@@ -64,7 +64,7 @@ def test_a_folder_with_a_broken_image_is_asked_to_its_end(browser, app: App, tmp
     with tab(browser) as (page, errors):
         open_page(page, app, "inference", phrases="circle")
         page.get_by_text("A folder", exact=True).click()
-        field = page.get_by_label("Folder of images")
+        field = page.get_by_role("textbox", name="Folder of images")
         field.fill(str(tmp_path))
         field.press("Enter")
         wait_until_idle(page)
