@@ -36,7 +36,12 @@ app = typer.Typer(
 Images = Annotated[str, typer.Option(help="A further folder to look for the images in.")]
 Phrase = Annotated[str, typer.Option(help="What objects are called where the annotations have no categories.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-Base = Annotated[str, typer.Option(help="'demo', a hub id such as facebook/sam3, or a folder.")]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        help="'demo', a hub id such as facebook/sam3, or a folder; left out, the one the adapter was trained for."
+    ),
+]
 Adapter = Annotated[Path | None, typer.Option(help="Folder of an adapter; without it the base model alone.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -149,7 +154,7 @@ def train(
 def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     prompt: Annotated[list[str], typer.Option(help="A phrase to look for; may be repeated.")],
-    base: Base = DEMO,
+    base: Base = None,
     adapter: Adapter = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of an object.")] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Folder for a picture of the result and its masks.")] = None,
@@ -161,7 +166,7 @@ def predict(
     from sam3_lora.predict import Predictor, read_image
 
     pixels = read_image(image)
-    predictor = Predictor.load(base, adapter, device)
+    predictor = Predictor.load(_base_for(adapter, base), adapter, device)
     predictor.set_image(pixels)
     results = refine_all(predictor.prompt(prompt, threshold), Refinement(threshold))
     phrases = {
@@ -187,18 +192,13 @@ def predict(
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of an adapter, such as runs/RUN/adapters/best.")],
     out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
-    base: Annotated[
-        str | None, typer.Option(help="The base model; without it the one that the adapter names as its own.")
-    ] = None,
+    base: Base = None,
     as_json: AsJson = False,
 ) -> None:
     """Write base and adapter as one model folder that transformers' Sam3Model loads by itself."""
-    from sam3_lora.model.adapter_files import read_settings
     from sam3_lora.model.merge import merge_into_folder
 
-    named = base or read_settings(adapter).base_model_name_or_path
-    if not named:
-        raise ConfigError(f"The adapter in {adapter} does not say which base model it is for", "Give it with --base")
+    named = _base_for(adapter, base)
     folder = merge_into_folder(named, adapter, out)
     if as_json:
         _print_json({"folder": str(folder), "base": named, "adapter": str(adapter)})
@@ -210,7 +210,7 @@ def merge(
 def evaluate(
     dataset: Annotated[str, typer.Argument(help="Folder of a COCO dataset, or 'demo'.")],
     split: Annotated[str, typer.Option(help="The split to measure on.")] = "valid",
-    base: Base = DEMO,
+    base: Base = None,
     adapter: Adapter = None,
     device: Device = "auto",
     images: Images = "",
@@ -230,6 +230,7 @@ def evaluate(
     if out is not None and out.suffix not in (".md", ".json"):
         raise DataError(f"Expected a file that ends with .md or .json after --out, got {out}", "Rename it")
     chosen = open_dataset(dataset, images=images, phrase=phrase).split(split)
+    base = _base_for(adapter, base)
     predictor = Predictor.load(base, adapter, device)
     run = store.run_of(adapter)
     with _progress("Evaluating") as tell:
@@ -261,6 +262,23 @@ def config(
 ) -> None:
     """Print a complete, commented configuration."""
     typer.echo(preset(preset_name).to_yaml(comments=True), nl=False)
+
+
+def _base_for(adapter: Path | None, named: str | None) -> str:
+    """The base model as named, else the one that the adapter was trained for; the demo without an adapter.
+
+    Raises:
+        ConfigError: the adapter does not say.
+        ModelError: the folder holds no adapter.
+    """
+    if named or adapter is None:
+        return named or DEMO
+    from sam3_lora.model.adapter_files import read_settings
+
+    base = read_settings(adapter).base_model_name_or_path
+    if not base:
+        raise ConfigError(f"The adapter in {adapter} does not say which base model it is for", "Give it with --base")
+    return base
 
 
 def _examine(dataset: Dataset) -> Examined:

@@ -1,8 +1,10 @@
 """The command line: what it prints for programs, and one sentence with exit code 2 for every mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -59,7 +61,14 @@ def test_train_predict_and_evaluate_hand_over_to_each_other(tmp_path):
     assert {"score", "box_xyxy", "area"} == set(predicted["phrases"]["pothole"][0])
     assert (out / f"{IMAGE.stem}-overlay.png").is_file()
 
+    base = tmp_path / "base"  # another folder than the default's: it is read from the adapter
+    shutil.copytree(ASSETS / "demo" / "model", base)
+    settings_file = Path(adapter) / "adapter_config.json"
+    settings_file.write_text(
+        json.dumps({**json.loads(settings_file.read_text()), "base_model_name_or_path": str(base)})
+    )
     measured = json.loads(call("evaluate", data, "--adapter", adapter, "--json").stdout)
+    assert json.loads(Path(measured["stored"]).read_text())["base_name"] == str(base)
     for metrics in (measured["base"], measured["adapter"]):
         assert {"map_bbox", "map_segm", "f1_50", "cgf1", "il_mcc"} <= metrics.keys()
         assert 0 <= metrics["map_segm"] <= 1
