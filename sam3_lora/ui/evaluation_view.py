@@ -1,34 +1,30 @@
-"""The result of an evaluation in words and numbers: the verdict first, then what it rests on."""
+"""The result of an evaluation on the screen: the verdict first, then what it rests on."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
 
 from sam3_lora.data.health import plural
-from sam3_lora.evaluate.markdown import changes, interval, number
-from sam3_lora.evaluate.report import LOWER_IS_BETTER, METRICS, Difference, Report
-from sam3_lora.evaluate.verdict import SAME, better
+from sam3_lora.evaluate.markdown import number
+from sam3_lora.evaluate.report import METRICS, Report
 from sam3_lora.ui import evaluation_charts, evaluation_worst
 from sam3_lora.ui.colors import PhraseColors
+from sam3_lora.ui.evaluation_tables import PHRASE_COLUMNS, leak_sentence, phrase_table, table, tiles
 from sam3_lora.ui.layout import escape
 from sam3_lora.ui.runs import run_title
 
 ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the inference page applies
-_TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric
 _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
-_PHRASE_COLUMNS = {"Precision": "precision", "Recall": "recall", "F1": "f1", "Mask AP at IoU 0.5": "ap50_segm"}
-_FIRST = {"all": "Metric", "phrase": "Phrase", "size": "Object size"}
 
 
 def show(report: Report, key: str) -> None:
     """The whole result. key: of the report, unique among those that this tab opens."""
     _head(report)
-    for column, tile in zip(st.columns(1 + len(_TILES)), tiles(report), strict=True):
+    shown = tiles(report)
+    for column, tile in zip(st.columns(len(shown)), shown, strict=True):
         column.metric(
             tile.label,
             tile.value,
@@ -93,71 +89,6 @@ def _when_and_what(report: Report) -> str:
     return f"{plural(report.images, 'image')}, {plural(report.objects, 'object')}, measured {made}"
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One large number: the adapter's (or the base model's) and its difference to the base."""
-
-    label: str
-    value: str
-    delta: str | None
-    color: str
-    help: str
-
-
-def tiles(report: Report) -> list[Tile]:
-    """The metrics that matter most, as large numbers."""
-    by_metric = {one.metric: one for one in changes(report, "all")}
-    return [_tile(by_metric[name], report) for name in (report.main_metric, *_TILES)]
-
-
-def _tile(one: Difference, report: Report) -> Tile:
-    label, meaning = METRICS[one.metric]
-    value = one.adapter if report.adapter else one.base
-    why = report.not_defined.get(one.metric)
-    help_text = f"{meaning}. Not defined, because {why}." if why else f"{meaning}."
-    shown = "not defined" if value is None else number(value)
-    if one.difference is None:
-        return Tile(label, shown, None, "off", help_text)
-    if abs(one.difference) < SAME:
-        return Tile(label, shown, "same as the base", "off", help_text)
-    between = "" if one.low is None else f" ({interval(one)})"
-    color = "inverse" if one.metric in LOWER_IS_BETTER else "normal"
-    return Tile(label, shown, f"{one.difference:+.3f}{between}", color if better(one) is not None else "off", help_text)
-
-
-def table(report: Report, subject: str) -> pd.DataFrame:
-    """One row per metric, phrase or size: base, adapter, difference, its interval, and that in words."""
-    rows = []
-    for one in changes(report, subject):
-        row: dict[str, object] = {_FIRST[subject]: METRICS[one.metric][0] if subject == "all" else one.name}
-        if subject == "phrase":
-            row["Objects"] = report.phrases[one.name].objects
-        if subject == "size":
-            row["Objects"] = report.sizes[one.name]
-        row["Base"] = one.base
-        if report.adapter:
-            row |= {"Adapter": one.adapter, "Difference": one.difference, "95 % interval": interval(one)}
-            row["In words"] = in_words(one)
-        if subject == "all":
-            row["Meaning"] = METRICS[one.metric][1]
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def in_words(one: Difference) -> str:
-    """ "better", "worse", "the same", or why nobody can tell."""
-    if one.difference is None:
-        return "not comparable"
-    if abs(one.difference) < SAME:
-        return "the same"
-    improved = (one.difference < 0) == (one.metric in LOWER_IS_BETTER)
-    if one.low is None and one.metric in ("il_mcc", "cgf1"):
-        return "too few questions"
-    if one.low is None:
-        return ("better" if improved else "worse") if one.subject == "all" else "too few objects"
-    return {True: "better", False: "worse", None: "may be chance"}[better(one)]
-
-
 def _numbers(report: Report) -> None:
     _frame(table(report, "all"), "All metrics of the base model and the adapter")
     for name, why in report.not_defined.items():
@@ -180,20 +111,8 @@ def _numbers(report: Report) -> None:
         )
 
 
-def phrase_table(report: Report) -> pd.DataFrame:
-    """One row per phrase and model: precision, recall, F1, AP at IoU 0.5."""
-    rows = []
-    for phrase in report.phrases:
-        for model, numbers in (("Base", report.base), ("Adapter", report.adapter)):
-            values = numbers.phrases.get(phrase) if numbers else None
-            if values:
-                numbered = {label: values[name] for label, name in _PHRASE_COLUMNS.items()}
-                rows.append({"Phrase": phrase, "Model": model, **numbered})
-    return pd.DataFrame(rows)
-
-
 def _frame(rows: pd.DataFrame, alt: str) -> None:
-    plain = dict.fromkeys(("Base", "Adapter", *_PHRASE_COLUMNS), st.column_config.NumberColumn(format="%.3f"))
+    plain = dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), st.column_config.NumberColumn(format="%.3f"))
     st.dataframe(
         rows,
         hide_index=True,
@@ -233,20 +152,6 @@ def _leak(report: Report) -> None:
             figure = evaluation_charts.leak_chart(leak, rows, with_names=name == "Base")
             st.plotly_chart(figure, key=f"leak-{name}", config={"displayModeBar": False})
     _forgotten(report)
-
-
-def leak_sentence(report: Report) -> str:
-    """The worst of the matrix in words, as Markdown."""
-    firing, worst = report.judged.metrics["false_firing"], report.judged.leak.worst()
-    parts = [] if firing is None else [f"**{firing:.0%}** of the questions for what is not there find something"]
-    if worst:
-        parts.append(
-            f"asked for **{escape(worst[0])}**, it marks **{worst[2]:.0%}** of the objects **{escape(worst[1])}**"
-        )
-    else:
-        parts.append("no phrase marks objects that it does not mean")
-    sentence = "; ".join(parts)
-    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _forgotten(report: Report) -> None:

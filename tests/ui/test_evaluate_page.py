@@ -16,7 +16,7 @@ from sam3_lora.evaluate import Report, measure, read_report
 from sam3_lora.evaluate.report import Difference
 from sam3_lora.evaluate.store import keep
 from sam3_lora.train.run import Run
-from sam3_lora.ui import evaluation_view
+from sam3_lora.ui import evaluation_tables
 from sam3_lora.ui.evaluation_history import comparison
 from sam3_lora.ui.evaluation_job import EvaluationJob, Question, evaluation_job
 from sam3_lora.ui.evaluation_worst import draw_objects, of_kind
@@ -177,7 +177,7 @@ def wait(job: EvaluationJob) -> None:
 
 def test_differences_are_told_in_words() -> None:
     def said(metric: str, change: float, low: float | None, high: float | None, subject: str = "all") -> str:
-        return evaluation_view.in_words(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
+        return evaluation_tables.in_words(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
 
     assert said("map_segm", 0.2, 0.1, 0.3) == "better"
     assert said("map_segm", -0.2, -0.3, -0.1) == "worse"
@@ -185,18 +185,18 @@ def test_differences_are_told_in_words() -> None:
     assert said("validation_loss", -20, None, None) == "better", "a lower loss is better"
     assert said("map_segm", 0.0001, -0.1, 0.1) == "the same"
     assert said("map_segm", 0.2, None, None, "size") == "too few objects"
-    assert evaluation_view.in_words(Difference("all", "", "cgf1", None, 0.5, None)) == "not comparable"
+    assert evaluation_tables.in_words(Difference("all", "", "cgf1", None, 0.5, None)) == "not comparable"
 
 
 def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> None:
     report = made_report(data)
-    tiles = {tile.label: tile for tile in evaluation_view.tiles(report)}
+    tiles = {tile.label: tile for tile in evaluation_tables.tiles(report)}
     assert tiles["Mask mAP"].value == f"{report.adapter.metrics['map_segm']:.3f}"
     assert tiles["False firing"].color in ("inverse", "off"), "more of it is never green"
-    assert evaluation_view.table(report, "phrase")["Objects"].sum() == report.objects
+    assert evaluation_tables.table(report, "phrase")["Objects"].sum() == report.objects
     side_by_side = comparison([report, report]).set_index("Metric")
     assert side_by_side.loc["Mask mAP"].tolist() == [round(report.adapter.metrics["map_segm"], 3)] * 2
-    assert "walrus" not in evaluation_view.leak_sentence(report), "it marks no object"
+    assert "walrus" not in evaluation_tables.leak_sentence(report), "it marks no object"
 
 
 def test_worst_images_are_sorted_by_the_chosen_error_and_drawn_to_scale(data: Path) -> None:
