@@ -50,7 +50,7 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_dotted_settings_replace_one_value_and_leave_the_rest():
     config = RunConfig().with_settings({"training.epochs": 2, "lora.rank": 4})
     assert (config.training.epochs, config.lora.rank) == (2, 4)
-    assert config.with_settings({"training.epochs": 10, "lora.rank": 16}) == RunConfig()
+    assert config.with_settings({"training.epochs": 20, "lora.rank": 16}) == RunConfig()
     with pytest.raises(ConfigError, match="training.epoch"):
         config.with_settings({"training.epoch": 2})
 
