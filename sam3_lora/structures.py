@@ -34,10 +34,13 @@ class VisionFeatures(_OnDevice):
     """What the vision encoder makes of the images.
 
     fpn: three maps (B, C, Hi, Wi), finest first. position: their sine embeddings, same shapes.
+    without_boxes: the geometry tokens (B, 2, C) of a prompt without boxes, the same for every phrase, and which of
+    them are real (B, 2); None has them made when they are needed.
     """
 
     fpn: tuple[Tensor, ...]
     position: tuple[Tensor, ...]
+    without_boxes: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)

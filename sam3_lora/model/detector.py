@@ -78,7 +78,8 @@ class Sam3Detector(nn.Module):
         position[-1] = encoder.neck.position_encoding(last.shape, last.device, torch.float32)
         if not torch.is_autocast_enabled(last.device.type):
             position[-1] = position[-1].to(last.dtype)
-        return VisionFeatures(fpn=tuple(levels), position=tuple(position))
+        without_boxes = self._geometry(last, position[-1], None, None)
+        return VisionFeatures(fpn=tuple(levels), position=tuple(position), without_boxes=without_boxes)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Phrase features, independent of any image.
@@ -115,7 +116,12 @@ class Sam3Detector(nn.Module):
         assert image_index.shape == (phrases,), f"expected one image per phrase ({phrases}), got {image_index.shape}"
         fpn = [level[image_index] for level in vision.fpn]
         position = vision.position[-1][image_index]
-        prompt, prompt_mask = self._prompt(text, fpn[-1], position, boxes, box_labels)
+        if boxes is None:
+            known = vision.without_boxes or self._geometry(vision.fpn[-1], vision.position[-1], None, None)
+            states, mask = (part[image_index] for part in known)
+        else:
+            states, mask = self._geometry(fpn[-1], position, boxes, box_labels)
+        prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)
         encoded = self.base.detr_encoder(
             vision_features=[fpn[-1]], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
         )
@@ -124,11 +130,11 @@ class Sam3Detector(nn.Module):
         masks, semantic = self._masks(queries[-1], fpn, encoded.last_hidden_state, prompt, prompt_mask)
         return self._assemble(logits.float(), reference.float(), presence.float(), masks, semantic)
 
-    def _prompt(
-        self, text: TextFeatures, features: Tensor, position: Tensor, boxes: Tensor | None, box_labels: Tensor | None
+    def _geometry(
+        self, features: Tensor, position: Tensor, boxes: Tensor | None, box_labels: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Phrase tokens, then geometry tokens: (P, T + K + 1, C) and which of them are real."""
-        phrases = len(text.states)
+        """Geometry tokens of P boxed images (P, K + 1, C) and which of them are real; without boxes K is 1."""
+        phrases = len(features)
         if boxes is None:
             # SAM 3 was trained with the geometry encoder's own token always in the prompt. One padded box
             # brings it in; leaving it out changes the masks by half their range.
@@ -147,8 +153,7 @@ class Sam3Detector(nn.Module):
                 img_feats=(features.to(dtype),),
                 img_pos_embeds=(position.to(dtype),),
             )
-        prompt = torch.cat((text.states, geometry.last_hidden_state), dim=1)
-        return prompt, torch.cat((text.mask, geometry.attention_mask), dim=1)
+        return geometry.last_hidden_state, geometry.attention_mask
 
     def _decode(
         self, encoded: Sam3DETREncoderOutput, prompt: Tensor, prompt_mask: Tensor, size_hw: tuple[int, int]
