@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sam3_lora.train.terms import AUXILIARY, MAIN, ONE_TO_MANY
 from sam3_lora.ui.metrics_view import GROUPS, TERMS, History, smooth, thin
 
 POINTS_PER_CURVE = 1_000  # about what a chart has pixels for
+POINTS_PER_FAINT_CURVE = 500  # enough for what lies pale behind another
 STEPS, TIME = "Steps", "Time"  # what runs along the axis
 _HOURS_FROM_S = 3 * 3600
 _GROUP_STYLE = {MAIN: ("", "solid"), AUXILIARY: (" · auxiliary", "dash"), ONE_TO_MANY: (" · one-to-many", "dot")}
@@ -23,13 +24,17 @@ Curve = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Line:
-    """One curve before it is smoothed and thinned. values: one per step, or per evaluation where at_evaluations."""
+    """One curve before it is smoothed and thinned.
+
+    values: one per step, or per evaluation where at_evaluations; exact: never smoothed, it does not scatter.
+    """
 
     identity: str
     name: str
     values: np.ndarray
     style: dict[str, Any] = field(default_factory=dict)
     at_evaluations: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0
     for place, (name, history) in enumerate(histories.items()):
         _, steps, evaluations = _axes(history, along, like=longest)
         line = line_of(history)
-        line = _Line(f"run-{place}", name, line.values, {"color": place, "width": 2.0}, line.at_evaluations)
+        line = replace(line, identity=f"run-{place}", name=name, style={"color": place, "width": 2.0})
         if line.at_evaluations:
             curves.append(_finish(line, evaluations, line.values, mode="lines+markers"))
         else:
@@ -139,10 +144,10 @@ def _validation_f1(history: History) -> Iterator[_Line]:
     yield _Line("validation-f1", "F1 of boxes", values, {"color": "accent", "width": 2.0}, at_evaluations=True)
 
 
-def _single(name: str, values_of: Callable[[History], list[float]], unit: float = 1.0) -> Callable:
+def _single(name: str, values_of: Callable[[History], list[float]], unit: float = 1.0, exact: bool = False) -> Callable:
     def lines(history: History) -> Iterator[_Line]:
         values = np.asarray(values_of(history)) / unit
-        yield _Line(name.lower().replace(" ", "-"), name, values, {"color": "accent", "width": 2.0})
+        yield _Line(name.lower().replace(" ", "-"), name, values, {"color": "accent", "width": 2.0}, exact=exact)
 
     return lines
 
@@ -158,9 +163,9 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     "Every raw value": ("Raw loss, mean over layers", _every_raw),
     "Validation F1": ("F1 of boxes, IoU 0.5", _validation_f1),
     "Gradient norm": ("Gradient norm before clipping", _single("Gradient norm", lambda it: it.gradient_norms)),
-    "Learning rate": ("Learning rate", _single("Learning rate", lambda it: it.learning_rates)),
+    "Learning rate": ("Learning rate", _single("Learning rate", lambda it: it.learning_rates, exact=True)),
     "Images per second": ("Images per second", _single("Images per second", lambda it: it.speeds)),
-    "Memory": ("Memory in GB", _single("Memory", lambda it: it.memory, unit=1e9)),
+    "Memory": ("Memory in GB", _single("Memory", lambda it: it.memory, unit=1e9, exact=True)),
 }
 
 
@@ -187,8 +192,8 @@ def _one_term(term: str) -> Callable[[History], _Line]:
     return line
 
 
-def _measure(values_of: Callable[[History], list[float]]) -> Callable[[History], _Line]:
-    return lambda history: _Line("", "", np.asarray(values_of(history)))
+def _measure(values_of: Callable[[History], list[float]], exact: bool = False) -> Callable[[History], _Line]:
+    return lambda history: _Line("", "", np.asarray(values_of(history)), exact=exact)
 
 
 def _evaluated(value_of: Callable[[Any], float]) -> Callable[[History], _Line]:
@@ -204,7 +209,7 @@ COMPARED: dict[str, tuple[str, Callable[[History], _Line]]] = {
     "Total loss": ("Total loss", _total),
     **{term: (f"{term}, all layers, weighted", _one_term(term)) for term in TERMS},
     "Gradient norm": ("Gradient norm before clipping", _measure(lambda it: it.gradient_norms)),
-    "Learning rate": ("Learning rate", _measure(lambda it: it.learning_rates)),
+    "Learning rate": ("Learning rate", _measure(lambda it: it.learning_rates, exact=True)),
     "Images per second": ("Images per second", _measure(lambda it: it.speeds)),
 }
 
@@ -245,17 +250,23 @@ def _axes(history: History, along: str, like: History | None = None) -> tuple[st
 def _smoothed(line: _Line, steps: np.ndarray, x: np.ndarray, smoothing: float) -> list[Curve]:
     # A line through a single point would not be seen.
     mode = "lines" if len(x) > 1 else "lines+markers"
-    measured = _finish(line, x, line.values, mode)
-    if smoothing <= 0:
-        return [measured]
+    if smoothing <= 0 or line.exact:
+        return [_finish(line, x, line.values, mode)]
+    measured = _finish(line, x, line.values, mode, POINTS_PER_FAINT_CURVE)
     faint = measured | {"id": f"{line.identity}-raw", "faint": True, "of": line.identity}
     return [faint, _finish(line, x, smooth(steps, line.values, smoothing), mode)]
 
 
-def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str) -> Curve:
-    kept = thin(values, POINTS_PER_CURVE)
-    points = {"x": _plain(x[kept]), "y": _plain(values[kept])}
-    return {"id": line.identity, "name": line.name, "mode": mode, **line.style, **points}
+def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str, points: int = POINTS_PER_CURVE) -> Curve:
+    kept = thin(values, points)
+    return {
+        "id": line.identity,
+        "name": line.name,
+        "mode": mode,
+        **line.style,
+        "x": _plain(x[kept]),
+        "y": _plain(values[kept]),
+    }
 
 
 def _plain(values: np.ndarray) -> list[float | int | None]:

@@ -31,6 +31,10 @@ _CSS = """
 [class*="st-key-answer-"] img {
     max-height: 55vh; object-fit: contain; object-position: left top; border-radius: 0;
 }
+/* The primary colour carries white text on buttons; as text on the dark background it is too dark itself. */
+[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
+    color: light-dark(#0f766e, #5eead4);
+}
 </style>
 """
 

@@ -62,7 +62,9 @@ def show_meaning(digest: Digest, config: RunConfig) -> None:
     )
     shown = [verdict for verdict in _in_order(verdicts) if every or _is_main(verdict.term)]
     head = (
-        ["| Term | Healthy here | | In words |", "|:--|--:|:--|:--|"] if known else ["| Term | In words |", "|:--|:--|"]
+        ["| Term | Healthy&nbsp;here | | In words |", "|:--|--:|:--|:--|"]
+        if known
+        else ["| Term | In words |", "|:--|:--|"]
     )
     st.markdown("\n".join([*head, *(_row(verdict, known) for verdict in shown)]))
     elsewhere = [verdict for verdict in verdicts.values() if not _is_main(verdict.term) and verdict.level == "high"]

@@ -11,6 +11,7 @@ from sam3_lora.ui.curves import SHOWN, STEPS, TIME, Picture, draw
 from sam3_lora.ui.live_chart import live_chart
 from sam3_lora.ui.metrics_view import History
 
+SMOOTHING = 0.9  # single batches scatter so much that their curves hide what they do
 LINEAR, CLIPPED, LOG = "Linear", "Clipped", "Log"
 
 
@@ -64,11 +65,12 @@ def choose_look(options: list[str], key: str) -> Look:
             "Smoothing",
             0.0,
             0.99,
-            0.0,
+            SMOOTHING,
             0.01,
             key=f"{key}-smoothing",
             width=180,
-            help="Weight of the past in a moving average; the measured values stay visible as pale lines.",
+            help="Weight of the past in a moving average; the measured values stay visible as pale lines. 0 shows them "
+            "as they are.",
             **kept,
         )
     return Look(shown, smoothing, along, scale)

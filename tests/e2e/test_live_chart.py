@@ -51,7 +51,9 @@ def chart_state(page) -> dict:
                 points: chart.data[0].x.length,
                 x: chart._fullLayout.xaxis.range,
                 y: chart._fullLayout.yaxis.range,
-                hidden: chart.data.filter(trace => trace.visible === "legendonly").map(trace => trace.name),
+                hidden: chart.data
+                    .filter(trace => trace.visible === "legendonly" && trace.showlegend)
+                    .map(trace => trace.name),
                 mark: chart.dataset.mark ?? null,
             };
         }""",

@@ -37,7 +37,7 @@ def test_from_the_check_to_the_archive(browser, app: App, tiny_base: Path, tmp_p
         _state(page, "Paused")
         wait_for_more(page, 0)
         assert same_view(view, chart_state(page)), "zoom and hidden curves survive a reload"
-        expect(_smoothing(page)).to_have_value("0.1")
+        expect(_smoothing(page)).to_have_value("0.8")
 
         open_page(second, app, "train")
         _state(second, "Paused")
@@ -108,8 +108,8 @@ def _start_and_look_closer(page) -> dict:
     wait_for_more(page, 4)
     _smoothing(page).focus()
     for _ in range(10):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"document.querySelector('{CHART}').data[0].opacity < 0.5", timeout=30_000)
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("location.search.includes('chart-smoothing=0.8')", timeout=30_000)
     zoom(page, hold_ms=100)
     page.locator(f"{CHART} .legendtoggle").nth(1).click()
     page.wait_for_timeout(800)  # Plotly waits whether it was a double click

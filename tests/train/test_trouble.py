@@ -24,7 +24,7 @@ def small_disk(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     try:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True)
     except OSError:
         pytest.skip("there is no mount command")
     if mounted.returncode:

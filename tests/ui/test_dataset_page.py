@@ -233,7 +233,7 @@ def test_the_model_sees_what_training_loads(app: AppTest, tmp_path: Path) -> Non
     write_dataset(tmp_path)
     open_first_as_the_model_sees_it(open_path(app, tmp_path))
     dataset = open_dataset(tmp_path)
-    samples = SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, 3, seed=0)
+    samples = SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, 3, seed=0, flip="horizontal")
     for epoch in (1, 2):
         app.number_input(key="model-view-epoch").set_value(epoch).run()
         samples.set_epoch(epoch - 1)

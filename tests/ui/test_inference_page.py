@@ -88,7 +88,7 @@ def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkey
 
     monkeypatch.setattr(answer_view, "MOST_DRAWN", 3)  # the noisy masks of an untrained model are slow to draw
     visit(app, runs, monkeypatch)
-    app.text_input(key="phrases").set_value("crack")
+    app.text_input(key="phrases").set_value("line, bar, blob, twig")  # which the base model knows
     app.slider(key="threshold").set_value(0.95)
     app.button(key="prompt").click().run()
     monkeypatch.setattr(Predictor, "prompt", lambda *_, **__: pytest.fail("the model was asked again"))

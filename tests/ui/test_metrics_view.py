@@ -117,9 +117,15 @@ def test_curve_ids_are_unique_and_stay_while_the_run_grows(shown: str) -> None:
 
 
 def test_smoothing_keeps_the_measured_values_as_a_faint_line() -> None:
-    faint, smoothed = draw(history_of(30), "Memory", smoothing=0.9).curves
+    faint, smoothed, *_ = draw(history_of(30), "Weighted terms", smoothing=0.9).curves
+    measured, *_ = draw(history_of(30), "Weighted terms").curves
     assert faint["faint"] and faint["of"] == smoothed["id"]
-    assert faint["y"] == list(range(1, 31)) and smoothed["y"] != faint["y"]
+    assert faint["y"] == measured["y"] != smoothed["y"]
+
+
+def test_what_does_not_scatter_is_never_smoothed() -> None:
+    for shown in ("Memory", "Learning rate"):
+        assert draw(history_of(30), shown, smoothing=0.9) == draw(history_of(30), shown)
 
 
 def test_along_the_time_a_pause_between_two_processes_does_not_count() -> None:

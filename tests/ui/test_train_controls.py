@@ -157,7 +157,7 @@ def test_verdicts_stand_beside_their_ranges(runs: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(expectations, "DEMO_RANGES", stored)
     monkeypatch.setattr(expectations, "demo_stages", lambda: (Stage(1, 100, ranges),))
     app = train_page()
-    table = next(element.value for element in app.markdown if "Healthy here" in element.value).splitlines()
+    table = next(element.value for element in app.markdown if "| Term | Healthy" in element.value).splitlines()
     rows = {line.split("**")[1].replace("\\", ""): line for line in table if "**" in line}
     assert "30 to 60" in rows["loss_mask"] and "Healthy" in rows["loss_mask"]
     assert "High" in rows["loss_dice"] and "No range" in rows["loss_bbox"]
