@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Predictor:
         self._adapted = lora.adapted_components(base.model)
         self._strength = 0.0 if peft_model is None else 1.0
         self._vision: OrderedDict[tuple, VisionFeatures] = OrderedDict()
+        self._without_boxes: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
         self._text: OrderedDict[tuple, TextFeatures] = OrderedDict()
 
     @classmethod
@@ -195,7 +196,13 @@ class Predictor:
             dtype = next(self._base.model.parameters()).dtype
             _keep(self._vision, key, self._detector.encode_images(pixels.to(self.device, dtype)), KEPT_IMAGES)
         self._vision.move_to_end(key)
-        return self._vision[key]
+        vision = self._vision[key]
+        changed = {"vision_encoder", "geometry_encoder"} & self._adapted
+        key = (self._image_key, self._strength if changed else 0.0)
+        if key not in self._without_boxes:
+            _keep(self._without_boxes, key, self._detector.without_boxes(vision), KEPT_IMAGES)
+        self._without_boxes.move_to_end(key)
+        return replace(vision, without_boxes=self._without_boxes[key])
 
     def _text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
         strength = self._strength if "text_encoder" in self._adapted else 0.0

@@ -34,8 +34,7 @@ class VisionFeatures(_OnDevice):
     """What the vision encoder makes of the images.
 
     fpn: three maps (B, C, Hi, Wi), finest first. position: their sine embeddings, same shapes.
-    without_boxes: the geometry tokens (B, 2, C) of a prompt without boxes, the same for every phrase, and which of
-    them are real (B, 2); None has them made when they are needed.
+    without_boxes: what Sam3Detector.without_boxes makes of them; None has it made when it is needed.
     """
 
     fpn: tuple[Tensor, ...]

@@ -185,7 +185,7 @@ class Pretraining:
         vision = detector.encode_images(batch.pixel_values)
         text = detector.encode_text(**batch.tokens)
         features, position = vision.fpn[-1][batch.image_index], vision.position[-1][batch.image_index]
-        states, mask = (part[batch.image_index] for part in vision.without_boxes)
+        states, mask = (part[batch.image_index] for part in detector.without_boxes(vision))
         prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)
         base.detr_encoder(
             vision_features=[features], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask

@@ -154,6 +154,28 @@ def test_many_phrases_go_in_portions(predictor, image):
         np.testing.assert_allclose(together[phrase], answers(predictor, [phrase])[phrase], atol=1e-4)
 
 
+@pytest.mark.parametrize("component", ["vision_encoder", "text_encoder", "geometry_encoder", "mask_decoder"])
+def test_what_is_kept_is_never_another_strengths(component, image):
+    """Whatever part the adapter changes, asked at one strength after the other or on its own."""
+    base = load_base("demo")
+    model = lora.attach(base.model, RunConfig().with_settings({"lora.components": [component]}).lora)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+
+    def asked(predictor, strength):
+        predictor.strength = strength
+        predictor.set_image(image)
+        return predictor.prompt(["crack"], threshold=0.0)["crack"].mask_logits
+
+    used = Predictor(base, model)
+    asked(used, 1.0)
+    for strength in (0.0, 0.5, 1.0):
+        np.testing.assert_array_equal(asked(used, strength), asked(Predictor(base, model), strength))
+    assert not np.array_equal(asked(used, 0.0), asked(used, 1.0))
+
+
 def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapter, image):
     base = Predictor.load("demo", device="cpu")
     base.set_image(image)

@@ -78,8 +78,7 @@ class Sam3Detector(nn.Module):
         position[-1] = encoder.neck.position_encoding(last.shape, last.device, torch.float32)
         if not torch.is_autocast_enabled(last.device.type):
             position[-1] = position[-1].to(last.dtype)
-        without_boxes = self._geometry(last, position[-1], None, None)
-        return VisionFeatures(fpn=tuple(levels), position=tuple(position), without_boxes=without_boxes)
+        return VisionFeatures(fpn=tuple(levels), position=tuple(position))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Phrase features, independent of any image.
@@ -90,6 +89,13 @@ class Sam3Detector(nn.Module):
         """
         states = self.base.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return TextFeatures(states=states, mask=attention_mask.bool())
+
+    def without_boxes(self, vision: VisionFeatures) -> tuple[Tensor, Tensor]:
+        """Geometry tokens (B, 2, C) of a prompt without boxes and which of them are real (B, 2), for any phrase.
+
+        The geometry encoder makes them, so they are not the same with an adapter of it as without.
+        """
+        return self._geometry(vision.fpn[-1], vision.position[-1], None, None)
 
     def detect(
         self,
@@ -117,8 +123,8 @@ class Sam3Detector(nn.Module):
         fpn = [level[image_index] for level in vision.fpn]
         position = vision.position[-1][image_index]
         if boxes is None:
-            known = vision.without_boxes or self._geometry(vision.fpn[-1], vision.position[-1], None, None)
-            states, mask = (part[image_index] for part in known)
+            # Once per image, not once per phrase.
+            states, mask = (part[image_index] for part in vision.without_boxes or self.without_boxes(vision))
         else:
             states, mask = self._geometry(fpn[-1], position, boxes, box_labels)
         prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)
