@@ -10,7 +10,7 @@ from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
 from sam3_lora.errors import ConfigError
 from sam3_lora.ui.adapter_summary import show_adapter
 from sam3_lora.ui.forms import field_widget, fill_form, form_values, setting_names
-from sam3_lora.ui.layout import page, show_error
+from sam3_lora.ui.layout import download, page, show_error
 from sam3_lora.ui.next_run import next_run, use_settings
 
 if TYPE_CHECKING:
@@ -148,15 +148,13 @@ def show_yaml(config: RunConfig | None) -> None:
             st.caption("Shown again as soon as every setting is right.")
         else:
             st.code(config.to_yaml(), language="yaml", height=320)
-            st.download_button(
+            download(
                 "Download",
-                config.to_yaml(comments=True),
-                file_name=f"{config.output.name}.yaml",
-                mime="application/yaml",
-                icon=":material/download:",
-                on_click="ignore",
-                key="download-config",
-                help="With each setting's meaning as a comment.",
+                lambda: config.to_yaml(comments=True),
+                f"{config.output.name}.yaml",
+                "application/yaml",
+                "download-config",
+                "With each setting's meaning as a comment",
             )
     with st.expander("Load settings from a file", icon=":material/upload:", key="load"):
         st.file_uploader(

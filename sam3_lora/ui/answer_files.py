@@ -19,6 +19,7 @@ from sam3_lora.masks import decode_segmentation
 from sam3_lora.predict import read_image
 from sam3_lora.ui.answer_view import ObjectColors
 from sam3_lora.ui.images import fit, to_jpeg, to_png
+from sam3_lora.ui.layout import download
 
 _LEAST_SIZE, _MOST_SIZE = 640, 4000  # pixels of the longer side of a picture that is taken away
 
@@ -38,33 +39,19 @@ def buttons(
     label, ending, mime, content = picture
     stem = file_part(stem)
     with st.container(horizontal=True):
-        _button(label, f"{stem}.{ending}", mime, content, "The image with everything drawn into it")
-        _button(
-            "Masks", f"{stem}-masks.zip", "application/zip", lambda: masks_zip(found()), "One PNG per object, in a zip"
-        )
-        _button(
-            "COCO",
-            f"{stem}-coco.json",
-            "application/json",
-            lambda: json.dumps(to_coco(found(), phrases)),
-            "Boxes, masks and scores as COCO JSON, each phrase a category",
-        )
-        _button(
-            "CSV", f"{stem}.csv", "text/csv", lambda: to_csv(found()), "One line per object: phrase, score, box, area"
-        )
-
-
-def _button(label: str, name: str, mime: str, content: Callable[[], bytes | str], meaning: str) -> None:
-    st.download_button(
-        label,
-        content,
-        file_name=name,
-        mime=mime,
-        icon=":material/download:",
-        on_click="ignore",
-        key=f"take-{label.split()[0].lower()}",
-        help=meaning,
-    )
+        for name, make, ends, kind, meaning in (
+            (label, content, f".{ending}", mime, "The image with everything drawn into it"),
+            ("Masks", lambda: masks_zip(found()), "-masks.zip", "application/zip", "One PNG per object, in a zip"),
+            (
+                "COCO",
+                lambda: json.dumps(to_coco(found(), phrases)),
+                "-coco.json",
+                "application/json",
+                "Boxes, masks and scores as COCO JSON, each phrase a category",
+            ),
+            ("CSV", lambda: to_csv(found()), ".csv", "text/csv", "One line per object: phrase, score, box, area"),
+        ):
+            download(name, make, stem + ends, kind, f"take-{name.lower()}", meaning)
 
 
 def drawn(found: FoundImage, pixels: np.ndarray, colors: ObjectColors, longest: int, at_least: int = 0) -> np.ndarray:

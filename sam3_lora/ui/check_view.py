@@ -11,7 +11,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.train.check import Check, Checks
 from sam3_lora.ui.adapter_summary import short_number
 from sam3_lora.ui.forms import label_of
-from sam3_lora.ui.layout import escape
+from sam3_lora.ui.layout import escape, progress
 from sam3_lora.ui.live_chart import live_chart
 from sam3_lora.ui.next_run import use_settings
 from sam3_lora.ui.runs import duration
@@ -58,19 +58,15 @@ def show_check(check: Check, config: RunConfig | None) -> None:
 
 
 def _show_progress(check: Check) -> None:
-    bar, cancel = st.columns([11, 2], vertical_alignment="center", gap="small")
-    with bar:
-        st.progress(check.share, f"{check.doing}; cancelled after that" if check.cancelling else check.doing)
-    with cancel:
-        st.button(
-            "Cancel",
-            icon=":material/close:",
-            key="cancel-check",
-            width="stretch",
-            disabled=check.cancelling,
-            help="It ends after what it is doing." if check.cancelling else None,
-            on_click=get_checks().cancel,
-        )
+    progress(
+        check.share,
+        f"{check.doing}; cancelled after that" if check.cancelling else check.doing,
+        "Cancel",
+        "cancel-check",
+        get_checks().cancel,
+        stopping=check.cancelling,
+        help="It ends after what it is doing",
+    )
 
 
 def show_result(result: Preflight, config: RunConfig) -> None:

@@ -31,7 +31,6 @@ CATEGORIES, FINDING, TEXT, COUNT, SIZE, SORT, PAGE = (
     "sort",
     "dataset_page",
 )
-FILTERS = (CATEGORIES, FINDING, TEXT, COUNT, SIZE)
 _LINK = (VIEW, SPLIT, IMAGE, SEE)
 _LINK_READ = "dataset-link-read"
 

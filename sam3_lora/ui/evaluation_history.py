@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sam3_lora.evaluate.report import METRICS, Report, read_report
 from sam3_lora.evaluate.store import Stored, stored
 from sam3_lora.ui import state
 from sam3_lora.ui.evaluation_view import described
+from sam3_lora.ui.layout import download
 from sam3_lora.ui.resources import runs_folder
 
 PARAMETER = "evaluation"  # in the page's address: the name of a stored evaluation
@@ -61,20 +61,8 @@ def downloads(report: Report, name: str) -> None:
         ("JSON", report.to_json, "json", "application/json"),
         ("Markdown", lambda: to_markdown(report), "md", "text/markdown"),
     ):
-        _download(label, make, f"evaluation-{name.replace('/', '-')}.{ending}", mime)
-
-
-def _download(label: str, content: Callable[[], str], name: str, mime: str) -> None:
-    st.download_button(
-        label,
-        content,
-        file_name=name,
-        mime=mime,
-        icon=":material/download:",
-        on_click="ignore",
-        key=f"download-evaluation-{label}",
-        help="The report as a file",
-    )
+        file = f"evaluation-{name.replace('/', '-')}.{ending}"
+        download(label, make, file, mime, f"download-evaluation-{label}", "The report as a file")
 
 
 def show(known: list[Stored], shown: Stored) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from sam3_lora.data.coco import Split
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.ui.layout import escape, guarded
+from sam3_lora.ui.layout import escape, guarded, progress
 from sam3_lora.ui.resources import SharedPredictor
 
 _POLL_S = 0.5
@@ -137,13 +137,12 @@ def _progress(job: EvaluationJob) -> None:
             st.rerun(scope="app")
         with st.container(border=True):
             st.caption(f"Evaluating {escape(snapshot.title)}")
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.progress(min(max(snapshot.share, 0.0), 1.0), snapshot.what or "Measuring")
-                st.button(
-                    "Cancel",
-                    key="cancel-evaluation",
-                    icon=":material/stop:",
-                    disabled=snapshot.state == "stopping",
-                    on_click=job.stop,
-                    help="Ends after this image; nothing is kept",
-                )
+            progress(
+                snapshot.share,
+                snapshot.what or "Measuring",
+                "Cancel",
+                "cancel-evaluation",
+                job.stop,
+                stopping=snapshot.state == "stopping",
+                help="Ends after this image; nothing is kept",
+            )

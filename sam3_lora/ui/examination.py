@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +11,7 @@ import streamlit as st
 
 from sam3_lora.data.coco import Dataset
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.ui.layout import escape, guarded
+from sam3_lora.ui.layout import download, escape, guarded, progress
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
@@ -133,8 +132,11 @@ def panel(examination: Examination, invitation: str) -> None:
             told = f"All {report.images:,} images were looked into."
         st.caption(told, width="content")
         st.space("stretch")
-        _download("JSON", report.to_json, "report.json", "application/json")
-        _download("Markdown", report.to_markdown, "report.md", "text/markdown")
+        for label, make, name, mime in (
+            ("JSON", report.to_json, "report.json", "application/json"),
+            ("Markdown", report.to_markdown, "report.md", "text/markdown"),
+        ):
+            download(label, make, name, mime, f"download-{name}", "The report as a file")
         st.button("Look again", key="examine", icon=":material/refresh:", on_click=examination.start)
 
 
@@ -150,26 +152,12 @@ def _watch(examination: Examination) -> None:
         snapshot = examination.snapshot()
         if snapshot.state not in ("running", "stopping"):
             st.rerun(scope="app")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(min(max(snapshot.share, 0.0), 1.0), snapshot.what or "Looking")
-            st.button(
-                "Stop",
-                key="stop-examination",
-                icon=":material/stop:",
-                disabled=snapshot.state == "stopping",
-                on_click=examination.stop,
-                help="What was looked at until then is told",
-            )
-
-
-def _download(label: str, content: Callable[[], str], name: str, mime: str) -> None:
-    st.download_button(
-        label,
-        content,
-        file_name=name,
-        mime=mime,
-        icon=":material/download:",
-        on_click="ignore",
-        key=f"download-{name}",
-        help="The report as a file",
-    )
+        progress(
+            snapshot.share,
+            snapshot.what or "Looking",
+            "Stop",
+            "stop-examination",
+            examination.stop,
+            stopping=snapshot.state == "stopping",
+            help="What was looked at until then is told",
+        )

@@ -17,7 +17,7 @@ from sam3_lora.predict_folder import Skipped, images_in, predict_images
 from sam3_lora.ui.answer_files import drawn
 from sam3_lora.ui.answer_view import ObjectColors
 from sam3_lora.ui.images import to_jpeg
-from sam3_lora.ui.layout import escape, guarded
+from sam3_lora.ui.layout import escape, guarded, progress
 from sam3_lora.ui.resources import SharedPredictor
 
 _POLL_S = 0.7
@@ -164,14 +164,12 @@ def _progress(job: FolderJob) -> None:
         snapshot = job.snapshot()
         if not snapshot.active:
             st.rerun(scope="app")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            told = f"{snapshot.looked_at} of {snapshot.total}: {escape(snapshot.what)}"
-            st.progress(snapshot.looked_at / max(snapshot.total, 1), told)
-            st.button(
-                "Cancel",
-                key="cancel-folder",
-                icon=":material/stop:",
-                disabled=snapshot.state == "stopping",
-                on_click=job.stop,
-                help="Ends after this image; what was found until then stays",
-            )
+        progress(
+            snapshot.looked_at / max(snapshot.total, 1),
+            f"{snapshot.looked_at} of {snapshot.total}: {escape(snapshot.what)}",
+            "Cancel",
+            "cancel-folder",
+            job.stop,
+            stopping=snapshot.state == "stopping",
+            help="Ends after this image; what was found until then stays",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import streamlit as st
@@ -26,10 +26,6 @@ _CSS = """
 [class*="st-key-thumb-"] img {
     aspect-ratio: 1; object-fit: contain; width: 100%;
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
-}
-/* A large picture leaves room for what stands below it, however tall it is. */
-[class*="st-key-answer-"] img {
-    max-height: 55vh; object-fit: contain; object-position: left top; border-radius: 0;
 }
 /* The primary colour carries white text on buttons; as text on the dark background it is too dark itself. */
 [data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
@@ -112,6 +108,35 @@ def empty_state(icon: str, text: str, next_step: str) -> None:
         st.markdown(f"**{text}**", text_alignment="center")
         st.caption(next_step, text_alignment="center")
         st.space("small")
+
+
+def download(label: str, content: Callable[[], str | bytes], name: str, mime: str, key: str, meaning: str) -> None:
+    """A button whose file is made when it is pressed, and that leaves the page as it is."""
+    st.download_button(
+        label,
+        content,
+        file_name=name,
+        mime=mime,
+        icon=":material/download:",
+        on_click="ignore",
+        key=key,
+        help=meaning,
+    )
+
+
+def progress(
+    share: float, what: str, label: str, key: str, stop: Callable[[], None], stopping: bool, help: str
+) -> None:
+    """A bar in words, beside it the button that ends the work.
+
+    Args:
+        share: done, in [0, 1]; less or more is cut off.
+        label, key, help: of the button; stop: what it calls.
+        stopping: it was pressed.
+    """
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(max(share, 0.0), 1.0), what)
+        st.button(label, key=key, icon=":material/stop:", disabled=stopping, on_click=stop, help=help)
 
 
 def escape(text: str) -> str:

@@ -164,11 +164,6 @@ SORTS: dict[str, Callable[[SplitIndex], np.ndarray] | None] = {
 }
 
 
-def labelled(split: Split) -> dict[str, ImageRecord]:
-    """The split's images by what they are called on the screen, see :attr:`SplitIndex.labels`."""
-    return dict(zip(SplitIndex(split).labels, split.images, strict=True))
-
-
 @st.cache_resource(max_entries=12, show_spinner=False)
 def split_index(path: str, state: Sequence, name: str, _split: Split) -> SplitIndex:
     """The index of one split of the dataset at `path`; state: its fingerprint."""
