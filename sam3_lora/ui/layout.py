@@ -28,8 +28,8 @@ _CSS = """
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
 }
 /* The primary colour carries white text on buttons; as text on the dark background it is too dark itself. */
-[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
-    color: light-dark(#0f766e, #5eead4);
+button[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
+    color: inherit !important;
 }
 </style>
 """
