@@ -113,12 +113,16 @@ def tab(browser: Browser, theme: str = "light") -> Iterator[tuple[Page, list[str
     context = browser.new_context(viewport=VIEWPORT, color_scheme=theme)
     page = context.new_page()
     errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if _is_error(message) else None)
+    page.on("console", lambda message: errors.append(_in_words(message)) if _is_error(message) else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:
         yield page, errors
     finally:
         context.close()
+
+
+def _in_words(message: ConsoleMessage) -> str:
+    return f"{message.text} ({message.location.get('url', '')})"
 
 
 def _is_error(message: ConsoleMessage) -> bool:

@@ -41,6 +41,8 @@ def _look_at_the_dataset(page, app: App) -> None:
 
 
 def _go_to(page, name: str) -> None:
+    # Who leaves before the pictures are there asks the server for what it has thrown away by then.
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)", timeout=30_000)
     page.get_by_test_id("stSidebarNavItems").get_by_role("link", name=name).click()
     expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=60_000)
     wait_until_idle(page)
