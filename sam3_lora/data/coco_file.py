@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from sam3_lora.data.health import shown
 from sam3_lora.errors import DataError
@@ -106,16 +106,23 @@ class CocoFile:
                 self.size = file.seek(0, 2)
                 if not self.size:
                     raise DataError(f"Expected COCO JSON in {self._path}, but the file is empty", EXPORT_AGAIN)
-                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                if self.size > psutil.virtual_memory().available:
+                    raise DataError(
+                        f"Expected a file that fits into the free memory, but {self._path} has "
+                        f"{self.size / 2**30:.1f} GB",
+                        "Close other programs, or export the dataset in parts",
+                    )
+                file.seek(0)
+                content = memoryview(file.read())  # a map of a file that somebody cuts off would end the process
         except OSError as error:
             raise DataError(f"{self._path} cannot be read: {error.strerror}", "Allow reading it") from None
-        if mapped[:3] == b"\xef\xbb\xbf":  # a byte order mark
-            mapped = mapped[3:]
+        if content[:3] == b"\xef\xbb\xbf":  # a byte order mark
+            content = content[3:]
         try:
-            parts = msgspec.json.decode(mapped, type=dict[str, msgspec.Raw])
+            parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
             self._raw = {key: memoryview(raw) for key, raw in parts.items()}
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            self._values = self._read_leniently(mapped, error)
+            self._values = self._read_leniently(content, error)
 
     def _read_leniently(self, content: memoryview, error: Exception) -> dict[str, Any]:
         """The whole file as Python reads it: with NaN and infinity, and halves of surrogate pairs."""

@@ -15,7 +15,9 @@ import numpy as np
 from sam3_lora.errors import DataError
 
 _MAGIC = b"SAM3LORA"
-_TRAILER = struct.Struct("<QQI8s")  # where the arrays begin, where the header begins, a checksum of both, the magic
+_PLACES = struct.Struct("<QQ")  # where the arrays begin, where the header begins
+_TRAILER = struct.Struct("<QQI8s")  # the places, a checksum of all that is before it and of them, the magic
+_PIECE = 2**20  # bytes that are read at once to be checked
 _KINDS = ("bool", "int32", "int64", "float64")
 
 
@@ -27,15 +29,9 @@ class Index:
     """
 
     def __init__(self, buffer: Any, path: Path | None = None) -> None:
-        """Reads what :class:`IndexWriter` wrote. Raises ValueError if `buffer` is anything else, or damaged."""
+        """buffer: what :class:`IndexWriter` wrote, all of it."""
         view = memoryview(buffer)
-        if len(view) < _TRAILER.size:
-            raise ValueError("too short")
-        begin, header, checksum, magic = _TRAILER.unpack(view[-_TRAILER.size :])
-        if magic != _MAGIC or not 0 <= begin <= header <= len(view) - _TRAILER.size:
-            raise ValueError("no trailer")
-        if zlib.crc32(view[begin : -_TRAILER.size]) != checksum:
-            raise ValueError("the checksum does not fit")
+        begin, header, _, _ = _TRAILER.unpack(view[-_TRAILER.size :])
         content = msgspec.json.decode(view[header : -_TRAILER.size])
         self.path = path
         self.text = view[:begin]
@@ -50,6 +46,7 @@ class Index:
     def open(cls, path: Path) -> Index:
         """Maps an index file into memory. Raises OSError if it cannot be read, ValueError if it is damaged."""
         with path.open("rb") as file:
+            _check(file)
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)
 
     def __reduce__(self) -> tuple:
@@ -57,6 +54,23 @@ class Index:
         if self.path is not None:
             return _reopened, (self.path, self.words["token"])
         return Index, (bytes(self.text.obj),)
+
+
+def _check(file: BinaryIO) -> None:
+    """Raises ValueError unless a file is an index and whole; it is read, not mapped, so as not to fill the memory."""
+    end = file.seek(0, 2) - _TRAILER.size
+    if end < 0:
+        raise ValueError("too short")
+    file.seek(end)
+    begin, header, wanted, magic = _TRAILER.unpack(file.read(_TRAILER.size))
+    if magic != _MAGIC or not 0 <= begin <= header <= end:
+        raise ValueError("no trailer")
+    file.seek(0)
+    checksum = 0
+    while end > 0 and (piece := file.read(min(_PIECE, end))):
+        checksum, end = zlib.crc32(piece, checksum), end - len(piece)
+    if zlib.crc32(_PLACES.pack(begin, header), checksum) != wanted:
+        raise ValueError("the checksum does not fit")
 
 
 def _reopened(path: Path, token: str) -> Index:
@@ -75,32 +89,36 @@ class IndexWriter:
     def __init__(self, file: BinaryIO | None = None) -> None:
         """file: to write to, opened for binary writing; None keeps everything in memory."""
         self._file = file if file is not None else io.BytesIO()
-        self._size = 0
+        self._size = self._checksum = 0
 
     def add_text(self, text: bytes) -> int:
         """Appends the JSON of one segmentation and says where it begins."""
         start = self._size
-        self._file.write(text)
+        self._write(text)
         self._size += len(text)
         return start
 
+    def _write(self, piece: bytes | memoryview) -> None:
+        self._checksum = zlib.crc32(piece, self._checksum)
+        self._file.write(piece)
+
     def finish(self, arrays: dict[str, np.ndarray], words: dict[str, Any]) -> None:
         """Writes all that is not text; nothing can be added afterwards."""
-        begin, checksum, places = self._size, 0, {}
+        begin, table = self._size, {}
         padding = -begin % 8
         pieces = [b"\0" * padding]
         size = padding
         for name, values in arrays.items():
             assert values.dtype.name in _KINDS
-            places[name] = (values.dtype.name, values.shape, size)
+            table[name] = (values.dtype.name, values.shape, size)
             content = np.ascontiguousarray(values)
             pieces += [memoryview(content).cast("B") if content.size else b"", b"\0" * (-content.nbytes % 8)]
             size += content.nbytes + -content.nbytes % 8
-        pieces.append(msgspec.json.encode({"arrays": places, "words": words}))
+        pieces.append(msgspec.json.encode({"arrays": table, "words": words}))
         for piece in pieces:
-            checksum = zlib.crc32(piece, checksum)
-            self._file.write(piece)
-        self._file.write(_TRAILER.pack(begin, begin + size, checksum, _MAGIC))
+            self._write(piece)
+        places = begin, begin + size
+        self._file.write(_TRAILER.pack(*places, zlib.crc32(_PLACES.pack(*places), self._checksum), _MAGIC))
         self._file.flush()
 
     def in_memory(self) -> Index:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sam3_lora.data import cache, coco_file, sources
 from sam3_lora.data.coco import Dataset, open_dataset
+from sam3_lora.data.coco_file import CocoFile
 from sam3_lora.data.index import Index, IndexWriter
 from sam3_lora.errors import DataError
 from tests.factories import SIZE_HW, coco, write_split
@@ -85,7 +88,7 @@ def test_a_changed_dataset_is_read_again(folder, monkeypatch, change):
     assert everything(dataset) == everything(open_dataset(folder))
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flip", "text", "header", "folder"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "segmentation", "array", "text", "header", "folder"])
 def test_a_damaged_index_is_built_again(folder, monkeypatch, damage):
     first = everything(open_dataset(folder))
     (file,) = kept(folder)
@@ -95,7 +98,8 @@ def test_a_damaged_index_is_built_again(folder, monkeypatch, damage):
         file.mkdir()
     else:
         begin = int.from_bytes(content[-28:-20], "little")
-        content[begin + 100] ^= 1 if damage == "flip" else 0
+        content[begin // 2] ^= 1 if damage == "segmentation" else 0
+        content[begin + 100] ^= 1 if damage == "array" else 0
         content[-40] ^= 1 if damage == "header" else 0
         pieces = {"cut": content[:-50], "empty": b"", "text": b"no index at all, but long enough to be one"}
         file.write_bytes(pieces.get(damage, content))
@@ -105,17 +109,33 @@ def test_a_damaged_index_is_built_again(folder, monkeypatch, damage):
         assert everything(open_dataset(folder)) == first and len(builds) == 1
 
 
-def test_any_flipped_byte_of_what_is_checked_is_noticed():
+def test_any_flipped_byte_is_noticed(tmp_path):
     writer = IndexWriter()
     writer.add_text(b"[[1,2,3,4,5,6]]")
     writer.finish({"first": np.arange(5)}, {"names": ["a"]})
     content = bytes(writer.in_memory().text.obj)
-    begin = int.from_bytes(content[-28:-20], "little")
-    for place in range(begin, len(content)):
+    (tmp_path / "index").write_bytes(content)
+    assert bytes(Index.open(tmp_path / "index").text) == b"[[1,2,3,4,5,6]]"
+    for place in range(len(content)):
         broken = bytearray(content)
         broken[place] ^= 0x55
+        (tmp_path / "index").write_bytes(broken)
         with pytest.raises(ValueError):
-            Index(bytes(broken))
+            Index.open(tmp_path / "index")
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_ends_nothing(folder):
+    path = folder / "train" / "_annotations.coco.json"
+    wanted = list(CocoFile(path).annotations(lambda share: None))
+    file = CocoFile(path)
+    os.truncate(path, 0)
+    assert list(file.annotations(lambda share: None)) == wanted
+
+
+def test_a_file_that_does_not_fit_into_the_memory_is_told(folder, monkeypatch):
+    monkeypatch.setattr(coco_file.psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
+    with pytest.raises(DataError, match="fits into the free memory"):
+        open_dataset(folder)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(folder, monkeypatch, caplog):
