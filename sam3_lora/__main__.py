@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -51,7 +52,7 @@ def main() -> None:
     try:
         app()
     except Sam3LoraError as error:
-        typer.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}", err=True)
         sys.exit(2)
 
 
@@ -94,17 +95,17 @@ def inspect(
         ]
         _print_json({"format": opened.format, "splits": splits, "findings": told})
         return
-    typer.echo(f"{opened.root}: {opened.format}")
+    _say(f"{opened.root}: {opened.format}")
     for name, split in splits.items():
         categories = ", ".join(f"{category} {count}" for category, count in split["categories"].items())
-        typer.echo(f"  {name}: {split['images']} images, {split['objects']} objects ({categories or 'no category'})")
+        _say(f"  {name}: {split['images']} images, {split['objects']} objects ({categories or 'no category'})")
     nothing = "Nothing wrong was found." if examined else "Nothing wrong was found in the annotations; see --deep."
-    typer.echo(nothing if not findings else "Findings:")
+    _say(nothing if not findings else "Findings:")
     for finding in findings:
         where = f"{finding.split}: " if finding.split else ""
-        typer.echo(f"  {finding.severity.upper():8}{where}{finding.message}\n          {finding.fix}")
+        _say(f"  {finding.severity.upper():8}{where}{finding.message}\n          {finding.fix}")
     for category, phrase in (examined.suggestions if examined is not None else {}).items():
-        typer.echo(f"  Instead of {category!r} ask for {phrase!r}.")
+        _say(f"  Instead of {category!r} ask for {phrase!r}.")
 
 
 @app.command()
@@ -181,11 +182,11 @@ def predict(
         _print_json({"phrases": phrases})
         return
     for phrase, objects in phrases.items():
-        typer.echo(f"{phrase}: {len(objects)} found")
+        _say(f"{phrase}: {len(objects)} found")
         for found in objects:
-            typer.echo(f"  score {found['score']:.2f}  box {found['box_xyxy']}  area {found['area']} px")
+            _say(f"  score {found['score']:.2f}  box {found['box_xyxy']}  area {found['area']} px")
     for path in written:
-        typer.echo(f"Wrote {path}")
+        _say(f"Wrote {path}")
 
 
 @app.command()
@@ -203,7 +204,7 @@ def merge(
     if as_json:
         _print_json({"folder": str(folder), "base": named, "adapter": str(adapter)})
         return
-    typer.echo(f"Wrote {folder}: {named} with the adapter {adapter} in it.")
+    _say(f"Wrote {folder}: {named} with the adapter {adapter} in it.")
 
 
 @app.command()
@@ -253,7 +254,7 @@ def evaluate(
         return
     _print_evaluation(report)
     for path in filter(None, (kept, out)):
-        typer.echo(f"Wrote {path}")
+        _say(f"Wrote {path}")
 
 
 @app.command()
@@ -312,20 +313,20 @@ def _print_evaluation(report: Report) -> None:
     from sam3_lora.evaluate.markdown import changes, interval, number
     from sam3_lora.evaluate.report import METRICS
 
-    typer.echo(report.verdict)
+    _say(report.verdict)
     for line in (*(alarm.message for alarm in report.alarms), *report.notes):
-        typer.echo(f"  {line}")
+        _say(f"  {line}")
     columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)
     for subject, title in (("all", ""), ("phrase", METRICS[report.main_metric][0]), ("size", "")):
-        typer.echo(f"{title:18}" + "".join(f"{name:>18}" for name in columns))
+        _say(f"{title:18}" + "".join(f"{name:>18}" for name in columns))
         for one in changes(report, subject):
             values = (number(one.base), number(one.adapter), number(one.difference, True), interval(one))
             name = METRICS[one.metric][0] if subject == "all" else one.name
-            typer.echo(f"{name:18}" + "".join(f"{value:>18}" for value in values[: len(columns)]))
+            _say(f"{name:18}" + "".join(f"{value:>18}" for value in values[: len(columns)]))
     for name, why in report.not_defined.items():
-        typer.echo(f"{METRICS[name][0]} is not defined, because {why}.")
+        _say(f"{METRICS[name][0]} is not defined, because {why}.")
     for phrase, threshold in report.advised_thresholds().items():
-        typer.echo(f"Best threshold for {phrase!r}: {threshold:.2f}")
+        _say(f"Best threshold for {phrase!r}: {threshold:.2f}")
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -381,12 +382,12 @@ def _check(run_config: RunConfig, as_json: bool) -> None:
     """The pre-flight in words; exit code 2 if the run would not start or learn."""
     from sam3_lora.train.preflight import preflight
 
-    result = preflight(run_config, lambda share, what: typer.echo(f"  {what}", err=True))
+    result = preflight(run_config, lambda share, what: _say(f"  {what}", err=True))
     if as_json:
         _print_json(asdict(result))
     else:
         for problem in result.problems:
-            typer.echo(f"{problem.severity.upper():8}{problem.message}\n        {problem.fix}")
+            _say(f"{problem.severity.upper():8}{problem.message}\n        {problem.fix}")
         if result.measured is not None:
             _print_measured(result)
     if not result.ok:
@@ -396,23 +397,23 @@ def _check(run_config: RunConfig, as_json: bool) -> None:
 def _print_measured(result: Preflight) -> None:
     measured, gigabyte = result.measured, 1e9
     for part in measured.components:
-        typer.echo(
+        _say(
             f"{part.name:18}{part.modules:5} modules{part.parameters:13,} parameters, "
             f"gradient norm {part.gradient_norm:.3g}"
         )
     if measured.memory_bytes is not None:
-        typer.echo(f"Memory: {measured.memory_bytes / gigabyte:.1f} of {measured.available_bytes / gigabyte:.1f} GB")
+        _say(f"Memory: {measured.memory_bytes / gigabyte:.1f} of {measured.available_bytes / gigabyte:.1f} GB")
         how = "measured" if measured.largest_batch_is_measured else "estimated"
-        typer.echo(f"Largest batch: {measured.largest_batch} ({how}); effective batch: {result.effective_batch}")
+        _say(f"Largest batch: {measured.largest_batch} ({how}); effective batch: {result.effective_batch}")
     if measured.total_seconds is not None:
         hours, minutes = divmod(round(measured.total_seconds / 60), 60)
-        typer.echo(
+        _say(
             f"Time: {measured.seconds_per_step:.2f} s per step, about {hours} h {minutes} min for "
             f"{result.length.total_steps} steps"
         )
     for saving in measured.savings:
         needs = "does not fit either" if saving.memory_bytes is None else f"{saving.memory_bytes / gigabyte:.1f} GB"
-        typer.echo(f"  {saving.words}: {needs}")
+        _say(f"  {saving.words}: {needs}")
 
 
 def _watch(run: Run, quiet: bool) -> Callable[[], None]:
@@ -420,7 +421,7 @@ def _watch(run: Run, quiet: bool) -> Callable[[], None]:
 
     Returns what ends it, after everything has been printed.
     """
-    typer.echo(f"Run {run.folder}", err=quiet)
+    _say(f"Run {run.folder}", err=quiet)
     ended = threading.Event()
     _, written_before = run.metrics()  # by the run that is resumed
 
@@ -431,14 +432,14 @@ def _watch(run: Run, quiet: bool) -> Callable[[], None]:
             rows, offset = run.metrics(offset)
             for row in rows:
                 if row["kind"] in ("note", "skipped"):
-                    typer.echo(f"  {row.get('message', '')}", err=quiet)
+                    _say(f"  {row.get('message', '')}", err=quiet)
                 elif row["kind"] == "validation":
-                    typer.echo(f"  epoch {row['epoch']}: validation loss {row['total']:.3f}", err=quiet)
+                    _say(f"  epoch {row['epoch']}: validation loss {row['total']:.3f}", err=quiet)
                 elif row["kind"] == "step" and (time.monotonic() - shown > 5 or row["step"] == 1):
                     shown = time.monotonic()
                     speed = f"{row['images_per_second']:.1f} images/s"
                     total = run.status().total_steps
-                    typer.echo(f"  step {row['step']} of {total}: loss {row['total']:.3f}, {speed}", err=quiet)
+                    _say(f"  step {row['step']} of {total}: loss {row['total']:.3f}, {speed}", err=quiet)
 
     watcher = threading.Thread(target=follow, daemon=True)
     watcher.start()
@@ -452,7 +453,7 @@ def _watch(run: Run, quiet: bool) -> Callable[[], None]:
 
 def _stop_on_interrupt(run: Run) -> None:
     def stop(*_: Any) -> None:
-        typer.echo("Stopping after this step; press Ctrl-C again to end at once without saving.", err=True)
+        _say("Stopping after this step; press Ctrl-C again to end at once without saving.", err=True)
         run.request_stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -472,13 +473,13 @@ def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
         _print_json(outcome)
         return
     if not run.folder.exists():
-        typer.echo(f"Discarded after {status.step} steps.")
+        _say(f"Discarded after {status.step} steps.")
         return
     best = "" if status.best_validation_loss is None else f", best validation loss {status.best_validation_loss:.3f}"
-    typer.echo(f"{status.state.capitalize()} after {status.step} steps{best}.")
+    _say(f"{status.state.capitalize()} after {status.step} steps{best}.")
     for name, folder in run.adapters().items():
-        typer.echo(f"  {name} adapter: {folder}")
-    typer.echo(f"  reload proof: {status.reload_proof}")
+        _say(f"  {name} adapter: {folder}")
+    _say(f"  reload proof: {status.reload_proof}")
 
 
 def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -> list[Path]:
@@ -503,6 +504,12 @@ def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -
     except OSError as error:
         raise Sam3LoraError(f"Nothing can be written to {out} ({error})", "Give another folder after --out") from None
     return written
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Prints lines; control characters, which names in a dataset may hold, are spelled out."""
+    odd = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
+    typer.echo(text.translate({ord(c): c.encode("unicode_escape").decode() for c in odd}), err=err)
 
 
 def _print_json(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import reprlib
 from typing import TYPE_CHECKING, Any
@@ -30,15 +31,59 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarr
     Raises:
         DataError: it is neither, or does not fit an image of this size.
     """
-    shape = _parse(segmentation, size_hw)
-    if isinstance(shape, np.ndarray):
-        # Not by pycocotools: with counts that do not add up its decoder writes outside its memory.
-        values = np.arange(len(shape)) % 2 == 1
-        return np.repeat(values, shape).reshape(size_hw[1], size_hw[0]).T  # runs go down the columns
-    from pycocotools import mask as coco_mask
+    return _whole(*decode_columns(segmentation, size_hw), size_hw)
 
-    rle = coco_mask.merge(coco_mask.frPyObjects([points.tolist() for points in shape], *size_hw))
-    return coco_mask.decode(rle).astype(bool)
+
+def decode_resized(segmentation: Any, size_hw: tuple[int, int], to_hw: tuple[int, int]) -> np.ndarray:
+    """:func:`decode_segmentation`, then :func:`resize_masks`, but without the bitmap of the whole image between.
+
+    Args:
+        segmentation, size_hw: as for :func:`decode_segmentation`.
+        to_hw: the size of the bitmap.
+
+    Returns:
+        bool (h, w).
+
+    Raises:
+        DataError: as :func:`decode_segmentation` does.
+    """
+    return _whole(*decode_columns(segmentation, size_hw, to_hw), to_hw)
+
+
+def decode_columns(
+    segmentation: Any, size_hw: tuple[int, int], to_hw: tuple[int, int] | None = None
+) -> tuple[np.ndarray, int]:
+    """The columns of :func:`decode_segmentation` that hold all of it; or of :func:`decode_resized`, given `to_hw`.
+
+    Costs what the object is wide, not what the image is.
+
+    Returns:
+        bool (H, C), and the place of the first of these columns.
+    """
+    height, width = size_hw
+    runs = _runs(segmentation, size_hw)
+    ends = np.cumsum(runs)
+    if len(runs) < 2:
+        return np.zeros((to_hw or size_hw)[:1] + (0,), bool), 0
+    inside = len(runs) - len(runs) % 2  # after the last run of ones nothing comes any more
+    first, stop = int(ends[0]) // height, -(-int(ends[inside - 1]) // height)  # runs go down the columns
+    runs = runs[:inside].copy()
+    runs[0] -= first * height
+    values = np.zeros(height * (stop - first), bool)
+    # Not by pycocotools: with counts that do not add up its decoder writes outside its memory.
+    filled = np.repeat(np.arange(inside) % 2 == 1, runs)
+    values[: len(filled)] = filled
+    columns = values.reshape(stop - first, height).T
+    if to_hw is None:
+        return columns, first
+    rows, places = _nearest(height, to_hw[0]), _nearest(width, to_hw[1])
+    left, right = np.searchsorted(places, (first, stop))
+    return columns[np.ix_(rows, places[left:right] - first)], int(left)
+
+
+def mask_area(segmentation: Any, size_hw: tuple[int, int]) -> int:
+    """The pixels of :func:`decode_segmentation`, counted without making it. Raises DataError as it does."""
+    return int(_runs(segmentation, size_hw)[1::2].sum())
 
 
 def check_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> None:
@@ -86,6 +131,34 @@ def pairwise_mask_iou(a: Tensor, b: Tensor) -> Tensor:
     intersection = flat_a @ flat_b.T
     union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None, :] - intersection
     return (intersection / union.clamp(min=1)).float()
+
+
+def _whole(columns: np.ndarray, first: int, size_hw: tuple[int, int]) -> np.ndarray:
+    bitmap = np.zeros(size_hw, bool)
+    bitmap[:, first : first + columns.shape[1]] = columns
+    return bitmap
+
+
+@functools.lru_cache(maxsize=64)
+def _nearest(side: int, wanted: int) -> np.ndarray:
+    """Which rows or columns of `side` torch's nearest neighbour takes for `wanted` ones."""
+    import torch
+
+    if side >= 2**24:  # float32 could not name them
+        raise DataError(f"Expected an image of at most {2**24:,} pixels a side, got {side:,}", "Scale the image down")
+    places = torch.arange(side, dtype=torch.float32)[None, None]
+    return torch.nn.functional.interpolate(places, size=wanted, mode="nearest")[0, 0].long().numpy()
+
+
+def _runs(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
+    """Run lengths int64 (R,) of any sound segmentation; else DataError."""
+    shape = _parse(segmentation, size_hw)
+    if isinstance(shape, np.ndarray):
+        return shape
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.frPyObjects([points.tolist() for points in shape], *size_hw)
+    return _runs_of_text((rle[0] if len(rle) == 1 else coco_mask.merge(rle))["counts"])
 
 
 def _parse(segmentation: Any, size_hw: tuple[int, int]) -> list[np.ndarray] | np.ndarray:

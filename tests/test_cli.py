@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from sam3_lora.__main__ import app
 from sam3_lora.config import ASSETS
 from sam3_lora.errors import ConfigError, Sam3LoraError
-from tests.factories import write_dataset
+from tests.factories import coco, write_dataset, write_split
 
 IMAGE = next((ASSETS / "demo" / "dataset" / "valid").rglob("*.jpg"))
 
@@ -34,6 +34,16 @@ def test_inspect_counts_and_finds(tmp_path):
     findings = json.loads(call("inspect", dataset, "--json").stdout)["findings"]
     assert {"kind", "severity", "count", "message", "fix"} == set(findings[0])
     assert findings[0]["severity"] == "error"
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
+    data = coco()
+    data["categories"][0]["name"] = "crack\x1b[31m\x07"
+    data["images"][0]["file_name"] = "gone\x1b]0;title.png"
+    write_split(tmp_path / "train", data)
+    (tmp_path / "train" / "gone\x1b]0;title.png").unlink()
+    printed = call("inspect", tmp_path).stdout
+    assert "\x1b" not in printed and "\x07" not in printed and r"crack\x1b[31m" in printed and "gone" in printed
 
 
 def test_config_prints_what_train_reads(tmp_path):

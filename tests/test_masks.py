@@ -6,7 +6,15 @@ import torch
 from pycocotools import mask as coco_mask
 
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_segmentation, encode_rle, mask_to_box_xyxy, pairwise_mask_iou, resize_masks
+from sam3_lora.masks import (
+    decode_resized,
+    decode_segmentation,
+    encode_rle,
+    mask_area,
+    mask_to_box_xyxy,
+    pairwise_mask_iou,
+    resize_masks,
+)
 from tests.factories import ellipse, uncompressed_rle
 
 BY_HAND = np.array(
@@ -49,6 +57,25 @@ def test_compressed_run_lengths_equal_pycocotools(seed):
     np.testing.assert_array_equal(decode_segmentation(rle, (height, width)), mask)
     np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), mask)
     np.testing.assert_array_equal(decode_segmentation(uncompressed_rle(mask), (height, width)), mask)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_skips_the_whole_bitmap_gives_the_same(seed):
+    rng = np.random.default_rng(seed)
+    size_hw = height, width = tuple(int(side) for side in rng.integers(1, 90, 2))
+    if seed % 2:
+        corners = np.sort(rng.uniform(-0.2, 1.2, (2, 2)), axis=0) * (width, height)
+        (x0, y0), (x1, y1) = corners.tolist()
+        segmentation = [[x0, y0, x1, y0, x1, y1], [x0, y0, x0, y1, x1, y1]]
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        np.testing.assert_array_equal(decode_segmentation(segmentation, size_hw), coco_mask.decode(rle).astype(bool))
+    else:
+        segmentation = encode_rle(rng.random(size_hw) < rng.choice([0, 0.02, 0.5, 1]))
+    mask = decode_segmentation(segmentation, size_hw)
+    assert mask_area(segmentation, size_hw) == mask.sum()
+    for to_hw in ((17, 17), (168, 168), size_hw):
+        resized = resize_masks(torch.from_numpy(mask)[None], to_hw)[0].numpy()
+        np.testing.assert_array_equal(decode_resized(segmentation, size_hw, to_hw), resized)
 
 
 def test_long_runs_survive_compression():

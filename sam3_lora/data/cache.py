@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from sam3_lora.data.folders import is_text
 from sam3_lora.data.index import Index, IndexWriter
 
 CACHE_VARIABLE = "SAM3_LORA_CACHE"
@@ -41,8 +42,9 @@ class Watched:
             self.add(path)
 
     def add(self, path: Path | str) -> None:
-        """Notes a file or folder as it is now: to be called before it is read."""
-        self._states.setdefault(str(path), _state(str(path)))
+        """Notes a file or folder as it is now: to be called before it is read. What has no name in text is not read."""
+        if is_text(str(path)):
+            self._states.setdefault(str(path), _state(str(path)))
 
     def as_words(self) -> dict[str, tuple[int, int]]:
         return self._states

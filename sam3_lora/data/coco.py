@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
-from sam3_lora.data.folders import listing
+from sam3_lora.data.folders import listing, require_text
 from sam3_lora.data.health import Faults, Finding, in_order, plural, shown
 from sam3_lora.data.images import load_image
 from sam3_lora.data.layouts import Layout, recognise
@@ -42,7 +42,11 @@ def open_dataset(
         DataError: there is nothing to open: no folder, or no annotations that can be read.
     """
     root = _root(path)
-    layout = recognise(root, _images_folder(images), phrase.strip())
+    phrase = phrase.strip()
+    if phrase and not any(map(str.isalnum, phrase)):
+        raise DataError(f"Expected a phrase of words, got {shown(phrase)}", "Give a short noun phrase, like 'crack'")
+    require_text(root.absolute())
+    layout = recognise(root, _images_folder(images), phrase)
     root = root.parent if root.is_file() else root
     tell = progress or (lambda share, what: None)
     splits: dict[str, Split] = {}
@@ -52,6 +56,7 @@ def open_dataset(
         name, done = source.name, number / len(layout.sources)
         tell(done, f"Reading {name}")
         try:
+            require_text(source.path)
             splits[name], found = read_split(
                 source,
                 root,
@@ -74,6 +79,7 @@ def _images_folder(images: str | Path | None) -> Path | None:
         return None
     folder = Path(images).expanduser()
     listing(folder)  # says in words if there is none
+    require_text(folder.absolute())
     return folder
 
 

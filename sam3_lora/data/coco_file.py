@@ -148,8 +148,8 @@ class CocoFile:
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise self._no_json(f" (line {error.lineno}, column {error.colno})", "cut off or ") from None
-        except (ValueError, RecursionError):
-            raise self._no_json("") from None
+        except (ValueError, RecursionError) as error:
+            raise self._no_json(_why(error)) from None
 
     def _no_json(self, place: str, cut_off: str = "") -> DataError:
         return DataError(f"Expected COCO JSON in {self._path}, but it is {cut_off}not JSON{place}", EXPORT_AGAIN)
@@ -214,11 +214,20 @@ class CocoFile:
             pass  # not every entry is as it should be
         except msgspec.DecodeError:
             return None
-        except (UnicodeDecodeError, RecursionError):
-            raise self._no_json("") from None
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise self._no_json(_why(error)) from None
         try:
             return json.loads(piece)
         except json.JSONDecodeError:
             return None
-        except (ValueError, RecursionError):
-            raise self._no_json("") from None
+        except (ValueError, RecursionError) as error:
+            raise self._no_json(_why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """Why Python cannot read what may well be JSON."""
+    if isinstance(error, RecursionError):
+        return " that can be used: it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return ": its text is not UTF-8"
+    return " that can be used: it has a number of thousands of digits"

@@ -9,10 +9,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sam3_lora.data.health import valid_text
 from sam3_lora.errors import DataError
 
 ANNOTATION_FILE = "_annotations.coco.json"
-_USUAL_ORDER = ("train", "valid", "val", "validation", "test")
+NO_TEXT = "its name has bytes that are no text; rename it"
+USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
 
 
 def listing(root: Path) -> list[str]:
@@ -35,6 +37,20 @@ def listing(root: Path) -> list[str]:
         raise DataError(f"The folder {root} cannot be read: {reason}", "Correct the path") from None
 
 
+def is_text(name: str) -> bool:
+    """Whether a name on the disk is text: there it may be any bytes, which no screen and no file could tell."""
+    return valid_text(name) == name
+
+
+def require_text(path: Path) -> None:
+    """Raises DataError for a path that is no text."""
+    if not is_text(str(path)):
+        raise DataError(
+            f"Expected names that are text, but that of {valid_text(str(path))} has bytes that are none",
+            "Rename the folder or file",
+        )
+
+
 def subfolders(root: Path) -> list[str]:
     """The names of the folders in a folder, sorted, without asking the disk about every file."""
     try:
@@ -46,7 +62,7 @@ def subfolders(root: Path) -> list[str]:
 
 def usual_order(splits: Iterable[str]) -> list[str]:
     """Splits in the order in which people name them."""
-    known = {name: place for place, name in enumerate(_USUAL_ORDER)}
+    known = {name: place for place, name in enumerate(USUAL_SPLITS)}
     return sorted(splits, key=lambda name: (known.get(name, len(known)), name))
 
 
@@ -117,7 +133,7 @@ class ImageFiles:
                 names = []
                 with os.scandir(path) as entries:
                     for entry in entries:
-                        if entry.is_file():  # no pipe, which would be waited for for ever
+                        if entry.is_file() and is_text(entry.name):  # no pipe, which would be waited for for ever
                             names.append(entry.name)
                         if entry.is_symlink() and not self._is_inside(entry.path):
                             self._links.add(_joined(folder, entry.name))

@@ -43,8 +43,19 @@ class Annotations:
         self.lengths = array("q")
         self.hashes = array("q")
 
-    def add(self, key: int | str, row: int, category: int, box: Box, text: bytes, crowd: bool) -> None:
-        """text: JSON of the segmentation, empty without one."""
+    def add(
+        self,
+        key: int | str,
+        row: int,
+        category: int,
+        box: Box,
+        text: bytes,
+        crowd: bool,
+        *,
+        alone: bool = False,
+    ) -> None:
+        """text: JSON of the segmentation, empty without one; alone: cannot be a copy of another one, since its
+        segmentation could not be used."""
         self.ids.append(key)
         self.image.append(row)
         self.category.append(category)
@@ -52,7 +63,7 @@ class Annotations:
         self.crowd.append(crowd)
         self.starts.append(self._writer.add_text(text))
         self.lengths.append(len(text))
-        self.hashes.append(hash(text))
+        self.hashes.append(hash((text, len(self.ids))) if alone else hash(text))
 
     def sorted(self, kept: list[GatheredImage], faults: Faults) -> tuple[dict[str, np.ndarray], list[int | str] | None]:
         """The arrays of an index, annotations in the order of the images, without exact copies; and ids that are no

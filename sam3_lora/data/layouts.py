@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
+from sam3_lora.data.health import valid_text
 from sam3_lora.data.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.sources import Source, coco_source
-from sam3_lora.data.yolo import yolo_sources
+from sam3_lora.data.yolo import has_labels, has_settings, yolo_sources
 from sam3_lora.errors import DataError
 
 _INSTANCES = re.compile(
@@ -151,21 +152,32 @@ def _nothing(root: Path, names: list[str]) -> Layout:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
     candidates = [name for name in names if name.lower().endswith(".json")]
     if candidates:
-        listed = ", ".join(candidates[:3]) + (", ..." if len(candidates) > 3 else "")
+        listed = ", ".join(map(valid_text, candidates[:3])) + (", ..." if len(candidates) > 3 else "")
         raise DataError(
             f"{wanted}, but found {len(candidates)} other JSON files ({listed})",
             f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}, "
             "or open one of the files",
         )
-    deeper = next((path for path in _two_deep(root) if path.is_file()), None)
+    deeper = next((root / name for name in subfolders(root)[:_MOST_FOLDERS] if _has_splits(root, name)), None)
     if deeper is not None:
-        raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper.parent.parent}")
+        raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper}")
+    if has_settings(root):
+        raise DataError(
+            f"Expected YOLO's labels in labels/ beside the images in images/ (or train/labels beside train/images) in "
+            f"{root}, since a data.yaml is there, but found none",
+            "Put images and labels there, or correct the paths in data.yaml",
+        )
     raise DataError(
         f"{wanted}, but there is no annotation file",
-        "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) and give the unpacked folder",
+        "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder",
     )
 
 
-def _two_deep(root: Path) -> list[Path]:
-    folders = [root / name for name in subfolders(root) if is_inside(root / name, root)]
-    return [folder / name / ANNOTATION_FILE for folder in folders for name in subfolders(folder)]
+def _has_splits(root: Path, name: str) -> bool:
+    """Whether a folder in `root` is a dataset by itself."""
+    folder = root / name
+    if not is_inside(folder, root):
+        return False
+    names = subfolders(folder)
+    annotated = any((folder / inner / ANNOTATION_FILE).is_file() for inner in names)
+    return annotated or ("annotations" in names and any((folder / "annotations").glob("*.json"))) or has_labels(folder)

@@ -232,7 +232,8 @@ class _Reader:
             image.cannot_use({category})
             return
         crowd = self._is_crowd(entry, image, key)
-        self._annotations.add(key, image.row, self._categories[category], box, text, crowd)
+        number, alone = self._categories[category], bool(entry.get("segmentation")) and not text
+        self._annotations.add(key, image.row, number, box, text, crowd, alone=alone)
 
     def _image_of(self, entry: dict, key: int | str) -> GatheredImage | None:
         try:

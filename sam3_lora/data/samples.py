@@ -18,7 +18,7 @@ from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord, Split
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_segmentation, resize_masks
+from sam3_lora.masks import decode_resized
 from sam3_lora.structures import Targets
 
 MAX_TOKENS = 32  # of a phrase, as Sam3Processor pads it
@@ -227,11 +227,10 @@ def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int])
     if annotation.segmentation is None:
         return None
     try:
-        mask = torch.from_numpy(decode_segmentation(annotation.segmentation, (record.height, record.width)))
+        mask = torch.from_numpy(decode_resized(annotation.segmentation, (record.height, record.width), size_hw))
     except DataError as error:
         _log.warning("%s, annotation %s is learned without its mask: %s", record.file_name, annotation.id, error)
         return None
-    mask = resize_masks(mask[None], size_hw)[0]
     return mask if mask.any() else None
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
-from sam3_lora.data.folders import ImageFiles, is_inside
-from sam3_lora.data.health import Faults, valid_text
+from sam3_lora.data.folders import NO_TEXT, ImageFiles, is_inside, is_text
+from sam3_lora.data.health import Faults, shown, valid_text
 from sam3_lora.data.sources import Source
+from sam3_lora.errors import DataError
 
 MOST_BYTES = 2**27  # of one image's file
 MANY_FILES = 500  # from here on an index is worth keeping
-_PROBED = 5
+_PROBED = 16
 
 
 class _Whole(msgspec.Struct):
@@ -28,8 +29,9 @@ class _Head(msgspec.Struct):
 
 
 def is_per_image(files: list[Path], root: Path) -> bool:
-    """Whether JSON files hold one image each: {"image": {...}, "annotations": [...]}, judged by the first ones."""
-    return any(_read(path, root, _Head) is not None for path in files[:_PROBED])
+    """Whether JSON files hold one image each: {"image": {...}, "annotations": [...]}, judged by some of them."""
+    some = files[:: max(1, len(files) // _PROBED)]
+    return any(_read(path, root, _Head) is not None for path in some[: 2 * _PROBED])
 
 
 def segment_anything_source(
@@ -58,6 +60,12 @@ class _Content:
     def __init__(self, files: list[Path], root: Path, phrase: str, faults: Faults) -> None:
         self._files, self._root, self._faults = files, root, faults
         self._phrase = phrase or valid_text(root.resolve().name)
+        if not any(map(str.isalnum, self._phrase)):
+            raise DataError(
+                f"Expected a name for the objects, since the annotation files give no categories, but the folder's "
+                f"({shown(self._phrase)}) has no letter",
+                "Give a phrase when you open the dataset",
+            )
         if not phrase:
             faults.add("phrase-from-folder", detail=self._phrase)
 
@@ -69,16 +77,17 @@ class _Content:
 
     def images(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
         for number, path in enumerate(self._files, start=1):
-            content = _read(path, self._root, _Head)
+            content = _read(path, self._root, _Head) if is_text(path.name) else None
             progress(number / len(self._files))
             if content is None:
-                self._faults.add("bad-label-file", valid_text(path.name))
+                detail = "" if is_text(path.name) else NO_TEXT
+                self._faults.add("bad-label-file", valid_text(path.name), detail=detail)
             else:
                 yield [content.image | {"id": path.name}]
 
     def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
         for number, path in enumerate(self._files, start=1):
-            content = _read(path, self._root, _Whole)
+            content = _read(path, self._root, _Whole) if is_text(path.name) else None
             progress(number / len(self._files))
             if content is not None:
                 yield [_entry(entry, path, place) for place, entry in enumerate(content.annotations)]

@@ -13,7 +13,7 @@ from sam3_lora.data.coco import ImageRecord
 from sam3_lora.data.health import plural
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_segmentation
+from sam3_lora.masks import mask_area
 from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui import gallery, images, model_view
 from sam3_lora.ui.dataset_view import Opened
@@ -158,9 +158,9 @@ def object_table(
     size_hw = (_record.height, _record.width)
     own = dict(phrases)
     rows = []
-    for annotation in _record.annotations:
-        box = xyxy_to_cxcywh(xywh_to_xyxy(torch.tensor(annotation.bbox_xywh, dtype=torch.float64)))
-        cx, cy, w, h = normalize(box, size_hw).tolist()
+    boxes = torch.tensor([annotation.bbox_xywh for annotation in _record.annotations], dtype=torch.float64)
+    shares = normalize(xyxy_to_cxcywh(xywh_to_xyxy(boxes.reshape(-1, 4))), size_hw).tolist()
+    for annotation, (cx, cy, w, h) in zip(_record.annotations, shares, strict=True):
         area = _mask_area(annotation.segmentation, size_hw)
         rows.append(
             {
@@ -180,6 +180,6 @@ def _mask_area(segmentation: object, size_hw: tuple[int, int]) -> int | None:
     if segmentation is None:
         return None
     try:
-        return int(decode_segmentation(segmentation, size_hw).sum())
+        return mask_area(segmentation, size_hw)
     except DataError:
         return None

@@ -16,7 +16,7 @@ from sam3_lora.data.coco import Annotation, ImageRecord, load_image
 from sam3_lora.data.images import to_rgb
 from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_segmentation, resize_masks
+from sam3_lora.masks import decode_resized, decode_segmentation
 
 THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, for sharp screens
 
@@ -119,10 +119,9 @@ def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int
     try:
         if isinstance(segmentation, list):
             return decode_segmentation(_scale_polygons(segmentation, record, size_hw), size_hw)
-        mask = torch.from_numpy(decode_segmentation(segmentation, (record.height, record.width)))
+        return decode_resized(segmentation, (record.height, record.width), size_hw)
     except DataError:
         return None
-    return resize_masks(mask[None], size_hw)[0].numpy()
 
 
 def _scale_polygons(polygons: Sequence[Sequence[float]], record: ImageRecord, size_hw: tuple[int, int]) -> list:

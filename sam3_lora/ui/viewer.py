@@ -16,7 +16,9 @@ import streamlit as st
 
 from sam3_lora.data.coco import Annotation, ImageRecord, load_image
 from sam3_lora.draw import Color, ink
-from sam3_lora.ui.images import Layers, fit, mask_at, to_jpeg
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_columns
+from sam3_lora.ui.images import Layers, fit, to_jpeg
 
 LONGEST = 2000  # pixels of the picture that is sent; more would only be seen at the highest zoom
 VIEW_HEIGHT = 520
@@ -89,16 +91,19 @@ def _prepared(path: str, image_id: object, state: tuple, _record: ImageRecord) -
 
 
 def _outline(annotation: Annotation, record: ImageRecord) -> str:
+    if annotation.segmentation is None:
+        return ""
     if isinstance(annotation.segmentation, list):
         return " ".join(_path(np.asarray(part, float).reshape(-1, 2)) for part in annotation.segmentation)
     scale = min(1.0, LONGEST / max(record.width, record.height))
     size_hw = max(1, round(record.height * scale)), max(1, round(record.width * scale))
-    mask = mask_at(annotation, record, size_hw)
-    if mask is None:
+    try:
+        columns, first = decode_columns(annotation.segmentation, (record.height, record.width), size_hw)
+    except DataError:  # a finding says so
         return ""
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    inside = mask[top : top + height, left : left + width]
-    return outline_of(inside, (left, top), (record.width / size_hw[1], record.height / size_hw[0]))
+    left, top, width, height = cv2.boundingRect(columns.astype(np.uint8))
+    inside = columns[top : top + height, left : left + width]
+    return outline_of(inside, (first + left, top), (record.width / size_hw[1], record.height / size_hw[0]))
 
 
 def outline_of(inside: np.ndarray, corner_xy: tuple[int, int], scale_xy: tuple[float, float]) -> str:

@@ -386,3 +386,14 @@ def test_image_of_one_pixel_is_fine(tmp_path):
     folder = write_split(tmp_path / "train", data)
     assert Image.open(folder / data["images"][0]["file_name"]).size == (1, 1)
     assert set(kinds(open_dataset(tmp_path))) == {"no-objects"}
+
+
+def test_objects_of_one_box_whose_masks_cannot_be_used_are_no_copies(tmp_path):
+    def change(data):
+        entry = data["annotations"][0]
+        entry["segmentation"] = [[1, 2]]
+        data["annotations"].append(entry | {"id": 1000, "segmentation": [[3, 4]]})
+
+    dataset = opened(tmp_path, change)
+    assert kinds(dataset) == ["bad-segmentation"] and dataset.findings[0].count == 2
+    assert dataset.split("train").num_objects == 9

@@ -364,3 +364,183 @@ def test_nobody_waits_for_a_pipe(tmp_path):
         os.mkfifo(folder / name)
         with pytest.raises(DataError):
             open_dataset(folder)
+
+
+class TestNames:
+    """On the disk a name may be any bytes, and in a file any text."""
+
+    @pytest.fixture
+    def odd(self) -> str:
+        name = os.fsdecode(b"od\xffd")
+        if name.isprintable():
+            pytest.skip("here any bytes are text")
+        return name
+
+    def make(self, path: Path) -> Path:
+        try:
+            path.mkdir(parents=True)
+        except (OSError, UnicodeError) as error:
+            pytest.skip(f"no such names here: {error}")
+        return path
+
+    def test_a_folder_whose_name_is_no_text(self, tmp_path, odd):
+        folder = self.make(tmp_path / odd)
+        write_dataset(folder)
+        with pytest.raises(DataError, match=r"od\?d.*bytes"):
+            open_dataset(folder)
+
+    def test_a_split_whose_name_is_no_text(self, tmp_path, odd):
+        self.make(tmp_path / odd)
+        write_split(tmp_path / odd, coco())
+        write_split(tmp_path / "train", coco())
+        dataset = open_dataset(tmp_path)
+        assert kinds(dataset) == ["split-unreadable"] and list(dataset.splits) == ["train"]
+        dataset.findings[0].message.encode()
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_an_image_whose_name_is_no_text(self, tmp_path, monkeypatch, odd, kept):
+        monkeypatch.setattr("sam3_lora.data.yolo.MANY_FILES", 0 if kept else 500)
+        self.make(tmp_path / "probe" / odd)
+        root = tmp_path / "set"
+        yolo(root, root / "train" / "labels", root / "train" / "images")
+        (image,) = list((root / "train" / "images").glob("0_000*"))[:1]
+        image.rename(image.with_stem(odd))
+        assert sorted(kinds(open_dataset(root))) == ["image-unreadable", "label-without-image"]
+
+    def test_a_file_of_one_image_whose_name_is_no_text(self, tmp_path, odd):
+        self.make(tmp_path / "probe" / odd)
+        per_image(tmp_path / "set")
+        (tmp_path / "set" / "sa_0.json").rename(tmp_path / "set" / f"{odd}.json")
+        assert kinds(open_dataset(tmp_path / "set", phrase="hole")) == ["bad-label-file"]
+
+
+class TestYoloLists:
+    """data.yaml may name lists of images, or several folders, instead of one folder per split."""
+
+    NAMES = "names: [crack, pothole, joint]\n"
+
+    @pytest.fixture
+    def folder(self, tmp_path) -> Path:
+        yolo(tmp_path, tmp_path / "labels" / "all", tmp_path / "images" / "all", yaml=self.NAMES)
+        return tmp_path
+
+    @pytest.mark.parametrize("start", ["", "./", "/somebody/else/set/", "../set/"])
+    def test_a_list_is_followed(self, folder, start):
+        names = sorted(path.name for path in (folder / "images" / "all").iterdir())
+        (folder / "train.txt").write_text("".join(f"{start}images/all/{name}\n" for name in names[:3]) + "\n")
+        (folder / "lists").mkdir()
+        (folder / "lists" / "val.txt").write_text("".join(f"{start}images/all/{name}\n" for name in names[3:]))
+        (folder / "data.yaml").write_text(f"train: train.txt\nval: ./lists/val.txt\n{self.NAMES}")
+        dataset = open_dataset(folder)
+        assert kinds(dataset) == [] and {name: len(split.images) for name, split in dataset.splits.items()} == {
+            "train": 3,
+            "valid": len(names) - 3,
+        }
+        whole = tmp_whole(folder)
+        assert sum(split.num_objects for split in dataset.splits.values()) == whole
+        for image in dataset.split("valid").images:
+            assert image.path.is_file() and not image.missing
+
+    def test_what_a_list_names_and_is_not_there_is_told(self, folder):
+        (folder / "train.txt").write_text("images/all/gone.png\nimages/all/0_000.png\n../../../etc/passwd\n")
+        (folder / "data.yaml").write_text(f"train: train.txt\n{self.NAMES}")
+        dataset = open_dataset(folder)
+        assert kinds(dataset) == ["image-missing", "unused-category"] and dataset.findings[0].count == 2
+        assert [image.file_name for image in dataset.split("train").images] == ["images/all/0_000.png"]
+
+    def test_several_folders_are_one_split(self, folder):
+        shutil.copytree(folder / "images" / "all", folder / "images" / "more")
+        shutil.copytree(folder / "labels" / "all", folder / "labels" / "more")
+        (folder / "data.yaml").write_text(f"train: [images/all, images/more]\n{self.NAMES}")
+        dataset = open_dataset(folder)
+        assert kinds(dataset) == [] and sizes(dataset) == {"train": (10, 16)}
+
+    def test_folders_in_folders_are_read(self, folder):
+        for kind in ("images", "labels"):
+            (folder / kind / "all").rename(folder / "moved")
+            (folder / kind / "all").mkdir()
+            (folder / "moved").rename(folder / kind / "all" / "site")
+        dataset = open_dataset(folder)
+        assert kinds(dataset) == [] and sizes(dataset) == {"all": (5, 8)}
+
+    def test_labels_beside_the_images(self, tmp_path):
+        yolo(tmp_path, tmp_path / "photos", tmp_path / "photos", yaml=self.NAMES)
+        (tmp_path / "photos" / "README.txt").write_text("Taken in May.")
+        assert sizes(open_dataset(tmp_path)) == {"photos": (5, 8)} and kinds(open_dataset(tmp_path)) == []
+        assert sizes(open_dataset(tmp_path / "photos"))["train"] == (5, 8)
+
+    def test_captions_beside_images_are_no_labels(self, tmp_path):
+        write_split(tmp_path, coco())
+        (tmp_path / "_annotations.coco.json").unlink()
+        for image in tmp_path.glob("*.png"):
+            image.with_suffix(".txt").write_text("a crack in the road")
+        with pytest.raises(DataError, match="no annotation file"):
+            open_dataset(tmp_path)
+
+    @pytest.mark.parametrize(
+        "names",
+        ["a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n", "names: {0: {1: x}}\n", "names: [[crack], pothole]\n"],
+    )
+    def test_names_that_are_no_names_are_told(self, folder, names):
+        (folder / "data.yaml").write_text(names)
+        with pytest.raises(DataError, match="each class a name"):
+            open_dataset(folder)
+
+    def test_an_endless_class_number_is_told(self, folder):
+        path = sorted((folder / "labels" / "all").iterdir())[0]
+        path.write_text("9" * 5000 + " 0.5 0.5 0.1 0.1\n")
+        (folder / "data.yaml").write_text('names:\n  ? "' + "1" * 5000 + '"\n  : a\n')
+        assert "bad-label-line" in kinds(open_dataset(folder))
+
+
+def tmp_whole(folder: Path) -> int:
+    """Lines in all label files: objects."""
+    return sum(len(path.read_text().split("\n")) - 1 for path in (folder / "labels" / "all").glob("*.txt"))
+
+
+class TestSentences:
+    def test_a_dataset_one_folder_deeper_is_pointed_at(self, tmp_path):
+        yolo(
+            tmp_path / "unpacked",
+            tmp_path / "unpacked" / "labels" / "train",
+            tmp_path / "unpacked" / "images" / "train",
+        )
+        with pytest.raises(DataError, match=r"deeper\. Open .*unpacked"):
+            open_dataset(tmp_path)
+
+    def test_a_data_yaml_without_labels_is_no_call_for_coco(self, tmp_path):
+        (tmp_path / "data.yaml").write_text("names: [crack]\n")
+        with pytest.raises(DataError, match="YOLO's labels"):
+            open_dataset(tmp_path)
+
+    @pytest.mark.parametrize("phrase", ["~", "  ... "])
+    def test_a_phrase_needs_a_letter(self, tmp_path, phrase):
+        per_image(tmp_path)
+        with pytest.raises(DataError, match="phrase of words"):
+            open_dataset(tmp_path, phrase=phrase)
+
+    def test_a_folder_named_without_a_letter_asks_for_a_phrase(self, tmp_path):
+        per_image(tmp_path / "~~")
+        with pytest.raises(DataError, match="Give a phrase"):
+            open_dataset(tmp_path / "~~")
+        assert open_dataset(tmp_path / "~~", phrase="hole").categories == ("hole",)
+
+    def test_files_of_single_images_are_known_among_others(self, tmp_path):
+        per_image(tmp_path)
+        for number in range(12):
+            (tmp_path / f"a{number}.json").write_text('{"version": 1}')
+        dataset = open_dataset(tmp_path, phrase="hole")
+        assert dataset.findings[0].kind == "bad-label-file" and dataset.findings[0].count == 12
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ('{"images": [{"id": ' + "9" * 5000 + "}]}", "thousands of digits"),
+            ('{"images": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+            (b'{"images": [], "name": "\xff"}', "not UTF-8"),
+        ],
+    )
+    def test_what_python_cannot_read_is_told_apart(self, tmp_path, text, why):
+        (tmp_path / "_annotations.coco.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(DataError, match=why):
+            open_dataset(tmp_path)
