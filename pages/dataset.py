@@ -19,35 +19,40 @@ _BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
 
 def main() -> None:
     with page("Dataset", "Look at what the model will learn from, and at everything that is wrong with it."):
+        view.read_link()
         path = choose_path()
         if isinstance(problem := st.session_state.get(_BROKEN_PROBLEM), DataError):
             show_error(problem)
-        if not path:
-            empty_state(
-                "photo_library",
-                "No dataset is open",
-                "Give a dataset's folder above, or use the demo to look around.",
-            )
-            return
-        dataset = resources.open_dataset(path)
-        st.session_state[state.DATASET_PATH] = path
-        fingerprint = (*resources.fingerprint(path), *state.reading(path))
-        examined = examination.examination_of(path, fingerprint, dataset)
-        report = examined.snapshot().report
-        opened = Opened(path, fingerprint, dataset, report.findings if report else dataset.findings)
-        show(opened, examined)
-        view.write_link()
+        try:
+            show_dataset(path)
+        finally:  # a folder that cannot be opened has an address, too
+            view.write_link()
+
+
+def show_dataset(path: str) -> None:
+    if not path:
+        empty_state(
+            "photo_library",
+            "No dataset is open",
+            "Give a dataset's folder above, or use the demo to look around.",
+        )
+        return
+    dataset = resources.open_dataset(path)
+    st.session_state[state.DATASET_PATH] = path
+    fingerprint = (*resources.fingerprint(path), *state.reading(path))
+    examined = examination.examination_of(path, fingerprint, dataset)
+    report = examined.snapshot().report
+    show(Opened(path, fingerprint, dataset, report.findings if report else dataset.findings), examined)
 
 
 def choose_path() -> str:
-    """The path field with the demo beside it. A link's path wins over the one that was open last."""
-    if view.PATH not in st.session_state and state.dataset_path() and view.PATH not in st.query_params:
+    """The path field with the demo beside it."""
+    if view.PATH not in st.session_state and state.dataset_path():
         st.session_state[view.PATH] = state.dataset_path()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         path = st.text_input(
             "Dataset folder",
             key=view.PATH,
-            bind="query-params",
             placeholder="A folder with train, valid and test inside",
             on_change=view.reset,
         )
@@ -120,7 +125,7 @@ def use_broken_copy() -> None:
 
 
 def show(opened: Opened, examined: Examination) -> None:
-    view.read_link(opened)
+    view.keep_to_dataset(opened)
     phrases = phrases_of_dataset(opened.path)
     label = st.session_state.get(view.IMAGE)
     if label:

@@ -31,8 +31,8 @@ CATEGORIES, FINDING, TEXT, COUNT, SIZE, SORT, PAGE = (
     "sort",
     "dataset_page",
 )
-_LINK = (VIEW, SPLIT, IMAGE, SEE)
-_LINK_READ = "dataset-link-read"
+_LINK = (PATH, VIEW, SPLIT, IMAGE, SEE)
+_LINK_WRITTEN, _MOVED = "dataset-link-written", "dataset-moved"
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,24 @@ class Opened:
         return category_colors(self.dataset.categories)
 
 
-def read_link(opened: Opened) -> None:
-    """Takes over what the page's address asks for, once per tab, and puts right what is not there."""
-    if not st.session_state.get(_LINK_READ):
-        st.session_state[_LINK_READ] = True
-        for key in _LINK:
-            if key in st.query_params and key not in st.session_state:
-                st.session_state[key] = st.query_params[key]
+def read_link() -> None:
+    """Takes over what the page's address asks for, if it is another than this page wrote: the tab's first one, or one
+    that the browser's Back leads to."""
+    asked, written = _asked(), st.session_state.get(_LINK_WRITTEN)
+    # The address that comes with a click or a key may still be the one before the last: it is no wish to go back.
+    if st.session_state.pop(_MOVED, False) or PATH not in asked or asked == written:
+        return
+    if asked[PATH] != st.session_state.get(PATH):
+        _forget()
+    for key in _LINK:
+        if key in asked:
+            st.session_state[key] = asked[key]
+        else:
+            st.session_state.pop(key, None)
+
+
+def keep_to_dataset(opened: Opened) -> None:
+    """Puts right what was asked for and is not there, and chooses where nothing was."""
     keep_valid(VIEW, VIEWS)
     keep_valid(SPLIT, opened.split_names)
     keep_valid(SEE, (ANNOTATIONS, MODEL))
@@ -84,22 +95,26 @@ def read_link(opened: Opened) -> None:
 
 
 def write_link() -> None:
-    """Writes into the page's address what leads back to this very view."""
+    """Writes into the page's address what leads back to this very view, as one step of the browser's history."""
     large = st.session_state.get(IMAGE)
-    for key in _LINK:
-        value = st.session_state.get(key)
-        if (key == SEE and not large) or (key == VIEW and (large or value == IMAGES)):
-            value = None
-        if value and st.query_params.get(key) != value:
-            st.query_params[key] = value
-        elif not value and key in st.query_params:
-            del st.query_params[key]
+    usual, left_out = {VIEW: IMAGES, SEE: ANNOTATIONS}, (VIEW,) if large else (IMAGE, SEE)
+    values = {key: st.session_state.get(key) for key in _LINK if key not in left_out}
+    link = {key: value for key, value in values.items() if value and value != usual.get(key)}
+    if PATH not in link:
+        link = {}
+    st.session_state[_LINK_WRITTEN] = link
+    if _asked() != link:
+        others = {key: value for key, value in st.query_params.to_dict().items() if key not in _LINK}
+        st.query_params.from_dict(others | link)
+
+
+def _asked() -> dict[str, str]:
+    return {key: st.query_params[key] for key in _LINK if key in st.query_params}
 
 
 def open_image(split: str, label: str) -> None:
     """A callback that shows one image large; label as in :attr:`SplitIndex.labels`."""
-    st.session_state[SPLIT] = split
-    st.session_state[IMAGE] = label
+    _go({SPLIT: split, IMAGE: label})
 
 
 def open_named(opened: Opened, split: str, file_name: str) -> None:
@@ -114,10 +129,7 @@ def open_named(opened: Opened, split: str, file_name: str) -> None:
 
 def close_image(position: int | None) -> None:
     """A callback that goes back to the grid, to the page that holds the image at this place of it."""
-    st.session_state[IMAGE] = None
-    st.session_state[VIEW] = IMAGES
-    if position is not None:
-        st.session_state[PAGE] = position // IMAGES_PER_PAGE + 1
+    _go({IMAGE: None, VIEW: IMAGES} | ({} if position is None else {PAGE: position // IMAGES_PER_PAGE + 1}))
 
 
 def show_images_of(opened: Opened, split: str, kind: str) -> None:
@@ -127,13 +139,16 @@ def show_images_of(opened: Opened, split: str, kind: str) -> None:
         names = {name for item in opened.findings if item.kind == kind for name in item.image_names}
         holding = (n for n in opened.split_names if any(opened.index(n).find(name) for name in names))
         split = next(holding, opened.split_names[0])
-    st.session_state.update({VIEW: IMAGES, SPLIT: split, FINDING: kind, IMAGE: None})
+    _go({VIEW: IMAGES, SPLIT: split, FINDING: kind, IMAGE: None})
 
 
 def show_view(view: str) -> None:
     """A callback that changes to another view."""
-    st.session_state[VIEW] = view
-    st.session_state[IMAGE] = None
+    _go({VIEW: view, IMAGE: None})
+
+
+def _go(values: dict[str, object]) -> None:
+    st.session_state.update(values | {_MOVED: True})
 
 
 def clear_filters() -> None:
@@ -143,6 +158,11 @@ def clear_filters() -> None:
 
 def reset() -> None:
     """A callback for when another dataset is opened: nothing of the last one stays chosen."""
+    _forget()
+    _go({})
+
+
+def _forget() -> None:
     for key in (SPLIT, IMAGE, VIEW, SEE, PAGE):
         st.session_state.pop(key, None)
     clear_filters()

@@ -16,6 +16,7 @@ from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_area
 from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui import gallery, images, model_view
+from sam3_lora.ui.arrow_keys import arrow_keys
 from sam3_lora.ui.dataset_view import Opened
 from sam3_lora.ui.layout import escape, show_error
 from sam3_lora.ui.split_index import SplitIndex
@@ -30,34 +31,29 @@ def show(opened: Opened, phrases: Mapping[str, str]) -> None:
     label = st.session_state[view.IMAGE]
     position = index.positions[label]
     wanted = gallery.wanted_now(opened)
-    _show_head(index, label, index.select(wanted).tolist())
+    _show_head(opened, index, label, index.select(wanted).tolist())
     record = index.record(position)
+    arrow_keys("arrow-keys", lambda by: _step(opened, by))
     if st.session_state[view.SEE] == view.MODEL:
         model_view.show(opened, index, position, phrases)
     else:
         _show_annotations(opened, label, record, wanted.categories, phrases)
 
 
-def _show_head(index: SplitIndex, label: str, found: list[int]) -> None:
+def _show_head(opened: Opened, index: SplitIndex, label: str, found: list[int]) -> None:
     """Back, previous, next, and the choice between the two ways to see the image."""
     position = index.positions[label]
     place = found.index(position) if position in found else None
-    before = found[place - 1] if place else None
-    after = found[place + 1] if place is not None and place + 1 < len(found) else None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("All images", icon=":material/grid_view:", key="close", on_click=view.close_image, args=(place,))
-        for text, icon, shortcut, target in (
-            ("Previous", ":material/chevron_left:", "Left", before),
-            ("Next", ":material/chevron_right:", "Right", after),
-        ):
+        for text, icon, by in (("Previous", ":material/chevron_left:", -1), ("Next", ":material/chevron_right:", 1)):
             st.button(
                 text,
                 icon=icon,
-                shortcut=shortcut,
                 key=text.lower(),
-                disabled=target is None,
-                on_click=view.open_image,
-                args=(index.split.name, None if target is None else index.labels[target]),
+                disabled=place is None or not 0 <= place + by < len(found),
+                on_click=_step,
+                args=(opened, by),
             )
         if place is not None:
             st.caption(f"{place + 1:,} of {len(found):,}", width="content")
@@ -70,6 +66,16 @@ def _show_head(index: SplitIndex, label: str, found: list[int]) -> None:
             label_visibility="collapsed",
             persist_state="session",
         )
+
+
+def _step(opened: Opened, by: int) -> None:
+    """A callback that goes on to a neighbour of the image that is open now, at most to the first or the last."""
+    index = opened.index(st.session_state[view.SPLIT])
+    found = index.select(gallery.wanted_now(opened)).tolist()
+    position = index.positions.get(st.session_state.get(view.IMAGE))
+    if position in found:
+        place = min(max(found.index(position) + by, 0), len(found) - 1)
+        view.open_image(index.split.name, index.labels[found[place]])
 
 
 def _show_annotations(
