@@ -33,11 +33,11 @@ def show(opened: Opened, phrases: Mapping[str, str]) -> None:
     wanted = gallery.wanted_now(opened)
     _show_head(opened, index, label, index.select(wanted).tolist())
     record = index.record(position)
-    arrow_keys("arrow-keys", lambda by: _step(opened, by))
     if st.session_state[view.SEE] == view.MODEL:
         model_view.show(opened, index, position, phrases)
     else:
         _show_annotations(opened, label, record, wanted.categories, phrases)
+    arrow_keys("arrow-keys", lambda by: _step(opened, by))
 
 
 def _show_head(opened: Opened, index: SplitIndex, label: str, found: list[int]) -> None:

@@ -15,7 +15,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.health import plural
 from sam3_lora.data.samples import MAX_TOKENS, Collator, Sample, SampleDataset
 from sam3_lora.draw import DrawObject, overlay
-from sam3_lora.errors import Sam3LoraError
+from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.ui import state
 from sam3_lora.ui.colors import PhraseColors
 from sam3_lora.ui.dataset_view import Opened
@@ -26,6 +26,8 @@ from sam3_lora.ui.split_index import SplitIndex
 
 _EPOCH = "model-view-epoch"
 _MOST_ROWS = 10  # of a tensor before it scrolls
+_MOST_DRAWN = 300  # targets in one picture
+_MOST_BYTES = 2**30  # of one image's masks
 _LEAST_SIDE = 480  # pixels that a small model's tensor is blown up to, without smoothing
 
 
@@ -90,6 +92,13 @@ def look(
     """
     processor = get_processor(config.model.base)
     record = index.record(position)
+    size = processor.image_processor.size["height"]
+    if len(record.annotations) * size**2 > _MOST_BYTES:
+        raise DataError(
+            f"{record.file_name} has {len(record.annotations):,} objects, whose masks of {size} × {size} take "
+            f"{len(record.annotations) * size**2 / 2**30:.1f} GB in training too",
+            "Cut the image into tiles",
+        )
     # A missing image is in no sample: the loader takes those that are there, and so do their numbers.
     present = index.split if record.missing else index.split.present()
     place = position if record.missing else int((~index.split.images.missing[:position]).sum())
@@ -133,6 +142,8 @@ def _show_targets(seen: Seen, colors: PhraseColors) -> None:
         width="stretch",
         alt="The targets",
     )
+    if len(targets.boxes) > _MOST_DRAWN:
+        st.caption(f"Drawn are the first {_MOST_DRAWN} of {len(targets.boxes):,}; the table below has all.")
     if targets.masks is None:
         st.caption("No object has a mask: the mask terms of the loss leave this image out.")
     else:
@@ -148,7 +159,7 @@ def _drawn(seen: Seen, side: int, colors: PhraseColors) -> list[DrawObject]:
     targets = seen.sample.targets
     boxes = denormalize(cxcywh_to_xyxy(targets.boxes), (side, side))
     objects = []
-    for place, phrase in enumerate(_phrase_of_each(seen.sample)):
+    for place, phrase in enumerate(_phrase_of_each(seen.sample)[:_MOST_DRAWN]):
         mask = None
         if targets.masks is not None and targets.mask_valid[place]:
             mask = _blown_up(targets.masks[place].numpy(), side)
