@@ -39,6 +39,34 @@ def test_from_a_finding_to_what_the_model_sees(browser, app: App, tmp_path: Path
         assert failures(page) == [] and errors == []
 
 
+def test_quick_arrow_keys_are_all_followed_and_the_browser_goes_back(browser, app: App, tmp_path: Path) -> None:
+    folder = write_spoiled(tmp_path, lambda data: None, images=12)
+    names = [entry["file_name"] for entry in coco(images=12)["images"]]
+    with tab(browser) as (page, errors):
+        open_page(page, app, path=str(folder))
+        page.locator('[class*="st-key-thumb-0"] img').click(force=True)
+        _expect_large(page, names[0])
+        wait_until_idle(page)
+        for _ in range(7):
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(50)
+        page.keyboard.press("ArrowLeft")
+        _expect_large(page, names[6])
+        wait_until_idle(page)
+        page.get_by_text("What the model sees", exact=True).click()
+        page.get_by_text("The targets over it").wait_for(timeout=60_000)
+        wait_until_idle(page)
+        page.go_back()
+        _expect_large(page, names[6])
+        wait_until_idle(page)
+        page.get_by_role("button", name="All images").click()
+        page.locator('[class*="st-key-thumb-0"] img').wait_for()
+        wait_until_idle(page)
+        page.go_back()
+        _expect_large(page, names[6])
+        assert failures(page) == [] and errors == []
+
+
 def _expect_large(page, name: str) -> None:
     expect(page.locator(f'{VIEWER}[aria-label^="{name}"]')).to_be_visible(timeout=30_000)
 
