@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ CATEGORIES, FINDING, TEXT, COUNT, SIZE, SORT, PAGE = (
 )
 _LINK = (PATH, VIEW, SPLIT, IMAGE, SEE)
 _LINK_WRITTEN, _MOVED = "dataset-link-written", "dataset-moved"
+_LAG = 1.5  # seconds within which the browser's address has followed
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def read_link() -> None:
     """Takes over what the page's address asks for, if it is another than this page wrote: the tab's first one, or one
     that the browser's Back leads to."""
     asked, written = _asked(), st.session_state.get(_LINK_WRITTEN)
-    # The address that comes with a click or a key may still be the one before the last: it is no wish to go back.
-    if st.session_state.pop(_MOVED, False) or PATH not in asked or asked == written:
+    # What comes right after a click or a key may still have the address before it: that is no wish to go back.
+    moving = time.monotonic() - st.session_state.get(_MOVED, -_LAG) < _LAG
+    if moving or PATH not in asked or asked == written:
         return
     if asked[PATH] != st.session_state.get(PATH):
         _forget()
@@ -148,7 +151,7 @@ def show_view(view: str) -> None:
 
 
 def _go(values: dict[str, object]) -> None:
-    st.session_state.update(values | {_MOVED: True})
+    st.session_state.update(values | {_MOVED: time.monotonic()})
 
 
 def clear_filters() -> None:
