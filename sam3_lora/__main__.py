@@ -1,4 +1,4 @@
-"""The command line: inspect, train, predict, merge, evaluate, config; for people, or one JSON object with --json."""
+"""The command line, for people or, with --json, for programs: one command per thing the app can do."""
 
 from __future__ import annotations
 
@@ -106,6 +106,38 @@ def inspect(
         _say(f"  {finding.severity.upper():8}{where}{finding.message}\n          {finding.fix}")
     for category, phrase in (examined.suggestions if examined is not None else {}).items():
         _say(f"  Instead of {category!r} ask for {phrase!r}.")
+
+
+@app.command("convert-masks")
+def convert_masks(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of their masks, as PNG, named like the images.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the split, such as dataset/train.")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="A class by value or colour: 1=crack or '#ff0000=crack'; may be repeated."),
+    ] = None,
+    objects: Annotated[
+        str, typer.Option(help="components: each connected region is an object; colors: all of a class in an image.")
+    ] = "components",
+    least_pixels: Annotated[int, typer.Option(min=1, help="Leave smaller regions out.")] = 16,
+) -> None:
+    """Make a COCO split of images with semantic masks."""
+    from sam3_lora.data.png_masks import convert_masks as convert
+
+    if objects not in ("components", "colors"):
+        raise DataError(f"Expected components or colors as objects, got {objects!r}", "Choose one of the two")
+    pairs = [text.partition("=") for text in classes or ()]
+    named = {value.strip(): name.strip() for value, _, name in pairs}
+    result = convert(images, masks, out, named, objects=objects, least_pixels=least_pixels)
+    counts = ", ".join(f"{name} {count}" for name, count in result.objects.items())
+    _say(f"Wrote {out}: {result.images} images, {result.objects.total()} objects ({counts or 'none'})")
+    for value, count in result.unknown.most_common(10):
+        _say(f"  value {value} in {count} masks has no class and was left out")
+    for name, why in list(result.skipped.items())[:10]:
+        _say(f"  {name} was left out: {why}")
+    if len(result.skipped) > 10:
+        _say(f"  and {len(result.skipped) - 10} more")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from sam3_lora.data.records import ImageRecord
 from sam3_lora.errors import DataError
 
 # What Pillow's decoders raise on files that are missing, cut off or no images.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
@@ -44,7 +44,7 @@ def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
             f"Expected the image {record.path}, but it is not there",
             "Put it there, or delete its entry from the annotation file",
         ) from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(
             f"Expected an image in {record.path}, but it cannot be decoded ({error})",
             "Replace the file, or delete its entry from the annotation file",
@@ -56,7 +56,7 @@ def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
     try:
         with Image.open(path) as picture:
             return picture.size, _is_turned(picture)
-    except _BROKEN:
+    except BROKEN:
         return None
 
 

@@ -19,6 +19,7 @@ from sam3_lora.ui.resources import get_processor
 
 _EDITOR = "phrases-editor"
 _PROBLEM = "phrases-problem"  # ConfigError of the last edit
+_MOST_NAMED = 5  # changes in a line
 _MOST_ROWS = 10  # before the table scrolls
 
 
@@ -70,8 +71,9 @@ def show(opened: Opened, phrases: Mapping[str, str]) -> None:
                 on_click=_use,
                 args=(opened.path, {}),
             )
-            changed = ", ".join(f"{name} → {phrase_of(name, phrases)}" for name in phrases if name in categories)
-            st.caption(f"Changed: {escape(changed)}", width="content")
+            changed = [f"{name} → {phrase_of(name, phrases)}" for name in phrases if name in categories]
+            more = f" and {len(changed) - _MOST_NAMED:,} more" if len(changed) > _MOST_NAMED else ""
+            st.caption(f"Changed: {escape(', '.join(changed[:_MOST_NAMED]))}{more}", width="content")
 
 
 def phrase_table(opened: Opened, phrases: Mapping[str, str], suggestions: Mapping[str, str]) -> pd.DataFrame:
