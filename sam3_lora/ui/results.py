@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Everything that scores at least this is kept, so that the slider can move without asking again.
 LOWEST_THRESHOLD = 0.05
-MAX_PER_PHRASE = 50
+MAX_PER_PHRASE = 200
 SENT_SIZE = 1400  # pixels of the longer side of the picture that is sent to the browser
 _KEPT_STRENGTHS = 6
 
