@@ -1,11 +1,12 @@
 """Time of one training step of fit() over the bare forward + loss + backward on the same batches.
 
-    python bench/step.py [--steps 96] [--block 8] [--batch-size 2]
+    python bench/step.py [--steps 96] [--block 8] [--batch-size 2] [--watched]
 
 Everything that fit() adds is in its time: loading and resizing images, moving tensors, clipping, the
 optimizer, metrics, status, requests, each component's gradient every 20 steps and a checkpoint every 100. What
 an epoch's end brings (samples, a checkpoint) is in the sums, but not in the median. Every block of steps is
 followed at once by the bare computation on the very same batches, so that a machine that slows down slows both.
+--watched: the app runs too, and a browser has the run's page open all the while.
 Prints the ratio and ends with exit code 1 above 1.05.
 """
 
@@ -16,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -64,23 +66,38 @@ class Blocks:
         return seconds
 
 
+def watch(run: Run, folder: Path, stack: ExitStack) -> None:
+    """Opens the run's page in a browser until the stack is left; it draws every update by itself."""
+    from tests.e2e.browser import chromium, open_page, running_app, tab
+
+    app = stack.enter_context(running_app(folder))
+    page, _ = stack.enter_context(tab(stack.enter_context(chromium())))
+    open_page(page, app, "train", run=run.name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=96)
     parser.add_argument("--block", type=int, default=8, help="steps between two measurements")
     parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--watched", action="store_true", help="with the run's page open in a browser")
     arguments = parser.parse_args()
 
     blocks = Blocks(arguments.block)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "take_step", blocks):
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(mock.patch.object(loop, "take_step", blocks))
         settings = {
             "training.max_steps": arguments.steps,
             "training.epochs": 1000,
             "training.batch_size": arguments.batch_size,
             "data.valid_split": "",  # validation is not part of a step
-            "output.runs": folder,
+            "output.runs": str(Path(folder) / "runs"),
         }
-        loop.fit(Run.create(RunConfig().with_settings(settings)))
+        run = Run.create(RunConfig().with_settings(settings))
+        if arguments.watched:
+            watch(run, Path(folder), stack)
+        loop.fit(run)
 
     ratios = [whole / bare for whole, bare in zip(blocks.whole, blocks.bare, strict=True)]
     steps = len(ratios) * arguments.block

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sam3_lora.train.expectations import Stage, measure_stages, save_stages, stage_at
+from sam3_lora.config import RunConfig
+from sam3_lora.train.expectations import Stage, demo_stages, expected, measure_stages, save_stages, stage_at
 
 
 def run(factor: float, steps: int = 30) -> list[dict]:
@@ -28,3 +29,14 @@ def test_the_stage_of_a_step(tmp_path):
     assert [stage_at(stages, step).last for step in (1, 10, 11, 40, 41, 999)] == [10, 10, 40, 40, 40, 40]
     save_stages(measure_stages([run(1)]), tmp_path / "healthy.json", about="a test")
     assert "loss_mask" in (tmp_path / "healthy.json").read_text()
+
+
+def test_the_demo_has_a_range_for_every_term_at_every_step_and_no_other_data_has():
+    config, row = RunConfig(), {"kind": "step", "step": 1, "terms": dict.fromkeys(demo_stages()[0].ranges, 1.0)}
+    for step in (1, 100, 640, 10_000):
+        ranges = expected(config, row | {"step": step})
+        assert set(ranges) == set(demo_stages()[0].ranges)
+        assert all(0 <= one.low <= one.high for one in ranges.values())
+    early, late = (expected(config, row | {"step": step})["total"] for step in (1, 640))
+    assert late.high < early.low  # a healthy run learns
+    assert expected(config.with_settings({"data.path": "elsewhere"}), row) == {}

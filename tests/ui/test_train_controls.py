@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -147,14 +146,9 @@ def test_a_sick_run_is_named_on_top_with_cause_and_fix(runs: Path) -> None:
     assert "annotations were not found" in box.value and "What to do" in box.value
 
 
-def test_verdicts_stand_beside_their_ranges(runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_verdicts_stand_beside_their_ranges(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished_run(runs)
     ranges = {"loss_mask": (30.0, 60.0), "loss_dice": (0.01, 0.02)}
-    monkeypatch.setattr(expectations, "DEMO_RANGES", tmp_path)  # is_file() is asked of it
-    assert "No healthy ranges are known" in texts(train_page())
-    stored = tmp_path / "healthy.json"
-    stored.write_text(json.dumps({}))
-    monkeypatch.setattr(expectations, "DEMO_RANGES", stored)
     monkeypatch.setattr(expectations, "demo_stages", lambda: (Stage(1, 100, ranges),))
     app = train_page()
     table = next(element.value for element in app.markdown if "| Term | Healthy" in element.value).splitlines()
