@@ -1,6 +1,6 @@
 """Time of one training step of fit() over the bare forward + loss + backward on the same batches.
 
-    python bench/step.py [--steps 96] [--block 8] [--batch-size 2] [--watched]
+    python bench/step.py [--steps 96] [--block 8] [--batch-size 2] [--workers 0] [--watched]
 
 Everything that fit() adds is in its time: loading and resizing images, moving tensors, clipping, the
 optimizer, metrics, status, requests, each component's gradient every 20 steps and a checkpoint every 100. What
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=96)
     parser.add_argument("--block", type=int, default=8, help="steps between two measurements")
     parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
     parser.add_argument("--watched", action="store_true", help="with the run's page open in a browser")
     arguments = parser.parse_args()
 
@@ -91,6 +92,7 @@ def main() -> None:
             "training.max_steps": arguments.steps,
             "training.epochs": 1000,
             "training.batch_size": arguments.batch_size,
+            "data.num_workers": arguments.workers,
             "data.valid_split": "",  # validation is not part of a step
             "output.runs": str(Path(folder) / "runs"),
         }
