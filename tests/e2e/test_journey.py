@@ -91,8 +91,8 @@ def _prompt(page) -> None:
 
 
 def _keep_screenshots(browser, app: App) -> None:
-    """The pages that need a trained run, light and dark. Not inference: its picture shows what a run taught that went to
-    its end, which no test waits for."""
+    """The pages that need a trained run, light and dark. Not inference: its picture shows what a whole run taught,
+    and no test waits for its end."""
     if os.environ.get("SAM3_LORA_SCREENSHOTS") != "1":
         return
     (run,) = app.runs.iterdir()
