@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -193,10 +193,10 @@ class _Split:
             self._result.objects[name] += 1
 
 
-def _regions(bitmap: np.ndarray) -> list[np.ndarray]:
-    """Its connected regions, corners counted as connected."""
+def _regions(bitmap: np.ndarray) -> Iterator[np.ndarray]:
+    """Its connected regions bool (H, W), corners counted as connected, one after the other: there may be thousands."""
     count, labels = cv2.connectedComponents(bitmap.astype(np.uint8), connectivity=8)
-    return [labels == label for label in range(1, count)]
+    return (labels == label for label in range(1, count))
 
 
 def _read(path: Path, in_colors: bool) -> np.ndarray:
