@@ -18,7 +18,7 @@ from sam3_lora.answers import PhraseResult, result_of
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh
 from sam3_lora.data.images import to_rgb
 from sam3_lora.data.samples import tokenize
-from sam3_lora.errors import DataError, Sam3LoraError
+from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import BaseModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
@@ -28,6 +28,8 @@ VISUAL = "visual"  # the phrase SAM 3 was trained with where only example boxes 
 PHRASES_AT_ONCE = 16  # more go through the model in portions, so that memory does not grow with their number
 MAX_STRENGTH = 2.0
 KEPT_IMAGES, KEPT_PHRASES = 3, 256  # features in the caches; those of one image at full size take 0.1 GB
+# What a model stumbles over in its first image when the numbers of its configuration do not go together.
+_STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Predictor:
         self._image_key = b""
         self._adapted = lora.adapted_components(base.model)
         self._strength = 0.0 if peft_model is None else 1.0
+        self._has_answered = False
         self._vision: OrderedDict[tuple, VisionFeatures] = OrderedDict()
         self._without_boxes: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
         self._text: OrderedDict[tuple, TextFeatures] = OrderedDict()
@@ -147,6 +150,7 @@ class Predictor:
 
         Raises:
             Sam3LoraError: no image was set, there is neither phrase nor example, or a box is empty or outside.
+            ModelError: the model was loaded but cannot answer: its configuration does not go together.
         """
         if self._image is None:
             raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
@@ -165,6 +169,20 @@ class Predictor:
         return results
 
     def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
+        try:
+            detections = self._compute(phrases, boxes)
+        except _STUMBLES as error:
+            if self._has_answered or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"The base model '{self._base.name}' was loaded, but cannot answer: {reason}",
+                "Numbers in its config.json or its processor's files do not go together: copy or download it again",
+            ) from error
+        self._has_answered = True
+        return detections
+
+    def _compute(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
         vision, text = self._vision_features(), self._text_features(phrases)
         image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
         repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)

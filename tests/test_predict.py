@@ -1,12 +1,15 @@
 """Predictor: one image, many prompts; what comes back fits the image; the adapter is switched, not loaded twice."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sam3_lora.config import RunConfig
-from sam3_lora.errors import DataError, Sam3LoraError
+from sam3_lora.config import ASSETS, RunConfig
+from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.predict import KEPT_IMAGES, PHRASES_AT_ONCE, Examples, Predictor
@@ -113,6 +116,17 @@ def test_prompts_need_an_image_and_a_phrase(image):
     fresh.set_image(image)
     with pytest.raises(Sam3LoraError, match="phrase"):
         fresh.prompt([" "])
+
+
+def test_a_model_that_loads_and_cannot_answer_is_told_in_a_sentence(image, tmp_path):
+    folder = shutil.copytree(ASSETS / "demo" / "model", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["geometry_encoder_config"]["num_attention_heads"] = 5  # 5 heads do not divide the width
+    (folder / "config.json").write_text(json.dumps(config))
+    predictor = Predictor.load(str(folder), device="cpu")
+    predictor.set_image(image)
+    with pytest.raises(ModelError, match="was loaded, but cannot answer"):
+        predictor.prompt(["crack"])
 
 
 def answers(predictor, phrases=("crack", "joint"), **options):
