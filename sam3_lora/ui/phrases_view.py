@@ -86,7 +86,7 @@ def phrase_table(opened: Opened, phrases: Mapping[str, str], suggestions: Mappin
             objects[category] += count
     columns: dict[str, Sequence[Any]] = {"Category": categories, "Phrase": asked}
     if suggestions:
-        columns["Suggestion"] = [suggestions.get(category) for category in categories]
+        columns["Suggestion"] = [suggestions.get(category, "") for category in categories]
     return pd.DataFrame({**columns, "Tokens": _tokens(asked), "Objects": list(objects.values())})
 
 

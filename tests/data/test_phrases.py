@@ -82,6 +82,11 @@ def test_one_and_many_of_a_thing_are_told_from_two_things(one, other, same):
     assert suggestions == ({other: one} if same else {})
 
 
+def test_the_plainest_name_of_a_thing_is_suggested_whichever_comes_first():
+    names = ["Pot holes", "pothole", "cars", "Car", "firehydrant", "fire hydrant"]
+    assert note(names, Faults()) == {"Pot holes": "pothole", "cars": "car", "firehydrant": "fire hydrant"}
+
+
 @pytest.mark.parametrize(
     "names", [("crack grade 1", "crack grade 2"), ("left shoe", "right shoe"), ("left shoe", "shoe"), ("car2", "car")]
 )

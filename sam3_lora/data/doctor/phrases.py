@@ -99,7 +99,9 @@ def note(categories: Iterable[str], faults: Faults) -> dict[str, str]:
     asked = Counter(phrase_of(name) for name in names)
     asked.update(found.suggestion for found in lints.values() if found and found.suggestion)
     suggestions: dict[str, str] = {}
-    by_thing: dict[str, str] = {}
+    plainest: dict[str, str] = {}  # of the names of one thing
+    for name in names:
+        plainest[_thing(name)] = min(plainest.get(_thing(name), name), name, key=_plainness)
     for category, found in lints.items():
         if found is not None:
             suggestion = found.suggestion if found.suggestion and asked[found.suggestion] == 1 else None
@@ -108,11 +110,18 @@ def note(categories: Iterable[str], faults: Faults) -> dict[str, str]:
             faults.add(found.kind, detail=f"{shown(category)}: {detail}" if detail else shown(category))
             if suggestion:
                 suggestions[category] = suggestion
-        first = by_thing.setdefault(_thing(category), category)
-        if phrase_of(first) != phrase_of(category):  # the same phrase is a finding of its own
-            faults.add("phrase-plural", detail=f"{shown(category)} like {shown(first)}")
-            suggestions.setdefault(category, suggestions.get(first, phrase_of(first)))
+    for category in lints:
+        plain = plainest[_thing(category)]
+        if phrase_of(plain) != phrase_of(category):  # the same phrase is a finding of its own
+            faults.add("phrase-plural", detail=f"{shown(category)} like {shown(plain)}")
+            suggestions.setdefault(category, suggestions.get(plain, phrase_of(plain)))
     return suggestions
+
+
+def _plainness(name: str) -> tuple[int, int]:
+    """The less, the plainer: one before several, and of names with the same letters the one that is written apart."""
+    words = phrase_of(name).split()
+    return sum(map(len, words)), -len(words)
 
 
 def _thing(category: str) -> str:
