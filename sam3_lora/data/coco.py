@@ -33,7 +33,7 @@ def open_dataset(
 
     Args:
         path: a folder in one of the layouts that :mod:`sam3_lora.data.layouts` knows (COCO in several,
-            one JSON per image, YOLO), a COCO file, or "demo" for the dataset that ships with the app.
+            one JSON per image, YOLO), a COCO file, YOLO's data.yaml, or "demo" for the dataset that ships with the app.
         progress: is told the share that is done, in [0, 1], and what is being read.
         images: a further folder to look for the images in; it may lie outside the dataset.
         phrase: what all objects are called if the annotations have no categories.

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from sam3_lora.data.foreign import format_of_keys
 from sam3_lora.data.health import shown
 from sam3_lora.errors import DataError
 
@@ -67,6 +68,8 @@ class CocoFile:
         if not images:
             keys = self.keys()
             got = "'images' is no list" if "images" in keys else f"its keys are {shown(keys)}"
+            if foreign := format_of_keys(set(keys)):
+                got += f", like those of {foreign}"
             raise DataError(f"Expected a COCO file with a list 'images' in {path}, but {got}", EXPORT_AGAIN)
 
     def keys(self) -> list[str]:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
+from sam3_lora.data.foreign import foreign_format, is_archive
 from sam3_lora.data.health import valid_text
 from sam3_lora.data.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.sources import Source, coco_source
-from sam3_lora.data.yolo import has_labels, has_settings, yolo_sources
+from sam3_lora.data.yolo import YAML_NAMES, has_labels, has_settings, yolo_sources
 from sam3_lora.errors import DataError
 
 _INSTANCES = re.compile(
     r"(?:instances?_)?(train|validation|valid|val|test|default)((?:[-_]?\w*)?)\.json", re.IGNORECASE
 )
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
+_EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
 _MOST_FOLDERS = 64  # that are tried for the images of a single file
 
 
@@ -33,7 +35,7 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
     """How the dataset in a folder is laid out.
 
     Args:
-        root: the folder, or a COCO file.
+        root: the folder, a COCO file, or YOLO's data.yaml, whose labels are then read even beside COCO files.
         images: a further folder to look for images in, wherever it is.
         phrase: what all objects are called where the annotations have no categories.
 
@@ -42,6 +44,10 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
     """
     if root.suffix.lower() == ".json" and root.is_file():
         return _single(root, root.parent, images)
+    if root.name in YAML_NAMES and root.is_file():
+        return _yolo(root.parent) or _nothing(root.parent, listing(root.parent))
+    if is_archive(root) and root.is_file():
+        raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
     return (
         _roboflow(root, images)
@@ -60,7 +66,7 @@ def _roboflow(root: Path, images: Path | None) -> Layout | None:
     sources = [coco_source(name, root / name / ANNOTATION_FILE, root, (), images) for name in splits]
     words = "COCO JSON, one folder per split, as Roboflow exports it"
     if any((root / name / "labels").is_dir() for name in splits):
-        words += " (the YOLO labels beside it are not read)"
+        words += f" (the YOLO labels beside it are {'read by opening data.yaml' if has_settings(root) else 'not read'})"
     own = root / ANNOTATION_FILE
     return Layout(words, sources, (own,) if own.is_file() else ())
 
@@ -151,6 +157,8 @@ def _yolo(root: Path) -> Layout | None:
 def _nothing(root: Path, names: list[str]) -> Layout:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
     candidates = [name for name in names if name.lower().endswith(".json")]
+    if foreign := foreign_format(root, candidates):
+        raise DataError(f"{wanted}, but the files there look like those of {foreign}, which are not read", _EXPORT)
     if candidates:
         listed = ", ".join(map(valid_text, candidates[:3])) + (", ..." if len(candidates) > 3 else "")
         raise DataError(
@@ -167,10 +175,7 @@ def _nothing(root: Path, names: list[str]) -> Layout:
             f"{root}, since a data.yaml is there, but found none",
             "Put images and labels there, or correct the paths in data.yaml",
         )
-    raise DataError(
-        f"{wanted}, but there is no annotation file",
-        "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder",
-    )
+    raise DataError(f"{wanted}, but there is no annotation file", _EXPORT)
 
 
 def _has_splits(root: Path, name: str) -> bool:

@@ -125,6 +125,20 @@ def _several_files(folder):
     return folder
 
 
+def _files(contents):
+    def write(folder):
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        return folder
+
+    return write
+
+
+def _archive(folder):
+    (folder / "export.zip").write_bytes(b"PK")
+    return folder / "export.zip"
+
+
 def _deeper(folder):
     write_dataset(folder / "export")
     return folder
@@ -138,6 +152,11 @@ def _deeper(folder):
         (_empty_folder, "no annotation file"),
         (_several_files, "2 other JSON files"),
         (_deeper, "one folder deeper"),
+        (_archive, "is an archive"),
+        (_files({"a.jpg": b"", "a.xml": b"<annotation/>"}), "Pascal VOC"),
+        (_files({"a.json": b'{"shapes": [], "imagePath": "a.jpg"}', "b.json": b"{}"}), "LabelMe"),
+        (_files({"a.json": b'{"shapes": [], "imagePath": "a.jpg"}'}), "LabelMe"),
+        (_files({"via.json": b'{"a.jpg9": {"regions": []}}', "b.json": b"{}"}), "VGG Image Annotator"),
         (_content(b""), "is empty"),
         (_content(b" \n"), "is empty"),
         (_content(b'{"images": [{"id": 1, '), "cut off or not JSON"),

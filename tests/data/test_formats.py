@@ -194,6 +194,14 @@ def test_yolo_folders_that_only_data_yaml_names(tmp_path):
     assert sizes(open_dataset(tmp_path)) == {"photos": (5, 8)}
 
 
+def test_yolo_labels_beside_coco_files_are_read_where_their_settings_are_opened(tmp_path):
+    data = yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    write_split(tmp_path / "train", data)
+    assert "COCO" in open_dataset(tmp_path).format
+    dataset = open_dataset(tmp_path / "data.yaml")
+    assert "YOLO" in dataset.format and dataset.root == tmp_path and sizes(dataset) == {"train": (5, 8)}
+
+
 def test_yolo_without_names_counts_classes(tmp_path):
     yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images", yaml="")
     dataset = open_dataset(tmp_path)
