@@ -191,7 +191,7 @@ def wander(rng: np.random.Generator, start: np.ndarray, angle: float, length: fl
 
 def add_crack(scene: Scene) -> None:
     """A thin dark line that tapers, and branches."""
-    rng, width = scene.rng, scene.rng.uniform(8, 14)
+    rng, width = scene.rng, scene.rng.uniform(11, 18)
     line = np.zeros((DRAWN, DRAWN), np.uint8)
     angle = rng.uniform(0, 2 * np.pi)
     start = (0.5 + rng.uniform(-0.25, 0.25, 2)) * DRAWN - 0.3 * DRAWN * np.array([np.cos(angle), np.sin(angle)])
@@ -202,7 +202,7 @@ def add_crack(scene: Scene) -> None:
         turn = rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
         paths.append((wander(rng, trunk[at], angle + turn, rng.uniform(0.08, 0.3) * DRAWN, 0.6), width * 0.7))
     for path, thick in paths:
-        taper = thick * (1 - 0.6 * np.linspace(0, 1, len(path))) * rng.uniform(0.75, 1.25, len(path))
+        taper = thick * (1 - 0.5 * np.linspace(0, 1, len(path))) * rng.uniform(0.75, 1.25, len(path))
         for a, b, t in zip(path[:-1], path[1:], taper, strict=False):
             ends = (tuple(np.round(16 * point).astype(int).tolist()) for point in (a, b))
             cv2.line(line, *ends, 255, max(2, round(t)), cv2.LINE_AA, shift=4)
@@ -232,7 +232,7 @@ def add_joint(scene: Scene) -> None:
         sheen = 0.115 + 0.03 * soft(noise(rng, 80, 8), 0.6, 1.2)
         scene.blend(sheen[..., None] * np.array([0.97, 1.0, 1.04]), 0.93 * band)
     else:
-        half = rng.uniform(5.5, 8.5) + 0.5 * noise(rng, 30, 5)
+        half = rng.uniform(7, 10) + 0.5 * noise(rng, 30, 5)
         band = soft(half - distance, 0, 1.6)
         scene.light *= 1 + 0.10 * (soft(half + 7 - distance, 0, 5) - band)[..., None]
         filled = 0.20 + 0.05 * noise(rng, 20, 3)

@@ -2,8 +2,8 @@
 
     python scripts/measure_demo.py [--seeds 5] [--set training.epochs=10 ...] [--runs FOLDER]
 
-Each seed trains the default configuration once on the demo; without seeds only the base is measured.
-Scenes are new ones, made by the generator that made those of the pre-training.
+Each seed trains the default configuration once on the demo, and asks the base of as many other scenes; without seeds
+only the base is measured, once. Scenes are new ones, made by the generator that made those of the pre-training.
 """
 
 from __future__ import annotations
@@ -120,19 +120,26 @@ def measure(
 ) -> dict[str, float | None]:
     """The promises in numbers; threshold: of the scenes' F1, their best one if None."""
     answers = ask_scenes(predictor, num_scenes)
-    threshold = answers.best_threshold() if threshold is None else threshold
     foreign = foreign_firing(predictor, valid.images)
     metrics = evaluate(predictor, valid)
     return {
-        "scenes_threshold": threshold,
-        "scenes_f1": answers.f1(threshold),
-        "scenes_false_firing": answers.false_firing(threshold),
+        **on_scenes(answers, threshold),
         "valid_f1": metrics["f1_50"],
         "valid_map_segm": metrics["map_segm"],
         "valid_cgf1": metrics["cgf1"],
         "foreign_firing": float(np.mean(list(foreign.values()))),
         "foreign_firing_worst_word": max(foreign.values()),
         "seconds_per_image": seconds_per_image(predictor, valid.images),
+    }
+
+
+def on_scenes(answers: Answers, threshold: float | None = None) -> dict[str, float]:
+    """Of scenes, at a threshold, their best one if None."""
+    threshold = answers.best_threshold() if threshold is None else threshold
+    return {
+        "scenes_threshold": threshold,
+        "scenes_f1": answers.f1(threshold),
+        "scenes_false_firing": answers.false_firing(threshold),
     }
 
 
@@ -146,8 +153,11 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     arguments = parser.parse_args()
     valid = open_dataset("demo").split("valid")
-    base = measure(Predictor.load(arguments.base), valid, arguments.scenes)
+    predictor = Predictor.load(arguments.base)
+    base = measure(predictor, valid, arguments.scenes)
     print("base", json.dumps(rounded(base)), flush=True)
+    for seed in range(1, arguments.seeds):
+        print("base, other scenes", json.dumps(rounded(on_scenes(ask_scenes(predictor, arguments.scenes, seed)))))
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
     taught, metrics = [], []
     for seed in range(arguments.seeds):
