@@ -9,18 +9,20 @@ from sam3_lora.evaluate.report import LOWER_IS_BETTER, METRICS, Alarm, Differenc
 SAME = 0.0005  # what cannot be told apart with three decimals
 LEAST_KEPT, LEAST_FOUND = 0.9, 5  # of what the base finds, the share that has to stay; fewer say nothing
 FEW_IMAGES = 20
+LEAST_F1 = 0.05  # at a score of 0.5; an adapter below it is of no use, however surely it beats the base
 _ALARMING = ("map_segm", "map_bbox", "cgf1", "false_firing")  # the other metrics are parts of these
 
 
 def better(difference: Difference) -> bool | None:
-    """Whether the adapter is surely better (True), surely worse (False), or neither: the interval holds 0 (None)."""
+    """Whether the adapter is surely better (True), surely worse (False), or neither (None): the interval holds 0, or
+    what is told as 0 with three decimals."""
     if difference.low is None or difference.high is None:
         return None
     sign = -1 if difference.metric in LOWER_IS_BETTER else 1
     low, high = sorted((sign * difference.low, sign * difference.high))
     if abs(difference.difference or 0) < SAME:
         return None
-    return True if low > 0 else False if high < 0 else None
+    return True if low >= SAME else False if high <= -SAME else None
 
 
 def alarms(differences: Sequence[Difference], kept: Kept | None, main: str) -> list[Alarm]:
@@ -81,18 +83,28 @@ def verdict(
     if one.difference is None or one.low is None:
         return f"Not decided: {label} cannot be compared on these {images} images{_but(costs)}."
     change = f"from {one.base:.3f} to {one.adapter:.3f} ({_interval(one)})"
+    f1 = next((one.adapter for one in differences if one.subject == "all" and one.metric == "f1_50"), None)
+    if one.difference > 0 and f1 is not None and f1 < LEAST_F1:
+        return (
+            f"Too little learned: the adapter brings {label} {change}, but at a score of 0.5 it finds next to nothing "
+            f"(F1 {f1:.3f}){_and(costs)}. Train longer, or try lower thresholds."
+        )
     if abs(one.difference) < SAME and max(abs(one.low), abs(one.high)) < SAME:
         return f"No difference: {label} stays at {one.adapter:.3f} with the adapter{_but(costs)}."
     if better(one):
         rest = _but(costs) or ", and nothing else that was measured got worse"
         return f"{'Mixed' if costs else 'Worth it'}: the adapter raises {label} {change}{rest}."
     if better(one) is False:
-        return f"Not worth it: the adapter lowers {label} {change}{', and ' + costs if costs else ''}."
+        return f"Not worth it: the adapter lowers {label} {change}{_and(costs)}."
     return f"Not decided: {label} goes {change}, which {images} images cannot tell from chance{_but(costs)}."
 
 
 def _but(costs: str) -> str:
     return f", but {costs}" if costs else ""
+
+
+def _and(costs: str) -> str:
+    return f", and {costs}" if costs else ""
 
 
 def _interval(one: Difference) -> str:

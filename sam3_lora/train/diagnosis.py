@@ -284,6 +284,28 @@ def _overfitting(table: _Table) -> Symptom | None:
     )
 
 
+def _finds_nothing(table: _Table) -> Symptom | None:
+    if not table.steps or not table.validations:
+        return None
+    last, training = table.validations[-1], table.config.training
+    is_over = last.get("epoch", 0) >= training.epochs or last["step"] == training.max_steps
+    has_objects = last.get("raw", {}).get("loss_bbox", 0.0) > 0
+    if not is_over or not has_objects or last.get("box_f1_50") != 0:
+        return None
+    steps = last["step"]
+    warmup = min(training.warmup_steps, steps // 2)
+    return Symptom(
+        "finds-nothing",
+        "warning",
+        f"After {steps:,} steps the adapter finds nothing yet: at a score of 0.5 no box on the validation images is "
+        "right (F1 0).",
+        "It has not learned for long enough, or too slowly"
+        + (f": {warmup:,} of the steps were warm-up." if 4 * warmup > steps else "."),
+        "Train on from the last adapter for more epochs, or raise training.learning_rate.",
+        steps,
+    )
+
+
 _CHECKS = (
     _not_finite,
     _nothing_matched,
@@ -295,6 +317,7 @@ _CHECKS = (
     _exploding,
     _plateau,
     _overfitting,
+    _finds_nothing,
 )
 
 

@@ -194,4 +194,6 @@ def _verdict(name: str, value: float, earlier: float | None, healthy: Range | No
     if value < healthy.low / SLACK:
         words = f"{value:.3g}{trend}, below the usual {band}: an easy dataset, or nothing to learn from."
         return Verdict(name, value, healthy, change, "low", words)
-    return Verdict(name, value, healthy, change, "healthy", f"{value:.3g}{trend}: healthy runs show {band} here.")
+    within = healthy.low <= value <= healthy.high
+    words = f"{value:.3g}{trend}: healthy runs show {band} here" + ("." if within else ", and this is close to it.")
+    return Verdict(name, value, healthy, change, "healthy", words)

@@ -15,7 +15,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui.layout import escape, guarded, progress
 from sam3_lora.ui.resources import SharedPredictor
 
-_POLL_S = 0.5
+_POLL_S = 1.0
 
 
 @dataclass(frozen=True)

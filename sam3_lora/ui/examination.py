@@ -16,7 +16,7 @@ from sam3_lora.ui.layout import download, escape, guarded, progress
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
 
-_POLL_S = 0.5
+_POLL_S = 1.0
 _KEPT = 4  # datasets whose examination is remembered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -47,19 +48,26 @@ def _way_on(run: Run) -> str:
 
 def show_numbers(status: Status, history: History) -> None:
     """The numbers of the moment."""
-    columns = st.columns(6)
+    columns = st.columns(7, gap="small")
     columns[0].metric("Total loss", f"{history.totals[-1]:.4g}")
     best = status.best_validation_loss
     columns[1].metric(
-        "Best validation loss",
+        "Best validation",
         "none yet" if best is None else f"{best:.4g}",
-        help=None if status.best_step is None else f"After step {status.best_step:,}, kept as adapters/best.",
+        help="The lowest validation loss"
+        + (" so far." if status.best_step is None else f": after step {status.best_step:,}, kept as adapters/best."),
     )
-    columns[2].metric("Images per second", f"{history.speeds[-1]:.3g}")
-    columns[3].metric("Gradient norm", f"{history.gradient_norms[-1]:.3g}", help="Before clipping.")
-    columns[4].metric("Learning rate", f"{history.learning_rates[-1]:.3g}")
+    f1 = history.validation[-1].f1 if history.validation else math.nan
+    columns[2].metric(
+        "Validation F1",
+        "none yet" if math.isnan(f1) else f"{f1:.2f}",
+        help="How many boxes are found and right on the validation images at a score of 0.5: 1 is all of them, 0 none.",
+    )
+    columns[3].metric("Images per second", f"{history.speeds[-1]:.3g}")
+    columns[4].metric("Gradient norm", f"{history.gradient_norms[-1]:.3g}", help="Before clipping.")
+    columns[5].metric("Learning rate", f"{history.learning_rates[-1]:.3g}")
     memory = status.memory_bytes
-    columns[5].metric("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB")
+    columns[6].metric("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB")
 
 
 def show_last_step(history: History) -> None:

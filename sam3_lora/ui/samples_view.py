@@ -40,9 +40,13 @@ def _choose_step(steps: list[int], key: str) -> int:
         options,
         key=key,
         persist_state="session",
-        format_func=lambda step: f"{_named(last)}, the newest" if step == "newest" else _named(step),
+        # These words must not change while the run goes on: the slider would fall back to its start.
+        format_func=lambda step: "Newest" if step == "newest" else _named(step),
     )
-    return last if chosen == "newest" else chosen
+    if chosen == "newest":
+        st.caption(f"{_named(last)}, the newest")
+        return last
+    return chosen
 
 
 def _named(step: int) -> str:

@@ -114,3 +114,13 @@ def test_four_alarms_are_not_all_listed() -> None:
 def test_without_an_adapter_the_verdict_says_so() -> None:
     said = verdict([], [], "map_segm", 24, 0.25)
     assert "base model reaches a mask mAP of 0.250" in said and "no adapter" in said
+
+
+def test_an_adapter_that_finds_nothing_at_half_is_not_worth_it_however_surely_it_is_better() -> None:
+    found_nothing = [difference(base=0, adapter=0.02, low=0.01, high=0.03), difference("f1_50", 0, 0.01, 0.0, 0.02)]
+    said = verdict(found_nothing, [], "map_segm", 40, 0)
+    assert said.startswith("Too little learned") and "F1 0.010" in said
+
+
+def test_an_interval_that_begins_at_what_is_printed_as_zero_decides_nothing() -> None:
+    assert better(difference(base=0, adapter=0.002, low=0.0001, high=0.009)) is None

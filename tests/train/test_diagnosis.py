@@ -88,6 +88,14 @@ def test_a_healthy_course_has_no_symptom_at_any_length():
         assert kinds(rows[:length]) == [], length
 
 
+def test_a_run_that_has_ended_and_finds_nothing_is_told_so_and_no_other():
+    ended = validation(40, 30) | {"epoch": CONFIG.training.epochs, "raw": {"loss_bbox": 0.3}, "box_f1_50": 0.0}
+    assert kinds([*falling(40), ended]) == ["finds-nothing"]
+    assert kinds([*falling(40), ended | {"epoch": 1}]) == []  # not over yet
+    assert kinds([*falling(40), ended | {"box_f1_50": 0.1}]) == []
+    assert kinds([*falling(40), ended | {"raw": {}}]) == []  # nothing there to be found
+
+
 def test_a_run_at_rest_at_the_end_of_its_schedule_is_no_plateau():
     assert kinds([dict(one, lr=1e-5) for one in SICK["plateau"]]) == []
 

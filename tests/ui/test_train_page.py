@@ -46,7 +46,8 @@ def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
     run = finished_run(runs, steps=40)
     app = train_page(details="Adapters")
     assert "Finished" in texts(app) and "Step 40 of 40" in texts(app)
-    assert {metric.label for metric in app.metric} >= {"Total loss", "Best validation loss", "Learning rate"}
+    labels = {metric.label for metric in app.metric}
+    assert labels >= {"Total loss", "Best validation", "Validation F1", "Learning rate"}
     assert str(run.folder / "adapters" / "best") in texts(app)
     assert app.button(key="stop").disabled and app.button(key="resume").disabled
     assert "done all its steps" in app.button(key="resume").help
