@@ -27,12 +27,20 @@ ESSENTIAL = {
     "training.learning_rate": None,
     "output.name": "Name of the run",
 }
+# Further settings whose own names say too little.
+LABELS = {
+    "data.images": "Further folder of images",
+    "data.phrase": "Word for objects without a category",
+    "data.phrases": "Words for the categories",
+    "training.patience": "Patience (0: never ends early)",
+    "model.adapter": "Adapter to start from",
+}
 # Everything else stands in expanders, by section.
 FURTHER = {
     "data": "Data and prompts",
     "lora": "LoRA layers",
     "training": "Training",
-    "model": "Memory",
+    "model": "Model and memory",
     "loss": "Loss weights",
     "output": "Output",
 }
@@ -83,7 +91,7 @@ def show_form(found: dict[str, str]) -> None:
             columns = st.columns(2)
             for index, name in enumerate(names):
                 with columns[index % 2]:
-                    field_widget(name, found)
+                    field_widget(name, found, LABELS.get(name))
 
 
 def show_presets() -> None:

@@ -58,7 +58,7 @@ def main() -> None:
             ask(question, image.pixels, strength)
         comparison = st.session_state.get(ANSWERS)
         if comparison is None:
-            empty_state("image_search", "No answers yet", "Press an example, or choose an image and press Prompt.")
+            empty_state("image_search", "No answers yet", "Choose an example, or an image, and press Prompt.")
             return
         show(comparison, question, chosen, strength, colors)
         take_away(comparison, chosen, strength, colors, image)
@@ -80,7 +80,8 @@ def tell_of_the_base(adapter: adapters.Adapter | None) -> None:
     base = adapter.base if adapter else state.base_model()
     if base != DEMO:
         st.caption(f"Base model: {escape(base)}")
-    adapters.tell_of_the_demo(base)
+    if adapter is None:
+        adapters.tell_of_the_demo(base)
 
 
 def choose_how_to_show(
@@ -246,7 +247,7 @@ def take_away(
     answers = {"Adapter": comparison.adapters.get(strength), "Base model": comparison.base}
     names = [name for name, answer in answers.items() if answer is not None]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        whose = st.segmented_control("Take away", names, default=names[0], required=True, key=f"whose-{len(names)}")
+        whose = st.segmented_control("Download", names, default=names[0], required=True, key=f"whose-{len(names)}")
 
         def found():
             shown = refine_all(answers[whose].results, chosen.how, chosen.thresholds)

@@ -519,7 +519,7 @@ def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -
     from PIL import Image
 
     from sam3_lora.draw import DrawObject, category_color, overlay
-    from sam3_lora.found import each_mask, found_image
+    from sam3_lora.found import each_mask, file_part, found_image
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -528,7 +528,7 @@ def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -
             for phrase, result in results.items()
             for mask, box, score in zip(result.each_mask(), result.boxes_xyxy, result.scores, strict=True)
         ]
-        written = [out / f"{stem}-overlay.png"]
+        written = [out / f"{file_part(stem)}-overlay.png"]
         Image.fromarray(overlay(pixels, objects)).save(written[0])
         for name, mask in each_mask([found_image(stem, pixels.shape[:2], results)]):
             written.append(out / name.replace("/", "-"))

@@ -75,7 +75,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which SAM 3 the adapter is trained for."""
+    """Which SAM 3 the adapter is trained for, what it starts from, and how memory is saved."""
 
     base: str = Field(
         DEMO, min_length=1, description="'demo', a hub id such as facebook/sam3, or a folder saved by transformers."

@@ -256,6 +256,10 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
                 "Convert it to 8-bit RGB",
             )
         return image
+    if Path(image).is_dir():
+        raise DataError(
+            f"Expected one image, but {image} is a folder", "Give a file; the inference page asks whole folders"
+        )
     try:
         with Image.open(image) as file:
             return np.asarray(to_rgb(ImageOps.exif_transpose(file)))

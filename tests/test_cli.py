@@ -69,7 +69,7 @@ def test_train_predict_and_evaluate_hand_over_to_each_other(tmp_path):
     predicted = json.loads(call("predict", IMAGE, *arguments, "--out", out, "--json").stdout)
     assert list(predicted["phrases"]) == ["pothole", "crack"]
     assert {"score", "box_xyxy", "area"} == set(predicted["phrases"]["pothole"][0])
-    assert (out / f"{IMAGE.stem}-overlay.png").is_file()
+    assert (out / f"{IMAGE.stem.replace('_', '-')}-overlay.png").is_file()
 
     base = tmp_path / "base"  # another folder than the default's: it is read from the adapter
     shutil.copytree(ASSETS / "demo" / "model", base)

@@ -14,7 +14,7 @@ VERSION = 1
 
 # name -> (label, meaning); the order in which they are shown
 METRICS = {
-    "map_segm": ("Mask mAP", "How well objects are found and outlined: COCO average precision, IoU 0.5 to 0.95"),
+    "map_segm": ("Mask mAP", "How well objects are found and outlined: COCO AP, IoU 0.5 to 0.95"),
     "map_bbox": ("Box mAP", "The same for boxes"),
     "f1_50": ("F1", "Balance of missed and false objects at IoU 0.5 and score 0.5"),
     "cgf1": ("cgF1", "SAM 3's own measure: positive F1 × presence MCC"),
@@ -22,7 +22,7 @@ METRICS = {
     "il_mcc": ("Presence MCC", "Whether it knows that a phrase is not in the image: 1 always, 0 by chance"),
     "false_firing": (
         "False firing",
-        "Share of the questions for what is not there that find something; lower is better",
+        "Share of the questions for absent things that find something; lower is better",
     ),
     "validation_loss": ("Validation loss", "Weighted total of the training loss; lower is better"),
 }

@@ -22,7 +22,7 @@ from transformers import Sam3Model, Sam3Processor
 
 base, adapter = {base}, "."  # this folder
 processor = Sam3Processor.from_pretrained(base)
-model = PeftModel.from_pretrained(Sam3Model.from_pretrained(base), adapter).eval()
+model = PeftModel.from_pretrained(Sam3Model.from_pretrained(base, dtype=torch.float32), adapter).eval()
 image = Image.open("image.jpg").convert("RGB")
 inputs = processor(
     images=image, text={phrase}, input_boxes=[[[0, 0, 1, 1]]], input_boxes_labels=[[-10]], return_tensors="pt"

@@ -60,12 +60,15 @@ def choose(key: str) -> Adapter | None:
         ModelError: a folder was typed that holds no adapter.
     """
     known = known_adapters()
+    if key not in st.session_state and key not in st.query_params:
+        st.session_state[key] = _preferred(list(known))
     typed = st.session_state.get(key) or st.query_params.get(key) or NONE
     options = list(dict.fromkeys([*known, NONE, typed]))
     name = st.selectbox(
         "Adapter",
         options,
-        index=options.index(_preferred(list(known))),
+        index=None,  # so that the address always holds the choice: a reload must not take the newest instead
+        placeholder=NONE,
         key=key,
         bind="query-params",
         accept_new_options=True,

@@ -106,7 +106,7 @@ def _numbers(report: Report) -> None:
     _frame(phrase_table(report), "Precision, recall and F1 of each phrase")
     if report.adapter:
         st.caption(
-            f"Intervals: the middle 95 % of {report.resamples} drawings of the same images with replacement. "
+            f"Intervals: the middle 95 % of {report.resamples} bootstrap resamples of the images. "
             "An interval that holds zero means that the difference may be chance."
         )
 
@@ -185,7 +185,7 @@ def _thresholds(report: Report) -> None:
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
-        placeholder="none: nothing is right",
+        placeholder="none",
         width=560,
         column_config={
             "Threshold": st.column_config.NumberColumn(format="%.2f"),
@@ -211,4 +211,5 @@ def _thresholds(report: Report) -> None:
         else "Nothing right was found at any threshold",
     )
     if pressed:
-        st.switch_page("pages/inference.py")
+        # Streamlit refuses to clear parameters that widgets are bound to, but replaces them.
+        st.switch_page("pages/inference.py", query_params={})

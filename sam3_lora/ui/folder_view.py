@@ -18,7 +18,7 @@ def show(job: FolderJob) -> None:
     """The folder that is asked now, or was last."""
     snapshot = job.snapshot()
     if snapshot.question is None:
-        empty_state("perm_media", "No folder was asked yet", "Choose a folder and phrases above, then press Prompt.")
+        empty_state("perm_media", "No folder searched yet", "Choose a folder and phrases above, then press Prompt.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{escape(str(snapshot.question.folder))}**", width="content")

@@ -90,7 +90,7 @@ def field_widget(name: str, found: dict[str, str], label: str | None = None) -> 
         if name in found:
             value = st.session_state[_key(name)]
             got = "" if value in (None, "", []) else f", got {escape(str(value))}"
-            st.caption(f":red[:material/error: Expected {expected(info)}{got}.]")
+            st.markdown(f":small[:red[:material/error: Expected {expected(info)}{got}.]]")
 
 
 def label_of(name: str) -> str:

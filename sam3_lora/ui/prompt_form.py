@@ -63,6 +63,7 @@ def choose_source() -> str:
         default=FROM_DATASET,
         required=True,
         key="image_source",
+        bind="query-params",
         persist_state="session",
     )
 
@@ -119,7 +120,7 @@ def _examples(path: str, dataset: Dataset, indexes: dict[str, SplitIndex]) -> No
     bare = images.Layers(masks=False, boxes=False, labels=False)
     colors = category_colors(dataset.categories)
     with st.container(key="examples", horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption("Press an example to ask it:", width=110)
+        st.caption("Try an example:", width=110)
         for place, position in enumerate(chosen.tolist()):
             record, label = index.record(position), index.labels[position]
             with st.container(key=f"thumb-example-{place}", gap=None, width=_EXAMPLE_WIDTH):
@@ -149,6 +150,7 @@ def choose_folder() -> Path:
         "Folder of images",
         _proposed_folder(),
         key="image_folder",
+        bind="query-params",
         persist_state="session",
         placeholder="/data/photos",
         help="On the machine that this app runs on; folders below it are looked into, too.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,8 +77,8 @@ class Comparison:
 
 
 def split_phrases(text: str) -> list[str]:
-    """ "pothole, Crack " -> ["pothole", "Crack"]; no blanks, no repetitions."""
-    return list(dict.fromkeys(phrase.strip() for phrase in text.split(",") if phrase.strip()))
+    """ "pothole, Crack; " -> ["pothole", "Crack"]; no blanks, no repetitions."""
+    return list(dict.fromkeys(phrase.strip() for phrase in re.split("[,;\n]", text) if phrase.strip()))
 
 
 def compare(shared: SharedPredictor, question: Question, image: np.ndarray, strength: float) -> Comparison:

@@ -34,7 +34,7 @@ def config_of(app: AppTest) -> RunConfig:
 
 
 def explanations(app: AppTest) -> list[str]:
-    return [element.value for element in app.caption if element.value.startswith(":red[")]
+    return [element.value for element in app.markdown if element.value.startswith(":small[:red[")]
 
 
 def upload(app: AppTest, name: str, content: bytes) -> AppTest:
