@@ -3,13 +3,13 @@
 import streamlit as st
 
 from sam3_lora.data.coco import Dataset, Split
+from sam3_lora.data.prompts import split_phrases
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate.store import folder_of
 from sam3_lora.ui import adapters, evaluation_history, evaluation_view, resources, state
 from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.evaluation_job import EvaluationJob, Question, evaluation_job, watch
 from sam3_lora.ui.layout import empty_state, escape, guarded, page
-from sam3_lora.ui.results import split_phrases
 
 AWAITED = "evaluation-awaited"  # bool: this tab has started the evaluation that is under way, and opens its result
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from sam3_lora.answers import refine_all
 from sam3_lora.config import DEMO
+from sam3_lora.data.prompts import split_phrases
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.found import found_image
 from sam3_lora.ui import (
@@ -69,7 +70,7 @@ def choose_adapter_and_phrases() -> tuple[adapters.Adapter | None, list[str]]:
         adapter = adapters.choose("adapter")
         adapters.upload("adapter")
     adapters.invite_to_train()
-    return adapter, results.split_phrases(prompt_form.choose_phrases(adapter))
+    return adapter, split_phrases(prompt_form.choose_phrases(adapter))
 
 
 def ask_button(disabled: bool) -> bool:
@@ -140,7 +141,7 @@ def ask(question: results.Question, pixels, strength: float) -> None:
 
 
 def ask_folder(
-    folder: Path,
+    folder: Path | None,
     phrases: list[str],
     adapter: adapters.Adapter | None,
     strength: float,
@@ -150,6 +151,8 @@ def ask_folder(
     with guarded():
         if not phrases:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
+        if folder is None:
+            raise Sam3LoraError("Expected a folder of images", "Give its path")
         base = adapter.base if adapter else state.base_model()
         shared = resources.get_predictor(base, adapter.folder if adapter else None)
         model = f"adapter {adapter.name} at strength {strength:g}" if adapter else f"base model {base}"
@@ -265,8 +268,10 @@ def take_away(
             ),
         )
         with st.popover("Link", icon=":material/link:", key="link"):
-            if image.linked and asked.image_name == image.name:
-                st.caption("Opens this page with this adapter, image and phrases, and asks.")
+            if not asked.phrases:
+                st.caption("A link holds no example boxes: only what is asked by words can be linked.")
+            elif image.linked and asked.image_name == image.name:
+                st.caption("Opens this page with this adapter, image and phrases, and asks; without example boxes.")
                 address = prompt_form.link_to(
                     asked.image_name, ", ".join(asked.phrases), asked.adapter or adapters.NONE
                 )

@@ -186,7 +186,7 @@ def train(
 @app.command()
 def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
-    prompt: Annotated[list[str], typer.Option(help="A phrase to look for; may be repeated.")],
+    prompt: Annotated[list[str], typer.Option(help="A phrase to look for, or several with commas; repeatable.")],
     base: Base = None,
     adapter: Adapter = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of an object.")] = 0.5,
@@ -196,20 +196,24 @@ def predict(
 ) -> None:
     """Find every object that the phrases name in one image."""
     from sam3_lora.answers import Refinement, refine_all
+    from sam3_lora.data.prompts import split_phrases
     from sam3_lora.predict import Predictor, read_image
 
+    asked = split_phrases(",".join(prompt))
+    if any(not phrase.isprintable() for phrase in asked):
+        raise Sam3LoraError("Expected phrases of plain text, but one holds other bytes", "Write it in UTF-8")
     pixels = read_image(image)
     predictor = Predictor.load(_base_for(adapter, base), adapter, device)
     predictor.set_image(pixels)
-    results = refine_all(predictor.prompt(prompt, threshold), Refinement(threshold))
+    results = refine_all(predictor.prompt(asked, threshold), Refinement(threshold))
     phrases = {
         phrase: [
-            {"score": round(float(score), 4), "box_xyxy": [round(float(v), 1) for v in box], "area": int(mask.sum())}
-            for score, box, mask in zip(result.scores, result.boxes_xyxy, result.masks, strict=True)
+            {"score": round(float(score), 4), "box_xyxy": [round(float(v), 1) for v in box], "area": int(area)}
+            for score, box, area in zip(result.scores, result.boxes_xyxy, result.areas, strict=True)
         ]
         for phrase, result in results.items()
     }
-    written = [] if out is None else _write_results(out, image.stem, pixels, results)
+    written = [] if out is None else _write_results(out, image.name, pixels, results)
     if as_json:
         _print_json({"phrases": phrases})
         return
@@ -514,7 +518,7 @@ def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
     _say(f"  reload proof: {status.reload_proof}")
 
 
-def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -> list[Path]:
+def _write_results(out: Path, name: str, pixels: Any, results: dict[str, Any]) -> list[Path]:
     """One picture with everything drawn in, and one black-and-white PNG per object."""
     from PIL import Image
 
@@ -528,10 +532,10 @@ def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -
             for phrase, result in results.items()
             for mask, box, score in zip(result.each_mask(), result.boxes_xyxy, result.scores, strict=True)
         ]
-        written = [out / f"{file_part(stem)}-overlay.png"]
+        written = [out / f"{file_part(Path(name).stem)}-overlay.png"]
         Image.fromarray(overlay(pixels, objects)).save(written[0])
-        for name, mask in each_mask([found_image(stem, pixels.shape[:2], results)]):
-            written.append(out / name.replace("/", "-"))
+        for part, mask in each_mask([found_image(name, pixels.shape[:2], results)]):
+            written.append(out / part.replace("/", "-"))
             Image.fromarray(mask).save(written[-1])
     except OSError as error:
         raise Sam3LoraError(f"Nothing can be written to {out} ({error})", "Give another folder after --out") from None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam3_lora.answers import PhraseResult, result_of
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh
-from sam3_lora.data.images import to_rgb
+from sam3_lora.data.images import BROKEN, to_rgb
 from sam3_lora.data.samples import tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
@@ -246,11 +246,11 @@ def _keep(cache: OrderedDict, key: tuple, value: Any, most: int) -> None:
 
 
 def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an array, a PIL image or a file, turned as its EXIF says. Raises DataError for others."""
+    """(H, W, 3) uint8 RGB of an array, or of a PIL image or a file, turned as its EXIF says. Raises DataError."""
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise DataError(
                 f"Expected an image of shape (H, W, 3) and type uint8, got {image.shape} and {image.dtype}",
                 "Convert it to 8-bit RGB",
@@ -265,7 +265,12 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
             return np.asarray(to_rgb(ImageOps.exif_transpose(file)))
     except FileNotFoundError:
         raise DataError(f"Expected an image at {image}, but there is no such file", "Check the path") from None
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        raise DataError(
+            f"The image {image} has more than {most:.0f} million pixels", "Make it smaller, or cut it into parts"
+        ) from None
+    except BROKEN as error:
         raise DataError(
             f"The file {image} cannot be read as an image ({error})", "Give a whole JPEG or PNG file"
         ) from None

@@ -12,7 +12,7 @@ from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.predict import KEPT_IMAGES, PHRASES_AT_ONCE, Examples, Predictor
+from sam3_lora.predict import KEPT_IMAGES, PHRASES_AT_ONCE, Examples, Predictor, read_image
 
 SIZE_HW = (60, 90)
 
@@ -103,7 +103,9 @@ def test_images_come_as_array_picture_or_path(predictor, image, tmp_path):
         np.testing.assert_array_equal(scores[0], other)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((4, 4)), np.zeros((4, 4, 3)), "nowhere.png", __file__])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 0, 3), np.uint8), "nowhere.png", __file__, "."]
+)
 def test_what_is_no_image_is_refused(predictor, wrong):
     with pytest.raises(DataError):
         predictor.set_image(wrong)
@@ -209,6 +211,35 @@ def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapte
     for wrong in (-0.1, 9.0):
         with pytest.raises(Sam3LoraError, match="strength"):
             predictor.strength = wrong
+
+
+def test_strength_1_is_the_adapter_where_layers_have_scales_of_their_own(adapter, image, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"alpha_pattern": {".*q_proj": 99}}))
+    predictor = Predictor.load("demo", folder, device="cpu")
+    predictor.set_image(image)
+    before = answers(predictor)["crack"]
+    predictor.strength = 0.5
+    assert not np.array_equal(answers(predictor)["crack"], before)
+    predictor.strength = 1.0
+    np.testing.assert_array_equal(answers(predictor)["crack"], before)
+
+
+def test_pictures_of_any_depth_and_turn_are_read_as_files_are(image, tmp_path):
+    grey = image[..., 0]
+    kinds = {"I": grey.astype(np.int32) * 257, "F": grey.astype(np.float32) / 255}
+    for mode, values in kinds.items():
+        picture = Image.fromarray(values)
+        assert picture.mode == mode
+        assert np.abs(read_image(picture)[..., 0].astype(int) - grey).max() <= 1
+    turned = Image.fromarray(image)
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as opened:
+        np.testing.assert_array_equal(read_image(opened), read_image(tmp_path / "turned.png"))
+    assert read_image(tmp_path / "turned.png").shape == (SIZE_HW[1], SIZE_HW[0], 3)
 
 
 def test_examples_change_the_answer_with_a_phrase_and_alone(predictor, image):

@@ -13,7 +13,16 @@ from sam3_lora.data.records import ImageRecord
 from sam3_lora.errors import DataError
 
 # What Pillow's decoders raise on files that are missing, cut off or no images.
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
@@ -65,7 +74,12 @@ def _is_turned(picture: Image.Image) -> bool:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture in any mode; 16-bit grey is scaled, which Pillow's own conversion does not do."""
+    """8-bit RGB of a picture in any mode; deeper grey is scaled, which Pillow's own conversion does not do."""
     if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
         picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+    elif picture.mode in ("I", "F"):  # whole numbers or fractions of any range: the least becomes black
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+        low, high = min(values.min(), 0.0), values.max()
+        full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+        picture = Image.fromarray(((values - low) / max(full - low, 1e-12) * 255).astype(np.uint8))
     return picture.convert("RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -57,6 +58,14 @@ def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
     own = (phrases or {}).get(category)
     words = category.replace("_", " ").replace("-", " ") if own is None else own
     return " ".join(words.lower().split())
+
+
+def split_phrases(text: str) -> list[str]:
+    """ "pothole, Crack; crack" -> ["pothole", "Crack"]: what people type, without blanks and repetitions."""
+    phrases: dict[str, str] = {}
+    for phrase in filter(None, map(str.strip, re.split("[,;\n]", text))):
+        phrases.setdefault(phrase.lower(), phrase)  # the tokenizer tells no cases apart
+    return list(phrases.values())
 
 
 def phrases_for(

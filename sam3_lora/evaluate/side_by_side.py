@@ -107,7 +107,7 @@ def measure(
     """
     return _Measuring(
         predictor,
-        split.present(),
+        split,
         dict(phrases or {}),
         tuple(own_words),
         (num_negatives, batch_size),
@@ -131,10 +131,12 @@ class _Measuring:
         cancelled: Callable[[], bool],
         turn: Callable[[], AbstractContextManager],
     ) -> None:
-        self._predictor, self._split, self._phrases, self._own_words = predictor, split, phrases, own_words
+        self._predictor, self._split, self._phrases, self._own_words = predictor, split.present(), phrases, own_words
         self._loss_settings, self._tell, self._cancelled, self._turn = loss_settings, tell, cancelled, turn
         self._models = (BASE, ADAPTER) if predictor.has_adapter else (BASE,)
         self._notes: list[str] = []
+        if missing := len(split.images) - len(self._split.images):
+            self._notes.append(f"{_left_out(missing)} because the files are missing.")
 
     def report(self, dataset: str, base_name: str, adapter_name: str | None, adapter_folder: Path | None) -> Report:
         began, split = time.monotonic(), self._split
@@ -150,7 +152,8 @@ class _Measuring:
         main = main_metric(boxes_only)
         drawn = bootstrap.draws(counted[BASE].images, bootstrap.resamples_for(counted[BASE].images, len(asked)))
         phrases, sizes = self._counts(asked), object_sizes(pairs)
-        objects = {phrase: count.objects for phrase, count in phrases.items()} | sizes
+        objects = {("phrase", phrase): count.objects for phrase, count in phrases.items()}
+        objects |= {("size", size): count for size, count in sizes.items()}
         changes, memory = [], None
         if ADAPTER in counted:
             both = ((counted[model], numbers[model]) for model in (BASE, ADAPTER))
@@ -210,7 +213,7 @@ class _Measuring:
         if not readable.all():
             left_out = [image.file_name for image in images.take(~readable)]
             shown = ", ".join(left_out[:3]) + (" and others" if len(left_out) > 3 else "")
-            self._notes.append(f"{plural(len(left_out), 'image')} cannot be read and was left out: {shown}.")
+            self._notes.append(f"{_left_out(len(left_out))} because they cannot be read: {shown}.")
         self._split = replace(self._split, images=images.take(readable))
         _refuse_unless_measurable([pair for image in answers[BASE] for pair in image.pairs], self._split)
         return answers
@@ -257,6 +260,10 @@ class _Measuring:
             for phrase in set(found):
                 images[phrase] = images.get(phrase, 0) + 1
         return {phrase: Count(objects[phrase], images[phrase], categories[phrase]) for phrase in asked}
+
+
+def _left_out(count: int) -> str:
+    return f"{plural(count, 'image')} {'was' if count == 1 else 'were'} left out"
 
 
 def _phrases_to_ask(split: Split, phrases: Mapping[str, str] | None) -> tuple[str, ...]:

@@ -80,9 +80,12 @@ def verdict(
     costs = _listed([alarm.short for alarm in found_alarms[:3]])
     if len(found_alarms) > 3:
         costs += f" and {len(found_alarms) - 3} more"
-    if one.difference is None or one.low is None:
+    if one.difference is None:
         return f"Not decided: {label} cannot be compared on these {images} images{_but(costs)}."
     change = f"from {one.base:.3f} to {one.adapter:.3f} ({_interval(one)})"
+    if one.low is None:
+        few = "1 image is" if images == 1 else f"{images} images are"
+        return f"Not decided: {label} goes {change}, but {few} too few to tell{_but(costs)}."
     f1 = next((one.adapter for one in differences if one.subject == "all" and one.metric == "f1_50"), None)
     if one.difference > 0 and f1 is not None and f1 < LEAST_F1:
         return (

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 import zipfile
 import zlib
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from sam3_lora.errors import ModelError
@@ -52,7 +53,7 @@ def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
     except zipfile.BadZipFile as error:
         raise ModelError(f"Expected a zip archive with an adapter, but it cannot be opened ({error})", _FIX) from None
     # What zipfile raises for a full disk, a compression that it does not know, a password, and damaged content.
-    except (OSError, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+    except (OSError, NotImplementedError, RuntimeError, EOFError, UnicodeError, LZMAError, zlib.error) as error:
         raise ModelError(f"The archive cannot be unpacked ({error})", "Zip the adapter's folder again") from None
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
 
+_COPY_AGAIN = "Copy it again or train a new one"
+_MOST_ALPHA = 1e6
+_CHANGING_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that take something out of the base
+
 
 def read_settings(folder: Path) -> peft.LoraConfig:
     """The adapter's settings, once the folder is known to hold them and its weights. Raises ModelError if not."""
@@ -30,12 +34,18 @@ def read_settings(folder: Path) -> peft.LoraConfig:
     try:
         settings = peft.PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # wrong values make PEFT stumble in ways without number
-        raise ModelError(
-            f"The {SETTINGS} in {folder} cannot be read, it may be half-written", "Copy it again or train a new one"
-        ) from error
+        raise ModelError(f"The {SETTINGS} in {folder} cannot be read, it may be half-written", _COPY_AGAIN) from error
     if not isinstance(settings, peft.LoraConfig):
         kind = getattr(settings.peft_type, "value", settings.peft_type)
         raise ModelError(f"Expected a LoRA adapter in {folder}, but it is of type '{kind}'", fix)
+    if not isinstance(settings.lora_alpha, int | float) or not 0 < settings.lora_alpha < _MOST_ALPHA:
+        raise ModelError(f"The {SETTINGS} in {folder} says lora_alpha: {settings.lora_alpha}", _COPY_AGAIN)
+    if str(settings.init_lora_weights).lower().startswith(_CHANGING_THE_BASE):
+        raise ModelError(
+            f"The adapter in {folder} changes the base model's own weights ({settings.init_lora_weights}), so it could "
+            "not be shown beside the base",
+            "Convert it to a plain LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)",
+        )
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"Expected {WEIGHTS} in {folder}, but there is none (pickled weights are never opened)",
@@ -57,20 +67,14 @@ def check_fit(model: nn.Module, settings: peft.LoraConfig, folder: Path) -> None
 
     shapes = _read_shapes(folder)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    fix = "Choose the base model it was trained for"
-    if settings.base_model_name_or_path:
-        fix += f" ({settings.base_model_name_or_path})"
     for name, parts in shapes.items():
-        linear = linears.get(name)
-        wanted = None if linear is None else (linear.in_features, linear.out_features)
-        if {"lora_A", "lora_B"} <= parts.keys() and wanted != (parts["lora_A"][-1], parts["lora_B"][0]):
-            raise ModelError(
-                f"The adapter in {folder} is for another base model: {name} "
-                + ("is not in this one" if linear is None else f"has {wanted[0]} inputs and {wanted[1]} outputs here"),
-                fix,
-            )
-    complete = {name for name, parts in shapes.items() if {"lora_A", "lora_B"} <= parts.keys()}
-    targets = {name for name in linears if check_target_module_exists(settings, name)}
+        _check_matrices(name, parts, linears.get(name), settings, folder)
+    needed = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if settings.use_dora else set())
+    complete = {name for name, parts in shapes.items() if needed <= parts.keys()}
+    try:
+        targets = {name for name in linears if check_target_module_exists(settings, name)}
+    except (re.error, TypeError):
+        raise ModelError(f"The {SETTINGS} in {folder} names no layers in target_modules", _COPY_AGAIN) from None
     if missing := sorted(targets - complete):
         raise ModelError(
             f"The adapter in {folder} is incomplete: it has no weights for {len(missing)} of the {len(targets)} "
@@ -78,7 +82,31 @@ def check_fit(model: nn.Module, settings: peft.LoraConfig, folder: Path) -> None
             "Copy it again or train a new one",
         )
     if not complete:
-        raise ModelError(f"The adapter in {folder} changes no layer of this base model", fix)
+        raise ModelError(f"The adapter in {folder} changes no layer of this base model", "Choose another one")
+
+
+def _check_matrices(
+    name: str, parts: dict[str, list[int]], linear: nn.Linear | None, settings: peft.LoraConfig, folder: Path
+) -> None:
+    """Whether one layer's shapes fit the layer and the settings. Raises ModelError if not."""
+    if any(len(shape) != 2 for part, shape in parts.items() if part != "lora_magnitude_vector"):
+        raise ModelError(f"The {WEIGHTS} in {folder} is damaged: {name} holds no matrices", _COPY_AGAIN)
+    if not {"lora_A", "lora_B"} <= parts.keys():
+        return
+    wanted = None if linear is None else (linear.in_features, linear.out_features)
+    if wanted != (parts["lora_A"][-1], parts["lora_B"][0]):
+        base = settings.base_model_name_or_path
+        raise ModelError(
+            f"The adapter in {folder} is for another base model: {name} "
+            + ("is not in this one" if linear is None else f"has {wanted[0]} inputs and {wanted[1]} outputs here"),
+            "Choose the base model it was trained for" + (f" ({base})" if base else ""),
+        )
+    rank = parts["lora_A"][0]
+    if not settings.rank_pattern and rank != settings.r:
+        raise ModelError(
+            f"The weights in {folder} have the rank {rank}, but its {SETTINGS} says {settings.r}",
+            "Copy both files again from one adapter",
+        )
 
 
 def check_weights(folder: Path) -> None:

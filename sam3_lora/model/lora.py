@@ -6,7 +6,6 @@ LoRA is Hu et al., 2021 (arXiv 2106.09685); all of the arithmetic is PEFT's.
 from __future__ import annotations
 
 import copy
-import math
 import re
 import tempfile
 import warnings
@@ -233,12 +232,9 @@ def set_strength(peft_model: PeftModel, strength: float) -> None:
     if strength == 0:
         layers.disable_adapter_layers()
         return
-    settings = peft_model.peft_config[peft_model.active_adapter]
     for module in layers.modules():
         if isinstance(module, LoraLayer):
-            rank = module.r[peft_model.active_adapter]
-            trained = settings.lora_alpha / (math.sqrt(rank) if settings.use_rslora else rank)
-            module.scaling[peft_model.active_adapter] = strength * trained
+            module.set_scale(peft_model.active_adapter, strength)
     layers.enable_adapter_layers()
 
 

@@ -95,6 +95,8 @@ def open_adapter(name: str, folder: Path) -> Adapter:
     except OSError:
         raise ModelError(f"Expected an adapter in {folder}, but it holds no adapter_config.json", fix) from None
     except (ValueError, KeyError, TypeError):
+        base = 0
+    if not isinstance(base, str | None):
         raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
         base = state.base_model()  # a file from elsewhere does not decide which folder is read, or what is downloaded

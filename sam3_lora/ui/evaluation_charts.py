@@ -12,6 +12,7 @@ from sam3_lora.evaluate.report import Curve, Report
 _GRID = "rgba(128, 128, 128, 0.2)"
 _RECALLS = np.linspace(0, 1, 101)
 _ANYWHERE = "anywhere"
+_ON_CELLS = "#ffffff"  # legible on every cell that holds a number, in both themes
 _MOST_ROWS = 40  # phrases in the heat map; those that leak most
 
 
@@ -56,6 +57,11 @@ def _mark_threshold(figure: go.Figure, curve: Curve, name: str) -> None:
         )
 
 
+def _label(text: str) -> str:
+    """Text that Plotly shows as it is: it reads some HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def leak_rows(report: Report) -> list[int]:
     """The rows of the matrix that are shown: all, or those that leak most of either model."""
     both = [numbers.leak for numbers in (report.base, report.adapter) if numbers]
@@ -75,15 +81,16 @@ def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=[[np.nan if share is None else share for share in line] for line in values],
-            x=columns,
-            y=[leak.rows[row] for row in rows],
+            x=[_label(name) for name in columns],
+            y=[_label(leak.rows[row]) for row in rows],
             text=[[f"{share:.0%}" if share else "" for share in line] for line in values],
             texttemplate="%{text}",
+            textfont={"color": _ON_CELLS},
             zmin=0,
             zmax=1,
             xgap=2,
             ygap=2,
-            colorscale=[[0, "rgba(128, 144, 144, 0.10)"], [1, "rgba(208, 64, 48, 1)"]],
+            colorscale=[[0, "rgba(128, 144, 144, 0.10)"], [0.001, "rgb(148, 96, 92)"], [1, "rgb(190, 40, 30)"]],
             showscale=False,
             hoverongaps=False,
             hovertemplate="asked for %{y}, it fires on %{x}: %{z:.0%}<extra></extra>",

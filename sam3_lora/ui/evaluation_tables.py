@@ -76,8 +76,10 @@ def in_words(one: Difference) -> str:
     improved = (one.difference < 0) == (one.metric in LOWER_IS_BETTER)
     if one.low is None and one.metric in ("il_mcc", "cgf1"):
         return "too few questions"
+    if one.low is None and one.metric == "validation_loss":  # which has no interval
+        return "better" if improved else "worse"
     if one.low is None:
-        return ("better" if improved else "worse") if one.subject == "all" else "too few objects"
+        return "too few images" if one.subject == "all" else "too few objects"
     return {True: "better", False: "worse", None: "may be chance"}[better(one)]
 
 

@@ -101,7 +101,7 @@ def _numbers(report: Report) -> None:
     with right:
         st.markdown(f"**{main} by object size**")
         _frame(table(report, "size"), f"{main} of small, medium and large objects")
-        st.caption("Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above.")
+        st.caption("Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above, by the masks' areas.")
     st.markdown("**Objects at score 0.5 and IoU 0.5**")
     _frame(phrase_table(report), "Precision, recall and F1 of each phrase")
     if report.adapter:
@@ -121,6 +121,7 @@ def _frame(rows: pd.DataFrame, alt: str) -> None:
         column_config={
             **plain,
             "Difference": st.column_config.NumberColumn(format="%+.3f"),
+            "In words": st.column_config.TextColumn(width=130),
             "Meaning": st.column_config.TextColumn(width="large"),
         },
     )

@@ -38,9 +38,9 @@ def choose(name: str, image: np.ndarray | None) -> tuple[ExampleBox, ...]:
     with told:
         kind = st.segmented_control("The next box is", [LIKE, UNLIKE], default=LIKE, required=True, key="box-kind")
         st.caption(
-            "Press the mouse button at one corner of an object and let go at the opposite one. The tools above the "
-            "picture take the last box back, change boxes or remove them all. Boxes go with every phrase; without a "
-            "phrase they alone say what is meant."
+            "Press the mouse button at one corner of an object and let go at the opposite one. With the pointer over "
+            "the picture, tools above it take the last box back, change boxes or remove them all. Boxes go with every "
+            "phrase; without a phrase they alone say what is meant."
         )
     with picture, st.container(key="example-canvas"):
         boxes = _canvas(name, image, kind)

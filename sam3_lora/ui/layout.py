@@ -27,6 +27,7 @@ _CSS = """
     aspect-ratio: 1; object-fit: contain; width: 100%;
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
 }
+[class*="st-key-found-"] img { max-height: 320px; object-fit: contain; }
 /* The primary colour carries white text on buttons; as text on the dark background it is too dark itself. */
 button[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
     color: inherit !important;

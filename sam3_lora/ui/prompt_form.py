@@ -144,8 +144,8 @@ def _ask_of(name: str) -> None:
     st.session_state[_ASK] = True
 
 
-def choose_folder() -> Path:
-    """Draws the field for a folder's path; the folder of the dataset's images is proposed."""
+def choose_folder() -> Path | None:
+    """Draws the field for a folder's path; the folder of the dataset's images is proposed. None: it is empty."""
     typed = st.text_input(
         "Folder of images",
         _proposed_folder(),
@@ -155,7 +155,8 @@ def choose_folder() -> Path:
         placeholder="/data/photos",
         help="On the machine that this app runs on; folders below it are looked into, too.",
     )
-    return Path(os.path.expanduser((typed or "").strip() or "."))
+    path = (typed or "").strip()
+    return Path(os.path.expanduser(path)) if path else None
 
 
 def _proposed_folder() -> str:
@@ -185,7 +186,11 @@ def choose_phrases(adapter: adapters.Adapter | None) -> str:
         st.session_state["phrases_proposed"] = proposed
     st.session_state["phrases_of"] = path
     return st.text_input(
-        "Phrases", key="phrases", bind="query-params", placeholder="pothole, crack", help="Separated by commas"
+        "Phrases",
+        key="phrases",
+        bind="query-params",
+        placeholder="pothole, crack",
+        help="Separated by commas",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,11 +75,6 @@ class Comparison:
         return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(fit(self.image, SENT_SIZE))).decode("ascii")
 
 
-def split_phrases(text: str) -> list[str]:
-    """ "pothole, Crack; " -> ["pothole", "Crack"]; no blanks, no repetitions."""
-    return list(dict.fromkeys(phrase.strip() for phrase in re.split("[,;\n]", text) if phrase.strip()))
-
-
 def compare(shared: SharedPredictor, question: Question, image: np.ndarray, strength: float) -> Comparison:
     """Asks the base model and, if the question names one, its adapter.
 
@@ -146,7 +140,10 @@ def hint(answer: Answer, shown: Mapping[str, PhraseResult]) -> str | None:
         return None
     best = max((float(result.scores.max()) for result in answer.results.values() if len(result)), default=0.0)
     if best < LOWEST_THRESHOLD:
-        return f"Nothing scores {LOWEST_THRESHOLD:.2f} or more: try other words."
+        from sam3_lora.predict import VISUAL
+
+        way_on = "draw another box" if VISUAL in answer.results else "try other words"
+        return f"Nothing scores {LOWEST_THRESHOLD:.2f} or more: {way_on}."
     return f"The best score is {best:.2f}: lower the threshold to see it."
 
 

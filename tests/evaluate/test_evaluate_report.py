@@ -60,6 +60,21 @@ def test_intervals_hold_the_differences(report: Report) -> None:
     assert all(one.low <= one.difference <= one.high for one in known)
 
 
+def test_one_image_drawn_again_and_again_decides_nothing(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=1, objects=3, empty_images=0)
+    report = evaluated(open_dataset(folder).split("valid"))
+    assert all(one.low is None for one in report.differences)
+    assert report.verdict.startswith("Not decided") and "1 image is too few" in report.verdict
+    assert report.kept.low is None
+
+
+def test_a_phrase_called_as_a_size_keeps_its_interval(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=8, objects=3, empty_images=2, categories=("large", "pothole"))
+    report = evaluated(open_dataset(folder).split("valid"), adapter={"large": (1.0, 0.0), "pothole": (1.0, 0.0)})
+    assert report.sizes["large"] == 0
+    assert all(one.low is not None for one in report.differences if one.subject == "phrase")
+
+
 def test_words_that_no_training_asks_show_the_leak(report: Report) -> None:
     leak = report.adapter.leak
     assert leak.anywhere[leak.rows.index("walrus")] == 1

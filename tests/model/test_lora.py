@@ -234,6 +234,11 @@ def rename(folder: Path) -> None:
     save_file({n.replace("detr_decoder", "decoder"): v for n, v in load_file(file).items()}, file)
 
 
+def flatten(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    save_file({n: torch.tensor(1.0) if "lora_A" in n else v for n, v in load_file(file).items()}, file)
+
+
 def truncate(folder: Path) -> None:
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
@@ -264,6 +269,13 @@ DAMAGE = {
     "weights cut off": (truncate, "half-written"),
     "weights empty": (lambda f: (f / "adapter_model.safetensors").write_bytes(b""), "half-written"),
     "layers missing": (drop_weights, "incomplete"),
+    "another rank": (edit_settings(r=3), "have the rank 4, but its adapter_config.json says 3"),
+    "no pattern": (edit_settings(target_modules="["), "names no layers"),
+    "no targets": (edit_settings(target_modules=5), "names no layers|cannot be read"),
+    "no scale": (edit_settings(lora_alpha=1e30), "lora_alpha"),
+    "DoRA without magnitudes": (edit_settings(use_dora=True), "incomplete"),
+    "changes the base": (edit_settings(init_lora_weights="pissa"), "own weights"),
+    "no matrices": (flatten, "holds no matrices"),
     "other sizes": (widen, "another base model"),
     "other layers": (rename, "another base model"),
 }
