@@ -538,9 +538,13 @@ def _write_results(out: Path, stem: str, pixels: Any, results: dict[str, Any]) -
     return written
 
 
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
 def _say(text: str, *, err: bool = False) -> None:
-    """Prints lines; control characters, which names in a dataset may hold, are spelled out."""
-    odd = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
+    """Prints lines; control characters, which names in a dataset may hold, are spelled out, those that turn the
+    direction of writing among them."""
+    odd = {c for c in text if c != "\n" and (unicodedata.category(c) in ("Cc", "Cs") or c in _DIRECTIONS)}
     typer.echo(text.translate({ord(c): c.encode("unicode_escape").decode() for c in odd}), err=err)
 
 

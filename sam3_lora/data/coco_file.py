@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 from sam3_lora.data.foreign import format_of_keys
-from sam3_lora.data.health import shown
+from sam3_lora.data.health import shown, type_of
 from sam3_lora.errors import DataError
 
 EXPORT_AGAIN = "Export the dataset again as COCO JSON"
@@ -134,7 +134,7 @@ class CocoFile:
         data = self._decoded(content)
         if not isinstance(data, dict):
             raise DataError(
-                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got a {type(data).__name__}",
+                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got {type_of(data)}",
                 EXPORT_AGAIN,
             )
         return data

@@ -27,7 +27,7 @@ def listing(root: Path) -> list[str]:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if entry.is_file() or entry.is_dir())
     except FileNotFoundError:
-        raise DataError(f"Expected a dataset's folder at {root}, but there is nothing", "Correct the path") from None
+        raise DataError(f"There is no folder {root}", "Correct the path") from None
     except NotADirectoryError:
         raise DataError(
             f"Expected a dataset's folder, but {root} is a file", "Give the folder that holds the splits' folders"
@@ -61,9 +61,9 @@ def subfolders(root: Path) -> list[str]:
 
 
 def usual_order(splits: Iterable[str]) -> list[str]:
-    """Splits in the order in which people name them."""
+    """Splits in the order in which people name them, in capitals or not."""
     known = {name: place for place, name in enumerate(USUAL_SPLITS)}
-    return sorted(splits, key=lambda name: (known.get(name, len(known)), name))
+    return sorted(splits, key=lambda name: (known.get(name.lower(), len(known)), name))
 
 
 class ImageFiles:

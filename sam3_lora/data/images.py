@@ -16,6 +16,9 @@ from sam3_lora.errors import DataError
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
+LAB, LAB_FIX = "the colour mode LAB, which cannot be read", "Convert it to RGB"
+
+
 def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
     """An image's pixels, uint8 (H, W, 3) RGB.
 
@@ -65,7 +68,13 @@ def _is_turned(picture: Image.Image) -> bool:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture in any mode; 16-bit grey is scaled, which Pillow's own conversion does not do."""
+    """8-bit RGB of a picture; 16-bit grey is scaled, which Pillow's own conversion does not do.
+
+    Raises:
+        DataError: the picture has the colour mode LAB.
+    """
+    if picture.mode == "LAB":
+        raise DataError(f"The image {getattr(picture, 'filename', '')} has {LAB}", LAB_FIX)
     if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
         picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
     return picture.convert("RGB")

@@ -147,7 +147,7 @@ def _deeper(folder):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_nothing, "there is nothing"),
+        (_nothing, "There is no folder"),
         (_file, "is a file"),
         (_empty_folder, "no annotation file"),
         (_several_files, "2 other JSON files"),
@@ -164,7 +164,7 @@ def _deeper(folder):
         (_content(b"[" * 100_000), "not JSON"),
         (_content(b'{"images": [' + b"9" * 5000 + b"]}"), "not JSON"),
         (_content(b"[]"), "got a list"),
-        (_content(b"3"), "got a int"),
+        (_content(b"3"), "got a number"),
         (_content(b'{"annotations": []}'), "list 'images'"),
         (_content(b'{"images": {"a": 1}}'), "list 'images'"),
         (lambda folder: "", "empty path"),
@@ -231,3 +231,15 @@ def test_pictures_of_any_mode_become_rgb(tmp_path, mode):
     pixels = load_image(open_dataset(tmp_path).split("train").images[0])
     assert pixels.shape == (*SIZE_HW, 3) and pixels.dtype == np.uint8
     assert abs(float(pixels.mean()) - (255 if mode == "1" else 200)) < 60
+
+
+def test_splits_in_capitals_are_in_the_usual_order_and_named_where_another_spelling_is_asked_for(tmp_path):
+    write_dataset(tmp_path, splits=("Train", "Val", "Test"))
+    dataset = open_dataset(tmp_path)
+    assert list(dataset.splits) == ["Train", "Val", "Test"]
+    with pytest.raises(DataError, match="Set data.train_split to 'Train'"):
+        dataset.split("train", "data.train_split")
+    with pytest.raises(DataError, match="Give 'Val'"):
+        dataset.split("valid")
+    with pytest.raises(DataError, match="Choose one of these"):
+        dataset.split("other")
