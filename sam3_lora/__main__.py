@@ -129,6 +129,8 @@ def convert_masks(
         raise DataError(f"Expected components or colors as objects, got {objects!r}", "Choose one of the two")
     pairs = [text.partition("=") for text in classes or ()]
     named = {value.strip(): name.strip() for value, _, name in pairs}
+    if len(named) < len(pairs):
+        raise DataError("Expected one class for each value, but a value is named twice", "Give each value once")
     result = convert(images, masks, out, named, objects=objects, least_pixels=least_pixels)
     counts = ", ".join(f"{name} {count}" for name, count in result.objects.items())
     _say(f"Wrote {out}: {result.images} images, {result.objects.total()} objects ({counts or 'none'})")

@@ -29,9 +29,7 @@ def listing(root: Path) -> list[str]:
     except FileNotFoundError:
         raise DataError(f"There is no folder {root}", "Correct the path") from None
     except NotADirectoryError:
-        raise DataError(
-            f"Expected a dataset's folder, but {root} is a file", "Give the folder that holds the splits' folders"
-        ) from None
+        raise DataError(f"Expected a folder, but {root} is a file", "Give the folder that it lies in") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no path"
         raise DataError(f"The folder {root} cannot be read: {reason}", "Correct the path") from None

@@ -35,7 +35,7 @@ def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
     """
     try:
         with Image.open(record.path) as picture:
-            turn = _is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
+            turn = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
             if enough is not None:
                 scale = enough / max(picture.size)
                 picture.draft(None, tuple(math.ceil(side * scale) for side in picture.size))
@@ -58,12 +58,13 @@ def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
     """(width, height) from a file's header and whether EXIF turns it by a quarter; None if it is no image."""
     try:
         with Image.open(path) as picture:
-            return picture.size, _is_turned(picture)
+            return picture.size, is_turned(picture)
     except BROKEN:
         return None
 
 
-def _is_turned(picture: Image.Image) -> bool:
+def is_turned(picture: Image.Image) -> bool:
+    """Whether a camera's note (EXIF) turns the picture by a quarter."""
     return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
