@@ -13,6 +13,7 @@ import numpy as np
 from sam3_lora.data.cache import Watched, index_of, new_token
 from sam3_lora.data.coco_file import AnnotationEntry, ImageEntry
 from sam3_lora.data.folders import ImageFiles
+from sam3_lora.data.foreign import other_task
 from sam3_lora.data.gather import Annotations, GatheredImage, image_words
 from sam3_lora.data.health import Faults, Finding, plural, shown, valid_text
 from sam3_lora.data.images import size_on_disk
@@ -130,7 +131,7 @@ class _Reader:
                 key, file_name = _identifier(entry.id), entry.file_name
             else:
                 key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
-                file_name = entry.get("file_name") if isinstance(entry, dict) else None
+                file_name = _file_name(entry) if isinstance(entry, dict) else None
             if key is None or not isinstance(file_name, str) or not file_name.strip():
                 self.faults.add("bad-image", value=_plain(entry))
                 if key is not None:
@@ -194,6 +195,11 @@ class _Reader:
                 elif not self._read_plain(entry):
                     self._read_any(_plain(entry))
             _limit("annotations", self._position, MOST_ANNOTATIONS)
+        if self._position >= 0 and not self._annotations.ids and (task := other_task(content.sketch())):
+            raise DataError(
+                f"The annotations of '{self.faults.split}' are {task}",
+                "Open the file of COCO's instances (such as instances_train2017.json) instead",
+            )
         if self._position < 0:
             sketch = content.sketch()
             elsewhere = annotations_elsewhere(sketch)
@@ -408,6 +414,12 @@ def _plain(entry: Any) -> Any:
         "segmentation": segmentation,
         "iscrowd": entry.iscrowd,
     }
+
+
+def _file_name(entry: dict[str, Any]) -> Any:
+    """An image's file name; LVIS has only an address, whose last part is the name."""
+    url = entry.get("coco_url")
+    return url.rsplit("/", 1)[-1] if entry.get("file_name") is None and isinstance(url, str) else entry.get("file_name")
 
 
 def _limit(what: str, count: int, most: int) -> None:

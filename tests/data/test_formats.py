@@ -55,6 +55,7 @@ def classic(root: Path, names: dict[str, str]) -> dict[str, Any]:
         ({"instances_train2017.json": "images/train2017"}, ["train"]),
         ({"instances_train.json": "images/train", "instances_valid.json": "images/valid"}, ["train", "valid"]),
         ({"train.json": "train", "test.json": "test"}, ["train", "test"]),
+        ({"coco_train.json": "images/train", "coco_val.json": "images/val"}, ["train", "val"]),
         ({"instances_default.json": "images/default"}, ["train"]),
         ({"instances_train2014.json": "train2014", "instances_train2017.json": "a"}, ["train2014", "train2017"]),
         ({"labels.json": "images"}, ["train"]),
