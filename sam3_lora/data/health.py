@@ -173,8 +173,8 @@ WORDINGS: dict[str, Wording] = {
     ),
     "duplicate-file": Wording(
         "warning",
-        "{images} {name} a file that an earlier entry names too; {repeated}",
-        "Merge the entries and their annotations",
+        "{images} {name} a file that an earlier entry names too; {copies}",
+        "{copies_fix}",
     ),
     "box-from-mask": Wording(
         "info", "{annotations} {have} no box; it is taken from the mask", "Nothing, if the masks are right"
@@ -269,8 +269,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Any value from a file, as short text."""
-    return valid_text(_repr.repr(value))
+    """Any value from a file, as short text; "nothing" for None, as a missing key has it."""
+    return "nothing" if value is None else valid_text(_repr.repr(value))
 
 
 def type_of(value: Any) -> str:

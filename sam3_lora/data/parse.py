@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from sam3_lora.data.cache import Watched, index_of, new_token
+from sam3_lora.data.causes import copy_words, note_no_images, note_no_objects, path_words, word_by_cause
 from sam3_lora.data.coco_file import AnnotationEntry, ImageEntry
 from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.foreign import other_task
@@ -28,23 +29,6 @@ MOST_PIXELS = 2**28  # of an image: more is no image but a slip, and would exhau
 MOST_IMAGES, MOST_ANNOTATIONS = 2_000_000, 20_000_000  # so that no file can exhaust the memory
 PROBES = 16  # images per split whose file is looked into; faults of size mostly hit a whole split
 THOROUGH = 5_000  # segmentations per split that are looked at number by number; of the others, only types and sizes
-
-STRAY = 10  # boxes in fractions of the image are strays if not one in so many boxes is one
-# Faults of whole lists and files: where there is one, it is the reason that nothing is left.
-_SAY_WHY = frozenset(("annotations-wrong-key", "bad-label-line", "bad-label-file", "label-without-image"))
-_SAY_WHY_NO_IMAGES = frozenset(("image-unreadable", "image-missing", "link-outside-dataset"))
-_CORNERS_FIX = "These look like [left, top, right, bottom]: write bbox as [left, top, width, height]"
-_OUTSIDE_FIX = (
-    "Check that bbox is [left, top, width, height] in pixels of the width x height that the file gives the image; "
-    "boxes made for another image size must be scaled"
-)
-_NORMALIZED_FIX = "Multiply x and width by the image's width, y and height by its height, or export again as COCO JSON"
-_STRAY = (
-    "mostly a slip of the mouse: where there is a usable mask the box is taken from it, else the object is left out"
-)
-_STRAY_FIX = "Draw the box again in pixels, or delete the annotation"
-_NO_OBJECTS_FIX = "Annotate some objects, or export the split again with its annotations"
-_CROWDS_FIX = "Write iscrowd 0 where an annotation is one object"
 
 Progress = Callable[[float], None]
 
@@ -348,52 +332,18 @@ class _Reader:
 
     def _findings(self, images: int, crowds: np.ndarray) -> list[Finding]:
         """All faults in words. crowds: bool (N,), of the annotations that are kept."""
-        if not images:
-            self._note_no_images()
-        elif crowds.all():
-            self._note_no_objects(len(crowds))
-        counts, severities = self.faults.counts, self.faults.severities
-        outside = counts.get("boxes-outside-image", 0)
-        if not self._boxes.lost and outside * 20 < self._boxes.seen:
-            severities["boxes-outside-image"] = "warning"
-        if not self._boxes.unboxed:
-            severities["bad-bbox"] = "warning"
-        strays = counts.get("boxes-normalized", 0) * STRAY < self._boxes.seen
-        if strays:
-            severities["boxes-normalized"] = "warning"
-        corners = outside > 1 and self._boxes.as_corners == outside
+        if not images and self._empty:
+            note_no_images(self.faults)
+        elif images and crowds.all():
+            note_no_objects(self.faults, len(crowds), self._position >= 0, self._reason)
+        word_by_cause(self.faults, self._boxes)
         self.faults.facts |= {
-            "boxes": f"{self._boxes.seen:,}",
             "probed": f"{self._probed:,}",
             "total_images": plural(images, "image"),
-            "outside_fix": _CORNERS_FIX if corners else _OUTSIDE_FIX,
-            "normalized": _STRAY if strays else "as if in fractions of the image; COCO boxes are pixels",
-            "normalized_fix": _STRAY_FIX if strays else _NORMALIZED_FIX,
-            "path_fix": self._path_fix(),
-            "repeated": "they repeat it, so nothing is lost"
-            if self._repeated == counts.get("duplicate-file")
-            else "what one entry annotates is missing in the other",
+            **path_words(self._misnamed),
+            **copy_words(self._repeated == self.faults.counts.get("duplicate-file")),
         }
         return self.faults.findings()
-
-    def _note_no_images(self) -> None:
-        """Notes it where the list itself is the reason: an entry that was dropped has a finding of its own."""
-        if self._empty and not (_SAY_WHY | _SAY_WHY_NO_IMAGES).intersection(self.faults.counts):
-            self.faults.add("no-images")
-
-    def _note_no_objects(self, crowds: int) -> None:
-        """Notes it where the list itself is the reason, or crowds: each entry that was dropped has its own finding."""
-        if crowds:
-            self._reason = f"{plural(crowds, 'annotation')} with iscrowd 1, which stands for a region of many objects"
-        elif self._position >= 0 or _SAY_WHY.intersection(self.faults.counts):
-            return
-        self.faults.facts["no_objects_fix"] = _CROWDS_FIX if crowds else _NO_OBJECTS_FIX
-        self.faults.add("no-objects", detail=self._reason)
-
-    def _path_fix(self) -> str:
-        if self._misnamed:
-            return f"Keep only the last part of each file_name: {shown(self._misnamed[0])} lies in the dataset's folder"
-        return "Move the files into the dataset's folder and write their names relative to the JSON file"
 
 
 def _plain(entry: Any) -> Any:

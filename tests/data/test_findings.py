@@ -427,7 +427,7 @@ def test_one_box_in_fractions_among_many_is_a_stray(tmp_path):
 
 
 def test_of_an_entry_that_is_there_twice_nothing_is_missing(tmp_path):
-    assert "nothing is lost" in opened(tmp_path / "a", again("images")).findings[0].message
+    assert "nothing is missing" in opened(tmp_path / "a", again("images")).findings[0].message
     assert "missing in the other" in opened(tmp_path / "b", again("images", id=50)).findings[0].message
 
 
