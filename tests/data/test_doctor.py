@@ -251,6 +251,14 @@ def write_other(folder: Path, data: dict[str, Any], seed: int) -> None:
         Image.fromarray(noise(seed=1000 * seed + index)).save(file_of(data, folder, index))
 
 
+def test_splits_in_capitals_are_examined_alike(tmp_path):
+    for seed, name in enumerate(("Train", "Test")):
+        write_other(tmp_path / name, coco(images=20, objects=2, seed=seed), seed)
+    (tmp_path / "Test" / "1_003.png").write_bytes((tmp_path / "Train" / "0_001.png").read_bytes())
+    (finding,) = examine(open_dataset(tmp_path)).findings
+    assert (finding.kind, finding.split, finding.severity) == ("leaked-images", "Test", "error")
+
+
 def test_images_in_two_splits(tmp_path):
     for seed, name in enumerate(("train", "valid", "valid-mini")):
         write_other(tmp_path / name, coco(images=20, objects=2, seed=seed), seed)

@@ -59,7 +59,7 @@ class Copies:
                 self._note("identical-images", index, inside, faults)
             if self.splits[original] != split:
                 self._note("leaked-images", index, original, faults)
-                if self.splits[original] != "train":
+                if self.splits[original].lower() != "train":
                     faults[split].severities.setdefault("leaked-images", "warning")
                 else:
                     faults[split].severities["leaked-images"] = "error"
