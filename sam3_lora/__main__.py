@@ -129,6 +129,8 @@ def convert_masks(
         raise DataError(f"Expected components or colors as objects, got {objects!r}", "Choose one of the two")
     pairs = [text.partition("=") for text in classes or ()]
     named = {value.strip(): name.strip() for value, _, name in pairs}
+    if len(named) < len(pairs):
+        raise DataError("Expected one class for each value, but a value is named twice", "Give each value once")
     result = convert(images, masks, out, named, objects=objects, least_pixels=least_pixels)
     counts = ", ".join(f"{name} {count}" for name, count in result.objects.items())
     _say(f"Wrote {out}: {result.images} images, {result.objects.total()} objects ({counts or 'none'})")
@@ -542,9 +544,13 @@ def _write_results(out: Path, name: str, pixels: Any, results: dict[str, Any]) -
     return written
 
 
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
 def _say(text: str, *, err: bool = False) -> None:
-    """Prints lines; control characters, which names in a dataset may hold, are spelled out."""
-    odd = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
+    """Prints lines; control characters, which names in a dataset may hold, are spelled out, those that turn the
+    direction of writing among them."""
+    odd = {c for c in text if c != "\n" and (unicodedata.category(c) in ("Cc", "Cs") or c in _DIRECTIONS)}
     typer.echo(text.translate({ord(c): c.encode("unicode_escape").decode() for c in odd}), err=err)
 
 

@@ -38,12 +38,18 @@ def test_inspect_counts_and_finds(tmp_path):
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
     data = coco()
-    data["categories"][0]["name"] = "crack\x1b[31m\x07"
+    data["categories"][0]["name"] = "crack\x1b[31m\x07\u202e"
     data["images"][0]["file_name"] = "gone\x1b]0;title.png"
     write_split(tmp_path / "train", data)
     (tmp_path / "train" / "gone\x1b]0;title.png").unlink()
     printed = call("inspect", tmp_path).stdout
-    assert "\x1b" not in printed and "\x07" not in printed and r"crack\x1b[31m" in printed and "gone" in printed
+    assert (
+        "\x1b" not in printed
+        and "\x07" not in printed
+        and "\u202e" not in printed
+        and r"crack\x1b[31m" in printed
+        and "gone" in printed
+    )
 
 
 def test_config_prints_what_train_reads(tmp_path):

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import psutil
 
-from sam3_lora.data.foreign import format_of_keys
-from sam3_lora.data.health import shown
+from sam3_lora.data.foreign import format_of
+from sam3_lora.data.health import shown, type_of
 from sam3_lora.errors import DataError
 
 EXPORT_AGAIN = "Export the dataset again as COCO JSON"
@@ -68,7 +68,7 @@ class CocoFile:
         if not images:
             keys = self.keys()
             got = "'images' is no list" if "images" in keys else f"its keys are {shown(keys)}"
-            if foreign := format_of_keys(set(keys)):
+            if foreign := format_of(self.sketch()):
                 got += f", like those of {foreign}"
             raise DataError(f"Expected a COCO file with a list 'images' in {path}, but {got}", EXPORT_AGAIN)
 
@@ -134,7 +134,8 @@ class CocoFile:
         data = self._decoded(content)
         if not isinstance(data, dict):
             raise DataError(
-                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got a {type(data).__name__}",
+                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got {type_of(data)}"
+                + (f", like that of {foreign}" if (foreign := format_of(data)) else ""),
                 EXPORT_AGAIN,
             )
         return data

@@ -27,11 +27,9 @@ def listing(root: Path) -> list[str]:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if entry.is_file() or entry.is_dir())
     except FileNotFoundError:
-        raise DataError(f"Expected a dataset's folder at {root}, but there is nothing", "Correct the path") from None
+        raise DataError(f"There is no folder {root}", "Correct the path") from None
     except NotADirectoryError:
-        raise DataError(
-            f"Expected a dataset's folder, but {root} is a file", "Give the folder that holds the splits' folders"
-        ) from None
+        raise DataError(f"Expected a folder, but {root} is a file", "Give the folder that it lies in") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no path"
         raise DataError(f"The folder {root} cannot be read: {reason}", "Correct the path") from None
@@ -61,9 +59,9 @@ def subfolders(root: Path) -> list[str]:
 
 
 def usual_order(splits: Iterable[str]) -> list[str]:
-    """Splits in the order in which people name them."""
+    """Splits in the order in which people name them, in capitals or not."""
     known = {name: place for place, name in enumerate(USUAL_SPLITS)}
-    return sorted(splits, key=lambda name: (known.get(name, len(known)), name))
+    return sorted(splits, key=lambda name: (known.get(name.lower(), len(known)), name))
 
 
 class ImageFiles:

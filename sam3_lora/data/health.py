@@ -57,18 +57,21 @@ class Wording(NamedTuple):
 WORDINGS: dict[str, Wording] = {
     "annotations-wrong-key": Wording(
         "error",
-        "The annotations stand under {keys}, where nobody looks for them: a COCO file has one list 'annotations' "
-        "whose entries have image_id, category_id, bbox and segmentation. Training on this would learn nothing",
+        "The annotations stand under {keys}, where no COCO reader looks for them: a COCO file has one list "
+        "'annotations' whose entries have image_id, category_id, bbox and segmentation. Training on this would learn "
+        "nothing",
         "Rename the keys, or export the dataset again as COCO JSON",
     ),
     "split-unreadable": Wording("error", "{problem}", "{remedy}"),
     "no-images": Wording(
-        "error", "The list 'images' has no usable entry", "Export this split again, or delete its folder"
+        "error",
+        "The list 'images' has no usable entry",
+        "Export this split again; if it is meant to be empty, remove its annotation file",
     ),
     "boxes-normalized": Wording(
         "error",
-        "{annotations} of {boxes} {have} a box between 0 and 1, as if in fractions of the image; COCO boxes are pixels",
-        "Multiply x and width by the image's width, y and height by its height, or export again as COCO JSON",
+        "{annotations} of {boxes} {have} a box between 0 and 1, {normalized}",
+        "{normalized_fix}",
     ),
     "boxes-outside-image": Wording(
         "error",
@@ -79,8 +82,7 @@ WORDINGS: dict[str, Wording] = {
     "no-objects": Wording(
         "error",
         "The split has {total_images} but not one usable object, so there is nothing to learn or to measure",
-        "Check that 'annotations' has entries whose image_id is the id of an image and whose category_id is that of "
-        "a category",
+        "{no_objects_fix}",
     ),
     "image-missing": Wording(
         "error",
@@ -90,7 +92,7 @@ WORDINGS: dict[str, Wording] = {
     "path-outside-dataset": Wording(
         "error",
         "{images} {have} a file_name that leads out of the dataset's folder; {they} {are} not opened",
-        "Move the files into the dataset's folder and write their names relative to the JSON file",
+        "{path_fix}",
     ),
     "image-unreadable": Wording(
         "error",
@@ -150,7 +152,8 @@ WORDINGS: dict[str, Wording] = {
     ),
     "bad-image-size": Wording(
         "warning",
-        "{images} {have} no usable width and height in the file; they are taken from the picture",
+        "{images} {have} no usable width and height in the file; they are taken from the picture, and an image "
+        "without a picture is left out",
         "Write width and height in pixels into each entry of 'images'",
     ),
     "bad-iscrowd": Wording(
@@ -170,8 +173,8 @@ WORDINGS: dict[str, Wording] = {
     ),
     "duplicate-file": Wording(
         "warning",
-        "{images} {name} a file that an earlier entry names too; what one entry annotates is missing in the other",
-        "Merge the entries and their annotations",
+        "{images} {name} a file that an earlier entry names too; {copies}",
+        "{copies_fix}",
     ),
     "box-from-mask": Wording(
         "info", "{annotations} {have} no box; it is taken from the mask", "Nothing, if the masks are right"
@@ -266,8 +269,16 @@ def plural(count: int, noun: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Any value from a file, as short text."""
-    return valid_text(_repr.repr(value))
+    """Any value from a file, as short text; "nothing" for None, as a missing key has it."""
+    return "nothing" if value is None else valid_text(_repr.repr(value))
+
+
+def type_of(value: Any) -> str:
+    """What a value from a file is, in words that need no Python: "nothing", "a number", "text", ..."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    names = {int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "nothing" if value is None else names.get(type(value), f"a {type(value).__name__}")
 
 
 def valid_text(text: str) -> str:

@@ -25,6 +25,9 @@ BROKEN = (
 )
 
 
+LAB, LAB_FIX = "the colour mode LAB, which cannot be read", "Convert it to RGB"
+
+
 def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
     """An image's pixels, uint8 (H, W, 3) RGB.
 
@@ -41,7 +44,7 @@ def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
     """
     try:
         with Image.open(record.path) as picture:
-            turn = _is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
+            turn = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
             if enough is not None:
                 scale = enough / max(picture.size)
                 picture.draft(None, tuple(math.ceil(side * scale) for side in picture.size))
@@ -64,17 +67,24 @@ def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
     """(width, height) from a file's header and whether EXIF turns it by a quarter; None if it is no image."""
     try:
         with Image.open(path) as picture:
-            return picture.size, _is_turned(picture)
+            return picture.size, is_turned(picture)
     except BROKEN:
         return None
 
 
-def _is_turned(picture: Image.Image) -> bool:
+def is_turned(picture: Image.Image) -> bool:
+    """Whether a camera's note (EXIF) turns the picture by a quarter."""
     return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture in any mode; deeper grey is scaled, which Pillow's own conversion does not do."""
+    """8-bit RGB of a picture; deeper grey is scaled, which Pillow's own conversion does not do.
+
+    Raises:
+        DataError: the picture has the colour mode LAB.
+    """
+    if picture.mode == "LAB":
+        raise DataError(f"The image {getattr(picture, 'filename', '')} has {LAB}", LAB_FIX)
     if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
         picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
     elif picture.mode in ("I", "F"):  # whole numbers or fractions of any range: the least becomes black

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
-from sam3_lora.data.foreign import foreign_format, is_archive
+from sam3_lora.data.foreign import foreign_format, is_archive, mask_folders
 from sam3_lora.data.health import valid_text
 from sam3_lora.data.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.sources import Source, coco_source
@@ -15,7 +15,8 @@ from sam3_lora.data.yolo import YAML_NAMES, has_labels, has_settings, yolo_sourc
 from sam3_lora.errors import DataError
 
 _INSTANCES = re.compile(
-    r"(?:instances?_)?(train|validation|valid|val|test|default)((?:[-_]?\w*)?)\.json", re.IGNORECASE
+    r"(?:(?:instances?|coco|annotations?)[-_])?(train|validation|valid|val|test|default)((?:[-_]?\w*)?)\.json",
+    re.IGNORECASE,
 )
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
 _EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
@@ -156,16 +157,6 @@ def _yolo(root: Path) -> Layout | None:
 
 def _nothing(root: Path, names: list[str]) -> Layout:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
-    candidates = [name for name in names if name.lower().endswith(".json")]
-    if foreign := foreign_format(root, candidates):
-        raise DataError(f"{wanted}, but the files there look like those of {foreign}, which are not read", _EXPORT)
-    if candidates:
-        listed = ", ".join(map(valid_text, candidates[:3])) + (", ..." if len(candidates) > 3 else "")
-        raise DataError(
-            f"{wanted}, but found {len(candidates)} other JSON files ({listed})",
-            f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}, "
-            "or open one of the files",
-        )
     deeper = next((root / name for name in subfolders(root)[:_MOST_FOLDERS] if _has_splits(root, name)), None)
     if deeper is not None:
         raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper}")
@@ -174,6 +165,23 @@ def _nothing(root: Path, names: list[str]) -> Layout:
             f"Expected YOLO's labels in labels/ beside the images in images/ (or train/labels beside train/images) in "
             f"{root}, since a data.yaml is there, but found none",
             "Put images and labels there, or correct the paths in data.yaml",
+        )
+    inner = listing(root / "annotations") if (root / "annotations").is_dir() else []
+    candidates = [name for name in names if name.lower().endswith(".json")]
+    candidates += [f"annotations/{name}" for name in inner if name.lower().endswith(".json")]
+    if masks := mask_folders(root):
+        raise DataError(
+            f"{wanted}, but found masks as pictures in {masks[1]}",
+            f"Make a split of them: python -m sam3_lora convert-masks {masks[0]} {masks[1]} OUT --class 1=crack",
+        )
+    if foreign := foreign_format(root):
+        raise DataError(f"{wanted}, but the files there look like those of {foreign}, which are not read", _EXPORT)
+    if candidates:
+        listed = ", ".join(map(valid_text, candidates[:3])) + (", ..." if len(candidates) > 3 else "")
+        raise DataError(
+            f"{wanted}, but found {len(candidates)} other JSON files ({listed})",
+            f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}, "
+            "or open one of the files",
         )
     raise DataError(f"{wanted}, but there is no annotation file", _EXPORT)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sam3_lora.data.health import Faults, shown
+from sam3_lora.data.health import Faults, shown, type_of
 from sam3_lora.errors import DataError
 from sam3_lora.masks import check_segmentation, decode_segmentation, mask_to_box_xyxy
 
@@ -17,7 +17,8 @@ OVERHANG = 2.0  # pixels by which a box may leave its image without a word: roun
 class BoxReader:
     """Reads the boxes of one split and notes what is wrong with them.
 
-    seen: boxes asked for; lost: objects that were left out because they lie outside the image;
+    seen: boxes asked for; lost: objects that were left out because they lie outside the image; unboxed: objects
+    that were left out because they have no usable box and no mask to take it from;
     as_corners: boxes that leave the image but would fit if they were (left, top, right, bottom).
     """
 
@@ -25,6 +26,7 @@ class BoxReader:
         self._faults = faults
         self.seen = 0
         self.lost = 0
+        self.unboxed = 0
         self.as_corners = 0
 
     def read(self, bbox: Any, segmentation: Any, image: Any, annotation_id: int | str) -> Box | None:
@@ -44,6 +46,7 @@ class BoxReader:
                 return float(x), float(y), float(w), float(h)
         except (TypeError, ValueError):
             pass
+        bad = self._faults.counts.get("bad-bbox", 0)
         box = self._odd(bbox, image, annotation_id)
         if box is None and segmentation is not None:
             box = box_of_segmentation(segmentation, image.width, image.height)
@@ -51,6 +54,7 @@ class BoxReader:
                 self._faults.add("box-from-mask", image.file_name, annotation_id)
         if box is None and bbox is None:
             self._faults.add("bad-bbox", image.file_name, annotation_id, "neither bbox nor segmentation")
+        self.unboxed += box is None and self._faults.counts.get("bad-bbox", 0) > bad
         return box
 
     def _odd(self, bbox: Any, image: Any, annotation_id: int | str) -> Box | None:
@@ -124,7 +128,7 @@ def _plain_fault(segmentation: Any, width: int, height: int) -> str:
     if isinstance(segmentation, list):
         return _polygons_fault(segmentation)
     if not isinstance(segmentation, dict):
-        return f"a {type(segmentation).__name__} instead of polygons or run lengths"
+        return f"{type_of(segmentation)} instead of polygons or run lengths"
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
         return f"run lengths of size {shown(size)} in an image of height {height} and width {width}"
@@ -137,7 +141,7 @@ def _polygons_fault(polygons: list) -> str:
     most = 0
     for polygon in polygons:
         if not isinstance(polygon, list):
-            return f"a {type(polygon).__name__} in the list of polygons, where a list [x, y, x, y, ...] is expected"
+            return f"{type_of(polygon)} in the list of polygons, where a list [x, y, x, y, ...] is expected"
         try:
             finite = math.isfinite(sum(polygon))  # one fast pass finds text, lists, NaN and infinity
         except (TypeError, OverflowError):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from sam3_lora.data.cache import Watched, index_of, new_token
+from sam3_lora.data.causes import copy_words, note_no_images, note_no_objects, path_words, word_by_cause
 from sam3_lora.data.coco_file import AnnotationEntry, ImageEntry
 from sam3_lora.data.folders import ImageFiles
+from sam3_lora.data.foreign import other_task
 from sam3_lora.data.gather import Annotations, GatheredImage, image_words
 from sam3_lora.data.health import Faults, Finding, plural, shown, valid_text
 from sam3_lora.data.images import size_on_disk
@@ -82,11 +86,15 @@ class _Reader:
         self._segmentations = 0
         self._position = -1
         self._reason = ""  # why there are no objects, if the list itself is the reason
+        self._repeated = 0  # entries of images that repeat another one in id and file
+        self._empty = True  # the list of images
+        self._misnamed: list[str] = []  # files that are there, but not under the path that the file gives
 
     def read_categories(self, entries: Any) -> None:
         for entry in entries if isinstance(entries, list) else ():
             name = entry.get("name") if isinstance(entry, dict) else None
             key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
+            name = str(name) if type(name) is int and abs(name) < 2**63 else name
             if key is None or not isinstance(name, str) or not any(map(str.isalnum, name)):
                 self.faults.add("bad-category", value=entry)
                 continue
@@ -101,12 +109,13 @@ class _Reader:
                 self.faults.add("duplicate-category-id", detail=f"id {key} of {shown(known)} and {shown(name)}")
 
     def read_images(self, entries: list[Any]) -> None:
+        self._empty = self._empty and not entries
         for entry in entries:
             if type(entry) is ImageEntry:
                 key, file_name = _identifier(entry.id), entry.file_name
             else:
                 key = _identifier(entry.get("id")) if isinstance(entry, dict) else None
-                file_name = entry.get("file_name") if isinstance(entry, dict) else None
+                file_name = _file_name(entry) if isinstance(entry, dict) else None
             if key is None or not isinstance(file_name, str) or not file_name.strip():
                 self.faults.add("bad-image", value=_plain(entry))
                 if key is not None:
@@ -123,12 +132,17 @@ class _Reader:
                 self.faults.add("duplicate-image-id", file_name, detail=f"id {key}")
                 if self._images[key]:
                     self._images[key].shared_id = True
+            else:
+                self._repeated += 1
         _limit("images", len(self._images), MOST_IMAGES)
 
     def _image(self, key: int | str, file_name: str, entry: dict[str, Any]) -> GatheredImage | None:
         found = self._files.find(file_name)
         if found is None:
             self.faults.add("path-outside-dataset", file_name)
+            name = posixpath.basename(file_name.replace("\\", "/"))
+            if (beside := self._files.find(name)) and beside[1]:
+                self._misnamed.append(name)
             return None
         path, exists = found
         if path.endswith("/"):
@@ -165,6 +179,11 @@ class _Reader:
                 elif not self._read_plain(entry):
                     self._read_any(_plain(entry))
             _limit("annotations", self._position, MOST_ANNOTATIONS)
+        if self._position >= 0 and not self._annotations.ids and (task := other_task(content.sketch())):
+            raise DataError(
+                f"The annotations of '{self.faults.split}' are {task}",
+                "Open the file of COCO's instances (such as instances_train2017.json) instead",
+            )
         if self._position < 0:
             sketch = content.sketch()
             elsewhere = annotations_elsewhere(sketch)
@@ -286,7 +305,7 @@ class _Reader:
         else:
             self._probe([image for image in kept if not image.missing])
         arrays, ids = self._annotations.sorted(kept, self.faults)
-        findings = self._findings(len(kept), int((~arrays["iscrowd"]).sum()))
+        findings = self._findings(len(kept), arrays["iscrowd"])
         words = {
             **image_words(kept),
             "annotation_ids": ids,
@@ -311,24 +330,18 @@ class _Reader:
                 detail = f"{size[0]} x {size[1]} instead of {image.width} x {image.height}"
                 self.faults.add("size-mismatch", image.file_name, detail=detail)
 
-    def _findings(self, images: int, objects: int) -> list[Finding]:
-        """All faults in words."""
-        if not images:
-            self.faults.add("no-images")
-        elif not objects:
-            self.faults.add("no-objects", detail=self._reason)
-        outside = self.faults.counts.get("boxes-outside-image", 0)
-        if not self._boxes.lost and outside * 20 < self._boxes.seen:
-            self.faults.severities["boxes-outside-image"] = "warning"
-        corners = outside > 1 and self._boxes.as_corners == outside
+    def _findings(self, images: int, crowds: np.ndarray) -> list[Finding]:
+        """All faults in words. crowds: bool (N,), of the annotations that are kept."""
+        if not images and self._empty:
+            note_no_images(self.faults)
+        elif images and crowds.all():
+            note_no_objects(self.faults, len(crowds), self._position >= 0, self._reason)
+        word_by_cause(self.faults, self._boxes)
         self.faults.facts |= {
-            "boxes": f"{self._boxes.seen:,}",
             "probed": f"{self._probed:,}",
             "total_images": plural(images, "image"),
-            "outside_fix": "These look like [left, top, right, bottom]: write bbox as [left, top, width, height]"
-            if corners
-            else "Check that bbox is [left, top, width, height] in pixels of the width x height that the file gives "
-            "the image; boxes made for another image size must be scaled",
+            **path_words(self._misnamed),
+            **copy_words(self._repeated == self.faults.counts.get("duplicate-file")),
         }
         return self.faults.findings()
 
@@ -351,6 +364,12 @@ def _plain(entry: Any) -> Any:
         "segmentation": segmentation,
         "iscrowd": entry.iscrowd,
     }
+
+
+def _file_name(entry: dict[str, Any]) -> Any:
+    """An image's file name; LVIS has only an address, whose last part is the name."""
+    url = entry.get("coco_url")
+    return url.rsplit("/", 1)[-1] if entry.get("file_name") is None and isinstance(url, str) else entry.get("file_name")
 
 
 def _limit(what: str, count: int, most: int) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
-from sam3_lora.data.health import shown
-from sam3_lora.data.images import BROKEN
+from sam3_lora.data.health import plural, shown
+from sam3_lora.data.images import BROKEN, is_turned
 from sam3_lora.data.yolo_labels import pictures_in
 from sam3_lora.errors import DataError
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
@@ -79,6 +79,8 @@ def convert_masks(
             progress(done / len(pairs))
         if not result.images:
             raise DataError(f"No mask in {masks} can be used: {next(iter(result.skipped.values()))}", "Correct them")
+        if not result.objects:
+            raise _no_object(masks, classes, result, least_pixels)
         (partial / ANNOTATION_FILE).write_text(json.dumps(split.content), "utf-8")
         partial.rename(out)
     except OSError as error:
@@ -86,6 +88,16 @@ def convert_masks(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result
+
+
+def _no_object(masks: Path, classes: Mapping[str, str], result: Converted, least_pixels: int) -> DataError:
+    named, there = ", ".join(classes), ", ".join(value for value, _ in result.unknown.most_common(10))
+    if there:
+        return DataError(f"The masks in {masks} have the values {there}, but none of {named}", "Name these values")
+    return DataError(
+        f"The masks in {masks} have no object of at least {plural(least_pixels, 'pixel')}",
+        "Give the folder of the masks",
+    )
 
 
 def _values(classes: Mapping[str, str]) -> tuple[dict[int, str], bool]:
@@ -104,20 +116,24 @@ def _values(classes: Mapping[str, str]) -> tuple[dict[int, str], bool]:
 def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converted]:
     """Images with their masks, by name; what stands alone is skipped."""
     result = Converted()
-    of_stem: dict[str, Path] = {}
+    of_stem: dict[str, list[Path]] = {}
     for path in sorted(masks.rglob("*")):
         if path.suffix.lower() in _MASK_SUFFIXES and path.is_file():
             inner = path.relative_to(masks).with_suffix("")
             for stem in dict.fromkeys((str(inner), _ADDED.sub("", str(inner)))):
-                of_stem.setdefault(stem, path)
+                of_stem.setdefault(stem, []).append(path)
     pairs = []
     for image in pictures_in(images):
         name = str(image.relative_to(images))
-        mask = of_stem.get(str(image.relative_to(images).with_suffix("")))
-        if mask is None or mask == image:
+        named_so = of_stem.get(str(image.relative_to(images).with_suffix("")), ())
+        mask = next((path for path in named_so if path != image), None)
+        if mask is None:
             result.skipped[name] = "no mask of its name"
         else:
             pairs.append((image, mask))
+    for _, mask in pairs:  # masks that lie among the images are none
+        if mask.is_relative_to(images):
+            result.skipped.pop(str(mask.relative_to(images)), None)
     if not pairs:
         raise DataError(
             f"Expected masks in {masks} named like the images in {images}, but no two names fit",
@@ -152,6 +168,7 @@ class _Split:
         try:
             with Image.open(image) as picture:
                 width, height = picture.size
+                turned = is_turned(picture)
             values = _read(mask, self._in_colors)
         except DataError as error:
             self._result.skipped[name] = error.message
@@ -159,6 +176,8 @@ class _Split:
         except BROKEN as error:
             self._result.skipped[name] = f"cannot be decoded ({error})"
             return
+        if turned and values.shape == (width, height):  # drawn on the picture as viewers show it, and learned so
+            width, height = height, width
         if values.shape != (height, width):
             self._result.skipped[name] = f"its mask is {values.shape[1]} x {values.shape[0]}, not {width} x {height}"
             return

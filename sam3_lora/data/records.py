@@ -269,11 +269,20 @@ class Dataset:
     categories: tuple[str, ...]
     findings: tuple[Finding, ...]
 
-    def split(self, name: str) -> Split:
-        """A split by its name. Raises DataError that lists the splits there are."""
+    def split(self, name: str, setting: str = "") -> Split:
+        """A split by its name. Raises DataError that lists the splits there are; setting: that gave the name."""
         if name not in self.splits:
             raise DataError(
                 f"Expected a split '{name}' in {self.root}, but its splits are {', '.join(self.splits)}",
-                "Choose one of these",
+                self.split_fix(name, setting) or "Choose one of these",
             )
         return self.splits[name]
+
+    def split_fix(self, name: str, setting: str = "") -> str:
+        """What to give instead of `name` if just one split differs from it by capitals or as val and valid do."""
+        alike = [split for split in self.splits if _spelling(split) == _spelling(name)]
+        return (f"Set {setting} to '{alike[0]}'" if setting else f"Give '{alike[0]}'") if len(alike) == 1 else ""
+
+
+def _spelling(split: str) -> str:
+    return "valid" if split.lower() in ("val", "validation") else split.lower()

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from sam3_lora.data.folders import USUAL_SPLITS, ImageFiles, is_inside, is_text
-from sam3_lora.data.health import shown
+from sam3_lora.data.health import shown, type_of
 from sam3_lora.data.sources import Source
 from sam3_lora.data.yolo_labels import IMAGE_SUFFIXES, MOST_BYTES, Labels, Part, is_label_file
 from sam3_lora.errors import DataError
@@ -153,8 +153,8 @@ def _class_names(settings: dict[str, Any], root: Path) -> dict[int, str]:
     for key, name in pairs:
         if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
             raise DataError(
-                f"Expected 'names' in the data.yaml of {root} to give each class a name, but one is a "
-                f"{type(name).__name__} ({shown(key)})",
+                f"Expected 'names' in the data.yaml of {root} to give each class a name, but one is "
+                f"{type_of(name)} ({shown(key)})",
                 "Write them as [crack, pothole] or as {0: crack, 1: pothole}",
             )
         number = str(key)

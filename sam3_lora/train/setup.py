@@ -280,7 +280,7 @@ def plan(training: TrainingConfig, images: int, processes: int = 1) -> Length:
 
 def _splits(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> tuple[Split, Split | None]:
     """The splits to learn from and to measure on, without the images whose files are missing."""
-    train = _present(dataset.split(config.data.train_split), log)
+    train = _present(dataset.split(config.data.train_split, "data.train_split"), log)
     if train.num_objects == 0:
         reason = next((finding for finding in dataset.findings if finding.severity == "error"), None)
         raise DataError(
@@ -297,7 +297,8 @@ def _splits(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> 
         usable = ", ".join(name for name, split in dataset.splits.items() if split.present().images)
         raise ConfigError(
             f"Expected images in the split '{config.data.valid_split}' to validate on, but only {usable} have some",
-            "Set data.valid_split to one of these, or to '' to train without validation",
+            dataset.split_fix(config.data.valid_split, "data.valid_split")
+            or "Set data.valid_split to one of these, or to '' to train without validation",
         )
     return train, valid
 

@@ -199,8 +199,9 @@ def _categories_sentence(statistics: Statistics) -> str:
     rest = len(ordered) - MOST_CATEGORIES
     cut = f" The {rest} rarest are in the report only." if rest > 0 else ""
     if most < 2 * least:
-        return f"All {len(ordered)} categories have about as many."
-    return f"{escape(name)} has {most / least:.0f} times as many as the rarest of {len(ordered)}.{cut}"
+        return f"All {len(ordered)} categories have about the same number of objects."
+    times = f"{most / least:.0f} times as many as the rarest of {len(ordered)} categories"
+    return f"{escape(name)} has {plural(most, 'object')}, {times}.{cut}"
 
 
 def _sizes_sentence(shares: Histogram) -> str:

@@ -128,6 +128,7 @@ def _several_files(folder):
 def _files(contents):
     def write(folder):
         for name, content in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         return folder
 
@@ -141,13 +142,14 @@ def _archive(folder):
 
 def _deeper(folder):
     write_dataset(folder / "export")
+    (folder / "export" / "counts.csv").write_text("image,objects")
     return folder
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_nothing, "there is nothing"),
+        (_nothing, "There is no folder"),
         (_file, "is a file"),
         (_empty_folder, "no annotation file"),
         (_several_files, "2 other JSON files"),
@@ -157,6 +159,30 @@ def _deeper(folder):
         (_files({"a.json": b'{"shapes": [], "imagePath": "a.jpg"}', "b.json": b"{}"}), "LabelMe"),
         (_files({"a.json": b'{"shapes": [], "imagePath": "a.jpg"}'}), "LabelMe"),
         (_files({"via.json": b'{"a.jpg9": {"regions": []}}', "b.json": b"{}"}), "VGG Image Annotator"),
+        (_files({"train/a.json": b'{"shapes": [], "imagePath": "a.jpg"}', "train/b.json": b"{}"}), "LabelMe"),
+        (_files({"VOCdevkit/VOC2012/Annotations/a.xml": b"<annotation/>"}), "Pascal VOC"),
+        (_files({"gtFine/train/bern/a.json": b'{"imgHeight": 9, "imgWidth": 9, "objects": []}'}), "Cityscapes"),
+        (_files({"train/a.json": b'[{"image": "a.jpg", "annotations": []}]', "train/b.json": b"[]"}), "CreateML"),
+        (_files({"data.jsonl": b"{}"}), "JSON lines"),
+        (_files({"meta.json": b'{"classes": [], "tags": []}', "ds/ann/a.json": b"{}"}), "Supervisely"),
+        (_files({"annotations.json": b'[{"id": 1, "data": {}, "annotations": []}]'}), "Label Studio"),
+        (_files({"via_region_data.json": b'{"a.jpg9": {"filename": "a.jpg", "regions": {}}}'}), "VGG Image Annotator"),
+        (_files({"annotations/train.json": b'{"info": {}, "categories": {}, "items": []}'}), "Datumaro"),
+        (_files({"annotations/captions_a.json": b"{}", "annotations/person_keypoints_a.json": b"{}"}), "2 other JSON"),
+        (_files({"images/a.jpg": b"", "masks/a.png": b""}), "convert-masks .*images .*masks"),
+        (_files({"train/a_mask.png": b"", "train/a.jpg": b"", "train/_classes.csv": b""}), "masks as pictures"),
+        (
+            _content(
+                b'{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": "x"}]}'
+            ),
+            "are captions",
+        ),
+        (
+            _content(
+                b'{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "segments_info": []}]}'
+            ),
+            "panoptic",
+        ),
         (_content(b""), "is empty"),
         (_content(b" \n"), "is empty"),
         (_content(b'{"images": [{"id": 1, '), "cut off or not JSON"),
@@ -164,7 +190,7 @@ def _deeper(folder):
         (_content(b"[" * 100_000), "not JSON"),
         (_content(b'{"images": [' + b"9" * 5000 + b"]}"), "not JSON"),
         (_content(b"[]"), "got a list"),
-        (_content(b"3"), "got a int"),
+        (_content(b"3"), "got a number"),
         (_content(b'{"annotations": []}'), "list 'images'"),
         (_content(b'{"images": {"a": 1}}'), "list 'images'"),
         (lambda folder: "", "empty path"),
@@ -231,3 +257,25 @@ def test_pictures_of_any_mode_become_rgb(tmp_path, mode):
     pixels = load_image(open_dataset(tmp_path).split("train").images[0])
     assert pixels.shape == (*SIZE_HW, 3) and pixels.dtype == np.uint8
     assert abs(float(pixels.mean()) - (255 if mode == "1" else 200)) < 60
+
+
+def test_splits_in_capitals_are_in_the_usual_order_and_named_where_another_spelling_is_asked_for(tmp_path):
+    write_dataset(tmp_path, splits=("Train", "Val", "Test"))
+    dataset = open_dataset(tmp_path)
+    assert list(dataset.splits) == ["Train", "Val", "Test"]
+    with pytest.raises(DataError, match="Set data.train_split to 'Train'"):
+        dataset.split("train", "data.train_split")
+    with pytest.raises(DataError, match="Give 'Val'"):
+        dataset.split("valid")
+    with pytest.raises(DataError, match="Choose one of these"):
+        dataset.split("other")
+
+
+def test_an_image_of_lvis_is_called_as_its_address_ends(tmp_path):
+    data = coco()
+    write_split(tmp_path / "train", data)
+    for entry in data["images"]:
+        entry["coco_url"] = "http://images.cocodataset.org/train2017/" + entry.pop("file_name")
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data))
+    dataset = open_dataset(tmp_path)
+    assert dataset.findings == () and not any(image.missing for image in dataset.split("train").images)

@@ -17,6 +17,8 @@ from PIL import Image
 
 from sam3_lora.data.coco import open_dataset
 from sam3_lora.data.doctor import DEEP_WORDINGS, Report, examine
+from sam3_lora.data.images import load_image
+from sam3_lora.errors import DataError
 from sam3_lora.masks import encode_rle
 from tests.factories import SIZE_HW, coco, write_split
 
@@ -249,6 +251,14 @@ def write_other(folder: Path, data: dict[str, Any], seed: int) -> None:
         Image.fromarray(noise(seed=1000 * seed + index)).save(file_of(data, folder, index))
 
 
+def test_splits_in_capitals_are_examined_alike(tmp_path):
+    for seed, name in enumerate(("Train", "Test")):
+        write_other(tmp_path / name, coco(images=20, objects=2, seed=seed), seed)
+    (tmp_path / "Test" / "1_003.png").write_bytes((tmp_path / "Train" / "0_001.png").read_bytes())
+    (finding,) = examine(open_dataset(tmp_path)).findings
+    assert (finding.kind, finding.split, finding.severity) == ("leaked-images", "Test", "error")
+
+
 def test_images_in_two_splits(tmp_path):
     for seed, name in enumerate(("train", "valid", "valid-mini")):
         write_other(tmp_path / name, coco(images=20, objects=2, seed=seed), seed)
@@ -258,11 +268,16 @@ def test_images_in_two_splits(tmp_path):
     smooth = Image.fromarray(noise((6, 8))).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "train" / "0_004.png")
     smooth.save(tmp_path / "valid" / "1_007.png", "JPEG")
-    for name in ("train/0_010", "valid/1_011"):  # two of Roboflow's versions of one photograph
+    names = {"train/0_010": "photo_png", "valid/1_011": "photo_png"}  # two of Roboflow's versions of one photograph
+    names |= {"train/0_012": "image_0_jpg", "valid/1_013": "image_0_jpg"}  # two photographs of one name
+    for name, origin in names.items():
         split, _, stem = name.partition("/")
         json_path = tmp_path / split / "_annotations.coco.json"
-        json_path.write_text(json_path.read_text().replace(f"{stem}.png", f"photo_png.rf.{stem}.png"))
-        (tmp_path / f"{name}.png").rename(tmp_path / split / f"photo_png.rf.{stem}.png")
+        json_path.write_text(json_path.read_text().replace(f"{stem}.png", f"{origin}.rf.{stem}.png"))
+        (tmp_path / f"{name}.png").rename(tmp_path / split / f"{origin}.rf.{stem}.png")
+    version = Image.fromarray(noise((6, 8), seed=3)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    version.save(tmp_path / "train" / "photo_png.rf.0_010.png")
+    version.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "valid" / "photo_png.rf.1_011.png")
     report = examine(open_dataset(tmp_path))
     leaks = {finding.split: finding for finding in report.findings if finding.kind == "leaked-images"}
     assert leaks["valid"].image_names == ("1_003.png",) and leaks["valid"].severity == "error"
@@ -300,6 +315,33 @@ def test_all_images_are_looked_into_not_only_those_of_the_probe(tmp_path):
     assert findings["image-unreadable"].count == 75 == len(findings["image-unreadable"].image_names)
     assert "75 images of 81 looked into" in findings["image-unreadable"].message
     assert findings["size-mismatch"].count == 1
+
+
+def test_two_cracks_that_cross_each_other_in_one_box_are_two(tmp_path, sound):
+    def change(data, folder):
+        entry = data["annotations"][0]
+        for number, points in enumerate(([5, 5, 8, 5, 40, 40, 37, 40], [37, 5, 40, 5, 8, 40, 5, 40])):
+            crack = {"id": 900 + number, "bbox": [5, 5, 35, 35], "segmentation": [points]}
+            data["annotations"].append(entry | crack)
+
+    assert "object-twice" not in kinds(examined(tmp_path, sound, change))
+
+
+@pytest.mark.parametrize(("width", "severity"), [(WIDTH, "info"), (None, "warning")])
+def test_a_turned_photograph_without_a_size_in_the_file_is_a_warning(tmp_path, sound, width, severity):
+    def change(data, folder):
+        orientation(6)(data, folder)
+        data["images"][0]["width"] = width
+
+    findings = by_kind(examined(tmp_path, sound, change))
+    assert findings["image-rotated"].severity == severity
+
+
+def test_a_colour_mode_that_cannot_be_read_is_no_damage(tmp_path, sound):
+    report = examined(tmp_path, sound, saved(Image.merge("LAB", Image.fromarray(noise()).split()), "TIFF"))
+    assert kinds(report) == ["image-unreadable"] and "LAB" in report.findings[0].message
+    with pytest.raises(DataError, match="LAB.*RGB"):
+        load_image(open_dataset(tmp_path).split("train").images[0])
 
 
 def test_missing_images_and_crowds_are_passed_over(tmp_path, sound):
@@ -430,14 +472,14 @@ def test_the_command_line_tells_the_same(tmp_path, sound):
             raise result.exception
         return result.stdout
 
-    report = examined(tmp_path, sound, renamed("left wheel"))
+    report = examined(tmp_path, sound, renamed("leftmost wheel"))
     assert json.loads(call("--deep", "--json")) == json.loads(report.to_json())
     text = call("--report", tmp_path / "report.md")
-    assert report.findings[0].message in text and "Instead of 'left wheel' ask for 'wheel'." in text
+    assert report.findings[0].message in text and "Instead of 'leftmost wheel' ask for 'wheel'." in text
     assert (tmp_path / "report.md").read_text() == report.to_markdown()
     call("--report", tmp_path / "report.json")
     assert (tmp_path / "report.json").read_text() == report.to_json()
-    assert "left wheel" in call() and "Instead" not in call()
+    assert "leftmost wheel" in call() and "Instead" not in call()
     with pytest.raises(DataError, match="report.txt"):
         call("--report", tmp_path / "report.txt")
     with pytest.raises(Sam3LoraError, match="cannot be written"):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sam3_lora.__main__ import app
 from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.images import load_image
 from sam3_lora.data.png_masks import convert_masks
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_segmentation
@@ -125,3 +126,36 @@ def test_the_command_says_what_it_wrote(folders):
     command = ["convert-masks", str(images), str(masks), str(out), "--class", "1=crack", "--objects", "components"]
     printed = CliRunner().invoke(app, command).stdout
     assert "2 images, 4 objects (crack 4)" in printed and "value 2 in 2 masks has no class" in printed
+
+
+def test_a_mask_drawn_on_a_photograph_as_viewers_turn_it_fits(folders):
+    images, masks, out = folders
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 40)).save(images / "a.jpg", exif=exif)
+    result = convert_masks(images, masks, out, CLASSES)
+    assert not result.skipped
+    image = next(image for image in open_dataset(out.parent).split("train").images if image.file_name == "a.jpg")
+    assert (image.width, image.height) == (40, 30) and load_image(image).shape[:2] == (30, 40)
+
+
+def test_masks_may_lie_beside_the_images(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "im0.png")
+    Image.fromarray(VALUES).save(tmp_path / "im0_mask.png")
+    result = convert_masks(tmp_path, tmp_path, tmp_path / "out", CLASSES)
+    assert result.images == 1 and not result.skipped
+
+
+def test_classes_that_give_no_object_are_refused(folders):
+    images, masks, out = folders
+    with pytest.raises(DataError, match="values 1, 2, but none of 7"):
+        convert_masks(images, masks, out, {"7": "x"})
+    assert not out.exists()
+    command = ["convert-masks", str(images), str(masks), str(out), "--class", "1=crack", "--class", "1=hole"]
+    assert "named twice" in str(CliRunner().invoke(app, command).exception) and not out.exists()
+
+
+def test_a_folder_that_is_not_there_is_told(folders):
+    images, masks, out = folders
+    with pytest.raises(DataError, match="There is no folder .*pictures"):
+        convert_masks(images / "pictures", masks, out, CLASSES)

@@ -60,3 +60,11 @@ def test_the_page_draws_them(tmp_path, objects):
     assert not app.exception
     texts = " ".join(caption.value for caption in app.caption)
     assert ("one category" in texts) if objects else ("no objects" in texts)
+
+
+def test_the_sentence_on_categories_says_what_it_counts(report):
+    assert "the same number of objects" in statistics_view._categories_sentence(report.statistics)
+    counts = {"train": {"crack": 240, "joint": 1}}
+    uneven = dataclasses.replace(report.statistics, objects_per_category=counts)
+    sentence = "crack has 240 objects, 240 times as many as the rarest of 2 categories."
+    assert statistics_view._categories_sentence(uneven) == sentence

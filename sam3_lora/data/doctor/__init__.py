@@ -87,6 +87,8 @@ def _seeded(split: str, dataset: Dataset) -> Faults:
     probed = sum(not record.missing for record in dataset.splits[split].images)
     faults = Faults(split, {**_FACTS, "probed": f"{probed:,}"}, ALL_WORDINGS)
     for finding in dataset.findings:
+        if finding.split == split and finding.kind == "bad-image-size":  # for pictures.note()
+            faults.image_names[finding.kind] = dict.fromkeys(finding.image_names)
         if finding.split == split and finding.kind in _AGAIN:
             faults.counts[finding.kind] = finding.count
             faults.locations[finding.kind] = list(finding.locations)

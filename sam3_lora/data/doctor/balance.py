@@ -16,12 +16,13 @@ def note(objects: Mapping[str, Mapping[str, int]], faults: Faults) -> None:
     """Writes rare and untrained categories into the faults of the whole dataset.
 
     Args:
-        objects: split -> category -> objects, crowds left out. What counts is the split "train", or all
-            splits where none is called so.
+        objects: split -> category -> objects, crowds left out. What counts is the split "train", in
+            capitals or not, or all splits where none is called so.
         faults: of the whole dataset.
     """
     total = sum((Counter(counts) for counts in objects.values()), Counter())
-    learned = Counter(objects[_TRAIN]) if _TRAIN in objects else total
+    train = next((split for split in objects if split.lower() == _TRAIN), None)
+    learned = total if train is None else Counter(objects[train])
     if not total:
         return
     for category in total:

@@ -11,6 +11,7 @@ from sam3_lora.data.health import Faults, shown
 
 MOST_BITS = 16  # of 128 that may differ between similar pictures
 LEAST_CORRELATION = 0.95  # of their thumbnails
+VERSION_CORRELATION = 0.6  # of those of Roboflow's versions, which are cut, darkened and blurred, too
 MOST_NEIGHBOURS = 64  # compared with one picture per band, which bounds the time on thousands of like pictures
 
 
@@ -58,14 +59,17 @@ class Copies:
                 self._note("identical-images", index, inside, faults)
             if self.splits[original] != split:
                 self._note("leaked-images", index, original, faults)
-                if self.splits[original] != "train":
+                if self.splits[original].lower() != "train":
                     faults[split].severities.setdefault("leaked-images", "warning")
                 else:
                     faults[split].severities["leaked-images"] = "error"
         return list(first_in_split.values())
 
     def _note_versions(self, faults: dict[str, Faults]) -> set[tuple[str, int]]:
-        """Notes Roboflow's versions of one photograph in two splits, however they were changed."""
+        """Notes Roboflow's versions of one photograph in two splits, turned or mirrored ones, too.
+
+        The name alone is not enough: photographs of many sources are called image_0.
+        """
         told: set[tuple[str, int]] = set()
         first: dict[str, int] = {}
         for index, name in enumerate(self.names):
@@ -73,7 +77,9 @@ class Copies:
             if not mark:
                 continue
             early = first.setdefault(origin, index)
-            if self.splits[early] != self.splits[index] and self.digests[early] != self.digests[index]:
+            if self.splits[early] == self.splits[index] or self.digests[early] == self.digests[index]:
+                continue
+            if _are_versions(self.thumbs[early], self.thumbs[index]):
                 told.add(("leaked-similar", index))
                 self._note("leaked-similar", index, early, faults)
         return told
@@ -94,6 +100,14 @@ class Copies:
             faults[split].mention(kind, self.names[early])
         place = "" if inside else f" in '{self.splits[early]}'"
         faults[split].add(kind, self.names[late], detail=f"like {shown(self.names[early])}{place}")
+
+
+def _are_versions(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Whether one thumbnail is about the other, turned or mirrored or not; True where there is nothing to compare."""
+    if one is None or other is None or not one.std() or not other.std():
+        return True
+    turned = (np.rot90(side, turns) for side in (other, other.T) for turns in range(4))
+    return any(np.corrcoef(one.ravel(), version.ravel())[0, 1] >= VERSION_CORRELATION for version in turned)
 
 
 def similar_pairs(bits: np.ndarray, thumbs: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ QUERIES = 200
 
 LEAST_IOU = 0.7  # of a box with the tight box of its mask
 SAME_IOU = 0.9  # of two boxes of one category
+_SAME_MASK_IOU = 0.5  # of their masks: two cracks that cross each other may fill one box
 _OVERHANG = 2.0  # pixels by which they may differ without a word: rounding, and a pen's width
 LEAST_PIXELS = 5  # of an object
 _MOST_COMPARED = 2_000  # objects of one category in one image, each with each
@@ -65,8 +66,25 @@ def _note_twice(record: ImageRecord, faults: Faults) -> None:
         common = np.clip(right - left, 0, None) * np.clip(bottom - top, 0, None)  # N, N
         iou = common / (np.add.outer(w * h, w * h) - common)
         first, second = np.nonzero(np.triu(iou > SAME_IOU, k=1))
-        for late, early in {int(b): int(a) for a, b in zip(first, second, strict=True)}.items():
+        told: set[int] = set()
+        for early, late in zip(first.tolist(), second.tolist(), strict=True):
+            if late in told or not _same_masks(items[early], items[late], record):
+                continue
+            told.add(late)
             faults.add("object-twice", record.file_name, items[late].id, f"like annotation {items[early].id}")
+
+
+def _same_masks(one: Annotation, other: Annotation, record: ImageRecord) -> bool:
+    """Whether two masks cover about the same; True where there are not both of them."""
+    from pycocotools import mask as coco_mask
+
+    if one.segmentation is None or other.segmentation is None:
+        return True
+    try:
+        rles = [_rle_of(item.segmentation, (record.height, record.width)) for item in (one, other)]
+    except DataError:
+        return True
+    return float(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0]) > _SAME_MASK_IOU
 
 
 def _note_object(item: Annotation, record: ImageRecord, faults: Faults) -> int | None:
@@ -99,18 +117,24 @@ def shape_of(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
     """The shape of a segmentation, found without decoding it. Raises DataError as decode_segmentation does."""
     from pycocotools import mask as coco_mask
 
-    check_segmentation(segmentation, size_hw)
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects([part for part in segmentation if len(part) >= 6], *size_hw))
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, *size_hw)
-    else:
-        rle = segmentation
+    rle = _rle_of(segmentation, size_hw)
     area = int(coco_mask.area(rle))
     if not area:
         return Shape(0, None)
     x, y, w, h = coco_mask.toBbox(rle).tolist()
     return Shape(area, (x, y, x + w, y + h))
+
+
+def _rle_of(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Run lengths as pycocotools has them. Raises DataError as decode_segmentation does."""
+    from pycocotools import mask as coco_mask
+
+    check_segmentation(segmentation, size_hw)
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects([part for part in segmentation if len(part) >= 6], *size_hw))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, *size_hw)
+    return segmentation
 
 
 def _note_box(item: Annotation, shape: Shape, where: tuple, faults: Faults) -> None:

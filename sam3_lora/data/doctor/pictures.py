@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from sam3_lora.data.health import Faults
+from sam3_lora.data.images import LAB, LAB_FIX
 from sam3_lora.data.records import ImageRecord
 
 MOST_PIXELS = 64_000_000  # an image with more is not decoded
@@ -76,6 +77,9 @@ def _look_into(file: BinaryIO, seen: Look) -> None:
             seen.faults["image-gigantic"] = f"{width} x {height}"
             return
         with _one_large_image if width * height > _LARGE else contextlib.nullcontext():
+            if picture.mode == "LAB":
+                seen.faults["image-unreadable"] = f"it has {LAB}; {LAB_FIX[0].lower()}{LAB_FIX[1:]}"
+                return
             _note_kind(picture, seen)
             grey = _grey(picture, seen)
             seen.orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # decodes a PNG, so not before
@@ -133,8 +137,10 @@ def note(record: ImageRecord, seen: Look, faults: Faults) -> None:
     expected, turned = (record.width, record.height), seen.orientation in (5, 6, 7, 8)
     follows = turned and seen.size != expected == seen.size[::-1]
     if seen.orientation in range(2, 9):
-        faults.add("image-rotated", record.file_name, detail="followed" if follows else "not followed")
-        if turned and seen.size != seen.size[::-1]:  # the size tells which way the annotations were made
+        sized = record.file_name not in faults.image_names.get("bad-image-size", ())
+        detail = "followed" if follows else "not followed" if sized else "the annotation file gives no size"
+        faults.add("image-rotated", record.file_name, detail=detail)
+        if turned and sized and seen.size != seen.size[::-1]:  # the size tells which way the annotations were made
             faults.severities.setdefault("image-rotated", "info")
         else:
             faults.severities["image-rotated"] = "warning"

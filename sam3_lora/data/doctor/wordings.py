@@ -48,10 +48,10 @@ DEEP_WORDINGS: dict[str, Wording] = {
         "Shorten it to a noun with one or two adjectives",
     ),
     "phrase-position": Wording(
-        "warning",
-        "{categories} {have} a word of place or order in the name, which SAM 3 hardly understands: it finds all "
-        "objects of a kind and cannot tell left from right or first from last",
-        "Leave the word out, and choose among the objects found by their boxes",
+        "info",
+        "{categories} {have} a word in the name that may mean a place. SAM 3 hardly understands places: it finds all "
+        "objects of a kind and cannot tell left from right",
+        "Nothing, if no place is meant; else leave the word out, and choose among the objects found by their boxes",
     ),
     "phrase-run-together": Wording(
         "warning",
@@ -82,8 +82,8 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "leaked-similar": Wording(
         "warning",
-        "{images} {look} nearly like one of an earlier split, or {are} a version of it by the name (frames of one "
-        "film, copies saved again, Roboflow's augmentations), so that results on {them} are too good to be true",
+        "{images} {look} nearly like one of an earlier split, or {are} a version of it (frames of one film, "
+        "copies saved again, Roboflow's augmentations), so that results on {them} are too good to be true",
         "Put images of one scene into one split",
     ),
     "image-16-bit": Wording(
@@ -139,8 +139,8 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "object-twice": Wording(
         "warning",
-        "{annotations} {have} nearly the same box as another one of the same category (IoU over {same_iou}), so one of "
-        "two right answers is always called wrong",
+        "{annotations} {have} nearly the same box (IoU over {same_iou}) and mask as another one of the same category, "
+        "so one of two right answers is always called wrong",
         "Delete one of the two",
     ),
     "identical-images": Wording(
