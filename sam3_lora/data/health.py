@@ -100,7 +100,8 @@ WORDINGS: dict[str, Wording] = {
     "size-mismatch": Wording(
         "error",
         "{images} of {probed} looked into {have} another size than the file says, so boxes and masks may be misplaced",
-        "Correct width and height in the JSON file, or export again from the images as they are now",
+        "If the objects lie right in the picture as it is now, correct width and height in the JSON file; if it was "
+        "cut or stretched since, export again from the images as they are now",
     ),
     "bad-image": Wording(
         "error",
@@ -172,6 +173,12 @@ WORDINGS: dict[str, Wording] = {
         "warning",
         "{images} {name} a file that an earlier entry names too; what one entry annotates is missing in the other",
         "Merge the entries and their annotations",
+    ),
+    "image-scaled": Wording(
+        "info",
+        "{images} of {probed} looked into {have} another size than the file says, in the same proportions: scaled "
+        "after {they} {were} annotated, which training follows",
+        "Nothing, if the objects lie right in the picture; else correct width and height in the JSON file",
     ),
     "box-from-mask": Wording(
         "info", "{annotations} {have} no box; it is taken from the mask", "Nothing, if the masks are right"
@@ -277,6 +284,6 @@ def valid_text(text: str) -> str:
 
 def _grammar(count: int) -> dict[str, str]:
     nouns = {plural(2, noun).split()[1]: plural(count, noun) for noun in ("image", "annotation", "category")}
-    one = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its"}
+    one = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
     one |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "stand", "look", "fall")}
     return nouns | (one if count == 1 else {word: word for word in one})

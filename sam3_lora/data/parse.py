@@ -13,7 +13,7 @@ from sam3_lora.data.coco_file import AnnotationEntry, ImageEntry
 from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.gather import Annotations, GatheredImage, image_words
 from sam3_lora.data.health import Faults, Finding, plural, shown, valid_text
-from sam3_lora.data.images import size_on_disk
+from sam3_lora.data.images import size_fault, size_on_disk
 from sam3_lora.data.index import IndexWriter
 from sam3_lora.data.objects import BoxReader, are_plain_polygons, segmentation_fault
 from sam3_lora.data.records import ImageTable, Split
@@ -307,9 +307,10 @@ class _Reader:
                 continue
             size, turned = on_disk
             expected = image.width, image.height
-            if size != expected and not (turned and size[::-1] == expected):
+            kind = size_fault(size, expected)
+            if kind and not (turned and size[::-1] == expected):
                 detail = f"{size[0]} x {size[1]} instead of {image.width} x {image.height}"
-                self.faults.add("size-mismatch", image.file_name, detail=detail)
+                self.faults.add(kind, image.file_name, detail=detail)
 
     def _findings(self, images: int, objects: int) -> list[Finding]:
         """All faults in words."""
