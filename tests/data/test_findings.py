@@ -159,6 +159,8 @@ def test_a_fault_in_an_annotation_leaves_the_others_and_says_where(tmp_path, kin
     assert split.num_objects in (7, 8)
     if split.num_objects == 7 and not kind.startswith("unknown"):
         assert split.images[0].unusable_categories == {"crack"}
+    if kind == "unknown-category":  # it may be any
+        assert split.images[0].unusable_categories == set(split.categories)
     if kind not in ("unknown-image", "bad-annotation", "annotation-without-id", "duplicate-annotation-id"):
         assert dataset.findings[0].locations[0].image == split.images[0].file_name
     assert dataset.findings[0].locations[0].annotation is not None
@@ -327,6 +329,20 @@ def test_unreadable_image_among_those_looked_into(tmp_path):
 def test_size_is_taken_from_the_picture_where_the_file_gives_none(tmp_path):
     record = opened(tmp_path, image(width=None, height="tall")).split("train").images[0]
     assert (record.height, record.width) == SIZE_HW and len(record.annotations) == 2
+
+
+@pytest.mark.parametrize("name", ["0_000.PNG", "0_000.jpg", "IMAGES/0_000.png", "a%20b.png"])
+def test_a_missing_image_names_one_that_is_nearly_called_so(tmp_path, name):
+    data = coco(images=1, empty_images=0)
+    folder = write_split(tmp_path / "train", data)
+    if name == "a%20b.png":
+        (folder / "0_000.png").rename(folder / "a b.png")
+    changed = copy.deepcopy(data)
+    changed["images"][0]["file_name"] = name
+    (folder / "_annotations.coco.json").write_text(json.dumps(changed))
+    finding = open_dataset(tmp_path).findings[0]
+    there = "a b.png" if name == "a%20b.png" else "0_000.png"
+    assert finding.kind == "image-missing" and f"{name}: but '{there}' is there" in finding.message
 
 
 def test_missing_images_stay_and_are_marked(tmp_path):
