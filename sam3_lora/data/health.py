@@ -61,6 +61,11 @@ WORDINGS: dict[str, Wording] = {
         "whose entries have image_id, category_id, bbox and segmentation. Training on this would learn nothing",
         "Rename the keys, or export the dataset again as COCO JSON",
     ),
+    "masks-wrong-key": Wording(
+        "error",
+        "The masks stand under {mask_keys}, where no COCO reader looks for them: only the boxes are learned",
+        "Rename {mask_keys} to 'segmentation', which holds polygons [[x, y, x, y, ...], ...] in pixels or run lengths",
+    ),
     "split-unreadable": Wording("error", "{problem}", "{remedy}"),
     "no-images": Wording(
         "error", "The list 'images' has no usable entry", "Export this split again, or delete its folder"
@@ -147,7 +152,8 @@ WORDINGS: dict[str, Wording] = {
     "bad-segmentation": Wording(
         "warning",
         "{annotations} {have} a segmentation that cannot be used; {their} masks are not learned",
-        "Write [[x, y, x, y, ...], ...] with at least 3 points, or run lengths of the image's size",
+        "Write [[x, y, x, y, ...], ...] with at least 3 points in pixels (fractions times the image's width and height)"
+        ", or run lengths of the image's size",
     ),
     "bad-image-size": Wording(
         "warning",

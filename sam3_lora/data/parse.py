@@ -18,7 +18,7 @@ from sam3_lora.data.index import IndexWriter
 from sam3_lora.data.objects import BoxReader, are_plain_polygons, segmentation_fault
 from sam3_lora.data.records import ImageTable, Split
 from sam3_lora.data.sources import Content, Source, Unusable
-from sam3_lora.data.wrong_keys import annotations_elsewhere, has_wrong_keys
+from sam3_lora.data.wrong_keys import annotations_elsewhere, masks_elsewhere, wrong_keys
 from sam3_lora.errors import DataError
 
 MOST_PIXELS = 2**28  # of an image: more is no image but a slip, and would exhaust the memory as a mask
@@ -178,6 +178,12 @@ class _Reader:
             absent = sketch.get("annotations") is None
             self._reason = f"the keys of the file are {shown(list(sketch))}" if absent else "the list is empty"
 
+        elif self._annotations.ids and not any(self._annotations.lengths):
+            keys = masks_elsewhere(content.sketch().get("annotations"))
+            if keys:
+                self.faults.add("masks-wrong-key")
+                self.faults.facts["mask_keys"] = valid_text(keys)
+
     def _read_plain(self, entry: AnnotationEntry) -> bool:
         """Reads an annotation that is in no way odd, fast; says whether it was."""
         image = self._images.get(entry.image_id)
@@ -233,9 +239,9 @@ class _Reader:
         text = b""
         if segmentation is not None:
             segmentation, text = self._checked(segmentation, image, key)
-        elif bbox is None and has_wrong_keys(entry):
+        elif bbox is None and (keys := wrong_keys(entry)):
             self.faults.add("annotations-wrong-key", image.file_name, key)
-            self.faults.facts.setdefault("keys", f"the keys {shown(list(entry))} of each entry")
+            self.faults.facts.setdefault("keys", f"{valid_text(keys)} in their entries")
             image.cannot_use({category})
             return
         box = self._boxes.read(bbox, segmentation, image, key)

@@ -92,6 +92,7 @@ ANNOTATION_FAULTS = [
     ("bad-segmentation", first(segmentation={"size": [HEIGHT, WIDTH], "counts": [5, -5]})),
     ("bad-segmentation", first(segmentation={"size": [HEIGHT, WIDTH], "counts": "]]oo"})),
     ("bad-segmentation", first(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]])),
+    ("bad-segmentation", first(segmentation=[[0.1, 0.1, 0.5, 0.1, 0.5, 1]])),
     ("bad-iscrowd", first(iscrowd="no")),
     ("unknown-image", first(image_id=99)),
     ("unknown-image", first(image_id=[0])),
@@ -168,7 +169,14 @@ def test_a_fault_in_an_annotation_leaves_the_others_and_says_where(tmp_path, kin
 
 def test_every_kind_of_finding_is_tested():
     tested = {kind for kind, _ in ANNOTATION_FAULTS + FILE_FAULTS}
-    elsewhere = {"no-objects", "no-images", "split-unreadable", "image-unreadable", "duplicate-category-id"}
+    elsewhere = {
+        "masks-wrong-key",
+        "no-objects",
+        "no-images",
+        "split-unreadable",
+        "image-unreadable",
+        "duplicate-category-id",
+    }
     assert tested | elsewhere == set(WORDINGS)
 
 
@@ -209,6 +217,22 @@ class TestFoundingBugs:
         dataset = opened(tmp_path, every_annotation(change))
         assert kinds(dataset) == ["annotations-wrong-key", "no-objects"]
         assert dataset.findings[0].count == 8
+
+    def test_the_key_that_matters_is_named_behind_many_others(self, tmp_path):
+        def change(entry):
+            for key in "abcdefgh":
+                entry[key] = 1
+            entry["bboxes"] = entry.pop("bbox")
+            del entry["segmentation"]
+
+        dataset = opened(tmp_path, every_annotation(change))
+        assert "under 'bboxes' in their entries" in dataset.findings[0].message
+
+    @pytest.mark.parametrize("key", ["polygon", "Segmentation", "rle"])
+    def test_masks_under_another_key(self, tmp_path, key):
+        dataset = opened(tmp_path, every_annotation(lambda entry: entry.update({key: entry.pop("segmentation")})))
+        assert kinds(dataset) == ["masks-wrong-key"] and dataset.split("train").num_objects == 8
+        assert f"under '{key}'" in dataset.findings[0].message
 
     def test_annotations_as_an_object(self, tmp_path):
         dataset = opened(tmp_path, lambda data: data.update(annotations={"0": data["annotations"]}))

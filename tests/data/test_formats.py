@@ -73,6 +73,30 @@ def test_classic_layout(tmp_path, names, splits):
         assert all(image.path.is_file() for split in dataset.splits.values() for image in split.images)
 
 
+NAMES_2017 = {f"instances_{name}2017.json": f"{name}2017" for name in ("train", "val")}
+
+
+@pytest.mark.parametrize(
+    ("opened", "splits"),
+    [
+        ("annotations", ["train", "val"]),
+        ("annotations/instances_val2017.json", ["val"]),
+        ("annotations/instances_train2017.json", ["train"]),
+    ],
+)
+def test_classic_layout_opened_by_its_annotations(tmp_path, opened, splits):
+    classic(tmp_path, NAMES_2017)
+    dataset = open_dataset(tmp_path / opened)
+    assert list(dataset.splits) == splits and kinds(dataset) == [] and dataset.root == tmp_path
+
+
+def test_a_single_file_is_the_split_that_its_name_says(tmp_path):
+    write_split(tmp_path, coco())
+    (tmp_path / "_annotations.coco.json").rename(tmp_path / "instances_val2017.json")
+    dataset = open_dataset(tmp_path / "instances_val2017.json")
+    assert list(dataset.splits) == ["val"] and kinds(dataset) == []
+
+
 def test_two_files_side_by_side(tmp_path):
     for name in ("train", "val"):
         write_json(tmp_path / f"{name}.json", coco())
