@@ -40,12 +40,7 @@ def load_image(record: ImageRecord, enough: int | None = None, most_pixels: int 
         if record.path.exists() and not record.path.is_file():  # a pipe would be waited for for ever
             raise OSError("it is no file")
         with Image.open(record.path) as picture:
-            if most_pixels is not None and math.prod(picture.size) > most_pixels:
-                raise DataError(
-                    f"Expected an image of at most {most_pixels // 10**6} million pixels to show, but {record.path} "
-                    f"has {picture.width} x {picture.height}",
-                    "Cut the image into tiles of about 1,000 to 2,000 pixels a side, and the annotations with it",
-                )
+            _require_pixels(picture, record, most_pixels)
             turn = _is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
             if enough is not None:
                 scale = enough / max(picture.size)
@@ -63,6 +58,15 @@ def load_image(record: ImageRecord, enough: int | None = None, most_pixels: int 
             f"Expected an image in {record.path}, but it cannot be decoded ({error})",
             "Replace the file, or delete its entry from the annotation file",
         ) from None
+
+
+def _require_pixels(picture: Image.Image, record: ImageRecord, most: int | None) -> None:
+    if most is not None and picture.width * picture.height > most:
+        raise DataError(
+            f"Expected an image of at most {most // 10**6} million pixels to show, but {record.path} has "
+            f"{picture.width} x {picture.height}",
+            "Cut the image into tiles of about 1,000 to 2,000 pixels a side, and the annotations with it",
+        )
 
 
 def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:

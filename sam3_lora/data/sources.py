@@ -26,7 +26,8 @@ SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
         "error",
         "{annotations} cannot be read, because the line is neither a box (class x y width height) nor a polygon "
         "(class x y x y x y ...)",
-        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height",
+        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height, and no "
+        "confidence stands behind them",
     ),
     "bad-label-file": Wording(
         "error",
@@ -75,7 +76,10 @@ SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
 YOLO_WORDINGS: dict[str, Wording] = SOURCE_WORDINGS | {
     kind: SOURCE_WORDINGS[kind]._replace(**words)
     for kind, words in {
-        "no-objects": {"fix": "Check that the label files are named like the images and have lines in them"},
+        "no-objects": {
+            "fix": "Follow the other findings of the split, or check that the label files are named like the images "
+            "and have lines in them"
+        },
         "no-images": {
             "message": "The folder of images has none that can be used",
             "fix": "Put the images there, or correct the path in data.yaml",

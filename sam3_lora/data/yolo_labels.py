@@ -113,7 +113,7 @@ class _Content:
         """The images that a list names: seen from the dataset's folder or from the list's, or by the end of a path that
         held on another machine."""
         try:
-            lines = path.read_text("utf-8").splitlines() if path.stat().st_size <= MOST_BYTES else None
+            lines = path.read_text("utf-8-sig").splitlines() if path.stat().st_size <= MOST_BYTES else None
         except (OSError, ValueError):
             lines = None
         if lines is None:
