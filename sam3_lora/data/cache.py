@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -125,7 +126,7 @@ def _tidy(folder: Path) -> None:
 def _state(path: str) -> tuple[int, int]:
     """(size, time of change) of a file, (-1, time of change) of a folder, (-2, 0) of nothing."""
     try:
-        stat = os.stat(path)
+        found = os.stat(path)
     except (OSError, ValueError):
         return -2, 0
-    return -1 if os.path.isdir(path) else stat.st_size, stat.st_mtime_ns
+    return -1 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns

@@ -7,7 +7,9 @@ from sam3_lora.data.objects import BoxReader
 
 STRAY = 10  # boxes in fractions of the image are strays if there is less than one in so many boxes
 # Faults of whole lists and files: where there is one, it is the reason that nothing is left.
-_OF_LISTS = frozenset(("annotations-wrong-key", "bad-label-line", "bad-label-file", "label-without-image"))
+_OF_LISTS = frozenset(
+    ("annotations-wrong-key", "labels-in-pixels", "bad-label-line", "bad-label-file", "label-without-image")
+)
 _OF_IMAGES = frozenset(("image-unreadable", "image-missing", "link-outside-dataset"))
 _CORNERS_FIX = "These look like [left, top, right, bottom]: write bbox as [left, top, width, height]"
 _OUTSIDE_FIX = (

@@ -47,7 +47,7 @@ def open_dataset(
         raise DataError(f"Expected a phrase of words, got {shown(phrase)}", "Give a short noun phrase, like 'crack'")
     require_text(root.absolute())
     layout = recognise(root, _images_folder(images), phrase)
-    root = root.parent if root.is_file() else root
+    root = layout.root or (root.parent if root.is_file() else root)
     tell = progress or (lambda share, what: None)
     splits: dict[str, Split] = {}
     findings: list[Finding] = []

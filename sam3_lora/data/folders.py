@@ -6,14 +6,16 @@ import contextlib
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from sam3_lora.data.health import valid_text
 from sam3_lora.errors import DataError
 
 ANNOTATION_FILE = "_annotations.coco.json"
 NO_TEXT = "its name has bytes that are no text; rename it"
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
 
 
@@ -72,9 +74,12 @@ class ImageFiles:
         base: the folder that file names count from.
         folders: where images may lie; none: in `base` and in ``images/`` there.
         outside: one more folder that the user pointed at, which may be anywhere.
+
+    before_listing is called with the path of a folder before it is looked into, but not of those listed already.
     """
 
     def __init__(self, root: Path, base: Path, folders: Sequence[Path] = (), outside: Path | None = None) -> None:
+        self.before_listing: Callable[[str], None] = lambda path: None
         self._base = base
         self._root = os.path.realpath(root)
         self._allowed = (self._root, os.path.realpath(outside)) if outside else (self._root,)
@@ -84,6 +89,7 @@ class ImageFiles:
             self._places += [str(outside.absolute()), str(outside.absolute() / base.name)]
         self._depth = len(base.relative_to(root).parts)
         self._listings: dict[str, frozenset[str]] = {}
+        self._near: dict[str, dict[str, str]] = {}
         self._links: set[str] = set()  # paths that are, or lie behind, a link out of the allowed folders
         for place in self._places:
             self._names(place)
@@ -114,6 +120,17 @@ class ImageFiles:
                     return _joined(folder, base) + "/", False
         return name, False
 
+    def near(self, file_name: str) -> str:
+        """An image that is there and differs from a missing one by case, ending or %20 only; "" if none is."""
+        wanted = _plain_stem(posixpath.basename(file_name.replace("\\", "/")))
+        for place in self._places:
+            if place not in self._near:
+                images = (name for name in self._listings[place] if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+                self._near[place] = {_plain_stem(name): name for name in sorted(images)}
+            if wanted in self._near[place]:
+                return self._near[place][wanted]
+        return ""
+
     def _linked(self, folder: str, name: str) -> tuple[str, bool] | None:
         path = _joined(folder, name)
         return (path + "/", False) if path in self._links else None
@@ -124,6 +141,7 @@ class ImageFiles:
             self._listings[folder] = frozenset()
             with contextlib.suppress(OSError, ValueError):  # ValueError: a name that no file system can hold
                 path = os.path.join(self._base, folder)
+                self.before_listing(path)
                 if not self._is_inside(path):
                     if os.path.isdir(path):
                         self._links.add(folder)
@@ -149,6 +167,10 @@ def is_inside(path: Path, root: Path) -> bool:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
         return False
+
+
+def _plain_stem(name: str) -> str:
+    return os.path.splitext(unquote(name))[0].casefold()
 
 
 def _joined(folder: str, name: str) -> str:

@@ -14,14 +14,17 @@ Box = tuple[float, float, float, float]
 
 
 class GatheredImage:
-    """An image entry while its annotations are gathered. row: its place among all entries."""
+    """An image entry while its annotations are gathered.
 
-    __slots__ = ("file_name", "height", "id", "missing", "path", "row", "shared_id", "unusable", "width")
+    row: its place among all entries; left_out: with all its annotations, since they are not known for sure.
+    """
+
+    __slots__ = ("file_name", "height", "id", "left_out", "missing", "path", "row", "unusable", "width")
 
     def __init__(self, row: int, image_id: int | str, file_name: str, path: str, missing: bool) -> None:
         self.row, self.id, self.file_name, self.path, self.missing = row, image_id, file_name, path, missing
         self.width = self.height = 0
-        self.shared_id = False
+        self.left_out = False
         self.unusable: set[str] | None = None
 
     def cannot_use(self, categories: set[str]) -> None:

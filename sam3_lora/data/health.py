@@ -62,6 +62,11 @@ WORDINGS: dict[str, Wording] = {
         "nothing",
         "Rename the keys, or export the dataset again as COCO JSON",
     ),
+    "masks-wrong-key": Wording(
+        "error",
+        "The masks stand under {mask_keys}, where no COCO reader looks for them: only the boxes are learned",
+        "Rename {mask_keys} to 'segmentation', which holds polygons [[x, y, x, y, ...], ...] in pixels or run lengths",
+    ),
     "split-unreadable": Wording("error", "{problem}", "{remedy}"),
     "no-images": Wording(
         "error",
@@ -102,7 +107,8 @@ WORDINGS: dict[str, Wording] = {
     "size-mismatch": Wording(
         "error",
         "{images} of {probed} looked into {have} another size than the file says, so boxes and masks may be misplaced",
-        "Correct width and height in the JSON file, or export again from the images as they are now",
+        "If the objects lie right in the picture as it is now, correct width and height in the JSON file; if it was "
+        "cut or stretched since, export again from the images as they are now",
     ),
     "bad-image": Wording(
         "error",
@@ -148,7 +154,8 @@ WORDINGS: dict[str, Wording] = {
     "bad-segmentation": Wording(
         "warning",
         "{annotations} {have} a segmentation that cannot be used; {their} masks are not learned",
-        "Write [[x, y, x, y, ...], ...] with at least 3 points, or run lengths of the image's size",
+        "Write [[x, y, x, y, ...], ...] with at least 3 points in pixels (fractions times the image's width and height)"
+        ", or run lengths of the image's size",
     ),
     "bad-image-size": Wording(
         "warning",
@@ -175,6 +182,12 @@ WORDINGS: dict[str, Wording] = {
         "warning",
         "{images} {name} a file that an earlier entry names too; {copies}",
         "{copies_fix}",
+    ),
+    "image-scaled": Wording(
+        "info",
+        "{images} of {probed} looked into {have} another size than the file says, in the same proportions: scaled "
+        "after {they} {were} annotated, which training follows",
+        "Nothing, if the objects lie right in the picture; else correct width and height in the JSON file",
     ),
     "box-from-mask": Wording(
         "info", "{annotations} {have} no box; it is taken from the mask", "Nothing, if the masks are right"
@@ -288,6 +301,6 @@ def valid_text(text: str) -> str:
 
 def _grammar(count: int) -> dict[str, str]:
     nouns = {plural(2, noun).split()[1]: plural(count, noun) for noun in ("image", "annotation", "category")}
-    one = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its"}
+    one = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
     one |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "stand", "look", "fall")}
     return nouns | (one if count == 1 else {word: word for word in one})

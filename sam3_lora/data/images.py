@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ BROKEN = (
     struct.error,
     Image.DecompressionBombError,
 )
-
-
+MOST_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more takes gigabytes
+# Pillow speaks of odd metadata and of large sizes to programmers; here they are findings, or nothing. For good,
+# since warnings.catch_warnings() is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 LAB, LAB_FIX = "the colour mode LAB, which cannot be read", "Convert it to RGB"
 
 
-def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
+def load_image(record: ImageRecord, enough: int | None = None, most_pixels: int | None = None) -> np.ndarray:
     """An image's pixels, uint8 (H, W, 3) RGB.
 
     A camera's note to turn the picture (EXIF) is followed only if the annotation file gives the
@@ -38,12 +41,16 @@ def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
         record: the image.
         enough: pixels of the longer side that are enough: a JPEG is then decoded at a half, a quarter or an
             eighth of its size as long as that leaves as many, which is much faster.
+        most_pixels: an image with more is not decoded; None: any is.
 
     Raises:
-        DataError: the file is missing or cannot be decoded.
+        DataError: the file is missing, has too many pixels or cannot be decoded.
     """
     try:
+        if record.path.exists() and not record.path.is_file():  # a pipe would be waited for for ever
+            raise OSError("it is no file")
         with Image.open(record.path) as picture:
+            _require_pixels(picture, record, most_pixels)
             turn = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
             if enough is not None:
                 scale = enough / max(picture.size)
@@ -63,13 +70,36 @@ def load_image(record: ImageRecord, enough: int | None = None) -> np.ndarray:
         ) from None
 
 
+def _require_pixels(picture: Image.Image, record: ImageRecord, most: int | None) -> None:
+    if most is not None and picture.width * picture.height > most:
+        raise DataError(
+            f"Expected an image of at most {most // 10**6} million pixels to show, but {record.path} has "
+            f"{picture.width} x {picture.height}",
+            "Cut the image into tiles of about 1,000 to 2,000 pixels a side, and the annotations with it",
+        )
+
+
 def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
     """(width, height) from a file's header and whether EXIF turns it by a quarter; None if it is no image."""
     try:
         with Image.open(path) as picture:
-            return picture.size, is_turned(picture)
+            in_header = picture.format != "PNG" or "exif" in picture.info  # to find it elsewhere takes decoding all
+            return picture.size, in_header and is_turned(picture)
     except BROKEN:
         return None
+
+
+def size_fault(size: tuple[int, int], expected: tuple[int, int]) -> str:
+    """The finding of an image whose (width, height) is not what the annotation file says; "" if it is.
+
+    Of equal proportions (up to a pixel of rounding) it was scaled, which training follows: it divides by the size in
+    the annotation file.
+    """
+    if size == expected:
+        return ""
+    (width, height), (file_width, file_height) = size, expected
+    equal = abs(width * file_height - height * file_width) <= max(expected)
+    return "image-scaled" if equal else "size-mismatch"
 
 
 def is_turned(picture: Image.Image) -> bool:

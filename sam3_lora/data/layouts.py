@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
@@ -25,11 +25,16 @@ _MOST_FOLDERS = 64  # that are tried for the images of a single file
 
 @dataclass(frozen=True)
 class Layout:
-    """What was recognised. format: in words; sources: one per split; ignored: annotation files that are not read."""
+    """What was recognised.
+
+    format: in words; sources: one per split; ignored: annotation files that are not read; root: the dataset's folder,
+    if it is neither the one that was opened nor that of the file.
+    """
 
     format: str
     sources: list[Source]
     ignored: tuple[Path, ...] = ()
+    root: Path | None = None
 
 
 def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
@@ -44,14 +49,15 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
         DataError: there is no such folder, or nothing in it that is known.
     """
     if root.suffix.lower() == ".json" and root.is_file():
-        return _single(root, root.parent, images)
+        return _of_annotations(root.parent, images, root.name) or _single(root, root.parent, images)
     if root.name in YAML_NAMES and root.is_file():
         return _yolo(root.parent) or _nothing(root.parent, listing(root.parent))
     if is_archive(root) and root.is_file():
         raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
     return (
-        _roboflow(root, images)
+        _of_annotations(root, images)
+        or _roboflow(root, images)
         or _classic(root, names, images)
         or _per_image(root, images, phrase)
         or _one_file(root, names, images)
@@ -70,6 +76,16 @@ def _roboflow(root: Path, images: Path | None) -> Layout | None:
         words += f" (the YOLO labels beside it are {'read by opening data.yaml' if has_settings(root) else 'not read'})"
     own = root / ANNOTATION_FILE
     return Layout(words, sources, (own,) if own.is_file() else ())
+
+
+def _of_annotations(folder: Path, images: Path | None, only: str = "") -> Layout | None:
+    """COCO's own layout, opened by its folder ``annotations`` or by the file `only` in it: the images lie beside it."""
+    folder = folder.absolute()
+    if folder.name != "annotations" or (layout := _classic(folder.parent, listing(folder.parent), images)) is None:
+        return None
+    sources = [source for source in layout.sources if only in ("", source.path.name)]
+    ignored = () if only else layout.ignored
+    return replace(layout, sources=sources, ignored=ignored, root=folder.parent) if sources else None
 
 
 def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None:
@@ -114,7 +130,7 @@ def _split_names(found: dict[str, re.Match]) -> dict[str, str]:
 def _image_folders(root: Path, folder: Path, split: str, match: re.Match) -> tuple[Path, ...]:
     written = match[1] + match[2]
     places = [root / written, root / "images" / written, root / split, root / "images" / split]
-    places += [root / "images", root, folder]
+    places += [root / "images", root, folder, folder / "images"]
     return tuple(dict.fromkeys(place for place in places if place.is_dir()))
 
 
@@ -128,7 +144,9 @@ def _single(path: Path, root: Path, images: Path | None) -> Layout:
     folders = [root, root / "images", path.parent, path.parent / "images"]
     folders += [root / name for name in subfolders(root)[:_MOST_FOLDERS]]
     places = tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
-    return Layout("COCO JSON, a single file", [coco_source("train", path, root, places, images)])
+    match = _INSTANCES.fullmatch(path.name)
+    split = next(iter(_split_names({path.name: match}))) if match else "train"
+    return Layout("COCO JSON, a single file", [coco_source(split, path, root, places, images)])
 
 
 def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:

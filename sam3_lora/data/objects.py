@@ -126,7 +126,7 @@ def are_plain_polygons(text: bytes) -> bool:
 
 def _plain_fault(segmentation: Any, width: int, height: int) -> str:
     if isinstance(segmentation, list):
-        return _polygons_fault(segmentation)
+        return _polygons_fault(segmentation) or _fractions_fault(segmentation, max(width, height))
     if not isinstance(segmentation, dict):
         return f"{type_of(segmentation)} instead of polygons or run lengths"
     size, counts = segmentation.get("size"), segmentation.get("counts")
@@ -152,6 +152,13 @@ def _polygons_fault(polygons: list) -> str:
             return f"a polygon of {len(polygon)} numbers, which are no x, y pairs"
         most = max(most, len(polygon))
     return "" if most >= 6 else f"polygons of at most {most // 2} points"
+
+
+def _fractions_fault(polygons: list[list[float]], longest: int) -> str:
+    numbers = [value for polygon in polygons if polygon for value in (min(polygon), max(polygon))]
+    if longest > 1 and min(numbers) >= 0 and max(numbers) <= 1:
+        return "a polygon between 0 and 1, as if in fractions of the image, where pixels are expected"
+    return ""
 
 
 def _four_numbers(bbox: Any) -> Box | None:

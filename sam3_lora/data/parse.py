@@ -17,12 +17,12 @@ from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.foreign import other_task
 from sam3_lora.data.gather import Annotations, GatheredImage, image_words
 from sam3_lora.data.health import Faults, Finding, plural, shown, valid_text
-from sam3_lora.data.images import size_on_disk
+from sam3_lora.data.images import size_fault, size_on_disk
 from sam3_lora.data.index import IndexWriter
 from sam3_lora.data.objects import BoxReader, are_plain_polygons, segmentation_fault
 from sam3_lora.data.records import ImageTable, Split
-from sam3_lora.data.sources import SOURCE_WORDINGS, Content, Source
-from sam3_lora.data.wrong_keys import annotations_elsewhere, has_wrong_keys
+from sam3_lora.data.sources import Content, Source, Unusable
+from sam3_lora.data.wrong_keys import annotations_elsewhere, masks_elsewhere, wrong_keys
 from sam3_lora.errors import DataError
 
 MOST_PIXELS = 2**28  # of an image: more is no image but a slip, and would exhaust the memory as a mask
@@ -55,11 +55,12 @@ def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
     watched = Watched()
     for path in source.inputs:
         watched.add(path)
-    faults = Faults(source.name, wordings=SOURCE_WORDINGS)
-    content = source.open(faults)
+    faults = Faults(source.name, wordings=source.wordings)
+    content = source.open(faults, watched.add)
     files = source.files()
     for folder in files.listed:
         watched.add(folder)
+    files.before_listing = watched.add
     reader = _Reader(faults, files, writer, source.path if source.path.is_dir() else source.path.parent, watched)
     reader.read_categories(content.categories())
     for entries in content.images(lambda share: progress(0.2 * share)):
@@ -131,7 +132,7 @@ class _Reader:
             elif not (again and self._images[key] and self._images[key].file_name == file_name):
                 self.faults.add("duplicate-image-id", file_name, detail=f"id {key}")
                 if self._images[key]:
-                    self._images[key].shared_id = True
+                    self._images[key].left_out = True
             else:
                 self._repeated += 1
         _limit("images", len(self._images), MOST_IMAGES)
@@ -149,7 +150,8 @@ class _Reader:
             self.faults.add("link-outside-dataset", file_name)
             return None
         if not exists:
-            self.faults.add("image-missing", file_name)
+            near = self._files.near(file_name)
+            self.faults.add("image-missing", file_name, detail=f"but {shown(near)} is there" if near else "")
         image = GatheredImage(len(self._images), key, file_name, path, not exists)
         image.width, image.height = _side(entry.get("width")), _side(entry.get("height"))
         if 0 < image.width * image.height <= MOST_PIXELS:
@@ -174,31 +176,38 @@ class _Reader:
         for entries in content.annotations(progress):
             for entry in entries:
                 self._position += 1
-                if type(entry) is not AnnotationEntry:
+                if type(entry) is AnnotationEntry:
+                    if not self._read_plain(entry):
+                        self._read_any(_plain(entry))
+                elif type(entry) is Unusable:
+                    self._note_unusable(entry)
+                else:
                     self._read_any(entry)
-                elif not self._read_plain(entry):
-                    self._read_any(_plain(entry))
             _limit("annotations", self._position, MOST_ANNOTATIONS)
         if self._position >= 0 and not self._annotations.ids and (task := other_task(content.sketch())):
             raise DataError(
                 f"The annotations of '{self.faults.split}' are {task}",
                 "Open the file of COCO's instances (such as instances_train2017.json) instead",
             )
-        if self._position < 0:
-            sketch = content.sketch()
+        if self._position < 0 and (sketch := content.sketch()):
             elsewhere = annotations_elsewhere(sketch)
             if elsewhere:
                 self.faults.add("annotations-wrong-key")
                 self.faults.facts["keys"] = elsewhere
             absent = sketch.get("annotations") is None
             self._reason = f"the keys of the file are {shown(list(sketch))}" if absent else "the list is empty"
+        elif self._annotations.ids and not any(self._annotations.lengths):
+            keys = masks_elsewhere(content.sketch().get("annotations"))
+            if keys:
+                self.faults.add("masks-wrong-key")
+                self.faults.facts["mask_keys"] = valid_text(keys)
 
     def _read_plain(self, entry: AnnotationEntry) -> bool:
         """Reads an annotation that is in no way odd, fast; says whether it was."""
         image = self._images.get(entry.image_id)
         number = self._numbers.get(entry.category_id)
         key, text, crowd = entry.id, bytes(entry.segmentation), entry.iscrowd
-        if image is None or image.shared_id or number is None or type(key) is not int or key in self._ids:
+        if image is None or image.left_out or number is None or type(key) is not int or key in self._ids:
             return False
         x, y, w, h = entry.bbox
         if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.width and y + h <= image.height):
@@ -213,6 +222,13 @@ class _Reader:
         self._boxes.seen += 1
         self._annotations.add(key, image.row, number, (x, y, w, h), text, bool(crowd))
         return True
+
+    def _note_unusable(self, entry: Unusable) -> None:
+        image = self._images.get(entry.image_id)
+        if image is not None:
+            image.left_out |= entry.whole_image
+            category = self._names.get(entry.category_id)
+            image.cannot_use({category} if category is not None else set(self._categories))
 
     def _read_any(self, entry: Any) -> None:
         if not isinstance(entry, dict):
@@ -241,9 +257,9 @@ class _Reader:
         text = b""
         if segmentation is not None:
             segmentation, text = self._checked(segmentation, image, key)
-        elif bbox is None and has_wrong_keys(entry):
+        elif bbox is None and (keys := wrong_keys(entry)):
             self.faults.add("annotations-wrong-key", image.file_name, key)
-            self.faults.facts.setdefault("keys", f"the keys {shown(list(entry))} of each entry")
+            self.faults.facts.setdefault("keys", f"{valid_text(keys)} in their entries")
             image.cannot_use({category})
             return
         box = self._boxes.read(bbox, segmentation, image, key)
@@ -260,7 +276,7 @@ class _Reader:
         except (KeyError, TypeError):  # TypeError: a list or an object as id
             self.faults.add("unknown-image", annotation=key, detail=f"image_id {shown(entry.get('image_id'))}")
             return None
-        return None if image is None or image.shared_id else image
+        return None if image is None or image.left_out else image
 
     def _category_of(self, entry: dict, image: GatheredImage, key: int | str) -> str | None:
         number = entry.get("category_id")
@@ -268,6 +284,7 @@ class _Reader:
             category = self._names[number]
         except (KeyError, TypeError):
             self.faults.add("unknown-category", image.file_name, key, f"category_id {shown(number)}")
+            image.cannot_use(set(self._categories))  # it may be any of them
             return None
         if number in self._shared_categories:
             image.cannot_use(self._shared_categories[number])
@@ -299,7 +316,7 @@ class _Reader:
 
     def finish(self, looked_into: int) -> None:
         """Probes, unless images were looked into already, and writes all that was read with its findings."""
-        kept = [image for image in self._images.values() if image is not None and not image.shared_id]
+        kept = [image for image in self._images.values() if image is not None and not image.left_out]
         if looked_into:
             self._probed += looked_into
         else:
@@ -326,9 +343,10 @@ class _Reader:
                 continue
             size, turned = on_disk
             expected = image.width, image.height
-            if size != expected and not (turned and size[::-1] == expected):
+            kind = size_fault(size, expected)
+            if kind and not (turned and size[::-1] == expected):
                 detail = f"{size[0]} x {size[1]} instead of {image.width} x {image.height}"
-                self.faults.add("size-mismatch", image.file_name, detail=detail)
+                self.faults.add(kind, image.file_name, detail=detail)
 
     def _findings(self, images: int, crowds: np.ndarray) -> list[Finding]:
         """All faults in words. crowds: bool (N,), of the annotations that are kept."""

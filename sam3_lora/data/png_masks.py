@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -69,10 +70,12 @@ def convert_masks(
     if out.exists():
         raise DataError(f"Expected a new folder to write to, but {out} is there already", "Give another name")
     pairs, result = _pairs(images, masks)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    work = None
     try:
-        partial.mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        partial = work / out.name  # since mkdtemp's folders are for their owner only
+        partial.mkdir()
         split = _Split(partial, by_value, in_colors, objects, least_pixels, result)
         for done, (image, mask) in enumerate(pairs, start=1):
             split.add(image, mask, image.relative_to(images).as_posix())
@@ -86,7 +89,8 @@ def convert_masks(
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror}", "Give another folder, or make room") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
     return result
 
 

@@ -47,7 +47,7 @@ def segment_anything_source(
         name,
         folder,
         lambda: ImageFiles(root, folder, places, outside),
-        lambda faults: _Content(files, root, phrase, faults),
+        lambda faults, watch: _Content(files, root, phrase, faults),
         (folder, *files),
         len(files) >= MANY_FILES,
         {"phrase": phrase, "outside": str(outside)},

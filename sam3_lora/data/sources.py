@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,12 +26,29 @@ SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
         "error",
         "{annotations} cannot be read, because the line is neither a box (class x y width height) nor a polygon "
         "(class x y x y x y ...)",
-        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height",
+        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height, and no "
+        "confidence stands behind them",
     ),
     "bad-label-file": Wording(
         "error",
         "The annotation files of {images} cannot be read; {their} objects are not known, so {they} {are} left out",
         "Export the dataset again, or delete these images",
+    ),
+    "labels-in-pixels": Wording(
+        "error",
+        "{annotations} {have} numbers far above 1: these are pixels, where YOLO wants fractions of the image's width "
+        "and height; {they} {are} left out",
+        "Divide x and width by the image's width, y and height by its height, or export again as YOLO",
+    ),
+    "keypoints-not-read": Wording(
+        "warning",
+        "{annotations} {have} keypoints, which SAM 3 does not know: only the box is learned, and no mask",
+        "Nothing, if boxes are enough; else export the dataset with polygons",
+    ),
+    "image-without-label-file": Wording(
+        "info",
+        "{images} {have} no label file and {are} taken as images without objects",
+        "Nothing, if no objects are in {them}; else put the label files where those of the other images are",
     ),
     "label-without-image": Wording(
         "warning",
@@ -55,13 +72,62 @@ SOURCE_WORDINGS: dict[str, Wording] = WORDINGS | {
         "Give the phrase for these objects when you open the dataset, or rename the folder",
     ),
 }
+# What is said otherwise of YOLO's labels than of COCO's JSON.
+YOLO_WORDINGS: dict[str, Wording] = SOURCE_WORDINGS | {
+    kind: SOURCE_WORDINGS[kind]._replace(**words)
+    for kind, words in {
+        "no-objects": {
+            "fix": "Follow the other findings of the split, or check that the label files are named like the images "
+            "and have lines in them"
+        },
+        "no-images": {
+            "message": "The folder of images has none that can be used",
+            "fix": "Put the images there, or correct the path in data.yaml",
+        },
+        "image-missing": {
+            "message": "{images} named in the list {are} not there",
+            "fix": "Put {them} there, or delete {their} line from the list",
+        },
+        "unknown-category": {
+            "message": "{annotations} {name} a class number that data.yaml gives no name, and {are} left out",
+            "fix": "Add the class to 'names' in data.yaml, or correct the number",
+        },
+        "boxes-normalized": {
+            "message": "{annotations} of {boxes} {have} a box within the image's first pixel, and {are} left out",
+            "fix": "Delete the lines, or correct them: x, y, width and height are fractions of the image's size",
+        },
+        "boxes-outside-image": {
+            "fix": "Check that a line is: class, x and y of the centre, width, height, in fractions of the image's size"
+        },
+        "bad-bbox": {"fix": "Write width and height above zero, as fractions of the image's size"},
+        "bad-segmentation": {"fix": "Write: class x y x y ..., with at least 3 points"},
+        "bad-category": {"fix": "Give each class in data.yaml a name with letters or digits in it"},
+        "image-unreadable": {"fix": "Replace the file, or delete it with its label file"},
+    }.items()
+}
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """In place of an annotation that cannot be read: nobody may claim that its category is absent from the image.
+
+    category_id: None if it cannot be read either, so that it may be any; whole_image: no object can be read, so that
+    the image is left out.
+    """
+
+    image_id: int | str
+    category_id: int | None = None
+    whole_image: bool = False
+
+
+Watch = Callable[[Path], None]
 
 
 class Content(Protocol):
-    """The lists 'categories', 'images' and 'annotations'; entries of any type, faulty ones among them.
+    """The lists 'categories', 'images' and 'annotations'; entries of any type, faulty ones and Unusable among them.
 
     looked_into: image files whose size was read from them; sketch: the top of the file with the first
-    entries of each list; progress is called with the share that is read, in [0, 1].
+    entries of each list, empty if there is no such file; progress is called with the share that is read, in [0, 1].
     """
 
     looked_into: int
@@ -78,16 +144,18 @@ class Source:
 
     name: the split's; path: its annotation file, or the folder of its annotation files; files: finds its
     images; open: reads the annotations and may note faults of its own, raises DataError if there is no
-    reading it; options: what else changes how it is read; inputs: annotation files; large: worth an index.
+    reading it, and is given what to call with each file besides `inputs` before it is read; options: what else
+    changes how it is read; inputs: annotation files; large: worth an index; wordings: of its findings.
     """
 
     name: str
     path: Path
     files: Callable[[], ImageFiles]
-    open: Callable[[Faults], Content]
+    open: Callable[[Faults, Watch], Content]
     inputs: tuple[Path, ...]
     large: bool
     options: dict[str, Any] = field(default_factory=dict)
+    wordings: Mapping[str, Wording] = field(default_factory=lambda: SOURCE_WORDINGS)
 
 
 def coco_source(
@@ -105,7 +173,7 @@ def coco_source(
         name,
         path,
         lambda: ImageFiles(root, path.parent, folders, outside),
-        lambda faults: CocoFile(_inside(path, root)),
+        lambda faults, watch: CocoFile(_inside(path, root)),
         (path,),
         size >= KEPT_FROM,
         {"folders": list(map(str, folders)), "outside": str(outside)},

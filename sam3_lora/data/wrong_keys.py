@@ -11,6 +11,8 @@ LIKELY = frozenset(
     + ("bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "bndbox")
     + ("mask", "masks", "polygon", "polygons", "rle", "rles", "segmentation", "segmentations", "segments", "shapes")
 )
+_MASKS = frozenset(("mask", "masks", "polygon", "polygons", "rle", "rles", "contour", "contours"))
+_MASKS |= {"segm", "segmentation", "segmentations", "segments"}
 _COCO = frozenset(("info", "licenses", "images", "categories", "annotations"))
 _FIELDS = frozenset(("image_id", "category_id", "bbox", "segmentation"))
 
@@ -32,9 +34,18 @@ def annotations_elsewhere(data: dict[str, Any]) -> str:
     return " and ".join(f"'{key}'" for key in inside) + " in the entries of 'images'" if inside else ""
 
 
-def has_wrong_keys(entry: dict[str, Any]) -> bool:
-    """Whether an annotation without bbox and segmentation has its object under another name."""
-    return any(key.lower() in LIKELY and _filled(value) for key, value in entry.items())
+def wrong_keys(entry: dict[str, Any]) -> str:
+    """The names under which an annotation without bbox and segmentation has its object, in words; "" if none."""
+    return ", ".join(f"'{key}'" for key, value in entry.items() if key.lower() in LIKELY and _filled(value))
+
+
+def masks_elsewhere(entries: Any) -> str:
+    """The names under which annotations have masks instead of 'segmentation', in words; "" if none."""
+    found: dict[str, None] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and not entry.get("segmentation"):
+            found |= dict.fromkeys(key for key, value in entry.items() if key.lower() in _MASKS and _filled(value))
+    return " and ".join(f"'{key}'" for key in found)
 
 
 def _holds_objects(key: str, value: Any) -> bool:

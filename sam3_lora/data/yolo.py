@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from sam3_lora.data.folders import USUAL_SPLITS, ImageFiles, is_inside, is_text
+from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_text
 from sam3_lora.data.health import shown, type_of
-from sam3_lora.data.sources import Source
-from sam3_lora.data.yolo_labels import IMAGE_SUFFIXES, MOST_BYTES, Labels, Part, is_label_file
+from sam3_lora.data.sources import YOLO_WORDINGS, Source
+from sam3_lora.data.yolo_labels import MOST_BYTES, Labels, Part, is_label_file, pictures_in
 from sam3_lora.errors import DataError
 
 MANY_FILES = 500  # from here on an index is worth keeping
@@ -40,9 +40,11 @@ def yolo_sources(root: Path) -> list[Source]:
         splits = {name: [part] for name, part in _folder_pairs(root).items()}
         for key, parts in named.items():
             split = _YAML_SPLITS[key]
-            if parts and split not in splits and key not in splits and parts not in splits.values():
+            known = [part.images for of_split in splits.values() for part in of_split]
+            if parts and split not in splits and key not in splits and parts[0].images not in known:
                 splits[split] = parts
-    return [_source(name, parts, root, names) for name, parts in splits.items()]
+    keypoints = _keypoints(settings)
+    return [_source(name, parts, root, names, keypoints) for name, parts in splits.items()]
 
 
 def has_labels(root: Path) -> bool:
@@ -55,7 +57,7 @@ def has_settings(root: Path) -> bool:
     return any((root / name).is_file() for name in YAML_NAMES)
 
 
-def _source(name: str, parts: list[Part], root: Path, names: dict[int, str]) -> Source:
+def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], keypoints: int) -> Source:
     plain = len(parts) == 1 and parts[0].labels is not None
     base = parts[0].labels if plain else root
     files, folders = [], []
@@ -66,7 +68,7 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str]) -> 
             folders += [part.images, part.labels, *{path.parent for path in found}]
         elif part.labels is None:
             files.append(part.images)
-    labels = Labels(root, base, tuple(parts), names)
+    labels = Labels(root, base, tuple(parts), names, keypoints)
     settings = [root / file for file in YAML_NAMES] + labels.class_files()
     return Source(
         name,
@@ -75,6 +77,7 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str]) -> 
         labels.open,
         (*folders, *files, *settings),
         len(files) >= MANY_FILES or any(part.labels is None for part in parts),
+        wordings=YOLO_WORDINGS,
     )
 
 
@@ -105,7 +108,7 @@ def _has_labels_beside(folder: Path, root: Path) -> bool:
 
 
 def _named_parts(root: Path, settings: dict[str, Any], key: str) -> Iterator[Part]:
-    """Where data.yaml says that a split lies, as far as that is in the dataset."""
+    """Where data.yaml says that a split lies, as far as that is in the dataset; its labels may be missing."""
     named = settings.get(key)
     for one in named if isinstance(named, list) else [named]:
         if isinstance(one, str) and is_text(one) and "\0" not in one:
@@ -116,6 +119,7 @@ def _named_parts(root: Path, settings: dict[str, Any], key: str) -> Iterator[Par
 
 def _named_part(root: Path, base: Any, named: str) -> Part | None:
     inner = [part for part in Path(named).parts if part not in ("..", "/")]
+    unlabelled = None
     for place in (root / base / named if isinstance(base, str) else root / named, root / named, root.joinpath(*inner)):
         if not place.is_relative_to(root) or not is_inside(place, root):
             continue
@@ -124,9 +128,12 @@ def _named_part(root: Path, base: Any, named: str) -> Part | None:
         images = place / "images" if (place / "images").is_dir() else place
         swapped = [part if part != "images" else "labels" for part in images.parts[len(root.parts) :]]
         labels = root.joinpath(*swapped)
-        if images.is_dir() and is_inside(images, root) and labels.is_dir() and labels != images:
-            return Part(images, labels)
-    return None
+        if images.is_dir() and is_inside(images, root) and labels != images:
+            if labels.is_dir():
+                return Part(images, labels)
+            if unlabelled is None and pictures_in(images):
+                unlabelled = Part(images, labels)  # told when it is opened
+    return unlabelled
 
 
 def _folders(root: Path) -> list[Path]:
@@ -143,6 +150,13 @@ def _settings(root: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         raise DataError(f"Expected YAML in {path}, but it cannot be read as that", "Export the dataset again") from None
     return content if isinstance(content, dict) else {}
+
+
+def _keypoints(settings: dict[str, Any]) -> int:
+    """How many numbers of a line are keypoints, as data.yaml has it for poses; 0 if it is of none."""
+    shape = settings.get("kpt_shape")
+    plain = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)
+    return shape[0] * shape[1] if plain else 0
 
 
 def _class_names(settings: dict[str, Any], root: Path) -> dict[int, str]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from sam3_lora.boxes import xywh_to_xyxy
 from sam3_lora.data.coco import Annotation, ImageRecord, load_image
-from sam3_lora.data.images import to_rgb
+from sam3_lora.data.images import MOST_PIXELS, to_rgb
 from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized, decode_segmentation
@@ -54,7 +54,7 @@ def thumbnail(record: ImageRecord, state: tuple, layers: Layers, colors: Mapping
 def _thumbnail(
     path: str, image_id: object, state: tuple, layers: Layers, _record: ImageRecord, _colors: Mapping[str, Color]
 ) -> bytes:
-    image = fit(load_image(_record, THUMBNAIL_SIZE), THUMBNAIL_SIZE)
+    image = fit(load_image(_record, THUMBNAIL_SIZE, MOST_PIXELS), THUMBNAIL_SIZE)
     objects = [
         _draw_object(annotation, _record, image.shape[:2], _colors[annotation.category], with_mask=layers.masks)
         for annotation in _record.annotations

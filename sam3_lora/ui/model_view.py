@@ -13,6 +13,7 @@ import torch
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.config import RunConfig
 from sam3_lora.data.health import plural
+from sam3_lora.data.images import MOST_PIXELS
 from sam3_lora.data.samples import MAX_TOKENS, Collator, Sample, SampleDataset
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError
@@ -93,6 +94,11 @@ def look(
     processor = get_processor(config.model.base)
     record = index.record(position)
     size = processor.image_processor.size["height"]
+    if record.width * record.height > MOST_PIXELS:
+        raise DataError(
+            f"{record.file_name} has {record.width} x {record.height} pixels, which take gigabytes to decode",
+            "Cut the image into tiles",
+        )
     if len(record.annotations) * size**2 > _MOST_BYTES:
         raise DataError(
             f"{record.file_name} has {len(record.annotations):,} objects, whose masks of {size} × {size} take "

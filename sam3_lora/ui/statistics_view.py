@@ -123,7 +123,7 @@ def count_chart(statistics: Statistics) -> go.Figure:
         marker_color=COLORS[0],
         hovertemplate="%{customdata} objects: %{y:,} images<extra></extra>",
     )
-    figure.update_xaxes(title_text="objects", rangemode="tozero")
+    figure.update_xaxes(title_text="objects", range=[-0.5, max((max(bins) + 1) * width, 5) - 0.5])
     figure.update_yaxes(title_text="images")
     return figure
 
@@ -219,7 +219,7 @@ def _counts_sentence(statistics: Statistics) -> str:
 def _image_sizes_sentence(statistics: Statistics) -> str:
     (width, height), images = next(iter(statistics.image_sizes.items()))
     if len(statistics.image_sizes) == 1:
-        return f"All images have {width} × {height} pixels; the model sees them at 1008 × 1008."
+        return f"All images have {width} × {height} pixels; SAM 3 sees them at 1008 × 1008."
     return f"{len(statistics.image_sizes):,} sizes, {width} × {height} in {plural(images, 'image')} the most frequent."
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import streamlit as st
 
 from sam3_lora.data.coco import Annotation, ImageRecord, load_image
+from sam3_lora.data.images import MOST_PIXELS
 from sam3_lora.draw import Color, ink
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_columns
@@ -85,7 +86,7 @@ def mount(key: str, data: dict[str, Any]) -> None:
 @st.cache_data(max_entries=16, show_spinner=False)
 def _prepared(path: str, image_id: object, state: tuple, _record: ImageRecord) -> tuple[str, list[str]]:
     """The picture as a data URL, and the outline of each object as an SVG path in pixels of the record."""
-    image = fit(load_image(_record, LONGEST), LONGEST)
+    image = fit(load_image(_record, LONGEST, MOST_PIXELS), LONGEST)
     picture = "data:image/jpeg;base64," + base64.b64encode(to_jpeg(image)).decode("ascii")
     return picture, [_outline(annotation, _record) for annotation in _record.annotations]
 

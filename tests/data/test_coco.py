@@ -1,6 +1,9 @@
 """Datasets open in every layout; only where there is nothing to open is there an error, in one sentence."""
 
 import json
+import os
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
@@ -241,6 +244,39 @@ def test_exif_turns_a_picture_only_if_the_file_gives_the_turned_size(tmp_path, w
     bright = image[: height // 2, : width // 2].mean() > 200, image[: height // 2, width // 2 :].mean() > 200
     assert bright == ((True, True) if turned else (True, False))
     assert not any(finding.kind == "size-mismatch" for finding in dataset.findings)
+
+
+def test_the_size_of_a_png_is_read_without_decoding_it(tmp_path, monkeypatch):
+    write_split(tmp_path / "train", coco())
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("decoded"))
+    assert open_dataset(tmp_path).findings == ()
+
+
+def test_a_large_image_is_measured_without_a_word_on_the_terminal(tmp_path):
+    Image.new("1", (13000, 13000)).save(tmp_path / "a.png")
+    code = "import sys; from sam3_lora.data.images import size_on_disk; print(size_on_disk(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("((13000, 13000), False)", "")
+
+
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path):
+    write_split(tmp_path / "train", coco())
+    image = open_dataset(tmp_path).split("train").images[0]
+    assert load_image(image, most_pixels=SIZE_HW[0] * SIZE_HW[1]).shape == (*SIZE_HW, 3)
+    with pytest.raises(DataError, match=r"64 x 48\. Cut the image"):
+        load_image(image, most_pixels=SIZE_HW[0] * SIZE_HW[1] - 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_nobody_waits_for_a_pipe_named_like_an_image(tmp_path):
+    write_split(tmp_path / "train", coco())
+    image = open_dataset(tmp_path).split("train").images[0]
+    image.path.unlink()
+    os.mkfifo(image.path)
+    with pytest.raises(DataError, match="it is no file"):
+        load_image(image)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "I;16"])

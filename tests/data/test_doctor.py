@@ -139,6 +139,11 @@ def in_a_large_image(mask_box: tuple[int, int, int, int], size: int) -> Change:
     return change
 
 
+def a_box_in_a_large_image(data, folder):
+    in_a_large_image((1000, 1000, 3, 2), 4000)(data, folder)
+    del data["annotations"][-1]["segmentation"]
+
+
 def crowded(data, _):
     entry = data["annotations"][0]
     for number in range(1000, 1200):
@@ -200,6 +205,7 @@ FAULTS: list[tuple[str, Change]] = [
     ("polygon-crosses-itself", polygon(10, 10, 30, 30, 30, 10, 10, 30, bbox=[10, 10, 20, 20])),
     ("polygon-short-part", lambda data, _: data["annotations"][0]["segmentation"].append([1, 1, 5, 5])),
     ("object-vanishes", in_a_large_image((1000, 1000, 2, 3), 3100)),
+    ("object-vanishes", a_box_in_a_large_image),
     ("small-object", in_a_large_image((1001, 1001, 4, 5), 2100)),
     ("too-many-objects", crowded),
     ("object-twice", box_again),

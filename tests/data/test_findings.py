@@ -92,6 +92,7 @@ ANNOTATION_FAULTS = [
     ("bad-segmentation", first(segmentation={"size": [HEIGHT, WIDTH], "counts": [5, -5]})),
     ("bad-segmentation", first(segmentation={"size": [HEIGHT, WIDTH], "counts": "]]oo"})),
     ("bad-segmentation", first(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]])),
+    ("bad-segmentation", first(segmentation=[[0.1, 0.1, 0.5, 0.1, 0.5, 1]])),
     ("bad-iscrowd", first(iscrowd="no")),
     ("unknown-image", first(image_id=99)),
     ("unknown-image", first(image_id=[0])),
@@ -125,7 +126,9 @@ FILE_FAULTS = [
     ("bad-image-size", image(height=math.nan)),
     ("bad-image-size", image(width=10**30)),
     ("bad-image-size", image(width=100_000, height=100_000)),
-    ("size-mismatch", lambda data: data["images"][-1].update(width=WIDTH * 2, height=HEIGHT * 2)),
+    ("size-mismatch", lambda data: data["images"][-1].update(width=WIDTH * 2, height=HEIGHT)),
+    ("image-scaled", lambda data: data["images"][-1].update(width=WIDTH * 2, height=HEIGHT * 2)),
+    ("image-scaled", lambda data: data["images"][-1].update(width=WIDTH * 3 // 2 + 1, height=HEIGHT * 3 // 2)),
     ("duplicate-file", again("images", id=50)),
     ("duplicate-file", again("images")),
     ("duplicate-image-id", lambda data: data["images"][-1].update(id=0)),
@@ -158,6 +161,8 @@ def test_a_fault_in_an_annotation_leaves_the_others_and_says_where(tmp_path, kin
     assert split.num_objects in (7, 8)
     if split.num_objects == 7 and not kind.startswith("unknown"):
         assert split.images[0].unusable_categories == {"crack"}
+    if kind == "unknown-category":  # it may be any
+        assert split.images[0].unusable_categories == set(split.categories)
     if kind not in ("unknown-image", "bad-annotation", "annotation-without-id", "duplicate-annotation-id"):
         assert dataset.findings[0].locations[0].image == split.images[0].file_name
     assert dataset.findings[0].locations[0].annotation is not None
@@ -165,7 +170,14 @@ def test_a_fault_in_an_annotation_leaves_the_others_and_says_where(tmp_path, kin
 
 def test_every_kind_of_finding_is_tested():
     tested = {kind for kind, _ in ANNOTATION_FAULTS + FILE_FAULTS}
-    elsewhere = {"no-objects", "no-images", "split-unreadable", "image-unreadable", "duplicate-category-id"}
+    elsewhere = {
+        "masks-wrong-key",
+        "no-objects",
+        "no-images",
+        "split-unreadable",
+        "image-unreadable",
+        "duplicate-category-id",
+    }
     assert tested | elsewhere == set(WORDINGS)
 
 
@@ -206,6 +218,22 @@ class TestFoundingBugs:
         dataset = opened(tmp_path, every_annotation(change))
         assert kinds(dataset) == ["annotations-wrong-key"]
         assert dataset.findings[0].count == 8
+
+    def test_the_key_that_matters_is_named_behind_many_others(self, tmp_path):
+        def change(entry):
+            for key in "abcdefgh":
+                entry[key] = 1
+            entry["bboxes"] = entry.pop("bbox")
+            del entry["segmentation"]
+
+        dataset = opened(tmp_path, every_annotation(change))
+        assert "under 'bboxes' in their entries" in dataset.findings[0].message
+
+    @pytest.mark.parametrize("key", ["polygon", "Segmentation", "rle"])
+    def test_masks_under_another_key(self, tmp_path, key):
+        dataset = opened(tmp_path, every_annotation(lambda entry: entry.update({key: entry.pop("segmentation")})))
+        assert kinds(dataset) == ["masks-wrong-key"] and dataset.split("train").num_objects == 8
+        assert f"under '{key}'" in dataset.findings[0].message
 
     def test_annotations_as_an_object(self, tmp_path):
         dataset = opened(tmp_path, lambda data: data.update(annotations={"0": data["annotations"]}))
@@ -326,6 +354,20 @@ def test_unreadable_image_among_those_looked_into(tmp_path):
 def test_size_is_taken_from_the_picture_where_the_file_gives_none(tmp_path):
     record = opened(tmp_path, image(width=None, height="tall")).split("train").images[0]
     assert (record.height, record.width) == SIZE_HW and len(record.annotations) == 2
+
+
+@pytest.mark.parametrize("name", ["0_000.PNG", "0_000.jpg", "IMAGES/0_000.png", "a%20b.png"])
+def test_a_missing_image_names_one_that_is_nearly_called_so(tmp_path, name):
+    data = coco(images=1, empty_images=0)
+    folder = write_split(tmp_path / "train", data)
+    if name == "a%20b.png":
+        (folder / "0_000.png").rename(folder / "a b.png")
+    changed = copy.deepcopy(data)
+    changed["images"][0]["file_name"] = name
+    (folder / "_annotations.coco.json").write_text(json.dumps(changed))
+    finding = open_dataset(tmp_path).findings[0]
+    there = "a b.png" if name == "a%20b.png" else "0_000.png"
+    assert finding.kind == "image-missing" and f"{name}: but '{there}' is there" in finding.message
 
 
 def test_missing_images_stay_and_are_marked(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,30 @@ def test_classic_layout(tmp_path, names, splits):
     if "a" not in names.values():
         assert kinds(dataset) == []
         assert all(image.path.is_file() for split in dataset.splits.values() for image in split.images)
+
+
+NAMES_2017 = {f"instances_{name}2017.json": f"{name}2017" for name in ("train", "val")}
+
+
+@pytest.mark.parametrize(
+    ("opened", "splits"),
+    [
+        ("annotations", ["train", "val"]),
+        ("annotations/instances_val2017.json", ["val"]),
+        ("annotations/instances_train2017.json", ["train"]),
+    ],
+)
+def test_classic_layout_opened_by_its_annotations(tmp_path, opened, splits):
+    classic(tmp_path, NAMES_2017)
+    dataset = open_dataset(tmp_path / opened)
+    assert list(dataset.splits) == splits and kinds(dataset) == [] and dataset.root == tmp_path
+
+
+def test_a_single_file_is_the_split_that_its_name_says(tmp_path):
+    write_split(tmp_path, coco())
+    (tmp_path / "_annotations.coco.json").rename(tmp_path / "instances_val2017.json")
+    dataset = open_dataset(tmp_path / "instances_val2017.json")
+    assert list(dataset.splits) == ["val"] and kinds(dataset) == []
 
 
 def test_two_files_side_by_side(tmp_path):
@@ -160,8 +185,7 @@ def yolo(root: Path, labels: Path, images: Path, *, polygons: bool = True, yaml:
                 scaled = [value / (HEIGHT if place % 2 else WIDTH) for place, value in enumerate(numbers)]
                 lines.append(" ".join([str(item["category_id"] - 1), *(f"{value:.6f}" for value in scaled)]))
         labels.mkdir(parents=True, exist_ok=True)
-        if lines:
-            (labels / entry["file_name"]).with_suffix(".txt").write_text("\n".join(lines) + "\n")
+        (labels / entry["file_name"]).with_suffix(".txt").write_text("".join(line + "\n" for line in lines))
     names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CATEGORIES))
     (root / "data.yaml").write_text(yaml if yaml is not None else f"path: ../x\ntrain: train/images\nnames:\n{names}")
     return data
@@ -207,7 +231,7 @@ def test_yolo_without_names_counts_classes(tmp_path):
     yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images", yaml="")
     dataset = open_dataset(tmp_path)
     assert dataset.categories == ("class 0", "class 1", "class 2") and kinds(dataset) == ["class-without-name"]
-    (tmp_path / "classes.txt").write_text("crack\npothole\njoint\n")
+    (tmp_path / "classes.txt").write_text("\ufeffcrack\npothole\njoint\n", encoding="utf-8")
     assert open_dataset(tmp_path).categories == CATEGORIES
 
 
@@ -220,7 +244,9 @@ def test_yolo_without_names_counts_classes(tmp_path):
         ("crack 0.5 0.5 0.2 0.2", "bad-label-line"),
         ("7 0.5 0.5 0.2 0.2", "unknown-category"),
         ("0 0.5 0.5 0.2 0", "bad-bbox"),
-        ("0 30 20 10 10", "boxes-outside-image"),
+        ("0 30 20 10 10", "labels-in-pixels"),
+        ("0 1.5 0.5 0.2 0.2", "boxes-outside-image"),
+        ("0 0.001 0.001 0.001 0.001", "boxes-normalized"),
     ],
 )
 def test_a_faulty_line_is_a_finding_and_the_others_stay(tmp_path, line, kind):
@@ -230,6 +256,80 @@ def test_a_faulty_line_is_a_finding_and_the_others_stay(tmp_path, line, kind):
     dataset = open_dataset(tmp_path)
     assert kinds(dataset) == [kind] and dataset.findings[0].locations[0].annotation == f"{path.stem}:3"
     assert dataset.split("train").num_objects == 8
+    words = dataset.findings[0].message + dataset.findings[0].fix
+    assert not re.search(r"COCO|JSON|Multiply", words)
+
+
+@pytest.mark.parametrize(
+    ("line", "unusable"),
+    [
+        ("0 0.3 0.4 0.2 0.2 0.9", {"crack"}),
+        ("0 30 20 10 10", {"crack"}),
+        ("9 0.3 0.4 0.2 0.2", set(CATEGORIES)),
+        ("crack 0.3 0.4 0.2 0.2", set(CATEGORIES)),
+    ],
+)
+def test_what_a_line_means_that_cannot_be_used_is_no_negative(tmp_path, line, unusable):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    path = sorted((tmp_path / "train" / "labels").iterdir())[0]
+    path.write_text(line + "\n")
+    image = open_dataset(tmp_path).split("train").images[0]
+    assert image.annotations == () and image.unusable_categories == unusable
+
+
+@pytest.mark.parametrize("content", [b"\xff\x00\x80", "0 0.5 0.5 0.2 0.2\n".encode("utf-16")])
+def test_an_image_whose_label_file_cannot_be_read_is_left_out(tmp_path, content):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    path = sorted((tmp_path / "train" / "labels").iterdir())[0]
+    path.write_bytes(content)
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == ["bad-label-file"] and sizes(dataset) == {"train": (4, 6)}
+    assert path.stem not in {Path(image.file_name).stem for image in dataset.split("train").images}
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    for path in (tmp_path / "train" / "labels").iterdir():
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == [] and sizes(dataset) == {"train": (5, 8)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "points"),
+    [("kpt_shape: [3, 2]\n", "0.1 0.1 0.2 0.2 0.3 0.3"), ("", "0.1 0.1 2 0.2 0.2 1"), ("", "0.1 0.1 0 0.2 0.2 2")],
+)
+def test_poses_give_their_box_and_no_mask(tmp_path, settings, points):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images", yaml=settings + TestYoloLists.NAMES)
+    path = sorted((tmp_path / "train" / "labels").iterdir())[0]
+    path.write_text(f"0 0.5 0.5 0.25 0.5 {points}\n")
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == ["keypoints-not-read"]
+    (item,) = dataset.split("train").images[0].annotations
+    assert item.bbox_xywh == (24, 12, 16, 24) and item.segmentation is None
+
+
+def test_an_image_without_a_label_file_is_told_to_be_without_objects(tmp_path):
+    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
+    sorted((tmp_path / "train" / "labels").iterdir())[0].unlink()
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == ["image-without-label-file"] and dataset.findings[0].severity == "info"
+    assert sizes(dataset) == {"train": (5, 6)}
+
+
+@pytest.mark.parametrize("also", [True, False])
+def test_a_split_whose_labels_are_not_there_is_told(tmp_path, also):
+    text = f"train: images/train\nval: images/val\n{TestYoloLists.NAMES}"
+    yolo(tmp_path, tmp_path / "labels" / "train", tmp_path / "images" / "train", yaml=text)
+    shutil.rmtree(tmp_path / "labels")
+    if not also:
+        with pytest.raises(DataError, match="labels are not there"):
+            open_dataset(tmp_path)
+        return
+    yolo(tmp_path, tmp_path / "labels" / "val", tmp_path / "images" / "val", yaml=text)
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == ["split-unreadable"] and list(dataset.splits) == ["val"]
+    assert "labels are not there" in dataset.findings[0].message and dataset.findings[0].split == "train"
 
 
 def test_yolo_files_that_do_not_fit_together(tmp_path):

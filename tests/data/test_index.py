@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from sam3_lora.data import cache, coco_file, sources
+from sam3_lora.data import cache, coco_file, sources, yolo
 from sam3_lora.data.coco import Dataset, open_dataset
 from sam3_lora.data.coco_file import CocoFile
 from sam3_lora.data.index import Index, IndexWriter
@@ -86,6 +87,34 @@ def test_a_changed_dataset_is_read_again(folder, monkeypatch, change):
     assert len(builds) == 1
     monkeypatch.setattr(sources, "KEPT_FROM", 2**30)
     assert everything(dataset) == everything(open_dataset(folder))
+
+
+def test_images_that_arrive_in_a_folder_within_are_seen(folder):
+    path = folder / "train" / "_annotations.coco.json"
+    data = json.loads(path.read_text())
+    for entry in data["images"]:
+        (folder / "train" / entry["file_name"]).rename(folder.parent / entry["file_name"])
+        entry["file_name"] = f"sub/{entry['file_name']}"
+    path.write_text(json.dumps(data))
+    (folder / "train" / "sub").mkdir()
+    assert [finding.kind for finding in open_dataset(folder).findings] == ["image-missing"]
+    for entry in data["images"]:
+        (folder.parent / Path(entry["file_name"]).name).rename(folder / "train" / entry["file_name"])
+    assert open_dataset(folder).findings == ()
+
+
+def test_another_picture_under_the_name_of_one_with_yolo_labels_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(yolo, "MANY_FILES", 0)
+    image, label = (tmp_path / "set" / "train" / name for name in ("images/a.png", "labels/a.txt"))
+    for path in (image, label):
+        path.parent.mkdir(parents=True)
+    label.write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "set" / "data.yaml").write_text("names: [crack]\n")
+    for width in (40, 60):
+        Image.new("RGB", (width, 30)).save(image)
+        assert open_dataset(tmp_path / "set").split("train").images[0].width == width
+    assert len(kept(tmp_path / "set")) == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "segmentation", "array", "text", "header", "folder"])

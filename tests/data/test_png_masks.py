@@ -121,6 +121,16 @@ def test_nothing_is_written_over(folders):
         convert_masks(images, masks, out, CLASSES)
 
 
+def test_a_folder_beside_the_new_one_stays(folders):
+    images, masks, out = folders
+    mine = out.with_name(f"{out.name}.partial")
+    mine.mkdir(parents=True)
+    (mine / "notes.txt").write_text("mine")
+    convert_masks(images, masks, out, CLASSES)
+    assert (mine / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted([out.name, mine.name])
+
+
 def test_the_command_says_what_it_wrote(folders):
     images, masks, out = folders
     command = ["convert-masks", str(images), str(masks), str(out), "--class", "1=crack", "--objects", "components"]

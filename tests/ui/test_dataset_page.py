@@ -192,6 +192,19 @@ def test_missing_image_is_a_finding_and_a_sentence_not_a_crash(app: AppTest, tmp
     assert record.file_name in app.error[0].value.replace("\\", "")
 
 
+def test_a_gigantic_image_is_not_decoded(app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path, splits=("train",))
+    for module in ("images", "viewer", "model_view"):
+        monkeypatch.setattr(f"sam3_lora.ui.{module}.MOST_PIXELS", 1000)
+    open_path(app, tmp_path)
+    assert text_on(app).count(":material/broken_image:") == len(thumbnails(app)) > 0
+    app.button(key="open-0").click().run()
+    assert "at most 0 million pixels" in app.error[0].value
+    app.session_state[view.SEE] = view.MODEL
+    app.run()
+    assert not app.exception and "take gigabytes" in app.error[0].value
+
+
 def test_changed_files_are_read_again(app: AppTest, tmp_path: Path) -> None:
     write_dataset(tmp_path, splits=("train",), images=2)
     open_path(app, tmp_path)

@@ -45,6 +45,16 @@ def test_many_objects_per_image_share_bars(report):
     assert bars.customdata[0] == "0 to 7"
 
 
+def test_few_values_start_at_none(report):
+    alike = dataclasses.replace(report.statistics, objects_per_image={100: 3})
+    first, last = statistics_view.count_chart(alike).layout.xaxis.range
+    assert first == -0.5 and 100 < last < 110
+
+
+def test_the_models_size_is_told_as_sam_3s(report):
+    assert "SAM 3 sees them at 1008 × 1008" in statistics_view._image_sizes_sentence(report.statistics)
+
+
 @pytest.mark.parametrize("objects", [0, 2])
 def test_the_page_draws_them(tmp_path, objects):
     write_split(tmp_path / "train", coco(images=2, objects=objects, categories=("<b>$crack$</b>",)))

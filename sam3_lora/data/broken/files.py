@@ -25,9 +25,20 @@ def _no_image(case: Case) -> None:
 
 @_fault("size-mismatch")
 def _of_another_size(case: Case) -> None:
-    """The annotation file gives an image twice its true size."""
+    """The annotation file gives an image twice its true width."""
+    case.image["width"] *= 2
+    _without_run_lengths(case)
+
+
+@_fault("image-scaled")
+def _made_smaller(case: Case) -> None:
+    """The annotation file gives an image twice its true width and height, as if it was made smaller since."""
     case.image["width"] *= 2
     case.image["height"] *= 2
+    _without_run_lengths(case)
+
+
+def _without_run_lengths(case: Case) -> None:
     for entry in case.annotations:
         if isinstance(entry["segmentation"], dict):  # run lengths have a size of their own, which would be noticed
             del entry["segmentation"]

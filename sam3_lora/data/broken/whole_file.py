@@ -5,6 +5,7 @@ from __future__ import annotations
 from sam3_lora.data.broken.fault import Case, FaultTable
 
 _wrong_keys = FaultTable("wrong-keys")
+_wrong_mask_keys = FaultTable("wrong-mask-keys")
 _normalized = FaultTable("normalized-boxes")
 _no_annotations = FaultTable("no-annotations")
 _no_images = FaultTable("no-images")
@@ -15,6 +16,13 @@ _cut_off = FaultTable("cut-off")
 def _under_another_key(case: Case) -> None:
     """The annotations stand under the key "objects" instead of "annotations"."""
     case.data["objects"] = case.data.pop("annotations")
+
+
+@_wrong_mask_keys("masks-wrong-key")
+def _masks_under_another_key(case: Case) -> None:
+    """The masks stand under the key "polygon" instead of "segmentation"."""
+    for entry in case.data["annotations"]:
+        entry["polygon"] = entry.pop("segmentation")
 
 
 @_normalized("boxes-normalized")
@@ -43,4 +51,11 @@ def _half_a_file(case: Case) -> None:
     case.split.keep = 0.5
 
 
-FAULTS = _wrong_keys.faults | _normalized.faults | _no_annotations.faults | _no_images.faults | _cut_off.faults
+FAULTS = (
+    _wrong_keys.faults
+    | _wrong_mask_keys.faults
+    | _normalized.faults
+    | _no_annotations.faults
+    | _no_images.faults
+    | _cut_off.faults
+)

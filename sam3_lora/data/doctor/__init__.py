@@ -19,7 +19,7 @@ __all__ = ["DEEP_WORDINGS", "Histogram", "Report", "Statistics", "examine"]
 _CHUNK = 64  # images under way at once
 _MOST_THREADS = 8
 # Looked for in a few files when the dataset is opened, and in all of them here.
-_AGAIN = ("image-unreadable", "size-mismatch", "bad-segmentation")
+_AGAIN = ("image-unreadable", "size-mismatch", "image-scaled", "bad-segmentation")
 
 
 def examine(

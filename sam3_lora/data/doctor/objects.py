@@ -94,6 +94,9 @@ def _note_object(item: Annotation, record: ImageRecord, faults: Faults) -> int |
     if item.segmentation is None:
         if width * height < LEAST_PIXELS:
             faults.add("tiny-object", *where, f"a box of {width:g} x {height:g}")
+        elif width * height * (MODEL_SIDE / size_hw[0]) * (MODEL_SIDE / size_hw[1]) < 1:
+            detail = f"a box of {width:g} x {height:g} in an image of {size_hw[1]} x {size_hw[0]}"
+            faults.add("object-vanishes", *where, detail)
         return None
     try:
         shape = shape_of(item.segmentation, size_hw)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import struct
 import threading
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,14 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from sam3_lora.data.health import Faults
-from sam3_lora.data.images import LAB, LAB_FIX
+from sam3_lora.data.images import LAB, LAB_FIX, MOST_PIXELS, size_fault
 from sam3_lora.data.records import ImageRecord
 
-MOST_PIXELS = 64_000_000  # an image with more is not decoded
 THUMB = 16  # pixels a side of the picture by which two images are compared
 _HASH = 8  # differences a side and direction: 2 * 8 * 8 = 128 bits
 _FLATTEST = 2.0  # deviation of grey values below which a picture has nothing to compare
 _LARGE = 8_000_000  # pixels; of images above, one is decoded at a time, which bounds the memory
 _one_large_image = threading.Lock()
-# Pillow speaks of odd metadata and of large sizes to programmers; here they are findings, or nothing. For good,
-# since warnings.catch_warnings() is not safe in threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 # What Pillow's decoders raise on damaged files, among them some that were made to do harm.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError)
 _BROKEN += (MemoryError, RuntimeError, struct.error, zlib.error)
@@ -128,7 +123,7 @@ def _compare_by(grey: Image.Image, seen: Look) -> None:
 
 def note(record: ImageRecord, seen: Look, faults: Faults) -> None:
     """Writes what a look showed into a split's faults, in place of what was noted when the dataset was opened."""
-    for kind in ("image-unreadable", "size-mismatch"):
+    for kind in ("image-unreadable", "size-mismatch", "image-scaled"):
         _forget(faults, kind, record.file_name)
     for kind, detail in seen.faults.items():
         faults.add(kind, record.file_name, detail=detail)
@@ -144,9 +139,9 @@ def note(record: ImageRecord, seen: Look, faults: Faults) -> None:
             faults.severities.setdefault("image-rotated", "info")
         else:
             faults.severities["image-rotated"] = "warning"
-    if seen.size != expected and not follows:
+    if not follows and (kind := size_fault(seen.size, expected)):
         detail = f"{seen.size[0]} x {seen.size[1]} instead of {record.width} x {record.height}"
-        faults.add("size-mismatch", record.file_name, detail=detail)
+        faults.add(kind, record.file_name, detail=detail)
 
 
 def _forget(faults: Faults, kind: str, image: str) -> None:

@@ -31,9 +31,10 @@ DEEP_WORDINGS: dict[str, Wording] = {
         "Scale the values to 0..255 and save as 8-bit PNG or JPEG",
     ),
     "empty-mask": Wording(
-        "error",
-        "{annotations} {have} a mask without a single pixel, so the model is taught that nothing is there",
-        "Delete the annotation, or draw its mask again",
+        "warning",
+        "{annotations} {have} a mask without a single pixel: only the box is learned, and no mask",
+        "Draw the mask again, or delete the annotation; a polygon in fractions of the image must be multiplied by its "
+        "width and height",
     ),
     "phrase-code": Wording(
         "warning",
