@@ -57,9 +57,6 @@ NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
 # What the last stage adds to SAM 3's own sum, of which the scores are a small part.
 SCORES = LossConfig(loss_ce=280, presence_loss=40, loss_bbox=0, loss_giou=0, loss_mask=0, loss_dice=0)
 DECAY = 0.998  # of the running mean of the weights, which is what is kept
-# Half of the phrases in the last stage have an object. Whoever uses the model asks for absent things more often: at a
-# share of 38 % the odds that a phrase has one are exp(-0.5) of that, which is all that presence has to know of it.
-PRESENCE_LOG_ODDS = -0.5
 
 
 @dataclass(frozen=True)
@@ -450,10 +447,7 @@ def main() -> None:
             recent = []
         if is_last or training.done % 250 == 0:
             save(checkpoint, training.state())
-    trained = training.mean.module
-    with torch.no_grad():
-        trained.detr_decoder.presence_head.layer3.bias += PRESENCE_LOG_ODDS
-    trained.to(torch.float16).save_pretrained(arguments.out)
+    training.mean.module.to(torch.float16).save_pretrained(arguments.out)
     make_demo_model.demo_processor().save_pretrained(arguments.out)
     print(f"{arguments.out} written")
     if arguments.curve:
