@@ -35,6 +35,11 @@ class Jobs:
         return self._problem
 
     @property
+    def latest(self) -> Run | None:
+        """The run that this process trains now or trained last."""
+        return self._run
+
+    @property
     def current(self) -> Run | None:
         """The run that this process is training now."""
         return self._run if self._thread is not None and self._thread.is_alive() else None
@@ -45,10 +50,8 @@ class Jobs:
 
     def resume(self, run: Run) -> Run:
         """Goes on with a stopped or crashed run from its checkpoint. Raises RunError if it cannot."""
-        if not run.can_resume():
-            raise RunError(
-                f"The run {run.name} cannot be resumed: it is active or has no checkpoint", "Start a new run instead"
-            )
+        if reason := run.why_not_resume():
+            raise RunError(f"The run {run.name} cannot be resumed. {reason}", "Start a new run instead")
         return self._launch(lambda: run, resume=True)
 
     def stop(self) -> None:

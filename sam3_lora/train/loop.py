@@ -175,8 +175,6 @@ class Training:
     def _do_errands(self, asked: frozenset[str]) -> None:
         if not asked & ERRANDS:
             return
-        for what in asked & ERRANDS:
-            self._control.done(what)
         if "validate" in asked:
             self._evaluate()
         if "sample" in asked:
@@ -184,6 +182,8 @@ class Training:
         if "save" in asked:
             self._save()
             self.report.log(f"Saved after step {self.progress.step}.")
+        for what in asked & ERRANDS:  # not before: whoever looks sees what is being done
+            self._control.done(what)
         self._train_mode()
         self._clock.forget()
 
