@@ -155,7 +155,7 @@ def test_a_run_goes_on_over_a_changed_dataset_and_says_so(config, tmp_path, monk
     assert fit(run, resume=True).state == "finished"
     (note,) = [row for row in run.metrics()[0] if row["kind"] == "note"]
     assert note["about"] == "dataset-changed" and "'train'" in note["message"]
-    assert "1 images of the split 'train' are missing" in run.log_tail()
+    assert "1 image of the split 'train' is missing" in run.log_tail()
     vanished.write_bytes(pixels)
 
 
