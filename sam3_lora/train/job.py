@@ -35,11 +35,6 @@ class Jobs:
         return self._problem
 
     @property
-    def latest(self) -> Run | None:
-        """The run that this process trains now or trained last."""
-        return self._run
-
-    @property
     def current(self) -> Run | None:
         """The run that this process is training now."""
         return self._run if self._thread is not None and self._thread.is_alive() else None
