@@ -5,10 +5,7 @@ The form in the app, the command line, the commented YAML and the documentation 
 
 from __future__ import annotations
 
-import difflib
 import os
-import reprlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +22,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sam3_lora.errors import ConfigError
+from sam3_lora.mistakes import Loader, did_you_mean, explain, short, together
 
 DEMO = "demo"  # names the model and the dataset that ship with the app
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-MOST_TOLD = 5  # problems of one configuration; of a file of another kind there would be thousands
 
 Component = Literal[
     "vision_encoder",
@@ -272,7 +269,7 @@ class RunConfig(Section):
             ConfigError: not YAML, not a mapping, or settings that are unknown, given twice or out of bounds.
         """
         try:
-            values = yaml.load(text, Loader=_Loader)
+            values = yaml.load(text, Loader=Loader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             where = getattr(error, "problem_mark", None)
             line = f" (line {where.line + 1})" if where else ""
@@ -301,7 +298,7 @@ class RunConfig(Section):
             told = list(problems(error).values())
             where = f"In {source}: " if source else ""
             raise ConfigError(
-                where + _together(told), "Correct this setting" if len(told) == 1 else "Correct these settings"
+                where + together(told), "Correct this setting" if len(told) == 1 else "Correct these settings"
             ) from None
 
     @classmethod
@@ -332,7 +329,7 @@ class RunConfig(Section):
             section, _, field = name.partition(".")
             if section not in values or field not in values[section]:
                 raise ConfigError(
-                    f"There is no setting '{_short(name)}'{_did_you_mean(name)}",
+                    f"There is no setting '{short(name)}'{did_you_mean(name, RunConfig)}",
                     "See 'python -m sam3_lora config' for all settings",
                 )
             values[section][field] = value
@@ -354,104 +351,9 @@ class RunConfig(Section):
         return "\n".join(lines)
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads YAML as usual, but of a setting that is given twice it does not take the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in names:
-                line = key.start_mark.line + 1
-                raise ConfigError(
-                    f"'{_short(key.value)}' is given twice, again in line {line}", "Delete one of the two"
-                )
-            names.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-# What pydantic calls a mistake -> how we do. The braces are filled from its context.
-_EXPECTED = {
-    "model_type": "expected a section with settings in it",
-    "dict_type": "expected words by category",
-    "too_short": "expected at least one",
-    "string_too_short": "expected some text",
-    "string_too_long": "expected at most {max_length} letters",
-    "string_type": "expected text",
-    "list_type": "expected a list",
-    "literal_error": "expected {expected}",
-    "greater_than": "expected more than {gt}",
-    "greater_than_equal": "expected {ge} or more",
-    "less_than": "expected less than {lt}",
-    "less_than_equal": "expected {le} or less",
-    "finite_number": "expected a number",
-}
-_EXPECTED |= dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "expected a whole number")
-_EXPECTED |= dict.fromkeys(("float_type", "float_parsing"), "expected a number")
-_EXPECTED |= dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false")
-
-
 def problems(error: ValidationError) -> dict[str, str]:
     """What is wrong, by dotted setting name, each as a sentence for people."""
-    found: dict[str, str] = {}
-    for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        name = ".".join(path[:2])
-        if item["type"] == "extra_forbidden":
-            nearest = _did_you_mean(name) if len(found) < MOST_TOLD else ""  # to look for it takes time
-            found[name] = f"there is no setting '{_short(name)}'{nearest}"
-            continue
-        known = _EXPECTED.get(item["type"])
-        bounds = {name: f"{end:g}" if isinstance(end, float) else end for name, end in item.get("ctx", {}).items()}
-        message = known.format(**bounds) if known else item["msg"][0].lower() + item["msg"][1:]
-        if item["type"] == "string_pattern_mismatch":  # a regular expression tells people nothing
-            message = f"expected {_allowed(path)}"
-        found[name] = f"{name}: {message}{_given(item['input'])}{_remedy(item)}"
-    return found
-
-
-def _allowed(path: list[str]) -> str:
-    """What a text may hold: the part of its description behind the colon."""
-    section, field, *_ = path
-    description = RunConfig.model_fields[section].annotation.model_fields[field].description
-    return "words" if path[2:] else description.rpartition(": ")[2].rstrip(".")
-
-
-def _given(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return ""
-    if value is None or isinstance(value, bool):
-        return f", got {'nothing' if value is None else str(value).lower()}"
-    return f", got {reprlib.repr(value) if isinstance(value, str) else _short(str(value))}"
-
-
-def _remedy(item: Any) -> str:
-    if item["type"] == "list_type" and isinstance(item["input"], str):
-        return f"; write [{_short(item['input'])}]"
-    if item["type"] == "string_type" and item["input"] is not None and not isinstance(item["input"], (dict, list)):
-        return "; put it into quotation marks"
-    return ""
-
-
-def _together(told: list[str]) -> str:
-    more = f"; and {len(told) - MOST_TOLD:,} more" if len(told) > MOST_TOLD else ""
-    return "; ".join(told[:MOST_TOLD]) + more
-
-
-def _did_you_mean(name: str) -> str:
-    nearest = _nearest(name, [f"{section}.{field}" for section, values in RunConfig() for field, _ in values])
-    return f" (did you mean '{nearest}'?)" if nearest else ""
-
-
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    """The setting that was most likely meant: the one of another section, or one of almost the same letters."""
-    field = name.rpartition(".")[2]
-    names = list(names)
-    of_elsewhere = next((known for known in names if known.endswith(f".{field}")), None)
-    return of_elsewhere or next(iter(difflib.get_close_matches(name[:100], names, 1, 0.7)), None)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return explain(error, RunConfig)
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
