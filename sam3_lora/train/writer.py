@@ -135,7 +135,7 @@ def _told(path: str | Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RunError(
             f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted while it was trained",
-            "Leave it in its place until the run has ended; where it is now it can be resumed from its last checkpoint",
+            "Leave it in its place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
         ) from error
     except OSError as error:
         raise RunError(
