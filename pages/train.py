@@ -13,7 +13,7 @@ from sam3_lora.ui.check_view import get_checks
 from sam3_lora.ui.compare_view import show_comparison
 from sam3_lora.ui.controls import show_controls
 from sam3_lora.ui.launch import show_next_run
-from sam3_lora.ui.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.layout import empty_state, escape, guarded, page, show_error
 from sam3_lora.ui.live_chart import load_chart_library
 from sam3_lora.ui.meaning_view import show_meaning, show_symptoms
 from sam3_lora.ui.resources import get_jobs
@@ -89,12 +89,16 @@ def watch(run: Run, jobs: Jobs, before: tuple) -> None:
             st.rerun()
         status, followed = run.status(), runs.follow(run)
         with st.container(gap="small"):
-            run_view.show_status(run, status)
-            show_symptoms(followed.digest.symptoms(followed.config))
+            symptoms = [] if followed.config is None else followed.digest.symptoms(followed.config)
+            run_view.show_status(run, status, symptoms)
+            show_symptoms(symptoms)
+            if followed.problem is not None:
+                show_error(followed.problem)
         if followed.history.steps:
             run_view.show_numbers(status, followed.history)
             show_chart(run, followed.history)
-            show_meaning(followed.digest, followed.config)
+            if followed.config is not None:
+                show_meaning(followed.digest, followed.config)
         elif status.active:
             empty_state(
                 "hourglass_top", "No step yet", "The data and the model are being loaded; the chart starts here."
@@ -103,22 +107,23 @@ def watch(run: Run, jobs: Jobs, before: tuple) -> None:
 
 def show_details(run: Run, found: list[Run]) -> None:
     """What is looked at now and then, one of it at a time."""
-    status, history = run.status(), runs.follow(run).history
-    details: dict[str, Callable[[], None]] = {
-        "Looking at it learn": lambda: show_samples(run),
-        "Adapters": lambda: run_view.show_adapters(run, status),
-        "Last step": lambda: run_view.show_last_step(history),
-        "Compare": lambda: show_comparison(run, found),
-        "All runs": lambda: runs.show_all_runs(found),
-        "Log": lambda: run_view.show_log(run),
-        "Settings": lambda: run_view.show_settings(run),
-    }
-    first = "Log" if status.state == "failed" else next(iter(details))
-    tabs = st.tabs(list(details), default=first, key="details", on_change="rerun", bind="query-params")
-    for tab, show in zip(tabs, details.values(), strict=True):
-        if tab.open:
-            with tab, guarded():
-                show()
+    with guarded():
+        status, history = run.status(), runs.follow(run).history
+        details: dict[str, Callable[[], None]] = {
+            "Looking at it learn": lambda: show_samples(run),
+            "Adapters": lambda: run_view.show_adapters(run, status),
+            "Last step": lambda: run_view.show_last_step(history),
+            "Compare": lambda: show_comparison(run, found),
+            "All runs": lambda: runs.show_all_runs(found),
+            "Log": lambda: run_view.show_log(run),
+            "Settings": lambda: run_view.show_settings(run),
+        }
+        first = "Log" if status.state == "failed" else next(iter(details))
+        tabs = st.tabs(list(details), default=first, key="details", on_change="rerun", bind="query-params")
+        for tab, show in zip(tabs, details.values(), strict=True):
+            if tab.open:
+                with tab, guarded():
+                    show()
 
 
 main()

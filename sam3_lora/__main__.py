@@ -168,10 +168,10 @@ def train(
     from sam3_lora.train.setup import make_accelerator
 
     if resume is not None:
-        run_config = Run.open(resume).config
-        if not Run.open(resume).can_resume():
-            state = Run.open(resume).status().state
-            raise RunError(f"The run {resume.name} is {state} and cannot be resumed", "Start a new run instead")
+        resumed = Run.open(resume)
+        run_config = resumed.config
+        if reason := resumed.why_not_resume():
+            raise RunError(f"The run {resumed.name} cannot be resumed. {reason}", "Start a new run instead")
     else:
         run_config = RunConfig.load(config).with_settings(_parse_settings(settings or []))
     accelerator = make_accelerator(run_config.training)
@@ -420,7 +420,11 @@ def _check(run_config: RunConfig, as_json: bool) -> None:
     """The pre-flight in words; exit code 2 if the run would not start or learn."""
     from sam3_lora.train.preflight import preflight
 
-    result = preflight(run_config, lambda share, what: _say(f"  {what}", err=True))
+    def tell(share: float, what: str) -> None:
+        if share < 1:  # that it is done is said by what it found
+            _say(f"  {what}", err=True)
+
+    result = preflight(run_config, tell)
     if as_json:
         _print_json(asdict(result))
     else:
@@ -433,6 +437,9 @@ def _check(run_config: RunConfig, as_json: bool) -> None:
 
 
 def _print_measured(result: Preflight) -> None:
+    from sam3_lora.data.health import plural
+    from sam3_lora.train.clock import duration
+
     measured, gigabyte = result.measured, 1e9
     for part in measured.components:
         _say(
@@ -444,10 +451,9 @@ def _print_measured(result: Preflight) -> None:
         how = "measured" if measured.largest_batch_is_measured else "estimated"
         _say(f"Largest batch: {measured.largest_batch} ({how}); effective batch: {result.effective_batch}")
     if measured.total_seconds is not None:
-        hours, minutes = divmod(round(measured.total_seconds / 60), 60)
         _say(
-            f"Time: {measured.seconds_per_step:.2f} s per step, about {hours} h {minutes} min for "
-            f"{result.length.total_steps} steps"
+            f"Time: {measured.seconds_per_step:.2f} s per step, about {duration(measured.total_seconds)} for "
+            f"{plural(result.length.total_steps, 'step')}"
         )
     for saving in measured.savings:
         needs = "does not fit either" if saving.memory_bytes is None else f"{saving.memory_bytes / gigabyte:.1f} GB"
@@ -500,6 +506,8 @@ def _stop_on_interrupt(run: Run) -> None:
 
 
 def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
+    from sam3_lora.data.health import plural
+
     outcome = {
         "run": str(run.folder),
         "state": status.state,
@@ -511,10 +519,10 @@ def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
         _print_json(outcome)
         return
     if not run.folder.exists():
-        _say(f"Discarded after {status.step} steps.")
+        _say(f"Discarded after {plural(status.step, 'step')}.")
         return
     best = "" if status.best_validation_loss is None else f", best validation loss {status.best_validation_loss:.3f}"
-    _say(f"{status.state.capitalize()} after {status.step} steps{best}.")
+    _say(f"{status.state.capitalize()} after {plural(status.step, 'step')}{best}.")
     for name, folder in run.adapters().items():
         _say(f"  {name} adapter: {folder}")
     _say(f"  reload proof: {status.reload_proof}")

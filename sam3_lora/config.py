@@ -5,13 +5,24 @@ The form in the app, the command line, the commented YAML and the documentation 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from sam3_lora.errors import ConfigError
+from sam3_lora.mistakes import Loader, did_you_mean, explain, short, together
 
 DEMO = "demo"  # names the model and the dataset that ship with the app
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -34,6 +45,16 @@ class Section(BaseModel):
     """A group of settings. Unknown names are errors: a typo must not silently leave a default in force."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true for a number, which pydantic takes for 1, and the zero character, which no path may hold."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float, int | None):
+            raise PydanticCustomError("number", "expected a number")
+        if isinstance(value, str) and "\0" in value:
+            raise PydanticCustomError("zero", "expected text without the character 0")
+        return value
 
 
 class DataConfig(Section):
@@ -210,7 +231,7 @@ class TrainingConfig(Section):
 class OutputConfig(Section):
     """Where results go, and which images show what is learned."""
 
-    runs: str = Field("runs", min_length=1, description="Folder that holds the runs.")
+    runs: str = Field("runs", min_length=1, max_length=1_000, description="Folder that holds the runs.")
     name: str = Field(
         "run",
         min_length=1,
@@ -223,6 +244,11 @@ class OutputConfig(Section):
         description="File names of validation images that are predicted at each evaluation, to watch the run learn; "
         "empty for the first four with objects.",
     )
+
+    @property
+    def runs_folder(self) -> Path:
+        """The folder that holds the runs, with ~ replaced by the user's own."""
+        return Path(os.path.expanduser(self.runs))
 
 
 class RunConfig(Section):
@@ -240,10 +266,10 @@ class RunConfig(Section):
         """Reads YAML; every problem is told at once.
 
         Raises:
-            ConfigError: not YAML, not a mapping, or settings that are unknown or out of bounds.
+            ConfigError: not YAML, not a mapping, or settings that are unknown, given twice or out of bounds.
         """
         try:
-            values = yaml.safe_load(text)
+            values = yaml.load(text, Loader=Loader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             where = getattr(error, "problem_mark", None)
             line = f" (line {where.line + 1})" if where else ""
@@ -255,7 +281,7 @@ class RunConfig(Section):
 
     @classmethod
     def from_dict(cls, values: Any, source: str = "the configuration") -> RunConfig:
-        """Checks a nested mapping of settings. Raises ConfigError that names every problem."""
+        """Checks a nested mapping of settings. Raises ConfigError that names every problem, or the first of many."""
         if values is None:
             raise ConfigError(
                 f"Expected settings in {source}, but it is empty",
@@ -269,8 +295,10 @@ class RunConfig(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
+            told = list(problems(error).values())
+            where = f"In {source}: " if source else ""
             raise ConfigError(
-                f"In {source}: " + "; ".join(problems(error).values()), "Correct these settings"
+                where + together(told), "Correct this setting" if len(told) == 1 else "Correct these settings"
             ) from None
 
     @classmethod
@@ -300,9 +328,12 @@ class RunConfig(Section):
         for name, value in settings.items():
             section, _, field = name.partition(".")
             if section not in values or field not in values[section]:
-                raise ConfigError(f"There is no setting '{name}'", "See 'python -m sam3_lora config' for all settings")
+                raise ConfigError(
+                    f"There is no setting '{short(name)}'{did_you_mean(name, RunConfig)}",
+                    "See 'python -m sam3_lora config' for all settings",
+                )
             values[section][field] = value
-        return RunConfig.from_dict(values, source="the given settings")
+        return RunConfig.from_dict(values, source="")
 
     def to_yaml(self, comments: bool = False) -> str:
         """YAML in the order of declaration, with each setting's meaning as a comment if asked."""
@@ -322,20 +353,7 @@ class RunConfig(Section):
 
 def problems(error: ValidationError) -> dict[str, str]:
     """What is wrong, by dotted setting name, each as a sentence for people."""
-    found: dict[str, str] = {}
-    for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        name = ".".join(path[:2])
-        if item["type"] == "extra_forbidden":
-            found[name] = f"there is no setting '{name}'"
-            continue
-        message = item["msg"][0].lower() + item["msg"][1:]
-        if item["type"] == "string_pattern_mismatch":  # a regular expression tells people nothing
-            section, field, *_ = path
-            message = f"expected {type(getattr(RunConfig(), section)).model_fields[field].description.rstrip('.')}"
-        given = "" if isinstance(item["input"], (dict, list)) else f", got {item['input']!r}"
-        found[name] = f"{name}: {message}{given}"
-    return found
+    return explain(error, RunConfig)
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,6 +1,7 @@
 """The command line: what it prints for programs, and one sentence with exit code 2 for every mistake."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from sam3_lora.__main__ import app
-from sam3_lora.config import ASSETS
+from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import ConfigError, Sam3LoraError
+from sam3_lora.train.run import Run
 from tests.factories import coco, write_dataset, write_split
 
 IMAGE = next((ASSETS / "demo" / "dataset" / "valid").rglob("*.jpg"))
@@ -125,9 +127,29 @@ def test_a_mistake_is_told_in_one_sentence_with_its_fix(arguments):
 def test_wrong_settings_on_the_command_line(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(call("config").stdout)
-    for setting in ("training.speed=9", "training.epochs=0", "training.epochs", "training=5", "training.epochs=["):
+    settings = ("training.speed=9", "training.epochs=0", "training.epochs", "training=5", "training.epochs=[")
+    for setting in (*settings, r'output.runs="a\0b"'):
         result = call("train", config, "--set", setting)
         assert isinstance(result.exception, ConfigError), setting
+
+
+def test_a_check_says_how_long_it_takes_and_no_done_before_an_error(tmp_path, tiny_base):
+    config = tmp_path / "run.yaml"
+    config.write_text(call("config").stdout)
+    settings = {"model.base": tiny_base, "data.path": write_dataset(tmp_path / "data"), "training.max_steps": 1}
+    settings |= {"training.device": "cpu", "output.runs": tmp_path / "runs"}
+    told = call("train", config, "--check", *(f"--set={name}={value}" for name, value in settings.items()))
+    assert re.search(r"about \d+ (s|min) for 1 step\n", told.output)
+    wrong = call("train", config, "--check", "--set=data.path=/nowhere")
+    assert wrong.exit_code == 2 and "Done" not in wrong.output and "ERROR" in wrong.output
+
+
+def test_a_run_that_cannot_be_resumed_says_why(tmp_path):
+    run = Run.create(RunConfig().with_settings({"output.runs": str(tmp_path / "runs")}))
+    with pytest.raises(ZeroDivisionError), run.writing():
+        _ = 1 / 0
+    told = str(call("train", "--resume", run.folder).exception)
+    assert "cannot be resumed. This run ended before its first checkpoint" in told
 
 
 def test_a_mistake_ends_with_exit_code_2_and_no_traceback():

@@ -1,5 +1,7 @@
 """Settings: defaults, YAML in and out, and what a wrong one is told."""
 
+from pathlib import Path
+
 import pytest
 
 from sam3_lora.config import PRESETS, ConfigError, RunConfig, preset
@@ -70,3 +72,37 @@ def test_own_phrases_go_through_yaml_and_must_be_words():
     assert RunConfig.from_yaml(config.to_yaml(comments=True)).data.phrases == own
     with pytest.raises(ConfigError, match=r"data\.phrases"):
         RunConfig().with_settings({"data.phrases": {"crack": " - "}})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("training: {epoch: 3}", r"did you mean 'training\.epochs'\?"),
+        ("epochs: 3", r"did you mean 'training\.epochs'\?"),
+        ("training: {epochs: true, max_steps: true}", "epochs: expected a number, got true"),
+        ("training:\n  epochs: 1\n  epochs: 2", "'epochs' is given twice, again in line 3"),
+        ("training: 5", "training: expected a section"),
+        ("data: {path: 2026-01-01}", "expected text, got 2026-01-01; put it into quotation marks"),
+        ("lora: {components: scoring}", r"expected a list, got 'scoring'; write \[scoring\]"),
+        ("lora: {components: []}", "components: expected at least one"),
+        ("output: {name: a/b}", "name: expected letters, digits, spaces, dots, dashes, got 'a/b'"),
+        ('output: {runs: "a\\0b"}', "runs: expected text without the character 0"),
+        (f"output: {{runs: {'a' * 5000}}}", "runs: expected at most 1000 letters, got 'a"),
+        ("training: {learning_rate: 2}", r"learning_rate: expected 1 or less, got 2\."),
+    ],
+)
+def test_what_is_wrong_is_told_in_plain_words(text, words):
+    with pytest.raises(ConfigError, match=words) as raised:
+        RunConfig.from_yaml(text)
+    assert len(str(raised.value)) < 200
+
+
+def test_of_very_many_problems_the_first_are_told():
+    with pytest.raises(ConfigError, match="and 2,995 more") as raised:
+        RunConfig.from_dict({f"k{number}": 1 for number in range(3000)})
+    assert len(str(raised.value)) < 400
+
+
+def test_the_folder_of_the_runs_may_begin_at_home():
+    config = RunConfig().with_settings({"output.runs": "~/x"})
+    assert config.output.runs_folder == Path.home() / "x"

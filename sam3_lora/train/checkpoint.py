@@ -76,22 +76,29 @@ def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple
     Raises:
         RunError: there is none, all are damaged, or they are of a run with other settings.
     """
+    unusable: RunError | None = None
     for path in run.checkpoints():
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file makes torch stumble in ways without number
             log(f"The checkpoint {path.name} is damaged ({_reason(error)}); the one before it is taken.")
             continue
-        _restore(state, setup, path)
-        return Progress(**state["progress"]), state["fingerprint"]
+        try:
+            return _restore(state, setup, path)
+        except RunError as error:  # the one before it may be sound
+            log(f"{error.message}.")
+            unusable = unusable or error
+    if unusable is not None:
+        raise unusable
     raise RunError(
         f"Expected a checkpoint in {run.folder / 'checkpoints'}, but there is none that can be read",
         "Start a new run instead of resuming; model.adapter lets it go on from this run's last adapter",
     )
 
 
-def _restore(state: dict[str, Any], setup: Setup, path: Path) -> None:
+def _restore(state: dict[str, Any], setup: Setup, path: Path) -> tuple[Progress, dict[str, str]]:
     try:
+        progress, fingerprint = Progress(**state["progress"]), dict(state["fingerprint"])
         trainable = dict(_trainable(setup))
         shapes = {name: parameter.shape for name, parameter in trainable.items()}
         if shapes != {name: tensor.shape for name, tensor in state["adapter"].items()}:
@@ -105,6 +112,7 @@ def _restore(state: dict[str, Any], setup: Setup, path: Path) -> None:
         # A run that goes on with more processes than before: the new ones begin with the seed's random state.
         if setup.accelerator.process_index < len(state["random"]):
             _restore_random(state["random"][setup.accelerator.process_index])
+        return progress, fingerprint
     except Exception as error:
         raise RunError(
             f"The checkpoint {path.name} cannot be used ({type(error).__name__}: {error})",

@@ -14,16 +14,22 @@ from typing import Any, Literal
 import numpy as np
 
 from sam3_lora.config import RunConfig
+from sam3_lora.data.health import plural
+from sam3_lora.train.not_finite import way_on
 from sam3_lora.train.rows import Row, effective_rows
 from sam3_lora.train.terms import split_name
 
 RECENT = 10  # steps that a sign must last: a single odd batch is no illness
-NOTHING_TOTAL = 0.05  # a total that no run with objects reaches
+NOTHING_TOTAL = 0.05  # a total that no step with objects reaches
+NOT_EVEN_NEGATIVES = 0.001  # a total that no step reaches whose phrases are asked of real images
 HUGE_TOTAL = 1_000
 FARTHEST_BOX = 4.0  # L1 distance of two boxes cxcywh inside [0, 1]: more cannot be
 DROWNING_SHARE = 0.95
 FEWEST_NEGATIVES = 0.02  # of the phrases asked
 EXPLOSION = 30  # times the usual gradient norm
+DIVERGENCE = 3  # times the lowest total
+BLOCK = 30  # steps whose median stands for a part of the run
+FEWEST_DEAD_LOOKS = 10  # at a component's gradient, that must find nothing once it was alive
 PLATEAU_STEPS, PLATEAU_GAIN = 400, 0.01
 OVERFIT_EVALUATIONS, OVERFIT_RISE = 3, 0.03
 
@@ -99,15 +105,14 @@ def _not_finite(table: _Table) -> Symptom | None:
         return None
     first = notes[0] if notes else sick[0]
     names = [name for name, value in first.get("terms", {}).items() if not math.isfinite(value)]
-    images = ", ".join(first.get("images", ()))
     return Symptom(
         "not-finite",
         "error",
         first.get("message") or f"At step {first['step']} {', '.join(names) or 'the total'} is not a number any more.",
-        "The learning rate is too high, fp16 overflows, or an image's annotation is absurd.",
-        "Lower training.learning_rate, use bf16 or fp32"
-        + (f", and look at {images} on the dataset page" if images else "")
-        + "; then resume from the last checkpoint, which is sound.",
+        "The learning rate is too high, "
+        + ("fp16 overflows, " if table.config.training.precision == "fp16" else "")
+        + "or an image's annotation is absurd.",
+        f"{way_on(table.config, first.get('images', ()))}.",
         first["step"],
     )
 
@@ -115,18 +120,22 @@ def _not_finite(table: _Table) -> Symptom | None:
 def _nothing_matched(table: _Table) -> Symptom | None:
     if not table.recent:
         return None
-    looked_at = table.steps[-5 * RECENT :]  # where most images are empty, so are some batches in a row
-    objects = table.recent_sum("objects", 5 * RECENT)
-    if objects is None:  # a file of an earlier version
-        objects = sum(_sum_of(row.get("raw", {}), "loss_bbox", "loss_giou", "loss_dice") for row in looked_at)
-    near_zero = max(row["total"] for row in table.recent) < NOTHING_TOTAL
-    if objects > 0 and not near_zero:
+    seen = [row for row in table.steps if _objects(row) > 0]
+    looked_at = seen[-RECENT:] if seen else table.steps
+    highest = max(row["total"] for row in looked_at)
+    if seen and (len(seen) < RECENT or not highest < NOTHING_TOTAL):
         return None
+    # Where most images are empty, so are some batches in a row at first.
+    certain = seen or len(looked_at) >= 5 * RECENT or highest < NOT_EVEN_NEGATIVES
+    message = (
+        f"The objects of the last {len(looked_at)} steps that have some hardly reach the loss"
+        if seen
+        else f"Not one object reached the loss in {plural(len(looked_at), 'step')}"
+    )
     return Symptom(
         "nothing-matched",
-        "error" if near_zero or len(looked_at) == 5 * RECENT else "warning",
-        f"Not one object reached the loss in {len(looked_at)} steps (total {table.steps[-1]['total']:.2g}): nothing is "
-        "learned.",
+        "error" if certain else "warning",
+        f"{message} (total {table.steps[-1]['total']:.2g}): nothing is learned.",
         "The annotations were not found: they stand under other keys, or belong to other images or categories.",
         "Open the dataset page: it shows what was read and names what is wrong with the file.",
         table.last_step,
@@ -134,17 +143,40 @@ def _nothing_matched(table: _Table) -> Symptom | None:
 
 
 def _huge_and_flat(table: _Table) -> Symptom | None:
-    if len(table.steps) < 2 * RECENT:
+    if len(table.steps) < 2 * RECENT or _has_diverged(table):
         return None
-    first, last = np.median(table.totals[:RECENT]), np.median(table.totals[-RECENT:])
-    if not (last > HUGE_TOTAL and last > 0.9 * first):
+    last = np.median(table.totals[-RECENT:])
+    # A total that fell at first may be as flat now as one that never did.
+    earlier = (table.totals[:RECENT], table.totals[-20 * RECENT : -19 * RECENT])
+    before = min(np.median(totals) for totals in earlier if len(totals) == RECENT)
+    if not (last > HUGE_TOTAL and last > 0.9 * before):
         return None
     return Symptom(
         "huge-and-flat",
         "error",
-        f"The total is {last:,.0f} and barely falls (it was {first:,.0f}).",
+        f"The total is {last:,.0f} and barely falls (it was {before:,.0f}).",
         "The terms are weighted wrongly, or targets are far off; a healthy total begins in the hundreds.",
         "Put the weights under 'loss' back to their defaults, and look at the boxes on the dataset page.",
+        table.last_step,
+    )
+
+
+def _has_diverged(table: _Table) -> bool:
+    lowest = _lowest_median(table.totals[:-RECENT])
+    last = np.median(table.totals[-RECENT:])
+    return bool(last > HUGE_TOTAL and last > DIVERGENCE * lowest)
+
+
+def _diverged(table: _Table) -> Symptom | None:
+    if len(table.steps) < 4 * RECENT or not _has_diverged(table):
+        return None
+    last, lowest = np.median(table.totals[-RECENT:]), _lowest_median(table.totals[:-RECENT])
+    return Symptom(
+        "diverged",
+        "error",
+        f"The total has risen to {last:,.0f}, and it was {lowest:,.3g} before: the run has diverged.",
+        "The learning rate is too high, or the run has left the region where it learned.",
+        "Stop, lower training.learning_rate, and go on from adapters/best with model.adapter.",
         table.last_step,
     )
 
@@ -208,25 +240,42 @@ def _no_gradient(table: _Table) -> Symptom | None:
     looks = [row for row in table.steps if row.get("grad_norm_by_component") and row.get("objects") != 0]
     if not looks:
         return None
-    names = looks[-1]["grad_norm_by_component"]
-    dead = [name for name in names if all(row["grad_norm_by_component"].get(name) == 0 for row in looks)]
-    if not dead:
+    dead, last_alive = [], {}
+    for name in looks[-1]["grad_norm_by_component"]:
+        alive = [index for index, row in enumerate(looks) if row["grad_norm_by_component"].get(name) != 0]
+        if not alive:
+            dead.append(name)
+        elif len(looks) - 1 - alive[-1] >= max(FEWEST_DEAD_LOOKS, 3 * _longest_gap(alive)):
+            last_alive[name] = looks[alive[-1]]["step"]
+    if not dead and not last_alive:
         return None
+    since = "" if dead else f" any more since step {max(last_alive.values()):,}"
     return Symptom(
         "no-gradient",
-        "error" if len(looks) > 1 else "warning",
-        f"No gradient reaches {', '.join(dead)}: its adapter stays as it is, a silent no-op.",
-        "No weighted term of the loss depends on it: a weight is 0, or no object has a mask.",
-        "Give the terms it serves a weight under 'loss', or take it out of lora.components.",
+        "error" if dead and len(looks) > 1 else "warning",
+        f"No gradient reaches {', '.join(dead or last_alive)}{since}: its adapter stays as it is, a silent no-op.",
+        "No weighted term of the loss depends on it: a weight is 0, or no object has a mask."
+        if dead
+        else "Its layers have come to a state that nothing flows through, or no object has a mask any more.",
+        "Give the terms it serves a weight under 'loss', or take it out of lora.components."
+        if dead
+        else "Start a new run with a lower training.learning_rate, or take it out of lora.components.",
         looks[-1]["step"],
     )
 
 
+def _longest_gap(indices: list[int]) -> int:
+    """Between neighbours, and before the first."""
+    return max(after - before for before, after in zip([-1, *indices], indices, strict=False))
+
+
 def _exploding(table: _Table) -> Symptom | None:
-    if len(table.steps) < 4 * RECENT:
+    # Steps without objects have short gradients, and there may be many of them.
+    norms = table.grad_norms[[row.get("objects") != 0 for row in table.steps]]
+    if len(norms) < 4 * RECENT:
         return None
-    before = table.grad_norms[-20 * RECENT : -RECENT]
-    usual, now = np.nanmedian(before), np.nanmedian(table.grad_norms[-RECENT:])
+    # Compared with the calmest part of the run, so that an explosion stays one however long it lasts.
+    usual, now = _lowest_median(norms[:-RECENT]), np.nanmedian(norms[-RECENT:])
     if not (usual > 0 and now > EXPLOSION * usual):
         return None
     return Symptom(
@@ -237,6 +286,13 @@ def _exploding(table: _Table) -> Symptom | None:
         "Stop, lower training.learning_rate, and go on from adapters/best with model.adapter.",
         table.last_step,
     )
+
+
+def _lowest_median(values: np.ndarray) -> float:
+    """The least of the medians of BLOCK values each, zeros and what is not finite left out; NaN without a block."""
+    sound = values[np.isfinite(values) & (values > 0)]
+    count = len(sound) // BLOCK
+    return float(np.median(sound[: count * BLOCK].reshape(count, BLOCK), axis=1).min()) if count else math.nan
 
 
 def _plateau(table: _Table) -> Symptom | None:
@@ -297,10 +353,10 @@ def _finds_nothing(table: _Table) -> Symptom | None:
     return Symptom(
         "finds-nothing",
         "warning",
-        f"After {steps:,} steps the adapter finds nothing yet: at a score of 0.5 no box on the validation images is "
-        "right (F1 0).",
+        f"After {plural(steps, 'step')} the adapter finds nothing yet: at a score of 0.5 no box on the validation "
+        "images is right (F1 0).",
         "It has not learned for long enough, or too slowly"
-        + (f": {warmup:,} of the steps were warm-up." if 4 * warmup > steps else "."),
+        + (f": {warmup:,} of them were warm-up." if 4 * warmup > steps else "."),
         "Train on from the last adapter for more epochs, or raise training.learning_rate.",
         steps,
     )
@@ -309,6 +365,7 @@ def _finds_nothing(table: _Table) -> Symptom | None:
 _CHECKS = (
     _not_finite,
     _nothing_matched,
+    _diverged,
     _huge_and_flat,
     _boxes_far_out,
     _one_term_drowns,
@@ -321,8 +378,11 @@ _CHECKS = (
 )
 
 
-def _sum_of(values: dict[str, float], *names: str) -> float:
-    return sum(values.get(name, 0.0) for name in names)
+def _objects(row: Row) -> float:
+    """In a step's targets; of a file of an earlier version, something above 0 where there were some."""
+    if "objects" in row:
+        return row["objects"]
+    return sum(row.get("raw", {}).get(name, 0.0) for name in ("loss_bbox", "loss_giou", "loss_dice"))
 
 
 def _number(value: Any) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ SAM3_RAW = {
     "loss_mask": (0.1, 0.5),
     "loss_dice": (0.5, 1),
 }
+_EASY = "an easy dataset, or nothing to learn from"
 _MATCHES_PER_OBJECT = 4  # of the one-to-many half's last layer, at most
 
 
@@ -87,7 +88,13 @@ def verdicts(config: RunConfig, rows: Iterable[Row]) -> dict[str, Verdict]:
         return {}
     recent, before = steps[-WINDOW:], steps[:-WINDOW]
     ranges, now, earlier = expected(config, recent[-1]), _means(recent), _means(before)
-    return {name: _verdict(name, value, earlier.get(name), ranges.get(name)) for name, value in now.items()}
+    found = {name: _verdict(name, value, earlier.get(name), ranges.get(name)) for name, value in now.items()}
+    if any(verdict.level == "high" for verdict in found.values()):
+        for name, verdict in found.items():  # low beside high is no good sign
+            found[name] = replace(
+                verdict, words=verdict.words.replace(_EASY, "no good sign while others are above theirs")
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,8 @@ def save_stages(stages: Sequence[Stage], path: Path, about: str) -> None:
 
 def _means(lines: list[dict[str, Any]]) -> dict[str, float]:
     rows = [{"total": line["total"], **line["terms"]} for line in lines]
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+    names = rows[-1] if rows else ()
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def _expected_of_sam3(loss: LossConfig, row: Row) -> dict[str, Range]:
@@ -192,7 +200,7 @@ def _verdict(name: str, value: float, earlier: float | None, healthy: Range | No
         hope = "it is still falling, so give it time" if change is not None and change < -0.02 else "look for a cause"
         return Verdict(name, value, healthy, change, "high", f"{value:.3g}{trend}, above the healthy {band}: {hope}.")
     if value < healthy.low / SLACK:
-        words = f"{value:.3g}{trend}, below the usual {band}: an easy dataset, or nothing to learn from."
+        words = f"{value:.3g}{trend}, below the usual {band}: {_EASY}."
         return Verdict(name, value, healthy, change, "low", words)
     within = healthy.low <= value <= healthy.high
     words = f"{value:.3g}{trend}: healthy runs show {band} here" + ("." if within else ", and this is close to it.")

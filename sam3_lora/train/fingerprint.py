@@ -7,14 +7,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sam3_lora.data.records import Split
+from sam3_lora.errors import DataError
 
 
 def fingerprint(splits: Iterable[Split]) -> dict[str, str]:
     """Of each split, by name: a digest of its annotation files and of its images' names and sizes in bytes.
 
     Pictures are not read: that would take minutes where the rest takes a second.
+
+    Raises:
+        DataError: the dataset has gone since it was opened.
     """
-    return {split.name: _digest(split) for split in splits}
+    try:
+        return {split.name: _digest(split) for split in splits}
+    except OSError as error:
+        raise DataError(
+            f"The dataset cannot be read any more: {error.filename or error}: {error.strerror or 'it is gone'}",
+            "Put it back in its place, or correct data.path",
+        ) from error
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:

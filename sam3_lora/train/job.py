@@ -45,10 +45,8 @@ class Jobs:
 
     def resume(self, run: Run) -> Run:
         """Goes on with a stopped or crashed run from its checkpoint. Raises RunError if it cannot."""
-        if not run.can_resume():
-            raise RunError(
-                f"The run {run.name} cannot be resumed: it is active or has no checkpoint", "Start a new run instead"
-            )
+        if reason := run.why_not_resume():
+            raise RunError(f"The run {run.name} cannot be resumed. {reason}", "Start a new run instead")
         return self._launch(lambda: run, resume=True)
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+from sam3_lora.data.health import plural
 from sam3_lora.errors import TrainingError
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from sam3_lora.train.clock import Clock
@@ -175,8 +176,6 @@ class Training:
     def _do_errands(self, asked: frozenset[str]) -> None:
         if not asked & ERRANDS:
             return
-        for what in asked & ERRANDS:
-            self._control.done(what)
         if "validate" in asked:
             self._evaluate()
         if "sample" in asked:
@@ -184,6 +183,8 @@ class Training:
         if "save" in asked:
             self._save()
             self.report.log(f"Saved after step {self.progress.step}.")
+        for what in asked & ERRANDS:  # not before: whoever looks sees what is being done
+            self._control.done(what)
         self._train_mode()
         self._clock.forget()
 
@@ -238,7 +239,7 @@ class Training:
         if self.has_learned_enough and not self._is_last_step():
             message = f"{self.progress.stale_epochs} epochs in a row have not lowered the best validation loss."
         proof = "" if self.discarded else self._prove()
-        self.report.log(f"{state.capitalize()} after {self.progress.step} steps. {message}".rstrip())
+        self.report.log(f"{state.capitalize()} after {plural(self.progress.step, 'step')}. {message}".rstrip())
         self.report.update(force=True, state=state, message=message, eta_seconds=None, reload_proof=proof)
         return self.report.status
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,9 +19,9 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.coco import open_dataset
 from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch
-from sam3_lora.errors import RunError, Sam3LoraError
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train import memory
-from sam3_lora.train.checks import Problem, check_data, check_disk, check_settings, planned_length
+from sam3_lora.train.checks import Problem, check_data, check_disk, check_settings, existing_parent, planned_length
 from sam3_lora.train.peak import PeakMemory
 from sam3_lora.train.setup import (
     Length,
@@ -137,7 +136,7 @@ class _Flight:
     def __init__(self, config: RunConfig, tell: Progress) -> None:
         self._config = config
         self._tell = tell
-        self._effective = config.training.batch_size * config.training.accumulation
+        self._effective = _images_per_step(config)
         self.problems: list[Problem] = []
         self._device = ""
         self._length: Length | None = None
@@ -155,9 +154,10 @@ class _Flight:
         self.problems += check_data(config, dataset)
         self._length = planned_length(config, dataset)
         if self._length is not None:
+            self._effective = _images_per_step(config, len(dataset.split(data.train_split).present().images))
             self.problems += check_settings(config, self._length, self._device)
             self._rates = learning_rates(config, self._length)
-        _check_writable(config)
+        existing_parent(config.output.runs_folder)
         with device_lock(accelerator.device), memory.lack_explained(config, accelerator.device):
             self._tell(0.1, "Loading the model")
             setup = prepare(config, accelerator, log=lambda line: None)
@@ -172,6 +172,12 @@ class _Flight:
         """The errors first among the problems."""
         problems = tuple(sorted(self.problems, key=lambda problem: problem.severity))
         return Preflight(problems, self._device, self._length, self._effective, self._rates, self._measured)
+
+
+def _images_per_step(config: RunConfig, images: int | None = None) -> int:
+    """What one step learns from, on each device; never more than there is."""
+    asked = config.training.batch_size * config.training.accumulation
+    return asked if images is None else min(asked, images)
 
 
 def learning_rates(config: RunConfig, length: Length) -> tuple[tuple[int, float], ...]:
@@ -206,8 +212,10 @@ def _measure(setup: Setup, tell: Progress) -> Measured:
     if outcome is not None:
         tell(0.6, "One step on ordinary images")
         middle = max(0, len(order) // 2 - training.batch_size // 2)
-        *_, seconds = _try_step(setup, _batch(setup, order[middle : middle + training.batch_size]))
-        seconds = None if seconds is None else seconds * training.accumulation
+        ordinary = order[middle : middle + training.batch_size]
+        *_, seconds = _try_step(setup, _batch(setup, ordinary))
+        per_step = _images_per_step(setup.config, len(order))
+        seconds = None if seconds is None else seconds * per_step / len(ordinary)
     is_gpu = device.type == "cuda"
     tell(0.7, "The largest batch that fits")
     largest = (
@@ -264,9 +272,9 @@ def _estimated_batch(batch_size: int, before: int, peak: int | None, available: 
 
 def _total_seconds(setup: Setup, seconds_per_step: float) -> float:
     """Steps and evaluations; loading images goes on beside them."""
-    training, length = setup.config.training, setup.length
+    length = setup.length
     images = 0 if setup.valid_split is None else len(setup.valid_split.images)
-    per_image = seconds_per_step / (training.batch_size * training.accumulation) * _FORWARD_SHARE
+    per_image = seconds_per_step / _images_per_step(setup.config, len(setup.train_data)) * _FORWARD_SHARE
     return length.total_steps * seconds_per_step + length.epochs * images * per_image
 
 
@@ -339,12 +347,6 @@ def _problems_of(measured: Measured, config: RunConfig, device: str) -> Iterator
                 "are, a silent no-op.",
                 "Give the loss terms that it serves a weight, or take it out of lora.components.",
             )
-
-
-def _check_writable(config: RunConfig) -> None:
-    folder = Path(config.output.runs).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"Expected a folder for runs at {folder}, but it is a file", "Choose another output.runs")
 
 
 @contextmanager

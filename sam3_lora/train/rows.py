@@ -14,11 +14,12 @@ Every row has ``kind``, ``step`` and ``time`` (unix seconds). By kind it holds b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+_LARGEST = 2**53  # whole numbers beyond it are no counts, and some do not even fit into a float
 
 
 def read_rows(path: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[Row], int]:
@@ -59,14 +60,45 @@ def effective_rows(rows: Iterable[Row]) -> list[Row]:
 
 def _is_sound(row: Any) -> bool:
     """Whether a row has what its readers count on; a damaged file may hold anything."""
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
+    if not isinstance(row, dict) or type(row.get("step")) is not int or not 0 <= row["step"] <= _LARGEST:
         return False
-    if row.get("kind") in ("resume", "skipped", "note"):
-        return True
-    terms = row.get("terms")
-    return (
-        row.get("kind") in ("step", "validation")
-        and isinstance(row.get("total"), (int, float))
-        and isinstance(terms, dict)
-        and all(isinstance(value, (int, float)) for value in terms.values())
+    if not all(check(row[name]) for name, check in _CHECKS.items() if name in row):
+        return False
+    kind = row.get("kind")
+    return kind in ("resume", "skipped", "note") or (
+        kind in ("step", "validation") and "total" in row and "terms" in row
     )
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, dict) and all(map(_is_number, values.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and -_LARGEST <= value <= _LARGEST)
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _are_numbers_or_none(values: Any) -> bool:
+    return values is None or _are_numbers(values)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(map(_is_text, values))
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("total", "epoch", "objects", "phrases", "negatives"), _is_number),
+    **dict.fromkeys(("lr", "grad_norm", "images_per_second", "memory_bytes", "box_f1_50", "time"), _is_number_or_none),
+    **dict.fromkeys(("terms", "raw"), _are_numbers),
+    "grad_norm_by_component": _are_numbers_or_none,
+    "images": _are_texts,
+    "message": _is_text,
+}

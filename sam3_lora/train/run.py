@@ -10,15 +10,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from sam3_lora.config import RunConfig
-from sam3_lora.errors import RunError
+from sam3_lora.errors import ConfigError, RunError
 from sam3_lora.train.archive import zip_run
 from sam3_lora.train.requests import Request, Requests
 from sam3_lora.train.rows import Row, effective_rows, read_rows
@@ -40,7 +41,7 @@ class Run:
     def create(cls, config: RunConfig) -> Run:
         """Makes ``runs/<time>-<name>/`` with the configuration in it. Raises RunError if it cannot be written."""
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(config.output.name)}"
-        root = Path(config.output.runs)
+        root = config.output.runs_folder
         try:
             root.mkdir(parents=True, exist_ok=True)
             run = cls(_make_unique(root, stem))
@@ -72,6 +73,14 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
+    @cached_property
+    def began(self) -> float:
+        """When the run was made, in unix seconds: as its folder's name says, else as its status does; 0 if unknown."""
+        with suppress(ValueError, OverflowError):
+            return time.mktime(time.strptime(self.name[:15], "%Y%m%d-%H%M%S"))
+        status = read_status(self._status_path)
+        return 0.0 if status is None else status.started
+
     @property
     def config(self) -> RunConfig:
         """The run's configuration as it was started. Raises ConfigError if the file was damaged."""
@@ -102,7 +111,7 @@ class Run:
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of log.txt, reading at most 64 KiB."""
         path = self.folder / "log.txt"
-        if not path.exists():
+        if not path.is_file():
             return ""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 65_536))
@@ -125,11 +134,22 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, newest first; each is whole."""
-        return sorted((self.folder / "checkpoints").glob("step-*.pt"), reverse=True)
+        found = (self.folder / "checkpoints").glob("step-*.pt")
+        return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
 
     def can_resume(self) -> bool:
+        return self.why_not_resume() is None
+
+    def why_not_resume(self) -> str | None:
+        """What keeps the run from being resumed, as a sentence; None if nothing does."""
         status = self.status()
-        return not status.active and status.state != "finished" and bool(self.checkpoints())
+        if status.active:
+            return "This run is being trained."
+        if status.state == "finished":
+            return "This run has done all its steps."
+        if not self.checkpoints():
+            return "This run ended before its first checkpoint, so there is nothing to go on from."
+        return None
 
     def differences(self, other: Run) -> dict[str, tuple[object, object]]:
         """The settings in which two runs differ, by dotted name: this run's value and the other's."""
@@ -174,7 +194,14 @@ class Run:
             ConfigError: not a name.
             RunError: the run is being trained, the name is taken, or the folder cannot be renamed.
         """
-        config = self.config.with_settings({"output.name": name})
+        before = self.config
+        try:
+            config = before.with_settings({"output.name": name})
+        except ConfigError:
+            raise ConfigError(
+                f"'{name}' cannot be a run's name",
+                "Use letters, digits, spaces, dots and dashes, with a letter or a digit in front",
+            ) from None
         self._refuse_while_active("renamed")
         began = re.match(r"\d{8}-\d{6}-", self.name)
         folder = self.folder.with_name((began.group() if began else "") + _slug(name))
@@ -278,13 +305,25 @@ class Run:
 
 def list_runs(runs_folder: str | Path) -> list[Run]:
     """The runs in a folder, newest first; what is no run is passed over."""
-    root = Path(runs_folder)
-    if not root.is_dir():
+    root = os.path.expanduser(runs_folder)
+    try:
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and _can_be_shown(entry.name)]
+    except (OSError, ValueError):  # none there, or not a path at all
         return []
-    folders = [
-        folder for folder in root.iterdir() if (folder / "config.yaml").is_file() and not folder.name.startswith(".")
-    ]
-    return [Run(folder) for folder in sorted(folders, key=lambda folder: folder.name, reverse=True)]
+    folders = (Path(root, name) for name in names)
+    return newest_first(Run(folder) for folder in folders if os.path.isfile(folder / "config.yaml"))
+
+
+def newest_first(runs: Iterable[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: (run.began, run.name), reverse=True)
+
+
+def _can_be_shown(name: str) -> bool:
+    """Whether a folder's name is text: on Linux it may be any bytes."""
+    with suppress(UnicodeEncodeError):
+        return bool(name.encode())
+    return False
 
 
 def _slug(name: str) -> str:

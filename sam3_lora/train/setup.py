@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig, TrainingConfig
 from sam3_lora.data.coco import Dataset, Split, open_dataset
+from sam3_lora.data.health import plural
 from sam3_lora.data.samples import Batch, Collator, SampleDataset
 from sam3_lora.errors import ConfigError, DataError, RunError
 from sam3_lora.loss import Sam3LossWrapper
@@ -198,7 +199,10 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
 
     length = plan(training, len(train_data), accelerator.num_processes)
     if length.warmup_steps < training.warmup_steps:
-        log(f"The run has {length.total_steps} steps, so the warm-up is shortened to {length.warmup_steps}.")
+        log(
+            f"The run has only {plural(length.total_steps, 'step')}, and the warm-up may take half of it: it is "
+            f"shortened from {training.warmup_steps:,} to {plural(length.warmup_steps, 'step')}."
+        )
     optimizer = torch.optim.AdamW(
         [parameter for parameters in components.values() for parameter in parameters],
         lr=training.learning_rate,
@@ -211,7 +215,7 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
     trainable = sum(parameter.numel() for parameters in components.values() for parameter in parameters)
     log(
         f"{len(train_data)} images with {train_split.num_objects} objects; "
-        f"{trainable:,} trainable parameters; {length.total_steps} steps on {accelerator.device}"
+        f"{trainable:,} trainable parameters; {plural(length.total_steps, 'step')} on {accelerator.device}"
         + (f", {accelerator.num_processes} processes." if accelerator.num_processes > 1 else ".")
     )
     return Setup(
@@ -307,5 +311,6 @@ def _present(split: Split, log: Callable[[str], None]) -> Split:
     present = split.present()
     missing = len(split.images) - len(present.images)
     if missing:
-        log(f"{missing} images of the split '{split.name}' are missing and are left out.")
+        verb = "is missing and is" if missing == 1 else "are missing and are"
+        log(f"{plural(missing, 'image')} of the split '{split.name}' {verb} left out.")
     return present

@@ -13,6 +13,7 @@ State = Literal["preparing", "running", "paused", "stopping", "stopped", "finish
 ACTIVE_STATES = ("preparing", "running", "paused", "stopping")
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Moment = Annotated[float, Field(ge=0, le=1e10)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,26 @@ class Status:
 
     message: why it failed, crashed or finished early; skipped_steps: those that did not fit into memory;
     reload_proof: "ok" once the saved adapter, loaded afresh, has given the same detections, else what
-    differs; empty before. trained_seconds: how long processes have held the run, without the time between them.
+    differs; empty before. trained_seconds: how long processes have held the run, without pauses and without the
+    time between processes.
     """
 
     state: State = "preparing"
     message: str = ""
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    epochs: int = 0
+    step: _Count = 0
+    total_steps: _Count = 0
+    epoch: _Count = 0
+    epochs: _Count = 0
     started: _Moment = 0.0
     updated: _Moment = 0.0
     trained_seconds: Annotated[float, Field(ge=0, le=1e10)] = 0.0
     best_validation_loss: _Finite | None = None
-    best_step: int | None = None
+    best_step: _Count | None = None
     images_per_second: _Finite | None = None
     eta_seconds: _Finite | None = None
-    memory_bytes: int | None = None
+    memory_bytes: _Count | None = None
     device: str = ""
-    skipped_steps: int = 0
+    skipped_steps: _Count = 0
     reload_proof: str = ""
     pid: int = 0
 

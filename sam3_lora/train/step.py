@@ -15,6 +15,7 @@ from sam3_lora.data.samples import Batch
 from sam3_lora.errors import TrainingError
 from sam3_lora.loss import LossReport
 from sam3_lora.train.memory import free_unused, is_out_of_memory
+from sam3_lora.train.not_finite import way_on
 from sam3_lora.train.setup import Setup
 from sam3_lora.train.validate import MeanLoss, as_vector, from_vector
 
@@ -83,7 +84,7 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     if setup.accelerator.scaler is None and not math.isfinite(grad_norm):
         raise NotFinite(
             f"Expected finite gradients, but they are not, on the images {', '.join(file_names(group))}",
-            "Lower training.learning_rate and look at these images on the dataset page",
+            way_on(setup.config, file_names(group)),
             file_names(group),
         )
     norms = component_norms(setup, grad_norm) if by_component else None
@@ -135,7 +136,7 @@ def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], lis
         for position, batch in enumerate(group):
             with _sync_gradients(setup, last=position == len(group) - 1):
                 loss = forward(setup, setup.model, batch)
-                _require_finite(loss, batch)
+                _require_finite(setup, loss, batch)
                 setup.accelerator.backward(loss.total / len(group))
             reports.append(as_vector(loss))
             names = list(loss.terms)
@@ -151,14 +152,14 @@ def _sync_gradients(setup: Setup, last: bool) -> AbstractContextManager:
     return nullcontext() if last else setup.accelerator.no_sync(setup.model)
 
 
-def _require_finite(loss: LossReport, batch: Batch) -> None:
+def _require_finite(setup: Setup, loss: LossReport, batch: Batch) -> None:
     if torch.isfinite(loss.total):
         return
     sick = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
     images = file_names([batch])
     raise NotFinite(
         f"Expected a finite loss, but {', '.join(sick) or 'the total'} is not, on the images {', '.join(images)}",
-        "Lower training.learning_rate, use bf16 or fp32 instead of fp16, and look at these images on the dataset page",
+        way_on(setup.config, images),
         images,
     )
 

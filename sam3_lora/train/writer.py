@@ -34,9 +34,10 @@ class RunWriter:
 
     def __init__(self, folder: Path, status: Status) -> None:
         self._folder = folder
-        self.status = replace(status, state="preparing", message="", pid=os.getpid())
+        news = {"state": "preparing", "message": "", "eta_seconds": None, "images_per_second": None}
+        self.status = replace(status, **news, pid=os.getpid())
         self._written = 0.0
-        self._opened, self._trained_before = time.monotonic(), status.trained_seconds
+        self._counted_to = time.monotonic()
         self._metrics = self._append("metrics.jsonl")
         self._log = self._append("log.txt")
         self._reserve.write_bytes(bytes(_RESERVE_BYTES))
@@ -61,7 +62,10 @@ class RunWriter:
 
     def update(self, *, force: bool = False, **changes: Any) -> None:
         """Changes the status; on disk at most twice a second unless forced."""
-        trained = self._trained_before + time.monotonic() - self._opened
+        now, trained = time.monotonic(), self.status.trained_seconds
+        if self.status.state != "paused":
+            trained += now - self._counted_to
+        self._counted_to = now
         self.status = replace(self.status, **changes, updated=time.time(), trained_seconds=trained)
         if force or self.status.updated - self._written >= _STATUS_INTERVAL_S:
             path = self._folder / "status.json"
@@ -128,6 +132,11 @@ def _told(path: str | Path) -> Iterator[None]:
     """Turns an OSError into a sentence with its fix."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise RunError(
+            f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted while it was trained",
+            "Leave it in its place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
+        ) from error
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}",

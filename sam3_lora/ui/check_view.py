@@ -9,12 +9,12 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.train.check import Check, Checks
+from sam3_lora.train.clock import duration
 from sam3_lora.ui.adapter_summary import short_number
 from sam3_lora.ui.forms import label_of
 from sam3_lora.ui.layout import escape, progress
 from sam3_lora.ui.live_chart import live_chart
 from sam3_lora.ui.next_run import use_settings
-from sam3_lora.ui.runs import duration
 
 if TYPE_CHECKING:
     from sam3_lora.train.checks import Problem
@@ -33,7 +33,7 @@ def headline(result: Preflight) -> str:
     warnings = len(result.problems) - errors
     to_know = f"; {warnings} thing{'s' if warnings > 1 else ''} to know" if warnings else ""
     if errors:
-        return f"{errors} thing{'s keep' if errors > 1 else ' keeps'} this run from starting or learning{to_know}"
+        return f"{errors} problem{'s keep' if errors > 1 else ' keeps'} this run from starting or learning{to_know}"
     return f"Ready to start{to_know}"
 
 
@@ -90,7 +90,8 @@ def _show_problems(problems: list[Problem], severity: str) -> None:
     if not problems:
         return
     box, icon = (st.error, ":material/error:") if severity == "error" else (st.warning, ":material/warning:")
-    box("\n".join(f"- **{escape(problem.message)}** {escape(problem.fix)}" for problem in problems), icon=icon)
+    lines = [f"**{escape(problem.message)}** {escape(problem.fix)}" for problem in problems]
+    box(lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines), icon=icon)
 
 
 def _show_costs(result: Preflight, measured: Measured) -> None:

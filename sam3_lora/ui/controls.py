@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train.job import Jobs
 from sam3_lora.train.run import Run, Status
 from sam3_lora.ui import runs
@@ -29,7 +31,8 @@ def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
         else:
             _request_button("Pause", "pause", "pause", run, why_not_pause(status), "The model stays in memory.")
         _request_button("Stop", "stop", "stop", run, why_not_stop(status), "Saves, then ends; it can be resumed.")
-        _button("Resume", "resume", "resume", why_not_resume(run, status, jobs, checking), lambda: jobs.resume(run))
+        if status.state != "paused":  # "Continue" is what goes on then
+            _button("Resume", "resume", "resume", why_not_resume(run, status, jobs, checking), lambda: jobs.resume(run))
         with st.popover("More", icon=":material/more_horiz:", key="more"):
             _show_menu(run, status)
 
@@ -61,17 +64,12 @@ def why_not_stop(status: Status) -> str | None:
 
 
 def why_not_resume(run: Run, status: Status, jobs: Jobs, checking: bool) -> str | None:
-    if status.active:
-        return "This run is being trained."
-    if status.state == "finished":
-        return "This run has done all its steps."
-    if jobs.current is not None:
-        return "Another run is in progress."
-    if checking:
-        return "A check is in progress: wait for its end, or cancel it above."
-    return (
-        None if run.can_resume() else "This run ended before its first checkpoint, so there is nothing to go on from."
-    )
+    if not status.active and status.state != "finished":
+        if jobs.current is not None:
+            return "Another run is in progress."
+        if checking:
+            return "A check is in progress: wait for its end, or cancel it above."
+    return run.why_not_resume()
 
 
 def why_not_errand(run: Run, status: Status, what: str) -> str | None:
@@ -79,8 +77,9 @@ def why_not_errand(run: Run, status: Status, what: str) -> str | None:
         return "This run is not being trained." if not status.active else "The run is stopping."
     if what in run.requests():
         return "Asked for already: it is done after the step in progress."
-    if what == "validate" and not run.config.data.valid_split:
-        return "This run has no validation split."
+    if what == "validate":
+        with suppress(Sam3LoraError):  # a file that was damaged meanwhile: the run itself knows its settings
+            return None if run.config.data.valid_split else "This run has no validation split."
     return None
 
 
@@ -137,7 +136,10 @@ def _archive(run: Run) -> bytes:
 @st.dialog("Rename this run")
 def rename_dialog(run: Run) -> None:
     """Asks for another name."""
-    name = st.text_input("Name", run.config.output.name, key="new-name", max_chars=60)
+    before = runs.run_title(run.name).rpartition(", ")[0]
+    with suppress(Sam3LoraError):
+        before = run.config.output.name
+    name = st.text_input("Name", before, key="new-name", max_chars=60)
     if st.button("Rename", type="primary", key="rename-confirmed"):
         with guarded():
             runs.open_run(run.rename(name))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.data.health import plural
 from sam3_lora.train.check import Checks
 from sam3_lora.train.job import Jobs
 from sam3_lora.ui import check_view, runs
 from sam3_lora.ui.forms import label_of
 from sam3_lora.ui.layout import escape, guarded
 from sam3_lora.ui.next_run import next_run, use_settings
+
+if TYPE_CHECKING:
+    from sam3_lora.train.setup import Length
 
 _POLL_SECONDS = 0.7  # while a check goes on
 
@@ -24,7 +30,9 @@ def show_next_run(jobs: Jobs) -> None:
         text, check, start = st.columns([8, 2, 3], vertical_alignment="center", gap="small")
         with text, st.container(gap="xxsmall"):
             st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
-            st.caption(f":material/info: {reason}" if reason else describe(config))
+            st.caption(f":material/info: {reason}" if reason else describe(config, _known_length(config, checks)))
+            if reason is None:
+                _warn_of_others()
             _show_links(config)
         with check:
             _check_button(config, reason, checks)
@@ -42,6 +50,23 @@ def _why_not(config: RunConfig | None, jobs: Jobs, checks: Checks) -> str | None
     if config is None:
         return "Correct the marked settings on the configure page first."
     return None
+
+
+def _known_length(config: RunConfig, checks: Checks) -> Length | None:
+    """How long the run will be, if this configuration has been checked."""
+    latest = checks.latest
+    return latest.result.length if latest and latest.config == config and latest.result else None
+
+
+def _warn_of_others() -> None:
+    """Runs of other processes do not keep one from starting another, but share its device."""
+    names = [runs.run_title(name) for name, active in runs.beginnings(runs.all_runs()) if active]
+    if names:
+        st.caption(
+            f":orange[:material/warning:] {escape(' and '.join(names))} {'are' if len(names) > 1 else 'is'} being "
+            "trained by another process. Two runs on one device slow each other down, and a GPU takes only one at a "
+            "time."
+        )
 
 
 def _show_links(config: RunConfig | None) -> None:
@@ -72,8 +97,10 @@ def _check_button(config: RunConfig | None, reason: str | None, checks: Checks) 
 def _start_button(config: RunConfig | None, reason: str | None, jobs: Jobs, checks: Checks) -> None:
     latest = checks.latest
     warned = latest is not None and latest.config == config and latest.result is not None and not latest.result.ok
+    if warned and latest.result.measured is None:
+        reason = reason or "The run cannot start, as the check below says. Mend that, then check again."
     pressed = st.button(
-        "Start anyway" if warned else "Start training",
+        "Start anyway" if warned and reason is None else "Start training",
         type="primary",
         icon=":material/play_arrow:",
         key="start",
@@ -97,14 +124,16 @@ def _watch_check(was_busy: bool, config: RunConfig | None) -> None:
             check_view.show_check(checks.latest, config)
 
 
-def describe(config: RunConfig) -> str:
-    """A configuration in one sentence."""
+def describe(config: RunConfig, known: Length | None = None) -> str:
+    """A configuration in one sentence. known: how long the run will be, once it has been looked at."""
     training, lora = config.training, config.lora
     data = "the demo dataset" if config.data.path == DEMO else config.data.path
     base = "The demo model" if config.model.base == DEMO else config.model.base
-    length = f"{training.epochs} epoch{'s' if training.epochs > 1 else ''}"
-    if training.max_steps:
-        length += f", at most {training.max_steps:,} steps"
+    length = plural(training.epochs, "epoch")
+    if known is not None:
+        length = f"{plural(known.total_steps, 'step')} in {plural(known.epochs, 'epoch')}"
+    elif training.max_steps:
+        length += f" or {plural(training.max_steps, 'step')}, whichever is less,"
     components = ", ".join(label_of(name) for name in lora.components)
     return escape(
         f"{base} on {data}; {length} in batches of {training.batch_size * training.accumulation} "

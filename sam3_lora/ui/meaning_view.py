@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.train.diagnosis import Symptom
 from sam3_lora.train.digest import Digest
 from sam3_lora.train.expectations import WINDOW, Range, Verdict
-from sam3_lora.train.terms import MAIN, split_name
+from sam3_lora.train.terms import MAIN, ONE_TO_MANY, split_name
 from sam3_lora.ui.layout import escape
 from sam3_lora.ui.metrics_view import TERMS
 
@@ -57,7 +58,7 @@ def show_meaning(digest: Digest, config: RunConfig) -> None:
         st.subheader("What it means", anchor=False, width="stretch")
         every = st.toggle("Every layer", key="meaning-every", persist_state="session")
     st.caption(
-        f"Weighted means of the last {WINDOW} steps, and their change since the {WINDOW} before."
+        f"Weighted means of at most {WINDOW} steps, the last ones, and their change since up to {WINDOW} before them."
         + ("" if known else " No healthy ranges are known for this base model on this dataset.")
     )
     shown = [verdict for verdict in _in_order(verdicts) if every or _is_main(verdict.term)]
@@ -69,7 +70,7 @@ def show_meaning(digest: Digest, config: RunConfig) -> None:
     st.markdown("\n".join([*head, *(_row(verdict, known) for verdict in shown)]))
     elsewhere = [verdict for verdict in verdicts.values() if not _is_main(verdict.term) and verdict.level == "high"]
     if elsewhere and not every:
-        st.caption(f"Above their ranges in other layers: {', '.join(_named(one.term) for one in elsewhere)}.")
+        st.caption(f"Above their ranges in other layers: {_by_term(one.term for one in elsewhere)}.")
 
 
 def _row(verdict: Verdict, known: bool) -> str:
@@ -93,6 +94,24 @@ def _named(term: str) -> str:
     layer = re.search(r"_aux_(\d+)", term)
     parts = [name, f"layer {int(layer.group(1)) + 1}" if layer else "", "one-to-many" if group == "one-to-many" else ""]
     return escape(", ".join(part for part in parts if part))
+
+
+def _by_term(terms: Iterable[str]) -> str:
+    """ "presence_loss (layers 1 and 2), loss_ce, one-to-many (last layer)"."""
+    places: dict[str, list[str]] = {}
+    for term in terms:
+        layer = re.search(r"_aux_(\d+)", term)
+        name, group = split_name(term)
+        name = f"{name}, one-to-many" if group == ONE_TO_MANY else name
+        places.setdefault(name, []).append(str(int(layer.group(1)) + 1) if layer else "last")
+    return ", ".join(f"{escape(name)} ({_layers(of)})" for name, of in places.items())
+
+
+def _layers(places: list[str]) -> str:
+    if places == ["last"]:
+        return "last layer"
+    *before, end = places
+    return f"layers {', '.join(before)} and {end}" if before else f"layer {end}"
 
 
 def _is_main(term: str) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
+from sam3_lora.train.diagnosis import Symptom
 from sam3_lora.train.run import Run, Status
 from sam3_lora.ui.controls import ERRANDS
 from sam3_lora.ui.layout import escape
@@ -19,20 +21,22 @@ from sam3_lora.ui.runs import STATES, progress_sentence
 _LOG_LINES = 200
 
 
-def show_status(run: Run, status: Status) -> None:
-    """The state in words, the progress, and why it ended so."""
+def show_status(run: Run, status: Status, symptoms: Sequence[Symptom] = ()) -> None:
+    """The state in words, the progress, and why it ended so, unless one of the symptoms says it already."""
     words, color, icon = STATES[status.state]
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
     if status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
     asked = [ERRANDS[what][0].lower() for what in ERRANDS if what in run.requests()]
     if status.active and asked:
-        st.caption(f":material/schedule: Asked for: {', '.join(asked)}. It is done after the step in progress.")
-    if status.state == "failed":
+        when = "is being done now" if status.state == "paused" else "is done after the step in progress"
+        st.caption(f":material/schedule: Asked for: {', '.join(asked)}. It {when}.")
+    is_told = any(status.message.startswith(symptom.message.rstrip(".")) for symptom in symptoms)
+    if status.state == "failed" and not is_told:
         st.error(escape(status.message) or "The log below says why.", icon=":material/error:")
     elif status.state == "crashed":
         st.warning(f"{escape(status.message)} {_way_on(run)}", icon=":material/power_off:")
-    elif status.message:
+    elif status.message and not is_told:
         st.caption(escape(status.message))
     if status.skipped_steps:
         many = f"{status.skipped_steps:,} step{'s' if status.skipped_steps > 1 else ''}"
@@ -73,7 +77,9 @@ def show_numbers(status: Status, history: History) -> None:
 def show_last_step(history: History) -> None:
     """Each weighted term of the newest step and what it contributes."""
     row = history.last
-    assert row is not None
+    if row is None:
+        st.caption("There is no step yet.")
+        return
     table = pd.DataFrame(last_step_table(row["terms"], row.get("raw", {})))
     st.caption(f"Step {row['step']:,}: weighted terms by where they come from, and their share of the total.")
     number = st.column_config.NumberColumn

@@ -11,11 +11,13 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.train.clock import duration
 from sam3_lora.train.digest import Digest
-from sam3_lora.train.run import Run, Status, list_runs
+from sam3_lora.train.run import Run, Status, list_runs, newest_first
 from sam3_lora.ui import state
 from sam3_lora.ui.metrics_view import History
-from sam3_lora.ui.resources import runs_folder
+from sam3_lora.ui.resources import get_jobs, runs_folder
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
@@ -38,18 +40,29 @@ STATES = {
 
 
 def all_runs() -> list[Run]:
-    """The runs of the app's folder and of the configured one, newest first."""
+    """The runs of the app's folder, of the configured one and of those of the runs in progress and in view.
+
+    Returns:
+        The newest first.
+    """
     config: RunConfig | None = st.session_state.get(state.RUN_CONFIG)
-    folders = [Path(config.output.runs)] if config else []
-    found = {run.name: run for folder in (*folders, runs_folder()) for run in list_runs(folder)}
-    return [found[name] for name in sorted(found, reverse=True)]
+    folders = [config.output.runs_folder] if config else []
+    folders += [Path(shown).parent for shown in (st.session_state.get(state.CURRENT_RUN),) if shown]
+    current = get_jobs().current
+    folders += [current.folder.parent] if current else []
+    found = {run.name: run for folder in dict.fromkeys((*folders, runs_folder())) for run in list_runs(folder)}
+    return newest_first(found.values())
 
 
 @dataclass
 class Followed:
-    """A run's configuration, and what is known of its metrics up to a place in their file."""
+    """A run's configuration, and what is known of its metrics up to a place in their file.
 
-    config: RunConfig
+    config: None while it cannot be read, for the reason in problem.
+    """
+
+    config: RunConfig | None = None
+    problem: Sam3LoraError | None = None
     history: History = field(default_factory=History)
     digest: Digest = field(default_factory=Digest)
     offset: int = 0
@@ -72,12 +85,12 @@ def choose_run(runs: list[Run], active: Run | None) -> Run:
     that is being trained, then the newest.
     """
     by_name = {run.name: run for run in runs}
-    asked = st.query_params.get(RUN_PARAMETER)
-    if st.session_state.get(_CHOICE) not in by_name:
+    asked, before = st.query_params.get(RUN_PARAMETER), st.session_state.get(_CHOICE)
+    if before not in by_name:
         last = Path(st.session_state.get(state.CURRENT_RUN, "")).name
         candidates = (asked, last, active.name if active else None, runs[0].name)
         st.session_state[_CHOICE] = next(name for name in candidates if name in by_name)
-        if asked and asked not in by_name:
+        if asked and asked not in by_name and asked != before:  # else it was deleted from here
             st.toast(f"There is no run {asked}; the newest one is shown.", icon=":material/info:")
     # The labels must not change while a run goes on: the browser answers with the label it was given.
     name = st.selectbox("Run", list(by_name), key=_CHOICE, format_func=run_title)
@@ -130,7 +143,7 @@ def table_row(run: Run) -> dict[str, object]:
     """A run in the table of runs."""
     status, size = run.status(), run.adapter_bytes()
     return {
-        "Run": run_title(run.name).partition(",")[0],
+        "Run": run_title(run.name),
         "State": STATES[status.state][0],
         "Steps": f"{status.step} of {status.total_steps}" if status.total_steps else "",
         "Best validation loss": status.best_validation_loss,
@@ -138,16 +151,6 @@ def table_row(run: Run) -> dict[str, object]:
         "Time": duration(status.trained_seconds or None),
         "Adapter": size / 1e6 if size else None,
     }
-
-
-def duration(seconds: float | None) -> str:
-    """3725 -> "1 h 2 min"; empty for None."""
-    if seconds is None or seconds < 0:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def progress_sentence(status: Status) -> str:
@@ -168,14 +171,15 @@ def progress_sentence(status: Status) -> str:
 
 
 def follow(run: Run) -> Followed:
-    """The run's metrics so far; each call reads only what was appended since the last one in this tab.
-
-    Raises:
-        ConfigError: the run's configuration was damaged.
-    """
+    """The run's metrics so far; each call reads only what was appended since the last one in this tab."""
     cache: OrderedDict[str, Followed] = st.session_state.setdefault(_FOLLOWED, OrderedDict())
     key = str(run.folder)
-    followed = cache.pop(key, None) or Followed(run.config)
+    followed = cache.pop(key, None) or Followed()
+    if followed.config is None:
+        try:
+            followed.config, followed.problem = run.config, None
+        except Sam3LoraError as error:
+            followed.problem = error
     while True:
         rows, offset = run.metrics(followed.offset, _PORTION_BYTES)
         if offset == followed.offset:

@@ -67,6 +67,19 @@ def test_errands_are_done_at_once_and_change_nothing(config, monkeypatch):
     assert totals(run) == totals(plain)
 
 
+def test_what_is_being_done_stands_as_a_request_until_it_is_done(config, monkeypatch, only_steps):
+    seen, original = [], Training._evaluate
+
+    def evaluate(self):
+        seen.append("validate" in self.run.requests())
+        return original(self)
+
+    monkeypatch.setattr(Training, "_evaluate", evaluate)
+    ask_after(monkeypatch, 1, "validate")
+    run = train(config)
+    assert seen[0] and not run.requests()
+
+
 def test_a_discarded_run_is_gone(config, monkeypatch):
     run = Run.create(config)
     ask_after(monkeypatch, 2, "discard")

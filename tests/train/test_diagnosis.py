@@ -50,6 +50,7 @@ SICK = {
         for s in range(1, 25)
     ],
     "exploding": [*falling(60), *(row(s, grad_norm=500.0) for s in range(61, 75))],
+    "diverged": [*falling(100), *(row(s, factor=60) for s in range(101, 301))],
     "plateau": [row(s, factor=1 + 0.3 * math.sin(7 * s)) for s in range(1, 901)],
     "overfitting": [*falling(400), *(validation(100 * n, v) for n, v in enumerate((60, 50, 55, 58, 61), start=1))],
     "not-finite": [
@@ -68,6 +69,8 @@ def test_each_sick_pattern_is_named_with_cause_and_fix(kind):
     assert symptom.step <= max(one["step"] for one in SICK[kind])
     if kind == "not-finite":
         assert "a.png" in symptom.fix and symptom.severity == "error"
+        assert "new run with a lower training.learning_rate" in symptom.fix and "resume" not in symptom.fix
+        assert "fp16" not in symptom.cause and "bf16" not in symptom.fix
 
 
 def test_the_three_bugs_that_this_project_exists_for_are_errors_within_a_minute():
@@ -109,6 +112,54 @@ def test_a_dataset_of_mostly_empty_images_is_not_sick():
     rows = [row(s) if s % 9 == 0 else row(s, raw=dict.fromkeys(RAW, 0.0), objects=0, total=4.0) for s in range(1, 200)]
     for length in (50, 199):
         assert "nothing-matched" not in kinds(rows[:length])
+
+
+def test_a_dataset_of_almost_only_empty_images_is_never_an_error():
+    empty = {"objects": 0, "total": 0.03, "raw": {}, "terms": {"presence_loss": 0.03}}
+    rows = [row(s) | (empty if s % 25 else {"total": 5.0, "objects": 2}) for s in range(1, 101)]
+    for length in range(10, 101):
+        assert all(one.severity != "error" for one in diagnose(rows[:length], CONFIG)), length
+    for length in range(25, 101):
+        assert "nothing-matched" not in kinds(rows[:length]), length
+
+
+def test_an_explosion_is_named_as_long_as_it_lasts_and_however_slowly_it_comes():
+    lasting = [*falling(60), *(row(s, grad_norm=500.0) for s in range(61, 1000))]
+    assert all("exploding" in kinds(lasting[:length]) for length in (80, 300, 999))
+    assert "exploding" in kinds([one | {"grad_norm": 1.02 ** one["step"]} for one in falling(400)])
+
+
+def test_a_total_that_rose_is_not_called_flat_and_one_that_fell_and_is_huge_still_is():
+    risen = {one.kind: one for one in diagnose(SICK["diverged"], CONFIG)}
+    assert "has risen to" in risen["diverged"].message and "huge-and-flat" not in risen
+    fallen = [row(s, factor=100_000 if s <= 10 else 50) for s in range(1, 1001)]
+    assert "huge-and-flat" in kinds(fallen) and "diverged" not in kinds(fallen)
+
+
+def test_a_gradient_that_dies_later_is_named_and_a_rare_one_is_not_dead():
+    def looks(alive):
+        rows = falling(400)
+        for one in rows[::20]:
+            one["grad_norm_by_component"] = {"scoring": float(alive(one["step"])), "detr_decoder": 1.0}
+        return [one for one in diagnose(rows, CONFIG) if one.kind == "no-gradient"]
+
+    (died,) = looks(lambda step: step <= 20)
+    assert "scoring any more since step 1:" in died.message and died.severity == "warning"
+    assert not looks(lambda step: step % 160 == 1)
+
+
+def test_a_low_total_beside_high_terms_is_not_called_easy():
+    raw = {"loss_bbox": 9.0, "loss_mask": 0.0, "loss_dice": 0.1}
+    found = verdicts(CONFIG, [row(s, raw=raw) for s in range(1, 11)])
+    assert (found["total"].level, found["loss_bbox"].level) == ("low", "high")
+    assert "easy" not in found["total"].words and "no good sign" in found["total"].words
+
+
+def test_rows_whose_terms_differ_have_verdicts_too():
+    rows = [row(1), row(2, terms={}), row(3, terms={"other": 1.0}), row(4)]
+    for length in range(1, 5):
+        assert verdicts(CONFIG, rows[:length])["total"]
+        diagnose(rows[:length] * 10, CONFIG)
 
 
 def test_rows_of_an_earlier_version_are_read():

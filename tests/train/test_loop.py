@@ -340,4 +340,4 @@ def test_missing_images_are_left_out_and_said(config):
     missing = next((data / "train").glob("*.png"))
     missing.unlink()
     run = train(config, data__path=str(data), training__max_steps=1)
-    assert "1 images of the split 'train' are missing" in run.log_tail()
+    assert "1 image of the split 'train' is missing" in run.log_tail()

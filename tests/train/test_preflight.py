@@ -6,8 +6,10 @@ import time
 import pytest
 import torch
 
+from sam3_lora.data.coco import open_dataset
 from sam3_lora.train import memory, preflight, setup, step
 from sam3_lora.train.check import Checks
+from sam3_lora.train.checks import check_data, check_settings, planned_length
 from sam3_lora.train.preflight import learning_rates
 from sam3_lora.train.setup import plan
 from tests.train.test_loop import steps, train
@@ -136,3 +138,41 @@ def _await_end(checks):
     while checks.is_busy and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not checks.is_busy
+
+
+def warnings_of(config):
+    """What the quick checks tell, without a model."""
+    dataset = open_dataset(config.data.path)
+    found = [*check_data(config, dataset), *check_settings(config, planned_length(config, dataset), "cpu")]
+    return "\n".join(problem.message for problem in found)
+
+
+def test_more_images_per_step_than_there_are_count_only_once(config):
+    result = preflight.preflight(config.with_settings({"training.batch_size": 4, "training.accumulation": 200}))
+    assert result.effective_batch == 6
+    assert any("4 x 200 images, but there are only 6" in problem.message for problem in result.problems)
+    assert result.measured.seconds_per_step < 60
+
+
+@pytest.mark.parametrize("name", ["file/runs", "file", "x" * 900])
+def test_a_folder_of_runs_that_cannot_be_is_an_error(config, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    result = preflight.preflight(config.with_settings({"output.runs": str(tmp_path / name)}))
+    assert not result.ok and "Expected a writable folder for runs" in result.problems[0].message
+
+
+def test_names_that_the_dataset_does_not_have_are_warned_of(config):
+    settings = {"output.sample_images": ["1_000.png", "gone.png"], "data.phrases": {"no-such": "word"}}
+    told = warnings_of(config.with_settings(settings))
+    assert "does not have: gone.png." in told and "does not have: no-such." in told
+    assert "does not have" not in warnings_of(config)
+
+
+def test_without_negatives_images_without_objects_are_still_asked(config):
+    assert "Only images without objects are asked" in warnings_of(config.with_settings({"data.num_negatives": 0}))
+
+
+def test_a_run_of_one_step_is_told_so_in_the_singular(config):
+    told = warnings_of(config.with_settings({"training.max_steps": 1, "training.warmup_steps": 1000}))
+    assert "only 1 step, and the warm-up may take half of it: it is shortened from 1,000 to 0 steps" in told
+    assert "ends after 1 step, before" in told

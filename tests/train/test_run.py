@@ -1,6 +1,9 @@
 """A run's folder: one writer, any number of readers, and what is left after a crash."""
 
 import json
+import os
+import shutil
+import sys
 import time
 import zipfile
 
@@ -61,6 +64,11 @@ def test_lines_that_are_no_rows_are_passed_over(run):
         '{"kind": "step", "step": "1", "total": 1, "terms": {}}',
         "[" * 9999,
     ]
+    odd = ('"lr": "x"', '"images_per_second": "x"', '"box_f1_50": "x"', '"raw": []', '"raw": {"loss_mask": "x"}')
+    odd += (f'"total": {"9" * 400}', '"terms": null', '"grad_norm_by_component": 3', '"epoch": null', '"time": []')
+    lines += [f'{{"kind": "step", "step": 1, "total": 1, "terms": {{}}, {part}}}' for part in odd]
+    notes = ('"images": 3', '"images": [1, null]', '"terms": null', '"message": 1')
+    lines += [f'{{"kind": "note", "about": "not-finite", "step": 1, {part}}}' for part in notes]
     lines += [
         '{"kind": "step", "step": 1, "total": 1, "terms": []}',
         '{"kind": "odd", "step": 1, "total": 1, "terms": {}}',
@@ -104,6 +112,8 @@ def test_a_run_whose_process_is_gone_is_crashed(run):
         '{"state": "odd"}',
         json.dumps({**values, "updated": "x"}),
         json.dumps({**values, "started": float("nan")}),
+        json.dumps({**values, "step": -1}),
+        json.dumps({**values, "total_steps": -5}),
         "[" * 100_000,
     ):
         (run.folder / "status.json").write_text(damaged)
@@ -127,6 +137,70 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError):
         Run.create(RunConfig().with_settings({"output.runs": str(tmp_path / "file")}))
     assert list_runs(tmp_path) == [] == list_runs(tmp_path / "none")
+
+
+def test_runs_are_listed_by_when_they_began_whatever_their_folders_are_called(run):
+    for name, started in (("zebra", 1e9), ("apple", 9e9)):
+        Run.create(run.config).folder.rename(run.folder.with_name(name))
+        status = json.loads((run.folder.with_name(name) / "status.json").read_text())
+        (run.folder.with_name(name) / "status.json").write_text(json.dumps({**status, "started": started}))
+    assert [one.name for one in list_runs(run.folder.parent)] == ["apple", run.name, "zebra"]
+
+
+def test_folders_of_runs_that_are_no_paths_hold_none(tmp_path):
+    for path in ("a\0b", "x" * 5000, "~nobody/x"):
+        assert list_runs(path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_folder_whose_name_is_no_text_is_passed_over(run):
+    shutil.copytree(run.folder, run.folder.with_name(os.fsdecode(b"bad-\xff")))
+    assert [one.name for one in list_runs(run.folder.parent)] == [run.name]
+
+
+def test_the_folder_of_the_runs_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    made = Run.create(RunConfig().with_settings({"output.runs": "~/x"}))
+    assert made.folder.parent == tmp_path / "x"
+    assert [one.folder for one in list_runs("~/x")] == [made.folder]
+
+
+def test_files_of_another_kind_in_a_run_do_no_harm(run):
+    (run.folder / "log.txt").mkdir()
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "step-abc.pt").write_bytes(b"")
+    assert run.log_tail() == "" and run.checkpoints() == []
+
+
+def test_pauses_do_not_count_as_training(run, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("sam3_lora.train.writer.time.monotonic", lambda: now[0])
+
+    def pass_time(writer, seconds, **changes):
+        now[0] += seconds
+        writer.update(force=True, **changes)
+
+    with run.writing() as writer:
+        pass_time(writer, 10, state="running")
+        pass_time(writer, 5, state="paused")
+        pass_time(writer, 300)
+        pass_time(writer, 300, state="running")
+        pass_time(writer, 7, state="stopped")
+    assert run.status().trained_seconds == pytest.approx(22)
+
+
+def test_a_run_that_is_made_ready_shows_no_speed_of_before(run):
+    with run.writing() as writer:
+        writer.update(force=True, state="running", eta_seconds=9.0, images_per_second=3.0)
+    with run.writing():
+        assert (run.status().eta_seconds, run.status().images_per_second) == (None, None)
+
+
+def test_a_folder_that_is_renamed_under_its_writer_is_named(run):
+    with pytest.raises(RunError, match="is gone: it was renamed"), run.writing() as writer:
+        run.folder.rename(run.folder.with_name("elsewhere"))
+        writer.update(force=True, step=1)
 
 
 def test_a_run_that_goes_on_keeps_what_is_known_of_it(run):
@@ -163,7 +237,7 @@ def test_a_run_is_renamed_with_its_time_kept(finished):
     taken.mkdir()
     with pytest.raises(RunError, match="another run"):
         other.rename("taken")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"^'\.\./out' cannot be a run's name"):
         other.rename("../out")
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sam3_lora.errors import DataError, RunError, TrainingError
-from sam3_lora.train import checkpoint, step
+from sam3_lora.train import checkpoint, setup, step
 from sam3_lora.train.loop import fit
 from sam3_lora.train.run import Run
 from tests.factories import write_dataset
@@ -155,7 +155,7 @@ def test_a_run_goes_on_over_a_changed_dataset_and_says_so(config, tmp_path, monk
     assert fit(run, resume=True).state == "finished"
     (note,) = [row for row in run.metrics()[0] if row["kind"] == "note"]
     assert note["about"] == "dataset-changed" and "'train'" in note["message"]
-    assert "1 images of the split 'train' are missing" in run.log_tail()
+    assert "1 image of the split 'train' is missing" in run.log_tail()
     vanished.write_bytes(pixels)
 
 
@@ -188,3 +188,28 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(config, 
     assert fit(run, resume=True).state == "finished"
     assert "step-00000004.pt is damaged" in run.log_tail()
     assert [row["step"] for row in run.metrics()[0] if row["kind"] == "resume"] == [3]
+
+
+def test_a_checkpoint_of_another_structure_is_passed_over_too(config, monkeypatch):
+    run = Run.create(config.with_settings({"training.checkpoint_every": 1, "training.batch_size": 1}))
+    with monkeypatch.context() as patch:
+        ask_after(patch, 3, "stop")
+        fit(run)
+    torch.save({"something": 1}, run.checkpoints()[0])
+    assert fit(run, resume=True).state == "finished"
+    assert "step-00000003.pt cannot be used" in run.log_tail()
+    assert [row["step"] for row in run.metrics()[0] if row["kind"] == "resume"] == [2]
+
+
+def test_a_dataset_that_goes_while_a_run_is_made_ready_is_told_in_a_sentence(config, tmp_path, monkeypatch):
+    data = write_dataset(tmp_path / "data", images=2, empty_images=0)
+    original = setup.load_base
+
+    def load(*args, **options):
+        shutil.rmtree(data)
+        return original(*args, **options)
+
+    monkeypatch.setattr(setup, "load_base", load)
+    run = Run.create(config.with_settings({"data.path": str(data)}))
+    with pytest.raises(DataError, match="cannot be read any more"):
+        fit(run)

@@ -65,6 +65,11 @@ def test_a_run_elsewhere_is_paused_and_continued(running) -> None:
     writer.update(force=True, state="paused")
     app.run()
     assert "Paused" in texts(app)
+    assert "resume" not in {button.key for button in app.button}
+    run.request("validate")
+    app.run()
+    assert "validate now. It is being done now" in texts(app)
+    run.request_done("validate")
     app.button(key="continue").click().run()
     assert "pause" not in run.requests()
 
@@ -117,6 +122,7 @@ def test_deleting_asks_before_and_shows_the_next_run(runs: Path) -> None:
     assert not newer.folder.exists() and older.folder.exists()
     app.run()
     assert app.selectbox(key="run-choice").value == older.name and not app.exception and not app.error
+    assert not app.toast, "nobody needs to be told of what he deleted himself"
 
 
 def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
@@ -124,7 +130,7 @@ def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
     asked = dialog("rename_dialog", run)
     asked.text_input(key="new-name").set_value("a/b").run()
     asked.button(key="rename-confirmed").click().run()
-    assert run.folder.exists() and "output.name" in "".join(boxes(asked)).replace("\\", "")
+    assert run.folder.exists() and "'a/b' cannot be a run's name" in "".join(boxes(asked))
     asked.text_input(key="new-name").set_value("after that").run()
     asked.button(key="rename-confirmed").click().run()
     assert not asked.exception and not run.folder.exists()
@@ -277,7 +283,7 @@ def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: P
     assert "The check was cancelled" in texts(app) and not app.button(key="start").disabled
 
 
-def test_a_check_that_finds_errors_names_their_fix_and_the_start_is_a_choice(runs: Path) -> None:
+def test_a_check_of_what_cannot_start_names_the_fix_and_keeps_it_from_starting(runs: Path) -> None:
     get_checks.clear()
     create_run(runs, "nowhere", **{"data.path": "/nowhere/at/all"})
     app = train_page()
@@ -286,6 +292,7 @@ def test_a_check_that_finds_errors_names_their_fix_and_the_start_is_a_choice(run
     while get_checks().is_busy and time.monotonic() < deadline:
         time.sleep(0.2)
     app.run()
-    assert any("keeps this run from starting" in expander.label for expander in app.expander)
-    assert any("/nowhere/at/all" in box.value for box in app.error)
-    assert app.button(key="start").label == "Start anyway"
+    assert any("1 problem keeps this run from starting" in expander.label for expander in app.expander)
+    (box,) = (box for box in app.error if "/nowhere/at/all" in box.value)
+    assert not box.value.startswith("-"), "one problem is no list"
+    assert app.button(key="start").disabled and "cannot start" in app.button(key="start").help

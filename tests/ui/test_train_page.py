@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from sam3_lora.config import RunConfig
 from sam3_lora.errors import TrainingError
-from sam3_lora.ui.runs import duration, run_title
+from sam3_lora.train.clock import duration
+from sam3_lora.train.setup import Length
+from sam3_lora.ui import runs as runs_module
+from sam3_lora.ui.launch import describe
+from sam3_lora.ui.meaning_view import _by_term
+from sam3_lora.ui.runs import run_title
 from tests.ui.run_folders import create_run, failed_run, finished_run, write_steps
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -190,3 +197,63 @@ def test_run_titles() -> None:
     assert run_title("20260131-175902-potholes") == "potholes, 31 January 2026 at 17:59:02"
     assert run_title("20260101-075902-a-2") == "a-2, 1 January 2026 at 07:59:02"
     assert run_title("my-folder") == "my-folder"
+
+
+@pytest.mark.parametrize("content", [b"old: 1\n", b"", bytes(range(256))])
+def test_a_run_with_damaged_settings_is_still_shown(runs: Path, content: bytes) -> None:
+    run = finished_run(runs)
+    (run.folder / "config.yaml").write_bytes(content)
+    for tab in ("Adapters", "Log", "Last step", "All runs"):
+        app = train_page(details=tab)
+        assert len(app.error) == 1 and "config.yaml" in app.error[0].value.replace("\\", "")
+        assert "Total loss" in {metric.label for metric in app.metric}
+
+
+def test_a_loss_that_is_no_number_is_told_in_one_box(runs: Path) -> None:
+    message, fix = "Expected a finite loss, but loss_mask is not", "Start a new run"
+    run = create_run(runs)
+    with pytest.raises(TrainingError), run.writing() as writer:
+        write_steps(writer, 1, 12, 40)
+        writer.note(13, "not-finite", f"{message}.", images=["a.png"])
+        raise TrainingError(message, fix)
+    (box,) = train_page().error
+    assert "What to do" in box.value and "Train on from it" in box.value
+
+
+def test_a_run_in_progress_is_listed_wherever_its_folder_is(runs: Path, tmp_path: Path, monkeypatch) -> None:
+    elsewhere = finished_run(tmp_path / "elsewhere")
+    assert "There is no run yet" in texts(train_page())
+    monkeypatch.setattr(runs_module, "get_jobs", lambda: SimpleNamespace(current=elsewhere))
+    assert train_page().selectbox(key="run-choice").value == elsewhere.name
+
+
+def test_files_of_another_kind_do_no_harm(runs: Path) -> None:
+    run = finished_run(runs)
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "step-abc.pt").write_bytes(b"")
+    (run.folder / "log.txt").unlink()
+    (run.folder / "log.txt").mkdir()
+    (run.folder / "status.json").write_text('{"state": "running", "step": -3, "total_steps": -9}')
+    for tab in ("Log", "Adapters"):
+        app = train_page(details=tab)
+        assert not app.error and "Crashed" in texts(app)
+
+
+def test_a_run_of_another_process_is_warned_of_before_a_start(runs: Path) -> None:
+    with create_run(runs).writing() as writer:
+        write_steps(writer, 1, 10, 40)
+        app = train_page()
+        assert "trained by another process" in texts(app) and not app.button(key="start").disabled
+    assert "trained by another process" not in texts(train_page())
+
+
+def test_high_layers_are_grouped_by_term() -> None:
+    terms = ["presence_loss_aux_0", "presence_loss_aux_1", "loss_ce_o2m", "loss_bbox_aux_2_o2m"]
+    words = "presence_loss (layers 1 and 2), loss_ce, one-to-many (last layer), loss_bbox, one-to-many (layer 3)"
+    assert _by_term(terms).replace("\\", "") == words
+
+
+def test_the_next_run_says_how_long_it_will_be() -> None:
+    config = RunConfig().with_settings({"training.max_steps": 40})
+    assert "20 epochs or 40 steps, whichever is less" in describe(config)
+    assert "40 steps in 1 epoch in batches" in describe(config, Length(50, 1, 40, 20))
