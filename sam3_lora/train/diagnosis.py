@@ -324,6 +324,9 @@ def _overfitting(table: _Table) -> Symptom | None:
     rising = len(since) >= OVERFIT_EVALUATIONS and min(since[-OVERFIT_EVALUATIONS:]) > (1 + OVERFIT_RISE) * losses[best]
     if not rising or not since[-1] >= since[-OVERFIT_EVALUATIONS]:
         return None
+    found = [_number(row.get("box_f1_50")) for row in table.validations]
+    if max(found[best + 1 :]) > found[best]:  # it still finds more, only less sure of it
+        return None
     turned = table.validations[best]["step"]
     numbers = np.array([row["step"] for row in table.steps])
     around, after = table.totals[numbers <= turned][-50:], table.totals[-50:]
