@@ -58,7 +58,7 @@ def show_meaning(digest: Digest, config: RunConfig) -> None:
         st.subheader("What it means", anchor=False, width="stretch")
         every = st.toggle("Every layer", key="meaning-every", persist_state="session")
     st.caption(
-        f"Weighted means of at most {WINDOW} steps, the last ones, and their change since up to {WINDOW} before them."
+        f"Weighted means of the last steps (up to {WINDOW}), and their change since those before."
         + ("" if known else " No healthy ranges are known for this base model on this dataset.")
     )
     shown = [verdict for verdict in _in_order(verdicts) if every or _is_main(verdict.term)]
@@ -85,7 +85,7 @@ def _row(verdict: Verdict, known: bool) -> str:
 
 
 def _range(healthy: Range | None) -> str:
-    return "" if healthy is None else f"{healthy.low:.3g} to {healthy.high:.3g}"
+    return "" if healthy is None else f"{healthy.low:.3g}&nbsp;to&nbsp;{healthy.high:.3g}"
 
 
 def _named(term: str) -> str:

@@ -19,7 +19,7 @@ from sam3_lora.errors import DataError
 from sam3_lora.ui import adapters, images, resources, state
 from sam3_lora.ui.colors import PhraseColors
 from sam3_lora.ui.dataset_view import keep_valid
-from sam3_lora.ui.layout import escape, guarded
+from sam3_lora.ui.layout import guarded
 from sam3_lora.ui.split_index import SplitIndex, split_index
 
 FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
@@ -133,7 +133,6 @@ def _examples(path: str, dataset: Dataset, indexes: dict[str, SplitIndex]) -> No
                     f"No. {place + 1}",
                     key=f"open-example-{place}",
                     type="tertiary",
-                    help=escape(f"{split}/{label}"),
                     on_click=_ask_of,
                     args=(f"{split}/{label}",),
                 )
