@@ -29,9 +29,10 @@ def main() -> None:
     with page("Train", "Start a run and watch it learn. It goes on when you leave this page."):
         jobs = get_jobs()
         load_chart_library()
-        show_next_run(jobs)
         found = runs.all_runs()
-        st.fragment(notice, run_every=LIST_SECONDS)(runs.beginnings(found))
+        beginnings = runs.beginnings(found)
+        show_next_run(jobs, beginnings)
+        st.fragment(notice, run_every=LIST_SECONDS)(beginnings)
         if jobs.problem is not None:
             name, message = jobs.problem
             st.error(f"The run {escape(name)} could not be trained: {escape(message)}", icon=":material/error:")

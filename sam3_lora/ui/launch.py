@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.7  # while a check goes on
 
 
-def show_next_run(jobs: Jobs) -> None:
-    """The run that the start button would start, in one line, or why it cannot; its check beneath."""
+def show_next_run(jobs: Jobs, beginnings: tuple[tuple[str, bool], ...]) -> None:
+    """The run that the start button would start, in one line, or why it cannot; its check beneath.
+
+    Args:
+        beginnings: of all runs, see :func:`sam3_lora.ui.runs.beginnings`.
+    """
     config, _ = next_run()
     checks = check_view.get_checks()
     reason = _why_not(config, jobs, checks)
@@ -32,7 +36,7 @@ def show_next_run(jobs: Jobs) -> None:
             st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
             st.caption(f":material/info: {reason}" if reason else describe(config, _known_length(config, checks)))
             if reason is None:
-                _warn_of_others()
+                _warn_of_others(beginnings)
             _show_links(config)
         with check:
             _check_button(config, reason, checks)
@@ -58,9 +62,9 @@ def _known_length(config: RunConfig, checks: Checks) -> Length | None:
     return latest.result.length if latest and latest.config == config and latest.result else None
 
 
-def _warn_of_others() -> None:
+def _warn_of_others(beginnings: tuple[tuple[str, bool], ...]) -> None:
     """Runs of other processes do not keep one from starting another, but share its device."""
-    names = [runs.run_title(name) for name, active in runs.beginnings(runs.all_runs()) if active]
+    names = [runs.run_title(name) for name, active in beginnings if active]
     if names:
         st.caption(
             f":orange[:material/warning:] {escape(' and '.join(names))} {'are' if len(names) > 1 else 'is'} being "
