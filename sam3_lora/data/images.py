@@ -122,4 +122,4 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         low, high = min(values.min(), 0.0), values.max()
         full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
         picture = Image.fromarray(((values - low) / max(full - low, 1e-12) * 255).astype(np.uint8))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
@@ -126,9 +125,10 @@ class SampleDataset(torch.utils.data.Dataset):
 
     def _load(self, index: int) -> Sample:
         record = self._images[index]
-        pixels = load_image(record)
-        # As a picture, not an array: of an array 3 pixels wide the processor would guess the channels wrongly.
-        pixel_values = self._image_processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0]
+        pixels = torch.from_numpy(load_image(record)).permute(2, 0, 1)
+        # Told where the channels are: of an image 3 pixels wide the processor would guess wrongly.
+        processed = self._image_processor(pixels, input_data_format="channels_first", return_tensors="pt")
+        pixel_values = processed["pixel_values"][0]
         rng = np.random.default_rng((self._seed, int(self._epoch), index))
         asked = (
             self._num_negatives if any(not item.iscrowd for item in record.annotations) else max(self._num_negatives, 1)

@@ -12,6 +12,7 @@ import torch
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import TrainingError
 
+_THIS_PROCESS = psutil.Process()  # made once: making it costs more than asking it, and each step asks
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -19,14 +20,14 @@ def used_bytes(device: torch.device) -> int:
     """Peak memory on the GPU, or the resident memory of this process where there is none."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return psutil.Process().memory_info().rss
+    return _THIS_PROCESS.memory_info().rss
 
 
 def total_bytes(device: torch.device) -> int:
     """What this process could use: all of the GPU, or what is free beside what it holds already."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    return psutil.virtual_memory().available + _THIS_PROCESS.memory_info().rss
 
 
 def is_out_of_memory(error: BaseException) -> bool:
