@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import streamlit as st
 
 from sam3_lora.data.coco import ImageRecord
 from sam3_lora.data.health import plural
+from sam3_lora.draw import Color
 from sam3_lora.errors import DataError
 from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui import images
@@ -16,6 +20,7 @@ from sam3_lora.ui.layout import empty_state, escape
 from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, SplitIndex, Wanted
 
 _SPLITS_IN_A_ROW = 16  # letters of all names: more are a list to choose from
+_COLORS_TOLD = 12  # in the line above the images; more are not told apart at a glance
 
 
 def show(opened: Opened) -> None:
@@ -28,6 +33,9 @@ def show(opened: Opened) -> None:
             st.caption(f"{len(found):,} of {plural(len(index), 'image')}", width="content")
             st.button("Clear the filters", key="clear-filters", type="tertiary", on_click=view.clear_filters)
     if len(found):
+        counts = index.split.objects_per_category()
+        drawn = [name for name in index.categories if counts.get(name) and name in (wanted.categories or (name,))]
+        _tell_colors(drawn, opened.colors)
         _show_page(opened, index, found, wanted)
     else:
         empty_state("filter_alt_off", "No image of this split matches", "Clear the filters, or choose another split.")
@@ -125,6 +133,19 @@ def _finding_counts(opened: Opened, split: str) -> dict[str, int]:
         if finding.split in (split, "") and finding.image_names:
             counts[finding.kind] = counts.get(finding.kind, 0) + len(finding.image_names)
     return counts
+
+
+def _tell_colors(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
+    """One line: the colour of each category that is drawn."""
+    told = [
+        f'<span style="white-space: nowrap; margin-right: 1.25em"><span style="display: inline-block; width: 0.75em; '
+        f'height: 0.75em; border-radius: 2px; background: rgb{colors[name]}"></span> {escape(html.escape(name, quote=False))}</span>'
+        for name in categories[:_COLORS_TOLD]
+    ]
+    if len(categories) > _COLORS_TOLD:
+        told.append(f"and {len(categories) - _COLORS_TOLD:,} more")
+    if told:  # no caption: it would fade the colours
+        st.markdown(f"<small>{' '.join(told)}</small>", unsafe_allow_html=True)
 
 
 def _show_page(opened: Opened, index: SplitIndex, found: np.ndarray, wanted: Wanted) -> None:

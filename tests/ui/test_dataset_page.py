@@ -109,6 +109,19 @@ def test_filter_shows_only_matching_images(app: AppTest, tmp_path: Path) -> None
     assert "No image of this split matches" in text_on(app)
 
 
+def test_colours_are_told_of_the_categories_that_are_drawn(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, images=5, objects=1)
+    open_path(app, tmp_path)
+
+    def told() -> str:
+        return next(element.value for element in app.markdown if "background: rgb" in element.value)
+
+    used = {a.category for image in open_dataset(tmp_path).split("train").images for a in image.annotations}
+    assert len(used) > 1 and all(name in told() for name in used)
+    app.multiselect(key="categories").set_value(["pothole"]).run()
+    assert told().count("background: rgb") == 1 and "pothole" in told()
+
+
 def test_filter_by_a_finding_and_step_through_its_images_only(app: AppTest, tmp_path: Path) -> None:
     data = coco(images=6)
     spoiled = [data["images"][1]["file_name"], data["images"][4]["file_name"]]
