@@ -100,6 +100,8 @@ def watch(run: Run, jobs: Jobs, before: tuple) -> None:
             show_chart(run, followed.history)
             if followed.config is not None:
                 show_meaning(followed.digest, followed.config)
+        elif status.state == "paused":
+            empty_state("pause_circle", "No step yet", "The run is paused before its first step.")
         elif status.active:
             empty_state(
                 "hourglass_top", "No step yet", "The data and the model are being loaded; the chart starts here."

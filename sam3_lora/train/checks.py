@@ -13,7 +13,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.health import plural
 from sam3_lora.data.records import Dataset, Split
 from sam3_lora.errors import RunError, Sam3LoraError
-from sam3_lora.train.setup import Length, plan
+from sam3_lora.train.setup import Length, patience_in_vain, plan
 
 HIGH_RATE = 5e-3  # beyond it, LoRA on SAM 3 diverges as a rule
 FEW_IMAGES = 10
@@ -102,8 +102,8 @@ def _check_validation(config: RunConfig, train: Split) -> Iterator[Problem]:
             "Without a validation split nobody sees whether the adapter learns or memorises, and none is kept as best.",
             "Set data.valid_split.",
         )
-        if config.training.patience:
-            yield Problem("error", "training.patience needs a validation loss to wait for.", "Set data.valid_split.")
+        if error := patience_in_vain(config):
+            yield Problem.of(error)
     elif config.data.valid_split == train.name:
         yield Problem(
             "warning",

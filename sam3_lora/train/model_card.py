@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sam3_lora.config import ASSETS, DEMO, RunConfig
+from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Split
 from sam3_lora.train.checkpoint import Progress
@@ -20,7 +20,8 @@ from peft import PeftModel
 from PIL import Image
 from transformers import Sam3Model, Sam3Processor
 
-base, adapter = {base}, "."  # this folder
+base = {base}
+adapter = "path/to/this/folder"
 processor = Sam3Processor.from_pretrained(base)
 model = PeftModel.from_pretrained(Sam3Model.from_pretrained(base, dtype=torch.float32), adapter).eval()
 image = Image.open("image.jpg").convert("RGB")
@@ -82,9 +83,8 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
 
 def loading_code(base: str, phrase: str) -> str:
     """Python that loads the adapter with PEFT and finds a phrase in an image."""
-    path = "assets/demo/model" if base == DEMO else base
-    assert (ASSETS / "demo" / "model").is_dir() or base != DEMO
-    return _LOADING.format(base=json.dumps(path), phrase=json.dumps(phrase, ensure_ascii=False))
+    path = '"assets/demo/model"  # in the app\'s own folder' if base == DEMO else json.dumps(base)
+    return _LOADING.format(base=path, phrase=json.dumps(phrase, ensure_ascii=False))
 
 
 def _header(config: RunConfig) -> str:

@@ -59,4 +59,7 @@ def compare(trained: Detections, loaded: Detections) -> str:
 
 @torch.inference_mode()
 def _detect(detector: Sam3Detector, batch: Batch) -> Detections:
-    return detector(batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index).to("cpu")
+    # By the class: around the trained one's own forward accelerate has put the run's precision, and the loaded one would
+    # then differ by its rounding.
+    inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
+    return Sam3Detector.forward(detector, *inputs).to("cpu")

@@ -27,10 +27,10 @@ def show_status(run: Run, status: Status, symptoms: Sequence[Symptom] = ()) -> N
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
     if status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
-    asked = [ERRANDS[what][0].lower() for what in ERRANDS if what in run.requests()]
+    asked = [what for what in ERRANDS if what in run.requests()]
     if status.active and asked:
-        when = "is being done now" if status.state == "paused" else "is done after the step in progress"
-        st.caption(f":material/schedule: Asked for: {', '.join(asked)}. It {when}.")
+        when = "being done now" if status.state == "paused" else "after the step in progress"
+        st.caption(f":material/schedule: Asked to {', '.join(asked)}: {when}.")
     is_told = any(status.message.startswith(symptom.message.rstrip(".")) for symptom in symptoms)
     if status.state == "failed" and not is_told:
         st.error(escape(status.message) or "The log below says why.", icon=":material/error:")

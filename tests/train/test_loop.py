@@ -264,6 +264,12 @@ def test_what_cannot_be_trained_fails_with_its_sentence(config, name, value, err
     assert run.status().message == str(raised.value)
 
 
+def test_waiting_for_a_validation_loss_that_never_comes_is_refused(config):
+    run = Run.create(config.with_settings({"training.patience": 1, "data.valid_split": ""}))
+    with pytest.raises(ConfigError, match=r"training\.patience"):
+        fit(run)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(config, monkeypatch):
     from sam3_lora.loss import terms, wrapper
 

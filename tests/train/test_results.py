@@ -48,6 +48,10 @@ def test_the_reload_proof_stands_in_the_status(run):
     assert run.status().reload_proof == "ok"
 
 
+def test_the_reload_proof_holds_in_mixed_precision(config):
+    assert train(config, training__precision="bf16").status().reload_proof == "ok"
+
+
 @pytest.mark.parametrize("damage", ["other weights", "half a file"])
 def test_the_reload_proof_fails_when_the_file_is_not_what_was_trained(config, monkeypatch, damage):
     original = loop.prove_reload
@@ -75,13 +79,16 @@ def test_the_model_card_tells_what_it_was_trained_on(run):
         assert str(run.folder.parent) not in card
 
 
-def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, monkeypatch, capsys):
+def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, capsys):
     card = (run.adapters()["best"] / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
     assert len(code.strip().splitlines()) < 20
-    monkeypatch.chdir(run.adapters()["best"])
     Image.new("RGB", (64, 48)).save(tmp_path / "image.jpg")
-    exec(code.replace('"image.jpg"', repr(str(tmp_path / "image.jpg"))), {})
+    places = {"image.jpg": tmp_path / "image.jpg", "path/to/this/folder": run.adapters()["best"]}
+    for shown, place in places.items():
+        assert f'"{shown}"' in code
+        code = code.replace(f'"{shown}"', repr(str(place)))
+    exec(code, {})
     assert "tensor" in capsys.readouterr().out
 
 

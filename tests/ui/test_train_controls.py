@@ -81,7 +81,7 @@ def test_an_errand_is_asked_once_and_the_button_says_so(running, what: str) -> N
     app.button(key=what).click().run()
     assert run.requests() == {what}
     assert app.button(key=what).disabled and "Asked for already" in app.button(key=what).help
-    assert f"Asked for: {what} now" in texts(app)
+    assert f"Asked to {what}: after the step in progress" in texts(app)
     run.request_done(what)
     app.run()
     assert not app.button(key=what).disabled
