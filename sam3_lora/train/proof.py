@@ -59,7 +59,7 @@ def compare(trained: Detections, loaded: Detections) -> str:
 
 @torch.inference_mode()
 def _detect(detector: Sam3Detector, batch: Batch) -> Detections:
-    # By the class: around the trained one's own forward accelerate has put the run's precision, and the loaded one would
-    # then differ by its rounding.
+    # The class's forward: around that of the trained one accelerate has put the run's precision, whose rounding the
+    # loaded one would lack.
     inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
     return Sam3Detector.forward(detector, *inputs).to("cpu")

@@ -137,9 +137,10 @@ def _finding_counts(opened: Opened, split: str) -> dict[str, int]:
 
 def _tell_colors(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
     """One line: the colour of each category that is drawn."""
+    square = "display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px"
     told = [
-        f'<span style="white-space: nowrap; margin-right: 1.25em"><span style="display: inline-block; width: 0.75em; '
-        f'height: 0.75em; border-radius: 2px; background: rgb{colors[name]}"></span> {escape(html.escape(name, quote=False))}</span>'
+        f'<span style="white-space: nowrap; margin-right: 1.25em">'
+        f'<span style="{square}; background: rgb{colors[name]}"></span> {escape(html.escape(name, quote=False))}</span>'
         for name in categories[:_COLORS_TOLD]
     ]
     if len(categories) > _COLORS_TOLD:

@@ -68,7 +68,7 @@ def test_a_run_elsewhere_is_paused_and_continued(running) -> None:
     assert "resume" not in {button.key for button in app.button}
     run.request("validate")
     app.run()
-    assert "validate now. It is being done now" in texts(app)
+    assert "Asked to validate: being done now" in texts(app)
     run.request_done("validate")
     app.button(key="continue").click().run()
     assert "pause" not in run.requests()
