@@ -17,7 +17,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.health import plural
 from sam3_lora.train.not_finite import way_on
 from sam3_lora.train.rows import Row, effective_rows
-from sam3_lora.train.terms import split_name
+from sam3_lora.train.terms import amount, split_name
 
 RECENT = 10  # steps that a sign must last: a single odd batch is no illness
 NOTHING_TOTAL = 0.05  # a total that no step with objects reaches
@@ -174,7 +174,7 @@ def _diverged(table: _Table) -> Symptom | None:
     return Symptom(
         "diverged",
         "error",
-        f"The total has risen to {last:,.0f}, and it was {lowest:,.3g} before: the run has diverged.",
+        f"The total has risen to {amount(last)}, and it was {amount(lowest)} before: the run has diverged.",
         "The learning rate is too high, or the run has left the region where it learned.",
         "Stop, lower training.learning_rate, and go on from adapters/best with model.adapter.",
         table.last_step,
@@ -281,7 +281,8 @@ def _exploding(table: _Table) -> Symptom | None:
     return Symptom(
         "exploding",
         "error",
-        f"The gradients are {now / usual:,.0f} times as long as before (norm {now:,.3g} instead of {usual:,.3g}).",
+        f"The gradients are {now / usual:,.0f} times as long as before: "
+        f"their norm is {amount(now)} instead of {amount(usual)}.",
         "The learning rate is too high, or the run has left the region where it learned.",
         "Stop, lower training.learning_rate, and go on from adapters/best with model.adapter.",
         table.last_step,
@@ -308,7 +309,7 @@ def _plateau(table: _Table) -> Symptom | None:
     return Symptom(
         "plateau",
         "info",
-        f"The loss has not fallen for {PLATEAU_STEPS} steps ({now:.3g}, before {before:.3g}).",
+        f"The loss has not fallen for {PLATEAU_STEPS} steps ({amount(now)}, before {amount(before)}).",
         "It has learned what these settings can learn, or the learning rate is too low or too high to go on.",
         "Look at the validation metrics: if they are good enough, stop; else try another rate or a higher rank.",
         table.last_step,
@@ -335,8 +336,8 @@ def _overfitting(table: _Table) -> Symptom | None:
     return Symptom(
         "overfitting",
         "warning",
-        f"The validation loss rises since step {turned} ({losses[best]:.3g}, now {losses[-1]:.3g}) while the training "
-        "loss falls.",
+        f"The validation loss rises since step {turned} ({amount(losses[best])}, now {amount(losses[-1])}) "
+        "while the training loss falls.",
         "The adapter learns the training images by heart: too many passes over too few images, or too high a rank.",
         "Use adapters/best, which was kept at that step; next time fewer epochs, a lower rank or more images.",
         table.validations[-1]["step"],

@@ -17,7 +17,7 @@ import numpy as np
 
 from sam3_lora.config import ASSETS, DEMO, LossConfig, RunConfig
 from sam3_lora.train.rows import Row, effective_rows
-from sam3_lora.train.terms import ONE_TO_MANY, split_name, weight_of
+from sam3_lora.train.terms import ONE_TO_MANY, amount, split_name, weight_of
 
 DEMO_RANGES = ASSETS / "demo" / "healthy.json"
 STAGE_ENDS = (10, 20, 40, 80, 160, 320, 640, 1280)  # steps: losses fall fast at first
@@ -193,15 +193,18 @@ def _verdict(name: str, value: float, earlier: float | None, healthy: Range | No
         trend = " and steady"
     else:
         trend = f" and {'rising' if change > 0 else 'falling'} ({change:+.0%})"
+    if healthy is not None and healthy.high == 0:
+        return Verdict(name, value, None, change, "unknown", "Switched off: its weight is 0.")
     if healthy is None:
-        return Verdict(name, value, None, change, "unknown", f"{value:.3g}{trend}; no healthy range is known.")
-    band = f"{healthy.low:.3g} to {healthy.high:.3g}"
+        return Verdict(name, value, None, change, "unknown", f"{amount(value)}{trend}; no healthy range is known.")
+    band = f"{amount(healthy.low)} to {amount(healthy.high)}"
     if value > healthy.high * SLACK:
         hope = "it is still falling, so give it time" if change is not None and change < -0.02 else "look for a cause"
-        return Verdict(name, value, healthy, change, "high", f"{value:.3g}{trend}, above the healthy {band}: {hope}.")
+        words = f"{amount(value)}{trend}, above the healthy {band}: {hope}."
+        return Verdict(name, value, healthy, change, "high", words)
     if value < healthy.low / SLACK:
-        words = f"{value:.3g}{trend}, below the usual {band}: {_EASY}."
+        words = f"{amount(value)}{trend}, below the usual {band}: {_EASY}."
         return Verdict(name, value, healthy, change, "low", words)
     within = healthy.low <= value <= healthy.high
-    words = f"{value:.3g}{trend}: healthy runs show {band} here" + ("." if within else ", and this is close to it.")
+    words = f"{amount(value)}{trend}: healthy runs show {band} here" + ("." if within else ", and this is close to it.")
     return Verdict(name, value, healthy, change, "healthy", words)

@@ -83,7 +83,7 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     # With fp16 the scaler passes over such a step by itself.
     if setup.accelerator.scaler is None and not math.isfinite(grad_norm):
         raise NotFinite(
-            f"Expected finite gradients, but they are not, on the images {', '.join(file_names(group))}",
+            f"Expected finite gradients, but found infinity or NaN on the images {', '.join(file_names(group))}",
             way_on(setup.config, file_names(group)),
             file_names(group),
         )
@@ -158,7 +158,8 @@ def _require_finite(setup: Setup, loss: LossReport, batch: Batch) -> None:
     sick = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
     images = file_names([batch])
     raise NotFinite(
-        f"Expected a finite loss, but {', '.join(sick) or 'the total'} is not, on the images {', '.join(images)}",
+        f"Expected a finite loss, but found infinity or NaN in {', '.join(sick) or 'the total'} on the images "
+        f"{', '.join(images)}",
         way_on(setup.config, images),
         images,
     )

@@ -1,4 +1,7 @@
-"""What the name of a loss term says: "loss_bbox_aux_3_o2m" is the box distance of a layer and a half of the queries."""
+"""What the name of a loss term says, and its value in print.
+
+"loss_bbox_aux_3_o2m" is the box distance of a layer and a half of the queries.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +29,8 @@ def weight_of(name: str, loss: LossConfig) -> float:
     """The weight a term has in the total."""
     term, group = split_name(name)
     return getattr(loss, term) * (loss.o2m_weight if group == ONE_TO_MANY else 1.0)
+
+
+def amount(value: float, digits: int = 3) -> str:
+    """A loss or a norm as people read it: "0.0123", "12.3", "159,224"; only from a billion on "1.59e+12"."""
+    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e9 else f"{value:.{digits}g}"

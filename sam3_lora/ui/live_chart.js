@@ -130,6 +130,7 @@ function toLayout(data, theme, view) {
       title: { text: data.xTitle, font: { color: theme.muted }, standoff: 8 },
       rangemode: "nonnegative",
       showgrid: false,
+      dtick: hasFewSteps(data.curves) ? 1 : undefined, // otherwise there would be a step 1.2
       uirevision: xName(data),
       ...rangeOf(view.ranges[xName(data)]),
     },
@@ -145,6 +146,10 @@ function toLayout(data, theme, view) {
       ...rangeOf(view.ranges[yName(data)]),
     },
   };
+}
+
+function hasFewSteps(curves) {
+  return curves.every((curve) => (curve.x.at(-1) ?? 0) <= 10 && curve.x.every(Number.isInteger));
 }
 
 // Ranges are remembered by what the axis shows: steps and minutes, losses and shares, linear and logarithmic.

@@ -11,7 +11,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.train.diagnosis import Symptom
 from sam3_lora.train.digest import Digest
 from sam3_lora.train.expectations import WINDOW, Range, Verdict
-from sam3_lora.train.terms import MAIN, ONE_TO_MANY, split_name
+from sam3_lora.train.terms import MAIN, ONE_TO_MANY, amount, split_name
 from sam3_lora.ui.layout import escape
 from sam3_lora.ui.metrics_view import TERMS
 
@@ -85,7 +85,7 @@ def _row(verdict: Verdict, known: bool) -> str:
 
 
 def _range(healthy: Range | None) -> str:
-    return "" if healthy is None else f"{healthy.low:.3g}&nbsp;to&nbsp;{healthy.high:.3g}"
+    return "" if healthy is None else f"{amount(healthy.low)}&nbsp;to&nbsp;{amount(healthy.high)}"
 
 
 def _named(term: str) -> str:
@@ -110,7 +110,7 @@ def _by_term(terms: Iterable[str]) -> str:
 def _layers(places: list[str]) -> str:
     if places == ["last"]:
         return "last layer"
-    *before, end = places
+    *before, end = sorted(places)  # digits, then "last"
     return f"layers {', '.join(before)} and {end}" if before else f"layer {end}"
 
 

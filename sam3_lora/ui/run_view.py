@@ -11,6 +11,7 @@ import streamlit as st
 
 from sam3_lora.train.diagnosis import Symptom
 from sam3_lora.train.run import Run, Status
+from sam3_lora.train.terms import amount
 from sam3_lora.ui.controls import ERRANDS
 from sam3_lora.ui.layout import escape
 from sam3_lora.ui.metrics_view import GROUPS, History, last_step_table
@@ -53,11 +54,11 @@ def _way_on(run: Run) -> str:
 def show_numbers(status: Status, history: History) -> None:
     """The numbers of the moment."""
     columns = st.columns(7, gap="small")
-    columns[0].metric("Total loss", f"{history.totals[-1]:.4g}")
+    columns[0].metric("Total loss", amount(history.totals[-1], 4))
     best = status.best_validation_loss
     columns[1].metric(
         "Best validation",
-        "none yet" if best is None else f"{best:.4g}",
+        "none yet" if best is None else amount(best, 4),
         help="The lowest validation loss"
         + (" so far." if status.best_step is None else f": after step {status.best_step:,}, kept as adapters/best."),
     )
@@ -68,7 +69,7 @@ def show_numbers(status: Status, history: History) -> None:
         help="How many boxes are found and right on the validation images at a score of 0.5: 1 is all of them, 0 none.",
     )
     columns[3].metric("Images per second", f"{history.speeds[-1]:.3g}")
-    columns[4].metric("Gradient norm", f"{history.gradient_norms[-1]:.3g}", help="Before clipping.")
+    columns[4].metric("Gradient norm", amount(history.gradient_norms[-1]), help="Before clipping.")
     columns[5].metric("Learning rate", f"{history.learning_rates[-1]:.3g}")
     memory = status.memory_bytes
     columns[6].metric("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB")

@@ -3,7 +3,16 @@
 import pytest
 
 from sam3_lora.config import RunConfig
-from sam3_lora.train.expectations import Stage, demo_stages, expected, measure_stages, save_stages, stage_at
+from sam3_lora.train.expectations import (
+    Stage,
+    demo_stages,
+    expected,
+    measure_stages,
+    save_stages,
+    stage_at,
+    verdicts,
+)
+from sam3_lora.train.terms import amount
 
 
 def run(factor: float, steps: int = 30) -> list[dict]:
@@ -40,3 +49,27 @@ def test_the_demo_has_a_range_for_every_term_at_every_step_and_no_other_data_has
     early, late = (expected(config, row | {"step": step})["total"] for step in (1, 640))
     assert late.high < early.low  # a healthy run learns
     assert expected(config.with_settings({"data.path": "elsewhere"}), row) == {}
+
+
+def test_a_term_without_weight_is_switched_off_and_not_healthy():
+    config = RunConfig().with_settings({"loss.loss_dice": 0.0})
+    row = {"kind": "step", "step": 1, "epoch": 1, "total": 5.0, "terms": {"loss_mask": 5.0, "loss_dice": 0.0}}
+    verdict = verdicts(config, [row])["loss_dice"]
+    assert (verdict.level, verdict.expected) == ("unknown", None)
+    assert "Switched off" in verdict.words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.01234, "0.0123"),
+        (12.34, "12.3"),
+        (999.4, "999"),
+        (999.6, "1,000"),
+        (159224.4, "159,224"),
+        (1.6e12, "1.6e+12"),
+    ],
+)
+def test_losses_are_written_as_people_read_them(value, words):
+    assert amount(value) == words
+    assert amount(-value) == f"-{words}"
