@@ -29,7 +29,7 @@ def show_comparison(run: Run, runs: list[Run]) -> None:
         "Compare with",
         list(others),
         key=key,
-        persist_state="session",
+        bind="query-params",
         format_func=run_title,
         max_selections=MOST,
         placeholder="Choose one or more runs",

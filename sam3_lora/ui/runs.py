@@ -16,6 +16,7 @@ from sam3_lora.train.clock import duration
 from sam3_lora.train.digest import Digest
 from sam3_lora.train.run import Run, Status, list_runs, newest_first
 from sam3_lora.ui import state
+from sam3_lora.ui.layout import escape
 from sam3_lora.ui.metrics_view import History
 from sam3_lora.ui.resources import get_jobs, runs_folder
 
@@ -90,8 +91,13 @@ def choose_run(runs: list[Run], active: Run | None) -> Run:
         last = Path(st.session_state.get(state.CURRENT_RUN, "")).name
         candidates = (asked, last, active.name if active else None, runs[0].name)
         st.session_state[_CHOICE] = next(name for name in candidates if name in by_name)
-        if asked and asked not in by_name and asked != before:  # else it was deleted from here
-            st.toast(f"There is no run {asked}; the newest one is shown.", icon=":material/info:")
+        gone, shown = before or asked, st.session_state[_CHOICE]
+        if gone and gone not in by_name:
+            words = "no longer there" if before else "not there"
+            st.toast(
+                f"The run {escape(run_title(gone))} is {words}; {escape(run_title(shown))} is shown.",
+                icon=":material/info:",
+            )
     # The labels must not change while a run goes on: the browser answers with the label it was given.
     name = st.selectbox("Run", list(by_name), key=_CHOICE, format_func=run_title)
     st.query_params[RUN_PARAMETER] = name
