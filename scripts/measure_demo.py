@@ -31,7 +31,7 @@ from sam3_lora.data.images import load_image  # noqa: E402
 from sam3_lora.data.records import Split  # noqa: E402
 from sam3_lora.evaluate import SCORE_THRESHOLD, evaluate  # noqa: E402
 from sam3_lora.predict import PhraseResult, Predictor  # noqa: E402
-from sam3_lora.train.expectations import measure_stages, save_stages  # noqa: E402
+from sam3_lora.train.expectations import WINDOW, measure_stages, save_stages  # noqa: E402
 from sam3_lora.train.loop import fit  # noqa: E402
 from sam3_lora.train.run import Run  # noqa: E402
 
@@ -176,7 +176,7 @@ def main() -> None:
         for name, of in (("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
             print(name, json.dumps(rounded({key: float(of([one[key] for one in taught])) for key in taught[0]})))
     if arguments.healthy and taught:
-        about = f"Lowest and highest mean of each weighted term over {len(taught)} runs of the demo"
+        about = f"Lowest and highest mean over {WINDOW} steps of each weighted term in {len(taught)} runs of the demo"
         save_stages(measure_stages(metrics), arguments.healthy, f"{about}: scripts/measure_demo.py.")
 
 

@@ -20,7 +20,7 @@ from sam3_lora.train.rows import Row, effective_rows
 from sam3_lora.train.terms import ONE_TO_MANY, amount, split_name, weight_of
 
 DEMO_RANGES = ASSETS / "demo" / "healthy.json"
-STAGE_ENDS = (10, 20, 40, 80, 160, 320, 640, 1280)  # steps: losses fall fast at first
+STAGE_ENDS = (10, 20, 30, 45, 65, 95, 135, 190, 270, 380, 540, 760)  # steps: losses fall fast at first
 WINDOW = 20  # steps that a verdict looks at: single batches scatter
 SLACK = 1.25  # how far beyond a range its neighbourhood reaches, as a factor
 # Full SAM 3 with auxiliary layers: epochs done -> total, and unweighted values of the last layer.
@@ -99,7 +99,10 @@ def verdicts(config: RunConfig, rows: Iterable[Row]) -> dict[str, Verdict]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps first to last, and for each term ("total" too) the lowest and highest weighted mean that was healthy."""
+    """Steps first to last, and for each term ("total" too) the lowest and highest value there that was healthy.
+
+    Values are weighted means as verdicts compare them: over the last WINDOW steps, or as many as there are.
+    """
 
     first: int
     last: int
@@ -124,19 +127,21 @@ def measure_stages(runs: Iterable[Iterable[dict[str, Any]]]) -> tuple[Stage, ...
     """The ranges over several healthy runs.
 
     Args:
-        runs: of each run its lines of metrics.jsonl.
+        runs: of each run its lines of metrics.jsonl, from the first step on.
 
     Returns:
-        Per stage, the lowest and the highest of the runs' means; stages that a run did not reach are left out.
+        Per stage, the lowest and the highest mean of any run at any of its steps; stages that a run did not reach are
+        left out.
     """
     tables = [[line for line in run if line.get("kind") == "step"] for run in runs]
-    reached = min(max(line["step"] for line in table) for table in tables)
+    reached = min(len(table) for table in tables)
+    at = [{step: _means(table[max(0, step - WINDOW) : step]) for step in range(1, reached + 1)} for table in tables]
     stages, first = [], 1
     for end in STAGE_ENDS:
         if first > reached:
             break
         last = min(end, reached)
-        means = [_means([line for line in table if first <= line["step"] <= last]) for table in tables]
+        means = [of_run[step] for of_run in at for step in range(first, last + 1)]
         names = set.intersection(*(set(mean) for mean in means))
         ranges = {
             name: (min(mean[name] for mean in means), max(mean[name] for mean in means)) for name in sorted(names)

@@ -51,7 +51,7 @@ function createChart(node) {
         else delete view.hidden[trace.uid];
       }
       saveView(wanted.key, view);
-      if (wanted.clip) draw(); // what counts as an outlier depends on what is seen
+      if (wanted.clip || wanted.log) draw(); // what counts as an outlier depends on what is seen
     });
   };
 
@@ -142,7 +142,11 @@ function toLayout(data, theme, view) {
       exponentformat: "none",
       minorloglabels: "complete",
       uirevision: yName(data),
-      autorangeoptions: { clipmax: data.clip ? highest(data.curves, view) : undefined },
+      autorangeoptions: {
+        clipmax: data.clip ? extreme(data.curves, view, 0.98, Math.max) : undefined,
+        // A batch without objects has a loss near zero: on a logarithmic axis such dips would take all the space.
+        clipmin: data.log ? extreme(data.curves, view, 0.02, Math.min) : undefined,
+      },
       ...rangeOf(view.ranges[yName(data)]),
     },
   };
@@ -161,16 +165,18 @@ function yName(data) {
   return `y ${data.yTitle}${data.log ? " log" : ""}`;
 }
 
-// The greatest value that is no outlier: of each visible curve all but the highest 2 %.
-function highest(curves, view) {
-  const tops = curves
+// The greatest or the least value that is no outlier: of each visible curve the one at this share of its values,
+// of curves with few points the last one; with a little space beyond.
+function extreme(curves, view, share, most) {
+  const ends = curves
     .filter((curve) => !curve.faint && !view.hidden[curve.id])
     .map((curve) => {
-      const sorted = curve.y.filter((value) => value !== null).sort((a, b) => a - b);
-      return sorted[Math.floor((sorted.length - 1) * (curve.mode === "lines" ? 0.98 : 1))];
+      const sorted = curve.y.filter((value) => value !== null && (most === Math.max || value > 0)).sort((a, b) => a - b);
+      const place = curve.mode === "lines" ? share : Math.round(share);
+      return sorted[Math.floor((sorted.length - 1) * place)];
     })
     .filter((value) => value !== undefined);
-  return tops.length ? Math.max(...tops) * 1.05 : undefined;
+  return ends.length ? most(...ends) * (most === Math.max ? 1.05 : 0.8) : undefined;
 }
 
 function rangeOf(range) {

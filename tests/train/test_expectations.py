@@ -3,7 +3,9 @@
 import pytest
 
 from sam3_lora.config import RunConfig
+from sam3_lora.train import expectations
 from sam3_lora.train.expectations import (
+    WINDOW,
     Stage,
     demo_stages,
     expected,
@@ -27,10 +29,20 @@ def test_ranges_span_the_means_of_all_runs_stage_by_stage():
     stages = measure_stages([run(1), run(2), run(1.5, steps=25)])
     assert [(stage.first, stage.last) for stage in stages] == [(1, 10), (11, 20), (21, 25)]
     low, high = stages[0].ranges["total"]
-    assert low == pytest.approx(sum(100 / step for step in range(1, 11)) / 10)
-    assert high == pytest.approx(2 * low)
-    assert stages[1].ranges["total"][1] < low
+    assert low == pytest.approx(sum(100 / step for step in range(1, 11)) / 10)  # the lower run at step 10
+    assert high == pytest.approx(200)  # the higher one at step 1
+    assert stages[2].ranges["total"][0] == pytest.approx(sum(100 / step for step in range(6, 26)) / WINDOW)
     assert stages[0].ranges["loss_mask"] == pytest.approx((low / 10, high / 10))
+
+
+def test_the_runs_that_ranges_were_measured_on_are_healthy_at_every_step(monkeypatch):
+    runs = [run(factor) for factor in (1, 1.2, 2)]
+    monkeypatch.setattr(expectations, "demo_stages", lambda: measure_stages(runs))
+    for rows in runs:
+        for step in range(1, 31):
+            found = verdicts(RunConfig(), rows[:step])
+            assert {verdict.level for verdict in found.values()} == {"healthy"}
+            assert all(verdict.expected.low <= verdict.value <= verdict.expected.high for verdict in found.values())
 
 
 def test_the_stage_of_a_step(tmp_path):
