@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from sam3_lora.config import DEMO, PRESETS, RunConfig, preset
-from sam3_lora.errors import ConfigError, DataError, RunError, Sam3LoraError
+from sam3_lora.errors import ConfigError, DataError, Sam3LoraError
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report as Examined
@@ -170,8 +170,7 @@ def train(
     if resume is not None:
         resumed = Run.open(resume)
         run_config = resumed.config
-        if reason := resumed.why_not_resume():
-            raise RunError(f"The run {resumed.name} cannot be resumed. {reason}", "Start a new run instead")
+        resumed.require_resumable()
     else:
         run_config = RunConfig.load(config).with_settings(_parse_settings(settings or []))
     accelerator = make_accelerator(run_config.training)

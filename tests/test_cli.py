@@ -150,6 +150,9 @@ def test_a_run_that_cannot_be_resumed_says_why(tmp_path):
         _ = 1 / 0
     told = str(call("train", "--resume", run.folder).exception)
     assert "cannot be resumed. This run ended before its first checkpoint" in told
+    with run.writing():
+        told = str(call("train", "--resume", run.folder).exception)
+    assert "is being trained. Stop it or wait for its end" in told
 
 
 def test_a_mistake_ends_with_exit_code_2_and_no_traceback():

@@ -45,8 +45,7 @@ class Jobs:
 
     def resume(self, run: Run) -> Run:
         """Goes on with a stopped or crashed run from its checkpoint. Raises RunError if it cannot."""
-        if reason := run.why_not_resume():
-            raise RunError(f"The run {run.name} cannot be resumed. {reason}", "Start a new run instead")
+        run.require_resumable()
         return self._launch(lambda: run, resume=True)
 
     def stop(self) -> None:

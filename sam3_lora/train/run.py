@@ -151,6 +151,12 @@ class Run:
             return "This run ended before its first checkpoint, so there is nothing to go on from."
         return None
 
+    def require_resumable(self) -> None:
+        """Raises RunError if something keeps the run from being resumed."""
+        if reason := self.why_not_resume():
+            fix = "Stop it or wait for its end" if self.status().active else "Start a new run instead"
+            raise RunError(f"The run {self.name} cannot be resumed. {reason}", fix)
+
     def differences(self, other: Run) -> dict[str, tuple[object, object]]:
         """The settings in which two runs differ, by dotted name: this run's value and the other's."""
         ours, theirs = self.config.model_dump(), other.config.model_dump()
