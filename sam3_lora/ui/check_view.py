@@ -10,7 +10,6 @@ import streamlit as st
 from sam3_lora.config import RunConfig
 from sam3_lora.train.check import Check, Checks
 from sam3_lora.train.clock import duration
-from sam3_lora.ui.adapter_summary import short_number
 from sam3_lora.ui.forms import label_of
 from sam3_lora.ui.layout import escape, progress
 from sam3_lora.ui.live_chart import live_chart
@@ -151,17 +150,17 @@ def _show_savings(measured: Measured, config: RunConfig) -> None:
 
 def _show_receipt(measured: Measured) -> None:
     st.markdown("**What is trained**")
-    rows = [
-        (label_of(part.name), part.modules, short_number(part.parameters), part.gradient_norm)
-        for part in measured.components
-    ]
+    rows = [(label_of(part.name), part.modules, part.parameters, part.gradient_norm) for part in measured.components]
+    number = st.column_config.NumberColumn
     st.dataframe(
         pd.DataFrame(rows, columns=["Component", "Modules", "Parameters", "Gradient norm"]),
         hide_index=True,
         column_config={
-            "Gradient norm": st.column_config.NumberColumn(
+            "Modules": number(format="localized"),
+            "Parameters": number(format="localized"),
+            "Gradient norm": number(
                 format="%.3g", help="After one real step; zero would mean that nothing is learned there."
-            )
+            ),
         },
         alt="Adapted modules, parameters and gradient norm of each component",
     )
