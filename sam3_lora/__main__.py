@@ -178,7 +178,14 @@ def train(
     if accelerator.is_main_process:
         finish_watching = _watch(run, quiet=as_json)
     _stop_on_interrupt(run)
-    status = fit(run, resume=resume is not None, accelerator=accelerator)
+    try:
+        status = fit(run, resume=resume is not None, accelerator=accelerator)
+    except KeyboardInterrupt:
+        goes_on = (
+            f"--resume {run.folder} goes on from its last checkpoint" if run.can_resume() else "it had none before"
+        )
+        _say(f"Ended at once, without saving a checkpoint; {goes_on}.", err=True)
+        raise typer.Exit(130) from None
     if accelerator.is_main_process:
         finish_watching()
         _print_outcome(run, status, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -42,6 +43,7 @@ class TrainLoader:
             generator=torch.Generator().manual_seed(config.training.seed),
             # Forking a process that holds threads and a GPU is not safe.
             multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=outlive_signals,
         )
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[list[Batch]]:
@@ -61,6 +63,13 @@ class TrainLoader:
             while group := coming.result():
                 coming = loading.submit(take)
                 yield group
+
+
+def outlive_signals(_worker: int) -> None:
+    """Makes a loader's process leave it to training to end: a cluster tells a whole group of processes to stop, and the
+    step in progress still needs its images. It ends with the loader, or with the process that began it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Order(Sampler):

@@ -74,14 +74,23 @@ class RunWriter:
             self._written = self.status.updated
 
     def fail(self, error: BaseException) -> None:
-        """The state "failed", with the message in the status and the traceback in the log."""
-        message = str(error) if isinstance(error, Sam3LoraError) else f"{type(error).__name__}: {error}"
+        """The state "failed", with the message in the status and the traceback in the log.
+
+        An interrupt by the keyboard is no failure, but "stopped".
+        """
+        state, message = "failed", str(error)
+        details = "".join(traceback.format_exception(error)).rstrip()
+        if isinstance(error, KeyboardInterrupt):
+            state, details = "stopped", "Ended at once by Ctrl-C."
+            message = "It was ended at once, without saving: what was learned since the last checkpoint is lost."
+        elif not isinstance(error, Sam3LoraError):
+            message = f"{type(error).__name__}: {error}"
         with suppress(OSError):
             self._reserve.unlink(missing_ok=True)
-        with suppress(RunError):  # the message matters more than the traceback
-            self.log("".join(traceback.format_exception(error)).rstrip())
+        with suppress(RunError):  # the message matters more than the details
+            self.log(details)
         with suppress(RunError):  # then the lock that nobody holds any more tells that the run has ended
-            self.update(force=True, state="failed", message=message, eta_seconds=None)
+            self.update(force=True, state=state, message=message, eta_seconds=None)
 
     def close(self) -> None:
         for file in (self._metrics, self._log):

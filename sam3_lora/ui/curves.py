@@ -16,6 +16,7 @@ POINTS_PER_CURVE = 1_000  # about what a chart has pixels for
 POINTS_PER_FAINT_CURVE = 500  # enough for what lies pale behind another
 STEPS, TIME = "Steps", "Time"  # what runs along the axis
 _HOURS_FROM_S = 3 * 3600
+_LEGEND_LETTERS = 24  # of a run's name
 _GROUP_STYLE = {MAIN: ("", "solid"), AUXILIARY: (" · auxiliary", "dash"), ONE_TO_MANY: (" · one-to-many", "dot")}
 _GROUP_NAMES = {MAIN: "Main layer", AUXILIARY: "Auxiliary layers", ONE_TO_MANY: "One-to-many"}
 
@@ -73,12 +74,20 @@ def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0
     for place, (name, history) in enumerate(histories.items()):
         _, steps, evaluations = _axes(history, along, like=longest)
         line = line_of(history)
-        line = replace(line, identity=f"run-{place}", name=name, style={"color": place, "width": 2.0})
+        line = replace(line, identity=f"run-{place}", name=_in_two_lines(name), style={"color": place, "width": 2.0})
         if line.at_evaluations:
             curves.append(_finish(line, evaluations, line.values, mode="lines+markers"))
         else:
             curves += _smoothed(line, np.asarray(history.steps), steps, smoothing)
     return Picture(curves, x_title, y_title)
+
+
+def _in_two_lines(title: str) -> str:
+    """A run's title for the legend, which a long line would give half of the chart's width."""
+    name, comma, began = title.rpartition(", ")
+    name, began = (name, began) if comma else (began, "")
+    short = name if len(name) <= _LEGEND_LETTERS else f"{name[: _LEGEND_LETTERS - 1]}…"
+    return f"{short}<br>{began}" if began else short
 
 
 def _weighted(history: History) -> Iterator[_Line]:
