@@ -69,17 +69,18 @@ def _show_progress(check: Check) -> None:
 
 
 def show_result(result: Preflight, config: RunConfig) -> None:
-    """Errors, warnings, costs, the receipt and the learning rate."""
+    """Errors and warnings; and if a step could be made, its costs, the receipt and the learning rate."""
     for severity in ("error", "warning"):
         _show_problems([problem for problem in result.problems if problem.severity == severity], severity)
     measured = result.measured
     if measured is not None:
         _show_costs(result, measured)
         _show_savings(measured, config)
+    if measured is None or not measured.components:  # an error came first: a curve alone would tell nothing
+        return
     receipt, curve = st.columns([3, 2], gap="large")
     with receipt:
-        if measured is not None and measured.components:
-            _show_receipt(measured)
+        _show_receipt(measured)
     with curve:
         if result.learning_rates:
             _show_learning_rates(result)
