@@ -11,7 +11,7 @@ from sam3_lora.train.run import Run
 from sam3_lora.ui import run_view, runs
 from sam3_lora.ui.check_view import get_checks
 from sam3_lora.ui.compare_view import show_comparison
-from sam3_lora.ui.controls import show_controls
+from sam3_lora.ui.controls import is_asking, show_controls
 from sam3_lora.ui.launch import show_next_run
 from sam3_lora.ui.layout import empty_state, escape, guarded, page, show_error
 from sam3_lora.ui.live_chart import load_chart_library
@@ -64,7 +64,7 @@ def show_run(found: list[Run], jobs: Jobs) -> None:
 def notice(beginnings: tuple) -> None:
     """Reruns the page when a run has begun, ended, come or gone, wherever that happened."""
     with guarded():
-        if runs.beginnings(runs.all_runs()) != beginnings:
+        if runs.beginnings(runs.all_runs()) != beginnings and not is_asking():
             st.rerun()
 
 
@@ -86,7 +86,7 @@ def offer_active_run(found: list[Run], shown: Run) -> None:
 def watch(run: Run, jobs: Jobs, before: tuple) -> None:
     """Everything about the run that changes with each step."""
     with guarded():
-        if not run.folder.exists() or situation(run, jobs) != before:
+        if not run.folder.exists() or (situation(run, jobs) != before and not is_asking()):
             st.rerun()
         status, followed = run.status(), runs.follow(run)
         with st.container(gap="small"):

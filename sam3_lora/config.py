@@ -237,7 +237,7 @@ class OutputConfig(Section):
         min_length=1,
         max_length=60,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$",
-        description="Name of the run: letters, digits, spaces, dots, dashes.",
+        description="Name of the run: letters a to z, digits, spaces, dots, dashes.",
     )
     sample_images: list[str] = Field(
         [],

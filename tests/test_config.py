@@ -62,7 +62,7 @@ def test_scientific_notation_is_a_number():
 
 
 def test_a_name_with_other_characters_is_told_which_may_be_used():
-    with pytest.raises(ConfigError, match="letters, digits"):
+    with pytest.raises(ConfigError, match="letters a to z, digits"):
         RunConfig().with_settings({"output.name": "../evil"})
 
 
@@ -85,7 +85,7 @@ def test_own_phrases_go_through_yaml_and_must_be_words():
         ("data: {path: 2026-01-01}", "expected text, got 2026-01-01; put it into quotation marks"),
         ("lora: {components: scoring}", r"expected a list, got 'scoring'; write \[scoring\]"),
         ("lora: {components: []}", "components: expected at least one"),
-        ("output: {name: a/b}", "name: expected letters, digits, spaces, dots, dashes, got 'a/b'"),
+        ("output: {name: a/b}", "name: expected letters a to z, digits, spaces, dots, dashes, got 'a/b'"),
         ('output: {runs: "a\\0b"}', "runs: expected text without the character 0"),
         (f"output: {{runs: {'a' * 5000}}}", "runs: expected at most 1000 letters, got 'a"),
         ("training: {learning_rate: 2}", r"learning_rate: expected 1 or less, got 2\."),

@@ -12,8 +12,8 @@ from typing import Literal
 from sam3_lora.config import RunConfig
 from sam3_lora.data.health import plural
 from sam3_lora.data.records import Dataset, Split
-from sam3_lora.errors import RunError, Sam3LoraError
-from sam3_lora.train.setup import Length, patience_in_vain, plan
+from sam3_lora.errors import ConfigError, RunError, Sam3LoraError
+from sam3_lora.train.setup import Length, plan
 
 HIGH_RATE = 5e-3  # beyond it, LoRA on SAM 3 diverges as a rule
 FEW_IMAGES = 10
@@ -110,6 +110,15 @@ def _check_validation(config: RunConfig, train: Split) -> Iterator[Problem]:
             f"The run is measured on '{train.name}', the very images it learns from.",
             "Set data.valid_split to another split.",
         )
+
+
+def patience_in_vain(config: RunConfig) -> ConfigError | None:
+    """The error of a run that is to end when its validation loss no longer falls, and has none."""
+    if config.training.patience and not config.data.valid_split:
+        return ConfigError(
+            "training.patience needs a validation loss to wait for", "Set data.valid_split, or training.patience to 0"
+        )
+    return None
 
 
 def check_settings(config: RunConfig, length: Length, device: str) -> Iterator[Problem]:

@@ -111,7 +111,7 @@ def _not_finite(table: _Table) -> Symptom | None:
         first.get("message") or f"At step {first['step']} {', '.join(names) or 'the total'} is not a number any more.",
         "The learning rate is too high, "
         + ("fp16 overflows, " if table.config.training.precision == "fp16" else "")
-        + "or an image's annotation is absurd.",
+        + "or an annotation of these images makes no sense.",
         f"{way_on(table.config, first.get('images', ()))}.",
         first["step"],
     )
@@ -360,7 +360,7 @@ def _finds_nothing(table: _Table) -> Symptom | None:
         f"After {plural(steps, 'step')} the adapter finds nothing yet: at a score of 0.5 no box on the validation "
         "images is right (F1 0).",
         "It has not learned for long enough, or too slowly"
-        + (f": {warmup:,} of them were warm-up." if 4 * warmup > steps else "."),
+        + (f": {warmup:,} of the steps were warm-up." if 4 * warmup > steps else "."),
         "Train on from the last adapter for more epochs, or raise training.learning_rate.",
         steps,
     )

@@ -204,7 +204,7 @@ def _verdict(name: str, value: float, earlier: float | None, healthy: Range | No
         return Verdict(name, value, None, change, "unknown", f"{amount(value)}{trend}; no healthy range is known.")
     band = f"{amount(healthy.low)} to {amount(healthy.high)}"
     if value > healthy.high * SLACK:
-        hope = "it is still falling, so give it time" if change is not None and change < -0.02 else "look for a cause"
+        hope = "it is still falling" if change is not None and change < -0.02 else "look for a cause"
         words = f"{amount(value)}{trend}, above the healthy {band}: {hope}."
         return Verdict(name, value, healthy, change, "high", words)
     if value < healthy.low / SLACK:

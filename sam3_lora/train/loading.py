@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -43,7 +43,7 @@ class TrainLoader:
             generator=torch.Generator().manual_seed(config.training.seed),
             # Forking a process that holds threads and a GPU is not safe.
             multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=outlive_signals,
+            worker_init_fn=leave_group,
         )
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[list[Batch]]:
@@ -65,11 +65,11 @@ class TrainLoader:
                 yield group
 
 
-def outlive_signals(_worker: int) -> None:
-    """Makes a loader's process leave it to training to end: a cluster tells a whole group of processes to stop, and the
-    step in progress still needs its images. It ends with the loader, or with the process that began it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def leave_group(_worker: int) -> None:
+    """Takes a loader's process out of the group of training's: a terminal or a cluster tells a whole group to stop, and
+    the step in progress still needs its images. It ends with the loader, or with the process that began it."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 class _Order(Sampler):

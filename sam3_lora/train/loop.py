@@ -10,6 +10,7 @@ from typing import Any
 from sam3_lora.data.health import plural
 from sam3_lora.errors import TrainingError
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from sam3_lora.train.checks import patience_in_vain
 from sam3_lora.train.clock import Clock
 from sam3_lora.train.control import ENDINGS, Control
 from sam3_lora.train.evaluation import Evaluation, evaluate
@@ -46,6 +47,8 @@ def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
     main = accelerator is None or accelerator.is_main_process
     with run.writing() if main else nullcontext(SilentWriter()) as report, one_at_a_time():
         config = run.config
+        if error := patience_in_vain(config):
+            raise error
         accelerator = accelerator or make_accelerator(config.training)
         with device_lock(accelerator.device), lack_explained(config, accelerator.device):
             setup = prepare(config, accelerator, log=report.log, fresh=not resume)
@@ -213,7 +216,10 @@ class Training:
             self.report.note(progress.step, "not-finite-validation", message)
             return result
         self.report.row(kind="validation", step=progress.step, epoch=epoch, **result.columns())
-        self.report.log(f"Epoch {epoch}: validation loss {result.loss.total:.3f}, F1 of boxes {result.box_f1_50:.2f}.")
+        self.report.log(
+            f"Epoch {epoch}, step {progress.step}: validation loss {result.loss.total:.3f}, "
+            f"F1 of boxes {result.box_f1_50:.2f}."
+        )
         if progress.best_loss is None or result.loss.total < progress.best_loss:
             progress.best_loss, progress.best_step = result.loss.total, progress.step
             self._save_adapter("best")
@@ -237,7 +243,9 @@ class Training:
         state = "stopped" if self.stopped and not self._is_last_step() else "finished"
         message = ""
         if self.has_learned_enough and not self._is_last_step():
-            message = f"{self.progress.stale_epochs} epochs in a row have not lowered the best validation loss."
+            in_vain = self.progress.stale_epochs
+            many = f"{in_vain} epochs in a row have" if in_vain > 1 else "The last epoch has"
+            message = f"{many} not lowered the best validation loss."
         proof = "" if self.discarded else self._prove()
         self.report.log(f"{state.capitalize()} after {plural(self.progress.step, 'step')}. {message}".rstrip())
         self.report.update(force=True, state=state, message=message, eta_seconds=None, reload_proof=proof)

@@ -206,7 +206,7 @@ class Run:
         except ConfigError:
             raise ConfigError(
                 f"'{name}' cannot be a run's name",
-                "Use letters, digits, spaces, dots and dashes, with a letter or a digit in front",
+                "Use letters a to z, digits, spaces, dots and dashes, with a letter or a digit in front",
             ) from None
         self._refuse_while_active("renamed")
         began = re.match(r"\d{8}-\d{6}-", self.name)

@@ -293,8 +293,6 @@ def _splits(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> 
             reason.fix if reason else "Open the dataset on the dataset page to see why",
         )
     if not config.data.valid_split:
-        if error := patience_in_vain(config):
-            raise error
         return train, None
     valid = (
         _present(dataset.splits[config.data.valid_split], log) if config.data.valid_split in dataset.splits else None
@@ -307,16 +305,6 @@ def _splits(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> 
             or "Set data.valid_split to one of these, or to '' to train without validation",
         )
     return train, valid
-
-
-def patience_in_vain(config: RunConfig) -> ConfigError | None:
-    """The error of a run that is to end when its validation loss no longer falls, and has none."""
-    if config.training.patience and not config.data.valid_split:
-        return ConfigError(
-            "training.patience needs a validation loss to wait for",
-            "Set data.valid_split, or training.patience to 0",
-        )
-    return None
 
 
 def _present(split: Split, log: Callable[[str], None]) -> Split:

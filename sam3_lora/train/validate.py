@@ -17,7 +17,7 @@ from sam3_lora.data.coco import Split
 from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked
 from sam3_lora.loss import LossReport
 from sam3_lora.structures import Detections, Targets
-from sam3_lora.train.loading import outlive_signals
+from sam3_lora.train.loading import leave_group
 
 SCORE_THRESHOLD = IOU_THRESHOLD = 0.5
 
@@ -65,7 +65,7 @@ def validation_loader(
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(0),  # leaves the global generator to training
         multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=outlive_signals,
+        worker_init_fn=leave_group,
         persistent_workers=num_workers > 0,
     )
 

@@ -16,6 +16,8 @@ from sam3_lora.ui import runs
 from sam3_lora.ui.layout import escape, guarded
 
 # errand -> (label, Material symbol, what it does)
+_ASKING = "controls-asking"  # whether a dialog is open
+
 ERRANDS = {
     "validate": ("Validate now", "straighten", "Measures on the validation split after the step in progress."),
     "sample": ("Sample now", "imagesmode", "Predicts the sample images after the step in progress."),
@@ -25,6 +27,7 @@ ERRANDS = {
 
 def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
     """Pause or continue, stop, resume, and a menu of the rest."""
+    st.session_state[_ASKING] = False  # a run of the whole page closes its dialogs
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="controls"):
         if status.state == "paused":
             _request_button("Continue", "play_arrow", "continue", run, why_not_pause(status))
@@ -133,9 +136,15 @@ def _archive(run: Run) -> bytes:
         return run.archive(Path(folder)).read_bytes()
 
 
-@st.dialog("Rename this run")
+def is_asking() -> bool:
+    """Whether a dialog is open: a page that reruns by itself would close it, and what was typed would be lost."""
+    return st.session_state.get(_ASKING, False)
+
+
+@st.dialog("Rename this run", on_dismiss="rerun")
 def rename_dialog(run: Run) -> None:
     """Asks for another name."""
+    st.session_state[_ASKING] = True
     before = runs.run_title(run.name).rpartition(", ")[0]
     with suppress(Sam3LoraError):
         before = run.config.output.name
@@ -146,7 +155,7 @@ def rename_dialog(run: Run) -> None:
             st.rerun()
 
 
-@st.dialog("Delete this run?")
+@st.dialog("Delete this run?", on_dismiss="rerun")
 def delete_dialog(run: Run) -> None:
     """Asks before everything of a run goes."""
     _confirm(
@@ -154,11 +163,11 @@ def delete_dialog(run: Run) -> None:
         "its adapters, checkpoints, metrics and pictures go for good.",
         "Delete for good",
         "delete-confirmed",
-        run.delete,
+        lambda: runs.delete(run),
     )
 
 
-@st.dialog("Stop and discard this run?")
+@st.dialog("Stop and discard this run?", on_dismiss="rerun")
 def discard_dialog(run: Run) -> None:
     """Asks before a run that is being trained is ended and deleted."""
     _confirm(
@@ -172,6 +181,7 @@ def discard_dialog(run: Run) -> None:
 
 
 def _confirm(run: Run, consequence: str, label: str, key: str, act: Callable[[], object]) -> None:
+    st.session_state[_ASKING] = True
     st.markdown(f"**{escape(runs.run_title(run.name))}**: {consequence}")
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Keep it", key=f"{key}-not"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -77,7 +78,8 @@ def _show_links(config: RunConfig | None) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.page_link("pages/configure.py", label="Change the settings", icon=":material/tune:", width="content")
         if config is not None and config.model.adapter:
-            st.caption(f"Goes on from the adapter {escape(config.model.adapter)}.", width="content")
+            adapter = "/".join(Path(config.model.adapter).parts[-3:])  # run/adapters/best
+            st.caption(f"Goes on from {escape(adapter)}.", width="content")
             if st.button("Start afresh instead", type="tertiary", key="start-afresh"):
                 use_settings(config.with_settings({"model.adapter": ""}))
                 st.rerun()
@@ -137,7 +139,7 @@ def describe(config: RunConfig, known: Length | None = None) -> str:
     if known is not None:
         length = f"{plural(known.total_steps, 'step')} in {plural(known.epochs, 'epoch')}"
     elif training.max_steps:
-        length += f" or {plural(training.max_steps, 'step')}, whichever is less,"
+        length = f"at most {length} or {plural(training.max_steps, 'step')}"
     components = ", ".join(label_of(name) for name in lora.components)
     return escape(
         f"{base} on {data}; {length} in batches of {training.batch_size * training.accumulation} "

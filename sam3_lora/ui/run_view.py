@@ -39,6 +39,8 @@ def show_status(run: Run, status: Status, symptoms: Sequence[Symptom] = ()) -> N
         st.warning(f"{escape(status.message)} {_way_on(run)}", icon=":material/power_off:")
     elif status.message and not is_told:
         st.caption(escape(status.message))
+    if status.reload_proof not in ("", "ok"):
+        st.warning(f"**Reload proof failed.** {escape(status.reload_proof)}", icon=":material/warning:")
     if status.skipped_steps:
         many = f"{status.skipped_steps:,} step{'s' if status.skipped_steps > 1 else ''}"
         st.caption(f":material/warning: {many} did not fit into memory and did nothing; the log names the images.")
@@ -159,7 +161,7 @@ def _show_proof(status: Status) -> None:
             "the same detections as the trained one."
         )
     elif status.reload_proof:
-        st.warning(f"**Reload proof failed.** {escape(status.reload_proof)}", icon=":material/warning:")
+        st.caption(":orange[:material/warning:] Reload proof: failed, for the reason above.")
     else:
         st.caption("Reload proof: made when the run ends; the saved adapter is loaded afresh and compared.")
 

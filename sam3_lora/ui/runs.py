@@ -22,6 +22,7 @@ from sam3_lora.ui.resources import get_jobs, runs_folder
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
+_DELETED = "run-deleted"  # the name of the one that was deleted in this tab last
 _FOLLOWED = "runs-followed"
 _KEPT = 6  # as many as can be compared
 _PORTION_BYTES = 8_000_000  # of metrics that are read at once
@@ -79,6 +80,12 @@ def open_run(run: Run) -> None:
     st.session_state[_CHOICE] = run.name
 
 
+def delete(run: Run) -> None:
+    """Deletes a run that is looked at; that it is gone then need not be told."""
+    run.delete()
+    st.session_state[_DELETED] = run.name
+
+
 def choose_run(runs: list[Run], active: Run | None) -> Run:
     """Draws the choice of the run to look at.
 
@@ -92,7 +99,7 @@ def choose_run(runs: list[Run], active: Run | None) -> Run:
         candidates = (asked, last, active.name if active else None, runs[0].name)
         st.session_state[_CHOICE] = next(name for name in candidates if name in by_name)
         gone, shown = before or asked, st.session_state[_CHOICE]
-        if gone and gone not in by_name:
+        if gone and gone not in by_name and gone != st.session_state.get(_DELETED):
             words = "no longer there" if before else "not there"
             st.toast(
                 f"The run {escape(run_title(gone))} is {words}; {escape(run_title(shown))} is shown.",

@@ -220,7 +220,7 @@ def test_a_new_run_can_go_on_from_an_adapter_and_start_afresh_again(runs: Path) 
     write_adapter(run, "last")
     app = train_page(details="Adapters")
     app.button(key="go-on-last").click().run()
-    assert f"Goes on from the adapter {run.folder}/adapters/last" in texts(app).replace("\\", "")
+    assert f"Goes on from {run.name}/adapters/last." in texts(app).replace("\\", "")
     app.button(key="start-afresh").click().run()
     assert "Goes on from" not in texts(app)
 

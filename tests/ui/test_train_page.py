@@ -255,5 +255,5 @@ def test_high_layers_are_grouped_by_term() -> None:
 
 def test_the_next_run_says_how_long_it_will_be() -> None:
     config = RunConfig().with_settings({"training.max_steps": 40})
-    assert "20 epochs or 40 steps, whichever is less" in describe(config)
+    assert "at most 20 epochs or 40 steps in batches" in describe(config)
     assert "40 steps in 1 epoch in batches" in describe(config, Length(50, 1, 40, 20))
