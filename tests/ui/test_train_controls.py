@@ -111,18 +111,23 @@ def test_a_run_without_validation_cannot_validate(runs: Path) -> None:
         assert "no validation split" in train_page().button(key="validate").help
 
 
-def test_deleting_asks_before_and_shows_the_next_run(runs: Path) -> None:
+@pytest.mark.parametrize("in_this_tab", [True, False])
+def test_deleting_asks_before_and_shows_the_next_run(runs: Path, in_this_tab: bool) -> None:
     older = finished_run(runs, "older")
     older = Run(older.folder.rename(runs / "20250101-101500-older"))
     newer = finished_run(runs, "newer")
     app = train_page()
     app.button(key="delete").click().run()
     assert "go for good" in texts(app) and newer.folder.exists()
-    dialog("delete_dialog", newer).button(key="delete-confirmed").click().run()
+    asked = dialog("delete_dialog", newer)
+    asked.button(key="delete-confirmed").click().run()
     assert not newer.folder.exists() and older.folder.exists()
+    if in_this_tab:  # the dialog ran in a session of its own
+        app.session_state["run-deleted"] = asked.session_state["run-deleted"]
     app.run()
     assert app.selectbox(key="run-choice").value == older.name and not app.exception and not app.error
-    assert not app.toast, "nobody needs to be told of what he deleted himself"
+    told = [toast.value for toast in app.toast]
+    assert (told == []) if in_this_tab else ("no longer there" in told[0]), "nobody is told of what he deleted himself"
 
 
 def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
