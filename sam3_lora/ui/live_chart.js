@@ -45,15 +45,31 @@ function createChart(node) {
       rememberAxis(view, yName(wanted), "yaxis", change);
       saveView(wanted.key, view);
     });
-    node.on("plotly_restyle", () => {
-      for (const trace of node.data) {
-        if (trace.visible === "legendonly") view.hidden[trace.uid] = true;
-        else delete view.hidden[trace.uid];
-      }
-      saveView(wanted.key, view);
-      if (wanted.clip || wanted.log) draw(); // what counts as an outlier depends on what is seen
-    });
   };
+
+  // Plotly takes two clicks on different entries for a double one if they come within half a second, so the legend's
+  // clicks are answered here: one hides or shows a curve, a double one shows it alone, or all again.
+  const answerLegend = (event) => {
+    const id = entryOf(event);
+    if (!id) return;
+    event.stopPropagation();
+    if (event.type === "click") setHidden(id, !view.hidden[id]);
+    if (event.type === "dblclick") {
+      const others = node.data.filter((trace) => trace.showlegend && trace.uid !== id).map((trace) => trace.uid);
+      const isAlone = !view.hidden[id] && others.every((other) => view.hidden[other]);
+      others.forEach((other) => setHidden(other, !isAlone));
+      setHidden(id, false);
+    }
+    if (!event.type.startsWith("mouse")) {
+      saveView(wanted.key, view);
+      draw();
+    }
+  };
+  const setHidden = (id, hidden) => {
+    if (hidden) view.hidden[id] = true;
+    else delete view.hidden[id];
+  };
+  for (const type of ["mousedown", "mouseup", "click", "dblclick"]) node.addEventListener(type, answerLegend, true);
 
   const hold = () => {
     held = true;
@@ -150,6 +166,11 @@ function toLayout(data, theme, view) {
       ...rangeOf(view.ranges[yName(data)]),
     },
   };
+}
+
+// The id of the curve whose entry of the legend an event happened on; Plotly binds the curve to the entry's node.
+function entryOf(event) {
+  return event.target.closest?.(".legendtoggle")?.closest(".traces")?.__data__?.[0].trace.uid;
 }
 
 function hasFewSteps(curves) {

@@ -97,7 +97,7 @@ def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browse
 
         zoom(page, hold_ms=2_500)  # updates come every two seconds: one of them in the middle of the drag
         page.locator(f"{CHART} .legendtoggle").nth(1).click()
-        page.wait_for_timeout(800)  # Plotly waits whether it was a double click
+        page.wait_for_timeout(300)
         zoomed = chart_state(page)
         assert zoomed["x"][1] < first["x"][1] and zoomed["hidden"] == ["loss_mask"]
 
@@ -124,6 +124,34 @@ def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browse
         page.wait_for_timeout(500)
         whole = chart_state(page)
         assert whole["x"][0] <= 1 and whole["x"][1] > zoomed["x"][1], "a double click shows everything again"
+
+
+def test_each_click_on_the_legend_counts_however_quick_and_a_double_one_shows_a_curve_alone(browser, app: App) -> None:
+    with growing_run(app.runs) as run, tab(browser) as (page, errors):
+        open_page(page, app, "train", run=run.name)
+        page.wait_for_selector(DRAWN, timeout=30_000)
+        wait_for_more(page, 1)
+        entries = page.locator(f"{CHART} .legendtoggle")
+        names = page.locator(f"{CHART} .legendtext").all_text_contents()
+        assert len(names) > 3
+
+        def await_hidden(expected: list[str]) -> None:
+            page.wait_for_function(
+                f"""expected => document.querySelector('{CHART}').data
+                    .filter(trace => trace.showlegend && trace.visible === "legendonly")
+                    .map(trace => trace.name).sort().join() === expected.sort().join()""",
+                arg=expected,
+                timeout=10_000,
+            )
+
+        for place in (0, 1, 2):
+            entries.nth(place).click()
+        await_hidden(names[:3])
+        entries.nth(1).dblclick()
+        await_hidden(names[:1] + names[2:])
+        entries.nth(1).dblclick()
+        await_hidden([])
+        assert failures(page) == [] and errors == []
 
 
 def test_the_library_is_sent_once_and_updates_are_small(browser, app: App) -> None:
