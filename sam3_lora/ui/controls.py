@@ -27,7 +27,7 @@ ERRANDS = {
 
 def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
     """Pause or continue, stop, resume, and a menu of the rest."""
-    st.session_state[_ASKING] = False  # a run of the whole page closes its dialogs
+    _stop_asking()  # a run of the whole page closes its dialogs
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="controls"):
         if status.state == "paused":
             _request_button("Continue", "play_arrow", "continue", run, why_not_pause(status))
@@ -41,7 +41,7 @@ def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
 
 
 def _show_menu(run: Run, status: Status) -> None:
-    with st.container(gap="xsmall", width=230):
+    with st.container(gap="xsmall"):
         for what, (label, icon, meaning) in ERRANDS.items():
             _request_button(label, icon, what, run, why_not_errand(run, status, what), meaning)
         st.divider()
@@ -109,6 +109,7 @@ def _button(
         width="content" if key in ("pause", "continue", "stop", "resume") else "stretch",
     )
     if pressed:
+        st.session_state[_ASKING] = asks
         with guarded():
             act()
             if not asks:
@@ -136,15 +137,18 @@ def _archive(run: Run) -> bytes:
         return run.archive(Path(folder)).read_bytes()
 
 
+def _stop_asking() -> None:
+    st.session_state[_ASKING] = False
+
+
 def is_asking() -> bool:
     """Whether a dialog is open: a page that reruns by itself would close it, and what was typed would be lost."""
     return st.session_state.get(_ASKING, False)
 
 
-@st.dialog("Rename this run", on_dismiss="rerun")
+@st.dialog("Rename this run", on_dismiss=_stop_asking)
 def rename_dialog(run: Run) -> None:
     """Asks for another name."""
-    st.session_state[_ASKING] = True
     before = runs.run_title(run.name).rpartition(", ")[0]
     with suppress(Sam3LoraError):
         before = run.config.output.name
@@ -155,7 +159,7 @@ def rename_dialog(run: Run) -> None:
             st.rerun()
 
 
-@st.dialog("Delete this run?", on_dismiss="rerun")
+@st.dialog("Delete this run?", on_dismiss=_stop_asking)
 def delete_dialog(run: Run) -> None:
     """Asks before everything of a run goes."""
     _confirm(
@@ -167,7 +171,7 @@ def delete_dialog(run: Run) -> None:
     )
 
 
-@st.dialog("Stop and discard this run?", on_dismiss="rerun")
+@st.dialog("Stop and discard this run?", on_dismiss=_stop_asking)
 def discard_dialog(run: Run) -> None:
     """Asks before a run that is being trained is ended and deleted."""
     _confirm(
@@ -181,7 +185,6 @@ def discard_dialog(run: Run) -> None:
 
 
 def _confirm(run: Run, consequence: str, label: str, key: str, act: Callable[[], object]) -> None:
-    st.session_state[_ASKING] = True
     st.markdown(f"**{escape(runs.run_title(run.name))}**: {consequence}")
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Keep it", key=f"{key}-not"):
