@@ -110,7 +110,7 @@ def _by_term(terms: Iterable[str]) -> str:
 def _layers(places: list[str]) -> str:
     if places == ["last"]:
         return "last layer"
-    *before, end = sorted(places)  # digits, then "last"
+    *before, end = sorted(places, key=lambda place: (place == "last", len(place), place))
     return f"layers {', '.join(before)} and {end}" if before else f"layer {end}"
 
 
