@@ -11,7 +11,7 @@ from sam3_lora.train.run import Run
 from sam3_lora.ui import run_view, runs
 from sam3_lora.ui.check_view import get_checks
 from sam3_lora.ui.compare_view import show_comparison
-from sam3_lora.ui.controls import is_asking, show_controls
+from sam3_lora.ui.controls import is_asking, show_controls, stop_asking
 from sam3_lora.ui.launch import show_next_run
 from sam3_lora.ui.layout import empty_state, escape, guarded, page, show_error
 from sam3_lora.ui.live_chart import load_chart_library
@@ -27,6 +27,7 @@ DETAILS_SECONDS = 6
 
 def main() -> None:
     with page("Train", "Start a run and watch it learn. It goes on when you leave this page."):
+        stop_asking()
         jobs = get_jobs()
         load_chart_library()
         found = runs.all_runs()

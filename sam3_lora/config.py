@@ -112,6 +112,11 @@ class ModelConfig(Section):
         "pass: less memory, about a third more time.",
     )
 
+    @property
+    def adapter_name(self) -> str:
+        """The adapter without the way to its runs: "run/adapters/best"; "" if there is none."""
+        return "/".join(Path(self.adapter).parts[-3:])
+
 
 class LoraConfig(Section):
     """Where the low-rank layers go and how large they are."""

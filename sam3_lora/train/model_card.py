@@ -111,11 +111,10 @@ def _numbers(progress: Progress) -> str:
 
 def _settings(config: RunConfig) -> str:
     """Model, adapter, loss and training as in the run's config.yaml; paths of the machine are left out."""
-    adapter = "/".join(Path(config.model.adapter).parts[-3:])  # run/adapters/best
     places = {
         "output.runs": "runs",
         "data.path": Path(config.data.path).name,
         "data.images": Path(config.data.images).name,
-        "model.adapter": adapter,
+        "model.adapter": config.model.adapter_name,
     }
     return config.with_settings(places).to_yaml().rstrip()

@@ -27,7 +27,6 @@ ERRANDS = {
 
 def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
     """Pause or continue, stop, resume, and a menu of the rest."""
-    _stop_asking()  # a run of the whole page closes its dialogs
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="controls"):
         if status.state == "paused":
             _request_button("Continue", "play_arrow", "continue", run, why_not_pause(status))
@@ -137,7 +136,8 @@ def _archive(run: Run) -> bytes:
         return run.archive(Path(folder)).read_bytes()
 
 
-def _stop_asking() -> None:
+def stop_asking() -> None:
+    """No dialog is open any more: one was closed, or the whole page runs, which closes all."""
     st.session_state[_ASKING] = False
 
 
@@ -146,7 +146,7 @@ def is_asking() -> bool:
     return st.session_state.get(_ASKING, False)
 
 
-@st.dialog("Rename this run", on_dismiss=_stop_asking)
+@st.dialog("Rename this run", on_dismiss=stop_asking)
 def rename_dialog(run: Run) -> None:
     """Asks for another name."""
     before = runs.run_title(run.name).rpartition(", ")[0]
@@ -159,7 +159,7 @@ def rename_dialog(run: Run) -> None:
             st.rerun()
 
 
-@st.dialog("Delete this run?", on_dismiss=_stop_asking)
+@st.dialog("Delete this run?", on_dismiss=stop_asking)
 def delete_dialog(run: Run) -> None:
     """Asks before everything of a run goes."""
     _confirm(
@@ -171,7 +171,7 @@ def delete_dialog(run: Run) -> None:
     )
 
 
-@st.dialog("Stop and discard this run?", on_dismiss=_stop_asking)
+@st.dialog("Stop and discard this run?", on_dismiss=stop_asking)
 def discard_dialog(run: Run) -> None:
     """Asks before a run that is being trained is ended and deleted."""
     _confirm(

@@ -33,9 +33,8 @@ def show(opened: Opened) -> None:
             st.caption(f"{len(found):,} of {plural(len(index), 'image')}", width="content")
             st.button("Clear the filters", key="clear-filters", type="tertiary", on_click=view.clear_filters)
     if len(found):
-        counts = index.split.objects_per_category()
-        drawn = [name for name in index.categories if counts.get(name) and name in (wanted.categories or (name,))]
-        _tell_colors(drawn, opened.colors)
+        used = index.used_categories
+        _tell_colors([name for name in used if name in wanted.categories] or used, opened.colors)
         _show_page(opened, index, found, wanted)
     else:
         empty_state("filter_alt_off", "No image of this split matches", "Clear the filters, or choose another split.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -78,8 +77,7 @@ def _show_links(config: RunConfig | None) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.page_link("pages/configure.py", label="Change the settings", icon=":material/tune:", width="content")
         if config is not None and config.model.adapter:
-            adapter = "/".join(Path(config.model.adapter).parts[-3:])  # run/adapters/best
-            st.caption(f"Goes on from {escape(adapter)}.", width="content")
+            st.caption(f"Goes on from {escape(config.model.adapter_name)}.", width="content")
             if st.button("Start afresh instead", type="tertiary", key="start-afresh"):
                 use_settings(config.with_settings({"model.adapter": ""}))
                 st.rerun()

@@ -158,11 +158,7 @@ function toLayout(data, theme, view) {
       exponentformat: "none",
       minorloglabels: "complete",
       uirevision: yName(data),
-      autorangeoptions: {
-        clipmax: data.clip ? extreme(data.curves, view, 0.98, Math.max) : undefined,
-        // A batch without objects has a loss near zero: on a logarithmic axis such dips would take all the space.
-        clipmin: data.log ? extreme(data.curves, view, 0.02, Math.min) : undefined,
-      },
+      autorangeoptions: withoutOutliers(data, view),
       ...rangeOf(view.ranges[yName(data)]),
     },
   };
@@ -186,18 +182,22 @@ function yName(data) {
   return `y ${data.yTitle}${data.log ? " log" : ""}`;
 }
 
-// The greatest or the least value that is no outlier: of each visible curve the one at this share of its values,
-// of curves with few points the last one; with a little space beyond.
-function extreme(curves, view, share, most) {
-  const ends = curves
+// The ends of the axis that leave out the highest 2 % of each visible curve where outliers are clipped, and the lowest
+// 2 % on a logarithmic one: there the dips of batches without objects would take all the space.
+function withoutOutliers(data, view) {
+  if (!data.clip && !data.log) return {};
+  const shown = data.curves
     .filter((curve) => !curve.faint && !view.hidden[curve.id])
-    .map((curve) => {
-      const sorted = curve.y.filter((value) => value !== null && (most === Math.max || value > 0)).sort((a, b) => a - b);
-      const place = curve.mode === "lines" ? share : Math.round(share);
-      return sorted[Math.floor((sorted.length - 1) * place)];
-    })
-    .filter((value) => value !== undefined);
-  return ends.length ? most(...ends) * (most === Math.max ? 1.05 : 0.8) : undefined;
+    .map((curve) => ({
+      values: curve.y.filter((value) => value !== null && (value > 0 || !data.log)).sort((a, b) => a - b),
+      share: curve.mode === "lines" ? 0.02 : 0, // a curve with few points has no outliers
+    }))
+    .filter(({ values }) => values.length);
+  if (!shown.length) return {};
+  const at = (values, share) => values[Math.floor((values.length - 1) * share)];
+  return data.clip
+    ? { clipmax: 1.05 * Math.max(...shown.map(({ values, share }) => at(values, 1 - share))) }
+    : { clipmin: 0.8 * Math.min(...shown.map(({ values, share }) => at(values, share))) };
 }
 
 function rangeOf(range) {

@@ -70,6 +70,11 @@ class SplitIndex:
         return self.split.images[position]
 
     @functools.cached_property
+    def used_categories(self) -> tuple[str, ...]:
+        """Those of the categories that an object or a crowd belongs to."""
+        return tuple(self.categories[place] for place in np.unique(self.split.images.category_index))
+
+    @functools.cached_property
     def labels(self) -> tuple[str, ...]:
         """What each image is called on the screen: its file name, with the id where that is not unique."""
         names = self.split.images.names

@@ -130,6 +130,16 @@ def test_deleting_asks_before_and_shows_the_next_run(runs: Path, in_this_tab: bo
     assert (told == []) if in_this_tab else ("no longer there" in told[0]), "nobody is told of what he deleted himself"
 
 
+def test_after_the_last_run_is_deleted_the_page_waits_for_new_ones_again(runs: Path) -> None:
+    run = finished_run(runs)
+    app = train_page()
+    app.button(key="delete").click().run()
+    assert app.session_state["controls-asking"], "while the dialog is open nothing closes it"
+    run.delete()
+    app.run()
+    assert "There is no run yet" in texts(app) and not app.session_state["controls-asking"]
+
+
 def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
     run = finished_run(runs, "before")
     asked = dialog("rename_dialog", run)
