@@ -170,7 +170,9 @@ function entryOf(event) {
 }
 
 function hasFewSteps(curves) {
-  return curves.every((curve) => (curve.x.at(-1) ?? 0) <= 10 && curve.x.every(Number.isInteger));
+  const shown = curves.filter((curve) => curve.x.length);
+  const span = Math.max(...shown.map((curve) => curve.x.at(-1))) - Math.min(...shown.map((curve) => curve.x[0]));
+  return span <= 10 && shown.every((curve) => curve.x.every(Number.isInteger));
 }
 
 // Ranges are remembered by what the axis shows: steps and minutes, losses and shares, linear and logarithmic.
