@@ -23,10 +23,8 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from sam3_lora.train.run import Run, list_runs  # noqa: E402
-from tests.e2e.browser import ROOT, chromium, failures, open_page, running_app, tab  # noqa: E402
+from sam3_lora.runs.run import Run, list_runs
+from tests.e2e.browser import ROOT, chromium, failures, open_page, running_app, tab
 
 PROMISE = 1.1
 BEFORE = 500  # steps

@@ -18,9 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from tests.e2e.browser import chromium, open_page, running_app, tab  # noqa: E402
+from tests.e2e.browser import chromium, open_page, running_app, tab
 
 PROMISE_S = 2.0
 PAGES = ("Dataset", "Configure", "Inference", "Evaluate", "Train")

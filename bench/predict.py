@@ -15,16 +15,13 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from sam3_lora.answers import Refinement, refine_all  # noqa: E402
-from sam3_lora.model.base import BaseModel, load_processor, resolve_device  # noqa: E402
-from sam3_lora.predict import Predictor  # noqa: E402
+from sam3_lora.model.base import LoadedModel, load_processor, resolve_device
+from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
+from sam3_lora.predict.predictor import Predictor
 
 # ratio -> the most it may be on the demo, and at full size
 PROMISES = {
@@ -42,7 +39,7 @@ def full_size(device: torch.device) -> Predictor:
         model = Sam3Model(Sam3Config()).eval().requires_grad_(False)
     processor = load_processor("demo")
     processor.image_processor.size = {"height": 1008, "width": 1008}
-    return Predictor(BaseModel(model, processor, "random weights"))
+    return Predictor(LoadedModel(model, processor, "random weights"))
 
 
 def measure(predictor: Predictor, words: count) -> dict[str, float]:
@@ -61,7 +58,7 @@ def measure(predictor: Predictor, words: count) -> dict[str, float]:
     at_once = seconds(predictor, lambda: predictor.prompt(new(8)))
     one_by_one = seconds(predictor, lambda: [predictor.prompt([phrase]) for phrase in new(8)])
     results = predictor.prompt(new(3), threshold=0.0)  # all 200 queries, or the demo's 32, stay: the worst case
-    moved = seconds(predictor, lambda: refine_all(results, Refinement(threshold=0.5)))
+    moved = seconds(predictor, lambda: postprocess_all(results, PostprocessConfig(threshold=0.5)))
     ratios = second_phrase / first_phrase, at_once / one_by_one, moved / first_phrase
     return dict(zip(PROMISES, ratios, strict=True))
 

@@ -21,11 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from sam3_lora.config import RunConfig  # noqa: E402
-from sam3_lora.train import loop  # noqa: E402
-from sam3_lora.train.run import Run  # noqa: E402
+from sam3_lora.config import RunConfig
+from sam3_lora.runs.run import Run
+from sam3_lora.train import loop
 
 PROMISE = 1.05
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
+from sam3_lora.config import PRESETS, AdapterConfig, RunConfig, preset
 from sam3_lora.errors import ConfigError
-from sam3_lora.ui.adapter_summary import show_adapter
-from sam3_lora.ui.forms import field_widget, fill_form, form_values, setting_names
-from sam3_lora.ui.layout import download, page, show_error
+from sam3_lora.ui.components.forms import field_widget, fill_form, form_values, setting_names
+from sam3_lora.ui.components.layout import download, page, show_error
+from sam3_lora.ui.configure.adapter_summary import show_adapter
 from sam3_lora.ui.next_run import next_run, use_settings
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ ESSENTIAL = {
 }
 # Further settings whose own names say too little.
 LABELS = {
-    "data.images": "Further folder of images",
-    "data.phrase": "Word for objects without a category",
-    "data.phrases": "Words for the categories",
+    "data.image_dir": "Further folder of images",
+    "data.default_phrase": "Word for objects without a category",
+    "data.category_phrases": "Words for the categories",
     "training.patience": "Patience (0: never ends early)",
     "model.adapter": "Adapter to start from",
 }
@@ -125,7 +125,7 @@ def apply_preset() -> None:
 
 def warn_about_text_encoder() -> None:
     if "text_encoder" in (form_values()["lora.components"] or []):
-        _, _, reason = LoraConfig.model_fields["components"].description.partition(". ")
+        _, _, reason = AdapterConfig.model_fields["components"].description.partition(". ")
         st.warning(reason, icon=":material/warning:")
 
 

@@ -7,13 +7,14 @@ import streamlit as st
 from sam3_lora.config import DEMO
 from sam3_lora.errors import DataError
 from sam3_lora.ui import dataset_view as view
-from sam3_lora.ui import examination, findings, gallery, image_view, phrases_view, resources, state
+from sam3_lora.ui import resources, state
+from sam3_lora.ui.components.layout import empty_state, escape, page, show_error
+from sam3_lora.ui.dataset import examination, findings, gallery, image_view, phrases_view
+from sam3_lora.ui.dataset.examination import Examination
 from sam3_lora.ui.dataset_view import Opened
-from sam3_lora.ui.examination import Examination
-from sam3_lora.ui.layout import empty_state, escape, page, show_error
 from sam3_lora.ui.next_run import phrases_of_dataset, read_dataset_as
 
-MOST_SPLITS = 4  # before their table scrolls
+MAX_SPLITS = 4  # before their table scrolls
 _BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
 
 
@@ -166,7 +167,7 @@ def show_images(opened: Opened, examined: Examination) -> None:
     numbers, wrong = st.columns([5, 6], gap="large")
     with numbers:
         table = view.split_table(opened.path, opened.state, opened)
-        few = len(table) <= MOST_SPLITS
+        few = len(table) <= MAX_SPLITS
         st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with wrong, st.container(gap="small"):
@@ -213,7 +214,7 @@ def show_findings(opened: Opened, examined: Examination) -> None:
 def show_statistics(examined: Examination) -> None:
     examination.panel(examined, "Shows what the dataset holds: classes, sizes, places, look-alikes.")
     if report := examined.snapshot().report:
-        from sam3_lora.ui import statistics_view
+        from sam3_lora.ui.dataset import statistics_view
 
         statistics_view.show(report)
 

@@ -2,14 +2,15 @@
 
 import streamlit as st
 
-from sam3_lora.data.coco import Dataset, Split
+from sam3_lora.data.dataset import Dataset, Split
 from sam3_lora.data.prompts import split_phrases
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate.store import folder_of
-from sam3_lora.ui import adapters, evaluation_history, evaluation_view, resources, state
+from sam3_lora.ui import adapters, resources, state
+from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.dataset_view import keep_valid
-from sam3_lora.ui.evaluation_job import EvaluationJob, Question, evaluation_job, watch
-from sam3_lora.ui.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.evaluate import history, report_view
+from sam3_lora.ui.evaluate.job import EvaluationJob, EvaluationRequest, evaluation_job, watch
 
 AWAITED = "evaluation-awaited"  # bool: this tab has started the evaluation that is under way, and opens its result
 
@@ -18,9 +19,9 @@ def main() -> None:
     with page(
         "Evaluate", "Measure on annotated images what your adapter gained over the base model, and what it cost."
     ):
-        job, known = evaluation_job(), evaluation_history.all_stored()
+        job, known = evaluation_job(), history.all_stored()
         open_what_was_awaited(job, known)
-        shown = evaluation_history.choose(known)
+        shown = history.choose(known)
         with guarded():  # a dataset that cannot be measured on hides no earlier result
             ask(job, shown.name if shown else "")
         if job.snapshot().active:
@@ -29,16 +30,16 @@ def main() -> None:
             if not job.snapshot().active:
                 empty_state("straighten", "Nothing is measured yet", "Choose an adapter and a split, then Evaluate.")
             return
-        report = evaluation_history.report_of(shown)
+        report = history.report_of(shown)
         with st.container(key="evaluation-report"):
-            evaluation_view.show(report, shown.name)
+            report_view.show(report, shown.name)
         st.divider()
         with st.container(horizontal=True):
-            evaluation_history.downloads(report, shown.name)
-        evaluation_history.show(known, shown)
+            history.downloads(report, shown.name)
+        history.show(known, shown)
 
 
-def open_what_was_awaited(job: EvaluationJob, known: list[evaluation_history.Stored]) -> None:
+def open_what_was_awaited(job: EvaluationJob, known: list[history.Stored]) -> None:
     """Shows the result of the evaluation that this tab has started, or why there is none."""
     snapshot = job.snapshot()
     if snapshot.active or not st.session_state.get(AWAITED):
@@ -47,7 +48,7 @@ def open_what_was_awaited(job: EvaluationJob, known: list[evaluation_history.Sto
     if snapshot.error:
         st.error(escape(snapshot.error), icon=":material/error:")
     elif snapshot.path is not None:
-        evaluation_history.open_path(snapshot.path, known)
+        history.open_path(snapshot.path, known)
     elif snapshot.state == "cancelled":
         st.toast("The evaluation was cancelled; nothing was kept.", icon=":material/info:")
 
@@ -87,7 +88,7 @@ def start(
 ) -> None:
     folder = adapter.folder if adapter else None
     shared = resources.get_predictor(base, folder)
-    question = Question(
+    question = EvaluationRequest(
         path,
         split,
         base,

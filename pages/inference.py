@@ -4,28 +4,26 @@ from pathlib import Path
 
 import streamlit as st
 
-from sam3_lora.answers import refine_all
 from sam3_lora.config import DEMO
 from sam3_lora.data.prompts import split_phrases
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.found import found_image
-from sam3_lora.ui import (
-    adapters,
-    answer_files,
-    answer_view,
-    example_boxes,
+from sam3_lora.predict.export import found_image
+from sam3_lora.predict.postprocess import postprocess_all
+from sam3_lora.ui import adapters, resources, state
+from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.inference import (
+    downloads,
+    exemplar_boxes,
     folder_view,
+    postprocess_form,
     prompt_form,
-    refinement,
-    resources,
+    result_view,
     results,
-    state,
 )
-from sam3_lora.ui.folder_job import FolderQuestion, folder_job
-from sam3_lora.ui.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.inference.folder_job import FolderQuestion, folder_job
 
 ANSWERS = "inference_answers"  # the last Comparison of this tab
-MOST_STRENGTH = 1.5
+SLIDER_MAX_STRENGTH = 1.5
 
 
 def main() -> None:
@@ -44,9 +42,9 @@ def main() -> None:
                 adapter, phrases = choose_adapter_and_phrases()
                 with st.container(horizontal=True, vertical_alignment="center"):
                     pressed = ask_button(not of_folder and image.pixels is None)
-                    drawing = not of_folder and example_boxes.switch(image.pixels is None)
+                    drawing = not of_folder and exemplar_boxes.switch(image.pixels is None)
                 tell_of_the_base(adapter)
-            boxes = example_boxes.choose(image.name, image.pixels) if drawing else ()
+            boxes = exemplar_boxes.choose(image.name, image.pixels) if drawing else ()
         chosen, strength, colors = choose_how_to_show(phrases, adapter)
         asked = prompt_form.asks_by_itself() or pressed
         if of_folder:
@@ -87,16 +85,16 @@ def tell_of_the_base(adapter: adapters.Adapter | None) -> None:
 
 def choose_how_to_show(
     phrases: list[str], adapter: adapters.Adapter | None
-) -> tuple[refinement.Chosen, float, answer_view.ObjectColors]:
+) -> tuple[postprocess_form.Chosen, float, result_view.ObjectColors]:
     """What of the answers is shown, the adapter's strength and the colours."""
     by_threshold, by_strength, by_color, by_steps = st.columns([3, 3, 2, 1.6], gap="large", vertical_alignment="bottom")
     with by_threshold:
-        threshold = refinement.choose_threshold()
+        threshold = postprocess_form.choose_threshold()
     with by_strength:
         strength = st.slider(
             "Adapter strength",
             0.0,
-            MOST_STRENGTH,
+            SLIDER_MAX_STRENGTH,
             1.0,
             0.1,
             key="strength",
@@ -107,23 +105,23 @@ def choose_how_to_show(
     with by_color:
         by = st.segmented_control(
             "Colours",
-            [answer_view.BY_PHRASE, answer_view.BY_OBJECT],
-            default=answer_view.BY_PHRASE,
+            [result_view.BY_PHRASE, result_view.BY_OBJECT],
+            default=result_view.BY_PHRASE,
             required=True,
             key="color-by",
             persist_state="session",
         )
     with by_steps:
-        how = refinement.clean_up(threshold)
-    chosen = refinement.Chosen(how, refinement.choose_advised(phrases))
-    refinement.told(how)
-    return chosen, round(strength, 2), answer_view.ObjectColors(prompt_form.phrase_colors(), by)
+        how = postprocess_form.clean_up(threshold)
+    chosen = postprocess_form.Chosen(how, postprocess_form.choose_advised(phrases))
+    postprocess_form.told(how)
+    return chosen, round(strength, 2), result_view.ObjectColors(prompt_form.phrase_colors(), by)
 
 
 def question_of(
-    image_name: str, phrases: list[str], boxes: tuple[results.ExampleBox, ...], adapter: adapters.Adapter | None
-) -> results.Question:
-    return results.Question(
+    image_name: str, phrases: list[str], boxes: tuple[results.ExemplarBox, ...], adapter: adapters.Adapter | None
+) -> results.Prompt:
+    return results.Prompt(
         image_name,
         tuple(phrases),
         boxes,
@@ -133,7 +131,7 @@ def question_of(
     )
 
 
-def ask(question: results.Question, pixels, strength: float) -> None:
+def ask(question: results.Prompt, pixels, strength: float) -> None:
     with guarded():
         shared = resources.get_predictor(question.base, question.folder)
         with st.spinner("Looking"):
@@ -145,8 +143,8 @@ def ask_folder(
     phrases: list[str],
     adapter: adapters.Adapter | None,
     strength: float,
-    chosen: refinement.Chosen,
-    colors: answer_view.ObjectColors,
+    chosen: postprocess_form.Chosen,
+    colors: result_view.ObjectColors,
 ) -> None:
     with guarded():
         if not phrases:
@@ -172,10 +170,10 @@ def ask_folder(
 
 def show(
     comparison: results.Comparison,
-    question: results.Question,
-    chosen: refinement.Chosen,
+    question: results.Prompt,
+    chosen: postprocess_form.Chosen,
     strength: float,
-    colors: answer_view.ObjectColors,
+    colors: result_view.ObjectColors,
 ) -> None:
     """Both answers, and the table below them."""
     asked = comparison.question
@@ -184,13 +182,13 @@ def show(
     table = {"Base": shown_of(comparison.base, chosen)}
     left, right = st.columns(2, gap="medium")
     with left:
-        answer_view.show("Base model", "base", comparison, *table["Base"], colors)
+        result_view.show("Base model", "base", comparison, *table["Base"], colors)
     with right, guarded():
         if asked.adapter:
             answer = adapter_answer(comparison, strength)
             table["Adapter"] = shown_of(answer, chosen)
             title = f"Adapter {asked.adapter}" + (f", strength {strength:g}" if strength != 1 else "")
-            answer_view.show(title, "adapter", comparison, *table["Adapter"], colors)
+            result_view.show(title, "adapter", comparison, *table["Adapter"], colors)
         else:
             empty_state("layers", "No adapter was asked", "Choose one above and press Prompt again.")
     st.dataframe(
@@ -206,7 +204,7 @@ def show(
     )
 
 
-def what_changed(asked: results.Question, question: results.Question) -> str:
+def what_changed(asked: results.Prompt, question: results.Prompt) -> str:
     changed = [
         name
         for name, before, now in (
@@ -223,10 +221,10 @@ def what_changed(asked: results.Question, question: results.Question) -> str:
     return f"These answers are for {escape(asked.image_name)}; the {told} {verb} changed since."
 
 
-def shown_of(answer: results.Answer, chosen: refinement.Chosen):
+def shown_of(answer: results.Answer, chosen: postprocess_form.Chosen):
     for result in answer.results.values():
         _ = result.areas  # counted once here, and handed on to whatever is left of it
-    return answer, refine_all(answer.results, chosen.how, chosen.thresholds)
+    return answer, postprocess_all(answer.results, chosen.how, chosen.thresholds)
 
 
 def adapter_answer(comparison: results.Comparison, strength: float) -> results.Answer:
@@ -240,9 +238,9 @@ def adapter_answer(comparison: results.Comparison, strength: float) -> results.A
 
 def take_away(
     comparison: results.Comparison,
-    chosen: refinement.Chosen,
+    chosen: postprocess_form.Chosen,
     strength: float,
-    colors: answer_view.ObjectColors,
+    colors: result_view.ObjectColors,
     image: prompt_form.ChosenImage,
 ) -> None:
     """Downloads of one of the answers, and the link to this page as it is."""
@@ -253,10 +251,10 @@ def take_away(
         whose = st.segmented_control("Download", names, default=names[0], required=True, key=f"whose-{len(names)}")
 
         def found():
-            shown = refine_all(answers[whose].results, chosen.how, chosen.thresholds)
+            shown = postprocess_all(answers[whose].results, chosen.how, chosen.thresholds)
             return [found_image(Path(asked.image_name).name, comparison.image.shape[:2], shown)]
 
-        answer_files.buttons(
+        downloads.buttons(
             f"{Path(asked.image_name).stem}-{whose.split()[0].lower()}",
             found,
             list(comparison.base.results),
@@ -264,7 +262,7 @@ def take_away(
                 "Picture",
                 "png",
                 "image/png",
-                lambda: answer_files.picture_png(found()[0], comparison.image, colors),
+                lambda: downloads.picture_png(found()[0], comparison.image, colors),
             ),
         )
         with st.popover("Link", icon=":material/link:", key="link"):

@@ -6,19 +6,20 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from sam3_lora.runs.run import Run
 from sam3_lora.train.job import Jobs
-from sam3_lora.train.run import Run
-from sam3_lora.ui import run_view, runs
-from sam3_lora.ui.check_view import get_checks
-from sam3_lora.ui.compare_view import show_comparison
-from sam3_lora.ui.controls import is_asking, show_controls, stop_asking
-from sam3_lora.ui.launch import show_next_run
-from sam3_lora.ui.layout import empty_state, escape, guarded, page, show_error
-from sam3_lora.ui.live_chart import load_chart_library
-from sam3_lora.ui.meaning_view import show_meaning, show_symptoms
+from sam3_lora.ui import runs
+from sam3_lora.ui.components.layout import empty_state, escape, guarded, page, show_error
+from sam3_lora.ui.components.live_chart import load_chart_library
 from sam3_lora.ui.resources import get_jobs
-from sam3_lora.ui.run_chart import show_chart
-from sam3_lora.ui.samples_view import show_samples
+from sam3_lora.ui.train import run_view
+from sam3_lora.ui.train.compare_view import show_comparison
+from sam3_lora.ui.train.controls import is_asking, show_controls, stop_asking
+from sam3_lora.ui.train.diagnosis_view import show_meaning, show_symptoms
+from sam3_lora.ui.train.preflight_view import get_checks
+from sam3_lora.ui.train.run_chart import show_chart
+from sam3_lora.ui.train.sample_predictions import show_samples
+from sam3_lora.ui.train.start_run import show_next_run
 
 POLL_SECONDS = 2  # while a run goes on
 LIST_SECONDS = 4  # always: a run may begin in a terminal

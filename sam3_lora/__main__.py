@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report as Examined
     from sam3_lora.data.records import Dataset
     from sam3_lora.evaluate import Report
-    from sam3_lora.train.preflight import Preflight
-    from sam3_lora.train.run import Run, Status
+    from sam3_lora.runs.run import Run, Status
+    from sam3_lora.train.preflight.preflight import Preflight
 
 app = typer.Typer(
     help="LoRA fine-tuning of SAM 3 on COCO data.",
@@ -68,7 +68,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Tell what a dataset holds and what is wrong with it."""
-    from sam3_lora.data.coco import open_dataset
+    from sam3_lora.data.dataset import open_dataset
 
     if report is not None and report.suffix not in (".md", ".json"):
         raise DataError(f"Expected a file that ends with .md or .json after --report, got {report}", "Rename it")
@@ -120,10 +120,10 @@ def convert_masks(
     objects: Annotated[
         str, typer.Option(help="components: each connected region is an object; colors: all of a class in an image.")
     ] = "components",
-    least_pixels: Annotated[int, typer.Option(min=1, help="Leave smaller regions out.")] = 16,
+    min_pixels: Annotated[int, typer.Option(min=1, help="Leave smaller regions out.")] = 16,
 ) -> None:
     """Make a COCO split of images with semantic masks."""
-    from sam3_lora.data.png_masks import convert_masks as convert
+    from sam3_lora.data.formats.png_masks import convert_masks as convert
 
     if objects not in ("components", "colors"):
         raise DataError(f"Expected components or colors as objects, got {objects!r}", "Choose one of the two")
@@ -131,7 +131,7 @@ def convert_masks(
     named = {value.strip(): name.strip() for value, _, name in pairs}
     if len(named) < len(pairs):
         raise DataError("Expected one class for each value, but a value is named twice", "Give each value once")
-    result = convert(images, masks, out, named, objects=objects, least_pixels=least_pixels)
+    result = convert(images, masks, out, named, objects=objects, min_pixels=min_pixels)
     counts = ", ".join(f"{name} {count}" for name, count in result.objects.items())
     _say(f"Wrote {out}: {result.images} images, {result.objects.total()} objects ({counts or 'none'})")
     for value, count in result.unknown.most_common(10):
@@ -163,8 +163,8 @@ def train(
         _check(RunConfig.load(config).with_settings(_parse_settings(settings or [])), as_json)
         return
 
+    from sam3_lora.runs.run import Run
     from sam3_lora.train.loop import fit
-    from sam3_lora.train.run import Run
     from sam3_lora.train.setup import make_accelerator
 
     if resume is not None:
@@ -203,9 +203,9 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Find every object that the phrases name in one image."""
-    from sam3_lora.answers import Refinement, refine_all
     from sam3_lora.data.prompts import split_phrases
-    from sam3_lora.predict import Predictor, read_image
+    from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
+    from sam3_lora.predict.predictor import Predictor, read_image
 
     asked = split_phrases(",".join(prompt))
     if any(not phrase.isprintable() for phrase in asked):
@@ -213,7 +213,7 @@ def predict(
     pixels = read_image(image)
     predictor = Predictor.load(_base_for(adapter, base), adapter, device)
     predictor.set_image(pixels)
-    results = refine_all(predictor.prompt(asked, threshold), Refinement(threshold))
+    results = postprocess_all(predictor.prompt(asked, threshold), PostprocessConfig(threshold))
     phrases = {
         phrase: [
             {"score": round(float(score), 4), "box_xyxy": [round(float(v), 1) for v in box], "area": int(area)}
@@ -267,10 +267,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure the base model, and an adapter beside it, on a split; kept with the run if the adapter has one."""
-    from sam3_lora.data.coco import open_dataset
+    from sam3_lora.data.dataset import open_dataset
     from sam3_lora.evaluate import measure, store
     from sam3_lora.evaluate.markdown import to_markdown
-    from sam3_lora.predict import Predictor
+    from sam3_lora.predict.predictor import Predictor
 
     if out is not None and out.suffix not in (".md", ".json"):
         raise DataError(f"Expected a file that ends with .md or .json after --out, got {out}", "Rename it")
@@ -414,7 +414,7 @@ def _shared_run(accelerator: Any, run_config: RunConfig, resume: Path | None) ->
     """The run that all processes train; the main process makes it."""
     from accelerate.utils import broadcast_object_list
 
-    from sam3_lora.train.run import Run
+    from sam3_lora.runs.run import Run
 
     if resume is not None:
         return Run.open(resume)
@@ -424,7 +424,7 @@ def _shared_run(accelerator: Any, run_config: RunConfig, resume: Path | None) ->
 
 def _check(run_config: RunConfig, as_json: bool) -> None:
     """The pre-flight in words; exit code 2 if the run would not start or learn."""
-    from sam3_lora.train.preflight import preflight
+    from sam3_lora.train.preflight.preflight import preflight
 
     def tell(share: float, what: str) -> None:
         if share < 1:  # that it is done is said by what it found
@@ -443,8 +443,7 @@ def _check(run_config: RunConfig, as_json: bool) -> None:
 
 
 def _print_measured(result: Preflight) -> None:
-    from sam3_lora.data.health import plural
-    from sam3_lora.train.clock import duration
+    from sam3_lora.text import duration, plural
 
     measured, gigabyte = result.measured, 1e9
     for part in measured.components:
@@ -512,7 +511,7 @@ def _stop_on_interrupt(run: Run) -> None:
 
 
 def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
-    from sam3_lora.data.health import plural
+    from sam3_lora.text import plural
 
     outcome = {
         "run": str(run.folder),
@@ -539,7 +538,7 @@ def _write_results(out: Path, name: str, pixels: Any, results: dict[str, Any]) -
     from PIL import Image
 
     from sam3_lora.draw import DrawObject, category_color, overlay
-    from sam3_lora.found import each_mask, file_part, found_image
+    from sam3_lora.predict.export import each_mask, file_part, found_image
 
     try:
         out.mkdir(parents=True, exist_ok=True)

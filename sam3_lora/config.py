@@ -21,8 +21,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from sam3_lora.config_errors import Loader, did_you_mean, explain, together
 from sam3_lora.errors import ConfigError
-from sam3_lora.mistakes import Loader, did_you_mean, explain, short, together
+from sam3_lora.text import short
 
 DEMO = "demo"  # names the model and the dataset that ship with the app
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -39,6 +40,15 @@ Component = Literal[
 Flip = Literal["none", "horizontal", "both"]
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
 Words = Annotated[str, StringConstraints(pattern=r"\w", max_length=200)]
+
+
+# Settings of older files, runs and links -> what they are called today.
+RENAMED = {
+    "data.images": "data.image_dir",
+    "data.phrase": "data.default_phrase",
+    "data.phrases": "data.category_phrases",
+    "training.accumulation": "training.gradient_accumulation_steps",
+}
 
 
 class Section(BaseModel):
@@ -63,10 +73,10 @@ class DataConfig(Section):
     path: str = Field(
         DEMO, min_length=1, description="Folder of a COCO dataset, or 'demo' for the one that ships with the app."
     )
-    images: str = Field(
+    image_dir: str = Field(
         "", description="A further folder to look for the images in; empty where they lie with the annotations."
     )
-    phrase: str = Field(
+    default_phrase: str = Field(
         "",
         max_length=200,
         description="Word for all objects where the annotations have no categories; empty for the folder's name.",
@@ -85,7 +95,7 @@ class DataConfig(Section):
         description="Mirror images half of the time, which makes few of them count for more: 'horizontal' left to "
         "right, 'both' also upside down (views from above), 'none' where left and right mean something.",
     )
-    phrases: dict[str, Words] = Field(
+    category_phrases: dict[str, Words] = Field(
         {},
         description="What SAM 3 is asked for a category, by the category's name, in words of up to 200 letters; a "
         "category that is not named here is asked by its own name.",
@@ -118,7 +128,7 @@ class ModelConfig(Section):
         return "/".join(Path(self.adapter).parts[-3:])
 
 
-class LoraConfig(Section):
+class AdapterConfig(Section):
     """Where the low-rank layers go and how large they are."""
 
     components: list[Component] = Field(
@@ -185,11 +195,11 @@ class TrainingConfig(Section):
         None, ge=1, le=10_000_000, description="Stop after this many steps, whatever the epochs; empty for no limit."
     )
     batch_size: int = Field(2, ge=1, le=256, description="Images per forward pass and device.")
-    accumulation: int = Field(
+    gradient_accumulation_steps: int = Field(
         1,
         ge=1,
         le=256,
-        description="Forward passes per step: the effective batch is batch_size x accumulation x devices.",
+        description="Forward passes per step: the effective batch is batch_size x this x devices.",
     )
     learning_rate: float = Field(
         5e-4,
@@ -261,7 +271,7 @@ class RunConfig(Section):
 
     data: Annotated[DataConfig, Field(default_factory=DataConfig)]
     model: Annotated[ModelConfig, Field(default_factory=ModelConfig)]
-    lora: Annotated[LoraConfig, Field(default_factory=LoraConfig)]
+    lora: Annotated[AdapterConfig, Field(default_factory=AdapterConfig)]
     loss: Annotated[LossConfig, Field(default_factory=LossConfig)]
     training: Annotated[TrainingConfig, Field(default_factory=TrainingConfig)]
     output: Annotated[OutputConfig, Field(default_factory=OutputConfig)]
@@ -298,7 +308,7 @@ class RunConfig(Section):
                 "Compare it with the output of 'python -m sam3_lora config'",
             )
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(_with_current_names(values))
         except ValidationError as error:
             told = list(problems(error).values())
             where = f"In {source}: " if source else ""
@@ -331,7 +341,7 @@ class RunConfig(Section):
         """A copy with dotted settings replaced, for example {"training.epochs": 2}. Raises ConfigError."""
         values = self.model_dump()
         for name, value in settings.items():
-            section, _, field = name.partition(".")
+            section, _, field = RENAMED.get(name, name).partition(".")
             if section not in values or field not in values[section]:
                 raise ConfigError(
                     f"There is no setting '{short(name)}'{did_you_mean(name, RunConfig)}",
@@ -354,6 +364,17 @@ class RunConfig(Section):
                 lines.append(f"  {name}: {in_flow.strip()[1:-1]}")
             lines.append("")
         return "\n".join(lines)
+
+
+def _with_current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a file with those renamed that had another name in earlier versions."""
+    values = {name: dict(section) if isinstance(section, dict) else section for name, section in values.items()}
+    for old, new in RENAMED.items():
+        section, _, field = old.partition(".")
+        held = values.get(section)
+        if isinstance(held, dict) and field in held:
+            held.setdefault(new.partition(".")[2], held.pop(field))
+    return values
 
 
 def problems(error: ValidationError) -> dict[str, str]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 Color = tuple[int, int, int]
 Rect = tuple[float, float, float, float]
 
-MOST_LABELS = 100  # more would hide what they name
+MAX_LABELS = 100  # more would hide what they name
 HUES = 20
 # Lightness and chroma (OKLCH) of the shades a hue comes in: each stands out on wet asphalt as well as on snow.
 SHADES = ((0.76, 0.17), (0.63, 0.22))
@@ -113,7 +113,7 @@ def overlay(
         opacity: of the masks' filling, in [0, 1].
 
     Returns:
-        uint8 (H, W, 3) RGB. Line width and text grow with the image; of many objects the MOST_LABELS largest have a
+        uint8 (H, W, 3) RGB. Line width and text grow with the image; of many objects the MAX_LABELS largest have a
         label.
     """
     canvas = np.ascontiguousarray(image).copy()
@@ -128,7 +128,7 @@ def overlay(
         for item in ordered:
             if item.box_xyxy is not None:
                 _draw_box(canvas, item.box_xyxy, item.color, max(1, width // 2))
-    return _draw_labels(canvas, ordered[:MOST_LABELS], width) if labels else canvas
+    return _draw_labels(canvas, ordered[:MAX_LABELS], width) if labels else canvas
 
 
 def _extent(item: DrawObject) -> float:

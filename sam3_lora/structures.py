@@ -34,12 +34,12 @@ class VisionFeatures(_OnDevice):
     """What the vision encoder makes of the images.
 
     fpn: three maps (B, C, Hi, Wi), finest first. position: their sine embeddings, same shapes.
-    without_boxes: what Sam3Detector.without_boxes makes of them; None has it made when it is needed.
+    text_only_geometry: what Sam3Detector.text_only_geometry makes of them; None has it made when it is needed.
     """
 
     fpn: tuple[Tensor, ...]
     position: tuple[Tensor, ...]
-    without_boxes: tuple[Tensor, Tensor] | None = None
+    text_only_geometry: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)

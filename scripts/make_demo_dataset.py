@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from sam3_lora.demo.broken_copy import make_broken_copy
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_segmentation, encode_rle, mask_to_box_xyxy
 
-from sam3_lora.data.broken import make_broken_copy  # noqa: E402
-from sam3_lora.errors import DataError  # noqa: E402
-from sam3_lora.masks import decode_segmentation, encode_rle, mask_to_box_xyxy  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 SIZE = 448  # pixels a side of a finished image
 DRAWN = 640

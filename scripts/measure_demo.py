@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,21 +18,19 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from sam3_lora.config import RunConfig
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.images import load_image
+from sam3_lora.data.records import Split
+from sam3_lora.evaluate import SCORE_THRESHOLD, evaluate
+from sam3_lora.monitor.expectations import WINDOW, measure_stages, save_stages
+from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
+from sam3_lora.predict.predictor import PhraseResult, Predictor
+from sam3_lora.runs.run import Run
+from sam3_lora.train.loop import fit
+from scripts import scenes
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import scenes  # noqa: E402
-
-from sam3_lora.answers import Refinement, refine_all  # noqa: E402
-from sam3_lora.config import RunConfig  # noqa: E402
-from sam3_lora.data.coco import open_dataset  # noqa: E402
-from sam3_lora.data.images import load_image  # noqa: E402
-from sam3_lora.data.records import Split  # noqa: E402
-from sam3_lora.evaluate import SCORE_THRESHOLD, evaluate  # noqa: E402
-from sam3_lora.predict import PhraseResult, Predictor  # noqa: E402
-from sam3_lora.train.expectations import WINDOW, measure_stages, save_stages  # noqa: E402
-from sam3_lora.train.loop import fit  # noqa: E402
-from sam3_lora.train.run import Run  # noqa: E402
 
 UNSEEN = 1  # the stream of scenes that no pre-training has seen; its own are stream 0
 # Words for things that are in no pavement and, but for "car" and "dog", not among the negatives of any training here.
@@ -70,7 +67,9 @@ def ask_scenes(predictor: Predictor, count: int, seed: int = 0) -> Answers:
         rng = np.random.default_rng((seed, UNSEEN, number))
         scene = scenes.make_scene(rng)
         predictor.set_image(scene.image)
-        results = refine_all(predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05), Refinement(0.05))
+        results = postprocess_all(
+            predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05), PostprocessConfig(0.05)
+        )
         for phrase, result in results.items():
             truths = [figure.mask for figure in scene.figures if scenes.answers(phrase, figure)]
             objects += len(truths)

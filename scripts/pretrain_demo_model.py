@@ -22,7 +22,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,19 +35,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import Sam3Model
 
+from sam3_lora.boxes import normalize, xyxy_to_cxcywh
+from sam3_lora.config import LossConfig
+from sam3_lora.loss import Sam3LossWrapper
+from sam3_lora.masks import mask_to_box_xyxy
+from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.structures import Targets, VisionFeatures
+from scripts import make_demo_model, scenes
+from scripts.practice import Practice, PractisingDetector, make_practice, practice_terms
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import make_demo_model  # noqa: E402
-import scenes  # noqa: E402
-from practice import Practice, PractisingDetector, make_practice, practice_terms  # noqa: E402
-
-from sam3_lora.boxes import normalize, xyxy_to_cxcywh  # noqa: E402
-from sam3_lora.config import LossConfig  # noqa: E402
-from sam3_lora.loss import Sam3LossWrapper  # noqa: E402
-from sam3_lora.masks import mask_to_box_xyxy  # noqa: E402
-from sam3_lora.model.detector import Sam3Detector  # noqa: E402
-from sam3_lora.structures import Targets, VisionFeatures  # noqa: E402
 
 GRID = make_demo_model.GRID
 CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the model's masks
@@ -185,7 +181,7 @@ class Pretraining:
         vision = detector.encode_images(batch.pixel_values)
         text = detector.encode_text(**batch.tokens)
         features, position = vision.fpn[-1][batch.image_index], vision.position[-1][batch.image_index]
-        states, mask = (part[batch.image_index] for part in detector.without_boxes(vision))
+        states, mask = (part[batch.image_index] for part in detector.text_only_geometry(vision))
         prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)
         base.detr_encoder(
             vision_features=[features], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -30,9 +28,7 @@ def tiny_base(tmp_path_factory):
     """A folder with a Sam3Model of the demo's shape, narrower and with fewer layers."""
     from transformers import Sam3Model
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-    from make_demo_model import demo_config, initialize
-
+    from scripts.make_demo_model import demo_config, initialize
     from tests.factories import tiny_processor
 
     folder = tmp_path_factory.mktemp("base")

@@ -68,10 +68,10 @@ def test_a_name_with_other_characters_is_told_which_may_be_used():
 
 def test_own_phrases_go_through_yaml_and_must_be_words():
     own = {"class_1": "pothole", "Riß: tief": 'crack, "deep"'}
-    config = RunConfig().with_settings({"data.phrases": own})
-    assert RunConfig.from_yaml(config.to_yaml(comments=True)).data.phrases == own
+    config = RunConfig().with_settings({"data.category_phrases": own})
+    assert RunConfig.from_yaml(config.to_yaml(comments=True)).data.category_phrases == own
     with pytest.raises(ConfigError, match=r"data\.phrases"):
-        RunConfig().with_settings({"data.phrases": {"crack": " - "}})
+        RunConfig().with_settings({"data.category_phrases": {"crack": " - "}})
 
 
 @pytest.mark.parametrize(

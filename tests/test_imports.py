@@ -8,27 +8,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUNDATION = {"errors", "structures", "boxes", "masks", "config"}
+FOUNDATION = {"errors", "text", "structures", "boxes", "masks", "config", "draw"}
+MIDDLE = {"data", "model", "loss", "predict", "runs"}
 
 # For each part of the core, the parts it may import (itself aside). A part is a file or a folder of sam3_lora/.
 ALLOWED = {
     "errors": set(),
+    "text": set(),
     "structures": {"errors"},
     "boxes": {"errors"},
     "masks": {"errors", "boxes"},
-    "mistakes": {"errors"},
-    "config": {"errors", "mistakes"},
+    "config_errors": {"errors", "text"},
+    "config": {"errors", "config_errors", "text"},
     "draw": {"boxes", "masks"},
     "data": FOUNDATION,
     "model": FOUNDATION,
     "loss": FOUNDATION,
-    "answers": FOUNDATION,
-    "predict": FOUNDATION | {"answers", "data", "model", "loss", "draw"},
-    "found": FOUNDATION | {"answers"},
-    "predict_folder": FOUNDATION | {"answers", "found", "predict"},
-    "evaluate": FOUNDATION | {"answers", "data", "model", "loss", "predict", "train"},
-    "train": FOUNDATION | {"answers", "data", "model", "loss", "predict", "draw"},
+    "demo": FOUNDATION | {"data"},
+    "predict": FOUNDATION | {"data", "model", "loss"},
+    "runs": FOUNDATION | {"data", "predict"},
+    "evaluate": FOUNDATION | MIDDLE,
+    "monitor": FOUNDATION | MIDDLE,
+    "train": FOUNDATION | MIDDLE,
 }
+PAGE_FOLDERS = {"dataset", "configure", "train", "inference", "evaluate"}
 CORE_FILES = [path for path in sorted((ROOT / "sam3_lora").rglob("*.py")) if "ui" not in path.parts]
 PAGE_FILES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
 
@@ -69,7 +72,7 @@ def _name(path: Path) -> str:
 
 def test_the_reader_sees_every_form_of_import() -> None:
     folder = ROOT / "sam3_lora" / "ui"
-    assert "streamlit" in imported(folder / "layout.py")
+    assert "streamlit" in imported(folder / "components" / "layout.py")
     assert "config" in parts_imported(folder / "state.py")
     assert "predict" in parts_imported(folder / "resources.py"), "imports inside functions count"
 
@@ -91,6 +94,18 @@ def test_each_layer_imports_only_those_below_it(path: Path) -> None:
 def test_every_part_of_the_core_has_its_place() -> None:
     at_the_top = {"__init__", "__main__", "cli", "ui"}  # these put the parts together
     assert {part_of(path) for path in CORE_FILES} - at_the_top <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sam3_lora" / "ui").rglob("*.py")), ids=_name)
+def test_pages_widgets_know_no_other_page_and_components_know_none(path: Path) -> None:
+    """Folders of sam3_lora/ui/ are one page's own, but for components/; the files beside them serve all pages."""
+    folder = path.relative_to(ROOT / "sam3_lora" / "ui").parts[0]
+    others = PAGE_FOLDERS - {folder}
+    at_the_top = path.parent.name == "ui"
+    reached = {name.split(".")[2] for name in imported(path) if name.startswith("sam3_lora.ui.")}
+    assert not reached & (PAGE_FOLDERS if at_the_top else others)
+    if folder == "components":
+        assert reached <= {"components", "state", "resources"}
 
 
 @pytest.mark.parametrize("path", PAGE_FILES, ids=_name)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from sam3_lora.data.health import valid_text
 from sam3_lora.errors import DataError
+from sam3_lora.text import valid_text
 
 ANNOTATION_FILE = "_annotations.coco.json"
 NO_TEXT = "its name has bytes that are no text; rename it"

@@ -24,14 +24,14 @@ BROKEN = (
     struct.error,
     Image.DecompressionBombError,
 )
-MOST_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more takes gigabytes
+MAX_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more takes gigabytes
 # Pillow speaks of odd metadata and of large sizes to programmers; here they are findings, or nothing. For good,
 # since warnings.catch_warnings() is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 LAB, LAB_FIX = "the colour mode LAB, which cannot be read", "Convert it to RGB"
 
 
-def load_image(record: ImageRecord, enough: int | None = None, most_pixels: int | None = None) -> np.ndarray:
+def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int | None = None) -> np.ndarray:
     """An image's pixels, uint8 (H, W, 3) RGB.
 
     A camera's note to turn the picture (EXIF) is followed only if the annotation file gives the
@@ -41,7 +41,7 @@ def load_image(record: ImageRecord, enough: int | None = None, most_pixels: int 
         record: the image.
         enough: pixels of the longer side that are enough: a JPEG is then decoded at a half, a quarter or an
             eighth of its size as long as that leaves as many, which is much faster.
-        most_pixels: an image with more is not decoded; None: any is.
+        max_pixels: an image with more is not decoded; None: any is.
 
     Raises:
         DataError: the file is missing, has too many pixels or cannot be decoded.
@@ -50,7 +50,7 @@ def load_image(record: ImageRecord, enough: int | None = None, most_pixels: int 
         if record.path.exists() and not record.path.is_file():  # a pipe would be waited for for ever
             raise OSError("it is no file")
         with Image.open(record.path) as picture:
-            _require_pixels(picture, record, most_pixels)
+            _require_pixels(picture, record, max_pixels)
             turn = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
             if enough is not None:
                 scale = enough / max(picture.size)

@@ -49,7 +49,7 @@ def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
 
     Args:
         category: its name, as written in the dataset.
-        phrases: the user's own words by category (`data.phrases` of the configuration).
+        phrases: the user's own words by category (`data.category_phrases` of the configuration).
 
     Returns:
         The user's words in lower case and single spaces (the tokenizer tells no cases apart); without any the

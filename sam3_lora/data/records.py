@@ -10,8 +10,8 @@ from typing import Any, overload
 import msgspec
 import numpy as np
 
-from sam3_lora.data.health import Finding
-from sam3_lora.data.index import Index
+from sam3_lora.data.findings.findings import Finding
+from sam3_lora.data.index.index import Index
 from sam3_lora.errors import DataError
 
 

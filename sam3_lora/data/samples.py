@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -254,3 +255,10 @@ def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
 
 def _any(items: Iterable[object]) -> bool:
     return any(item is not None for item in items)
+
+
+def leave_process_group(_worker: int) -> None:
+    """Takes a loader's process out of the group of training's: a terminal or a cluster tells a whole group to stop, and
+    the step in progress still needs its images. It ends with the loader, or with the process that began it."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()

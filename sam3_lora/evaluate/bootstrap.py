@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-RESAMPLES, FEWEST = 400, 100
+RESAMPLES, MIN_RESAMPLES = 400, 100
 _CELLS = 2000 * RESAMPLES  # (phrase, size, image) x resamples, above which fewer are drawn
 LEVEL = 0.95
 
 
 def resamples_for(images: int, phrases: int) -> int:
     """How many times to draw: fewer of large splits, whose intervals are narrow and take long."""
-    return int(np.clip(_CELLS // max(4 * images * phrases, 1), FEWEST, RESAMPLES))
+    return int(np.clip(_CELLS // max(4 * images * phrases, 1), MIN_RESAMPLES, RESAMPLES))
 
 
 def draws(images: int, count: int, seed: int = 0) -> np.ndarray:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sam3_lora.evaluate import bootstrap
-from sam3_lora.evaluate.leak import Words, kept
-from sam3_lora.evaluate.numbers import Counted, Key
-from sam3_lora.evaluate.pairs import Asked
+from sam3_lora.evaluate.metrics import Counted, Key
+from sam3_lora.evaluate.predictions import ImagePredictions
+from sam3_lora.evaluate.prompt_leak import Words, kept
 from sam3_lora.evaluate.report import Difference, Kept, Numbers
 
-LEAST_IMAGES = 5  # of so few, drawn again and again, nothing follows for others
-LEAST_OBJECTS = 5  # drawing one or two objects again and again says nothing about others
+MIN_IMAGES = 5  # of so few, drawn again and again, nothing follows for others
+MIN_OBJECTS = 5  # drawing one or two objects again and again says nothing about others
 
 
 def differences(
@@ -27,7 +27,7 @@ def differences(
     """Every metric's difference, and the main metric's for each phrase and size.
 
     Args:
-        objects: how many each ("phrase", name) and ("size", name) has; fewer than LEAST_OBJECTS give no interval.
+        objects: how many each ("phrase", name) and ("size", name) has; fewer than MIN_OBJECTS give no interval.
         drawn: the resamples, (count, images): the same for both models, so that what is hard for both cancels out.
         tell: told the share done; may raise to end it.
     """
@@ -38,23 +38,23 @@ def differences(
     values = {("all", "", name): (old.metrics[name], new.metrics[name]) for name in old.metrics}
     values |= {("phrase", name, main): (old.phrases[name][ap], new.phrases[name][ap]) for name in old.phrases}
     values |= {("size", name, main): (old.sizes[name][ap], new.sizes[name][ap]) for name in old.sizes}
-    enough = {key for key in before if key[0] == "all" or objects.get(key[:2], 0) >= LEAST_OBJECTS}
-    if base[0].fewest_questions() < LEAST_OBJECTS:  # one image that holds nothing would decide
+    enough = {key for key in before if key[0] == "all" or objects.get(key[:2], 0) >= MIN_OBJECTS}
+    if base[0].min_questions() < MIN_OBJECTS:  # one image that holds nothing would decide
         enough -= {("all", "", "il_mcc"), ("all", "", "cgf1")}
-    if drawn.shape[1] < LEAST_IMAGES:
+    if drawn.shape[1] < MIN_IMAGES:
         enough = set()
     return [
         _difference(key, *both, after[key] - before[key] if key in enough else None) for key, both in values.items()
     ]
 
 
-def remembered(base: list[Asked], adapter: list[Asked], words: Words, seed: int = 0) -> Kept:
+def remembered(base: list[ImagePredictions], adapter: list[ImagePredictions], words: Words, seed: int = 0) -> Kept:
     """What the base finds by common words and the adapter still does, with an interval."""
     counts, by_word = kept(base, adapter, words)
     drawn = bootstrap.draws(len(counts), bootstrap.RESAMPLES, seed)
     found, still = (bootstrap.weights_of(drawn) @ counts).T
     with np.errstate(invalid="ignore"):
-        between = (bootstrap.interval(still / found) if len(counts) >= LEAST_IMAGES else None) or (None, None)
+        between = (bootstrap.interval(still / found) if len(counts) >= MIN_IMAGES else None) or (None, None)
     total, again = counts.sum(0)
     return Kept(int(total), int(again), *between, {word: both for word, both in by_word.items() if both[0]})
 

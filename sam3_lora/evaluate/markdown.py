@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sam3_lora.data.health import plural
 from sam3_lora.evaluate.report import METRICS, Difference, Report
+from sam3_lora.text import plural
 
-_MOST = 10  # leaks and images that are listed
+_MAX_ROWS = 10  # leaks and images that are listed
 
 
 def to_markdown(report: Report) -> str:
@@ -89,7 +89,7 @@ def _leaks(report: Report) -> list[str]:
     rows.sort(key=lambda one: -one[0])
     head = ["Phrase", "marks objects of", "Base", "Adapter" if report.adapter else "Base again"]
     width = 4 if report.adapter else 3
-    body = [row[:width] for _, row in rows[:_MOST]]
+    body = [row[:width] for _, row in rows[:_MAX_ROWS]]
     if not body:
         return ["## Prompt leak\n", "No phrase marks objects that it does not mean.\n"]
     return [_table("Prompt leak", head[:width], body)]
@@ -105,7 +105,7 @@ def _thresholds(report: Report) -> list[str]:
 
 
 def _worst(report: Report) -> list[str]:
-    rows = [[one.file_name, str(one.false), str(one.missed), str(one.poor)] for one in report.worst[:_MOST]]
+    rows = [[one.file_name, str(one.false), str(one.missed), str(one.poor)] for one in report.worst[:_MAX_ROWS]]
     return [_table("Worst images", ["Image", "False", "Missed", "Bad masks"], rows)] if rows else []
 
 

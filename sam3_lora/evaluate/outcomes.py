@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam3_lora.evaluate.pairs import SCORE_THRESHOLD, Pair
+from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, PromptResult
 
 HIT_IOU = 0.5  # from which on an answer counts as the object
 POOR_IOU = 0.1  # between this and HIT_IOU an answer has found the object, but outlines it badly
@@ -32,9 +32,9 @@ class Outcome:
         return self.answers.count(what)
 
 
-def outcome(pair: Pair, threshold: float = SCORE_THRESHOLD) -> Outcome:
+def outcome(pair: PromptResult, threshold: float = SCORE_THRESHOLD) -> Outcome:
     """Goes through the answers of at least this score, best first: each may meet one object, as COCO has it."""
-    given = np.flatnonzero(np.asarray(pair.answer_scores) >= threshold)
+    given = np.flatnonzero(np.asarray(pair.pred_scores) >= threshold)
     meets = met_objects(pair)[given]
     ious, crowd = pair.ious[given], pair.crowd
     missed = ~crowd
@@ -52,11 +52,11 @@ def outcome(pair: Pair, threshold: float = SCORE_THRESHOLD) -> Outcome:
     return Outcome(names, best, missed)
 
 
-def met_objects(pair: Pair) -> np.ndarray:
+def met_objects(pair: PromptResult) -> np.ndarray:
     """(K,) int: for each answer, best first, the object it meets at HIT_IOU that no better one has met; else -1."""
-    met = np.full(len(pair.answer_scores), -1)
+    met = np.full(len(pair.pred_scores), -1)
     free = ~pair.crowd
-    for row in np.argsort(-np.asarray(pair.answer_scores), kind="stable"):
+    for row in np.argsort(-np.asarray(pair.pred_scores), kind="stable"):
         ious = np.where(free, pair.ious[row], 0)
         if len(ious) and ious.max() >= HIT_IOU:
             met[row] = int(ious.argmax())
@@ -90,13 +90,13 @@ class Sweep:
         return float(GRID[longest[len(longest) // 2]])
 
 
-def sweep(pairs: Iterable[Pair]) -> Sweep:
+def sweep(pairs: Iterable[PromptResult]) -> Sweep:
     """Gathers the answers to one phrase; what lies in a crowd region counts as neither right nor wrong."""
     scores, right, objects = [], [], 0
     for pair in pairs:
         met, crowd = met_objects(pair), pair.crowd
         counted = (met >= 0) | ~(pair.ious[:, crowd] >= HIT_IOU).any(1)
-        scores.append(np.asarray(pair.answer_scores)[counted])
+        scores.append(np.asarray(pair.pred_scores)[counted])
         right.append((met >= 0)[counted])
         objects += int((~crowd).sum())
     if not scores:

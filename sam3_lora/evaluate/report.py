@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate.leak import Leak
+from sam3_lora.evaluate.prompt_leak import Leak
 
 VERSION = 1
 

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from sam3_lora.data.coco import Split
-from sam3_lora.data.health import plural
+from sam3_lora.data.dataset import Split
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate import bootstrap, concepts, precision
+from sam3_lora.evaluate import average_precision, bootstrap, cgf1
 from sam3_lora.evaluate.differences import differences, remembered
-from sam3_lora.evaluate.leak import Words, words_for
-from sam3_lora.evaluate.losses import validation_loss
-from sam3_lora.evaluate.numbers import Counted, object_sizes
-from sam3_lora.evaluate.pairs import Asked, Pair, ask, phrases_of, pixels_of
+from sam3_lora.evaluate.metrics import Counted, object_sizes
+from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult, ask, phrases_of, pixels_of
+from sam3_lora.evaluate.prompt_leak import Words, words_for
 from sam3_lora.evaluate.report import Count, Report, Values, main_metric
+from sam3_lora.evaluate.validation_loss import validation_loss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alarms, verdict
-from sam3_lora.evaluate.worst import worst_images
-from sam3_lora.predict import Predictor
+from sam3_lora.evaluate.worst_images import worst_images
+from sam3_lora.predict.predictor import Predictor
+from sam3_lora.text import plural
 
 Progress = Callable[[float, str], None]
 BASE, ADAPTER = "base", "adapter"
@@ -56,7 +56,7 @@ def evaluate(
 
     Returns:
         map_bbox, map_segm (COCO, IoU 0.5:0.95), f1_50 (masks, IoU 0.5, score 0.5), positive_f1, il_mcc and cgf1
-        (None where not defined: see :func:`sam3_lora.evaluate.concepts.why_not_defined`), validation_loss.
+        (None where not defined: see :func:`sam3_lora.evaluate.cgf1.why_not_defined`), validation_loss.
 
     Raises:
         DataError: the split has no object to be found, or an image cannot be read.
@@ -64,7 +64,7 @@ def evaluate(
     tell = progress or (lambda share, what: None)
     split = split.present()
     asked = _phrases_to_ask(split, phrases)
-    pairs: list[Pair] = []
+    pairs: list[PromptResult] = []
     for number, image in enumerate(split.images):
         tell(0.9 * number / len(split.images), f"Image {number + 1} of {len(split.images)}")
         pairs += ask(predictor, image, asked, phrases).pairs
@@ -72,7 +72,7 @@ def evaluate(
     tell(0.9, "Validation loss")
     loss = validation_loss(predictor, split, num_negatives, batch_size, phrases)
     tell(1.0, "Done")
-    return {**precision.coco_map(pairs), **concepts.concept_f1(pairs), "validation_loss": loss}
+    return {**average_precision.coco_map(pairs), **cgf1.concept_f1(pairs), "validation_loss": loss}
 
 
 def measure(
@@ -165,7 +165,7 @@ class _Measuring:
             self._notes.append(f"Only {plural(images, 'image')}: take the numbers and their intervals with care.")
         if boxes_only:
             self._notes.append("No object has an outline, so masks are measured against boxes and box mAP decides.")
-        why = concepts.why_not_defined(pairs)
+        why = cgf1.why_not_defined(pairs)
         report = Report(
             made=datetime.now().isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - began, 1),
@@ -194,9 +194,9 @@ class _Measuring:
         self._tell(1.0, "Done")
         return report
 
-    def _ask_everything(self, words: Words) -> dict[str, list[Asked]]:
+    def _ask_everything(self, words: Words) -> dict[str, list[ImagePredictions]]:
         """What each model answered; images that cannot be read are left out of the split from here on."""
-        answers: dict[str, list[Asked]] = {model: [] for model in self._models}
+        answers: dict[str, list[ImagePredictions]] = {model: [] for model in self._models}
         images, readable = self._split.images, np.ones(len(self._split.images), dtype=bool)
         for number, image in enumerate(images):
             self._check()
@@ -273,7 +273,7 @@ def _phrases_to_ask(split: Split, phrases: Mapping[str, str] | None) -> tuple[st
     return asked
 
 
-def _refuse_unless_measurable(pairs: list[Pair], split: Split) -> None:
+def _refuse_unless_measurable(pairs: list[PromptResult], split: Split) -> None:
     if not pairs:
         raise DataError(
             f"Nothing can be measured in '{split.name}': each image has unusable annotations of each category, "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sam3_lora.errors import RunError, Sam3LoraError
 from sam3_lora.evaluate.report import Report, Summary, read_summary
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 
 FOLDER = "evaluations"
 
@@ -44,7 +44,7 @@ def run_of(adapter: Path | None) -> Run | None:
 def phrases_of_run(adapter: Path | None) -> dict[str, str]:
     """The words that an adapter's run asked the categories by; empty without a run. Raises ConfigError if damaged."""
     run = run_of(adapter)
-    return dict(run.config.data.phrases) if run else {}
+    return dict(run.config.data.category_phrases) if run else {}
 
 
 def folder_of(adapter: Path | None, runs: Path) -> Path:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sam3_lora.evaluate.report import LOWER_IS_BETTER, METRICS, Alarm, Difference, Kept
 
 SAME = 0.0005  # what cannot be told apart with three decimals
-LEAST_KEPT, LEAST_FOUND = 0.9, 5  # of what the base finds, the share that has to stay; fewer say nothing
+MIN_KEPT, MIN_FOUND = 0.9, 5  # of what the base finds, the share that has to stay; fewer say nothing
 FEW_IMAGES = 20
-LEAST_F1 = 0.05  # at a score of 0.5; an adapter below it is of no use, however surely it beats the base
+MIN_F1 = 0.05  # at a score of 0.5; an adapter below it is of no use, however surely it beats the base
 _ALARMING = ("map_segm", "map_bbox", "cgf1", "false_firing")  # the other metrics are parts of these
 
 
@@ -50,7 +50,7 @@ def alarms(differences: Sequence[Difference], kept: Kept | None, main: str) -> l
             found.append(Alarm("metric", short, f"False firing rose {change}: it learned to answer yes."))
         else:
             found.append(Alarm("metric", f"{label} fell", f"{label} fell {change}."))
-    if kept is not None and kept.found >= LEAST_FOUND and kept.high is not None and kept.high < LEAST_KEPT:
+    if kept is not None and kept.found >= MIN_FOUND and kept.high is not None and kept.high < MIN_KEPT:
         found.append(_forgotten(kept))
     return found
 
@@ -87,7 +87,7 @@ def verdict(
         few = "1 image is" if images == 1 else f"{images} images are"
         return f"Not decided: {label} goes {change}, but {few} too few to tell{_but(costs)}."
     f1 = next((one.adapter for one in differences if one.subject == "all" and one.metric == "f1_50"), None)
-    if one.difference > 0 and f1 is not None and f1 < LEAST_F1:
+    if one.difference > 0 and f1 is not None and f1 < MIN_F1:
         return (
             f"Too little learned: the adapter brings {label} {change}, but at a score of 0.5 it finds next to nothing "
             f"(F1 {f1:.3f}){_and(costs)}. Train longer, or try lower thresholds."

@@ -13,8 +13,8 @@ from sam3_lora.errors import ModelError
 from sam3_lora.model import adapter_files
 from sam3_lora.model.adapter_files import SETTINGS, WEIGHTS
 
-_MOST_FILES = 1000
-_MOST_BYTES = {".safetensors": 2 << 30, ".json": 4 << 20}  # unpacked, by the file's ending; all else is not unpacked
+_MAX_FILES = 1000
+_MAX_BYTES = {".safetensors": 2 << 30, ".json": 4 << 20}  # unpacked, by the file's ending; all else is not unpacked
 _TEXTS = (".md", ".txt", ".yaml", ".yml", ".jsonl", ".log")  # of a run's archive: harmless, and not needed
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _BLOCK = 1 << 20
@@ -60,7 +60,7 @@ def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
 def _checked(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
     """The files that may be unpacked, by their paths. Raises ModelError for the first one that forbids it."""
     listed = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(listed) > _MOST_FILES:
+    if len(listed) > _MAX_FILES:
         raise ModelError(f"The archive holds {len(listed):,} files; an adapter is two", _FIX)
     entries = {}
     for entry in listed:
@@ -87,11 +87,11 @@ def _check_kind(path: PurePosixPath, ending: str, size: int) -> None:
             f"'{path}' holds pickled weights, which may run code when they are opened: they never are",
             "Save the adapter with PEFT as safetensors, and zip that",
         )
-    if ending not in _MOST_BYTES:
+    if ending not in _MAX_BYTES:
         raise ModelError(f"Expected safetensors and JSON files only, but the archive holds '{path}'", _FIX)
-    if size > _MOST_BYTES[ending]:
+    if size > _MAX_BYTES[ending]:
         raise ModelError(
-            f"'{path}' would take {size / 1e9:.1f} GB when unpacked, more than the {_MOST_BYTES[ending] / 1e9:.3g} GB "
+            f"'{path}' would take {size / 1e9:.1f} GB when unpacked, more than the {_MAX_BYTES[ending] / 1e9:.3g} GB "
             "that an adapter may have",
             "Give its folder by its path if this is right",
         )

@@ -18,7 +18,7 @@ WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
 
 _COPY_AGAIN = "Copy it again or train a new one"
-_MOST_ALPHA = 1e6
+_MAX_ALPHA = 1e6
 _CHANGING_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that take something out of the base
 
 
@@ -38,7 +38,7 @@ def read_settings(folder: Path) -> peft.LoraConfig:
     if not isinstance(settings, peft.LoraConfig):
         kind = getattr(settings.peft_type, "value", settings.peft_type)
         raise ModelError(f"Expected a LoRA adapter in {folder}, but it is of type '{kind}'", fix)
-    if not isinstance(settings.lora_alpha, int | float) or not 0 < settings.lora_alpha < _MOST_ALPHA:
+    if not isinstance(settings.lora_alpha, int | float) or not 0 < settings.lora_alpha < _MAX_ALPHA:
         raise ModelError(f"The {SETTINGS} in {folder} says lora_alpha: {settings.lora_alpha}", _COPY_AGAIN)
     if str(settings.init_lora_weights).lower().startswith(_CHANGING_THE_BASE):
         raise ModelError(

@@ -27,7 +27,7 @@ _FILES = ["*.json", "*.safetensors", "*.txt"]
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class LoadedModel:
     """A base model: frozen and in eval mode. ``name`` is what the user asked for."""
 
     model: Sam3Model
@@ -42,7 +42,7 @@ class BaseModel:
 
 def load_base(
     name_or_path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> BaseModel:
+) -> LoadedModel:
     """Loads a base model with all of its weights, or says why it cannot.
 
     Both layouts are read: a ``Sam3Model`` and the published video model, whose detector is taken out of it.
@@ -63,7 +63,7 @@ def load_base(
         model.to(device)
     except RuntimeError as error:
         raise _explain_runtime_error(error, folder, device) from error
-    return BaseModel(model.eval().requires_grad_(False), processor, str(name_or_path))
+    return LoadedModel(model.eval().requires_grad_(False), processor, str(name_or_path))
 
 
 def load_processor(name_or_path: str | Path) -> Sam3Processor:

@@ -90,7 +90,7 @@ class Sam3Detector(nn.Module):
         states = self.base.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return TextFeatures(states=states, mask=attention_mask.bool())
 
-    def without_boxes(self, vision: VisionFeatures) -> tuple[Tensor, Tensor]:
+    def text_only_geometry(self, vision: VisionFeatures) -> tuple[Tensor, Tensor]:
         """Geometry tokens (B, 2, C) of a prompt without boxes and which of them are real (B, 2), for any phrase.
 
         The geometry encoder makes them, so they are not the same with an adapter of it as without.
@@ -124,7 +124,7 @@ class Sam3Detector(nn.Module):
         position = vision.position[-1][image_index]
         if boxes is None:
             # Once per image, not once per phrase.
-            states, mask = (part[image_index] for part in vision.without_boxes or self.without_boxes(vision))
+            states, mask = (part[image_index] for part in vision.text_only_geometry or self.text_only_geometry(vision))
         else:
             states, mask = self._geometry(fpn[-1], position, boxes, box_labels)
         prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from sam3_lora.config import LoraConfig
+from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_files
 
@@ -73,12 +73,12 @@ class _Layer:
     in_features: int
     out_features: int
 
-    def parameters(self, lora: LoraConfig) -> int:
+    def parameters(self, lora: AdapterConfig) -> int:
         magnitudes = self.out_features if lora.dora else 0
         return lora.rank * (self.in_features + self.out_features) + magnitudes
 
 
-def target_modules(source: Sam3Config | Sam3Model, lora: LoraConfig) -> list[str]:
+def target_modules(source: Sam3Config | Sam3Model, lora: AdapterConfig) -> list[str]:
     """Full names of the layers that the settings choose, in the model's order.
 
     Args:
@@ -92,7 +92,7 @@ def target_modules(source: Sam3Config | Sam3Model, lora: LoraConfig) -> list[str
     return [layer.name for layer in _chosen(model, lora)]
 
 
-def count(config: Sam3Config, lora: LoraConfig) -> LoraCount:
+def count(config: Sam3Config, lora: AdapterConfig) -> LoraCount:
     """Counts what :func:`attach` would add, from the architecture alone. Raises ConfigError as target_modules."""
     model = _skeleton(config)
     by_component = dict.fromkeys(lora.components, 0)
@@ -116,7 +116,7 @@ def component_of(parameter: str) -> str | None:
     return next((component for component, prefix in _PREFIXES.items() if name.startswith(prefix)), None)
 
 
-def attach(base_model: Sam3Model, lora: LoraConfig) -> PeftModel:
+def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
     """Puts fresh low-rank layers into a model, in place: the base frozen, they trainable and in float32.
 
     The adapter changes nothing until it is trained. Its first weights follow torch's random state.
@@ -290,7 +290,7 @@ def _layers(model: nn.Module) -> Iterator[_Layer]:
             yield _Layer(name, component, kind, module.in_features, module.out_features)
 
 
-def _chosen(model: nn.Module, lora: LoraConfig) -> list[_Layer]:
+def _chosen(model: nn.Module, lora: AdapterConfig) -> list[_Layer]:
     layers = [layer for layer in _layers(model) if layer.component in lora.components]
     chosen = [layer for layer in layers if layer.kind in lora.modules]
     matched = {layer.component for layer in chosen}

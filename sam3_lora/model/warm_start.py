@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_lora.config import LoraConfig
+from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_files
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import peft
 
 
-def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: LoraConfig) -> None:
+def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConfig) -> None:
     """Copies a saved adapter's weights into a fresh one with the same settings, in place.
 
     Args:

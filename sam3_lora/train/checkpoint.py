@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sam3_lora.errors import RunError
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 from sam3_lora.train.setup import Setup
 
 

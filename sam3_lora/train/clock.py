@@ -28,13 +28,3 @@ class Clock:
             "images_per_second": images / self._seconds_per_step,
             "eta_seconds": (self._total_steps - step) * self._seconds_per_step,
         }
-
-
-def duration(seconds: float | None) -> str:
-    """3725 -> "1 h 2 min"; empty for None."""
-    if seconds is None or seconds < 0:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from sam3_lora.train.requests import REQUESTS
-from sam3_lora.train.run import Run
+from sam3_lora.runs.requests import REQUESTS
+from sam3_lora.runs.run import Run
 
 ENDINGS = frozenset({"stop", "discard"})
 

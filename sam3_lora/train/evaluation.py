@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam3_lora.data.samples import Batch
+from sam3_lora.evaluate.validation_loss import MeanLoss, mean_loss
 from sam3_lora.loss import LossReport
 from sam3_lora.train.setup import Setup
-from sam3_lora.train.validate import BoxF1, MeanLoss, mean_loss
+from sam3_lora.train.validation import BoxF1
 
 
 @dataclass(frozen=True)

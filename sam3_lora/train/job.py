@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import RunError
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 
 _log = logging.getLogger(__name__)
 

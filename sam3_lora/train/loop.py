@@ -7,26 +7,26 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
-from sam3_lora.data.health import plural
 from sam3_lora.errors import TrainingError
+from sam3_lora.runs.fingerprint import changes
+from sam3_lora.runs.requests import ONE_SHOT_REQUESTS
+from sam3_lora.runs.run import Run, Status
+from sam3_lora.runs.writer import RunWriter, SilentWriter
+from sam3_lora.text import plural
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from sam3_lora.train.checks import patience_in_vain
 from sam3_lora.train.clock import Clock
 from sam3_lora.train.control import ENDINGS, Control
 from sam3_lora.train.evaluation import Evaluation, evaluate
-from sam3_lora.train.fingerprint import changes
-from sam3_lora.train.memory import advice, lack_explained, used_bytes
+from sam3_lora.train.memory import advice, explain_oom, used_bytes
 from sam3_lora.train.model_card import model_card
-from sam3_lora.train.proof import prove_reload
-from sam3_lora.train.requests import ERRANDS
-from sam3_lora.train.run import Run, Status
-from sam3_lora.train.sampler import Sampler
+from sam3_lora.train.preflight.checks import check_early_stopping
+from sam3_lora.train.reload_check import verify_reload
+from sam3_lora.train.sample_predictions import SampleWriter
 from sam3_lora.train.setup import Setup, device_lock, make_accelerator, one_at_a_time, prepare
-from sam3_lora.train.step import NotFinite, Outcome, file_names, take_step
-from sam3_lora.train.writer import RunWriter, SilentWriter
+from sam3_lora.train.step import NotFinite, StepMetrics, file_names, take_step
 
 COMPONENTS_EVERY = 20  # steps between two looks at each component's gradient
-MOST_SKIPPED = 3  # steps in a row that do not fit into memory
+MAX_SKIPPED = 3  # steps in a row that do not fit into memory
 _PAUSE_S = 0.2
 
 
@@ -47,15 +47,15 @@ def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
     main = accelerator is None or accelerator.is_main_process
     with run.writing() if main else nullcontext(SilentWriter()) as report, one_at_a_time():
         config = run.config
-        if error := patience_in_vain(config):
+        if error := check_early_stopping(config):
             raise error
         accelerator = accelerator or make_accelerator(config.training)
-        with device_lock(accelerator.device), lack_explained(config, accelerator.device):
+        with device_lock(accelerator.device), explain_oom(config, accelerator.device):
             setup = prepare(config, accelerator, log=report.log, fresh=not resume)
             training = Training(run, setup, report)
             if resume:
-                training.take_up()
-            status = training.go()
+                training.resume()
+            status = training.train()
     if main and training.discarded:
         run.delete()
     return status
@@ -74,10 +74,10 @@ class Training:
         self._control = Control(run, setup.accelerator)
         self._clock = Clock(setup.length.total_steps)
         self._sampler = (
-            Sampler(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
+            SampleWriter(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
         )
 
-    def take_up(self) -> None:
+    def resume(self) -> None:
         """Goes on from the newest checkpoint."""
         self.progress, fingerprint = load_checkpoint(self.run, self.setup, self.report.log)
         step = self.progress.step
@@ -90,9 +90,9 @@ class Training:
             )
             self.report.note(step, "dataset-changed", message)
 
-    def go(self) -> Status:
+    def train(self) -> Status:
         """Trains to the end, or until asked to stop."""
-        self._tell_start()
+        self._log_start()
         if self.progress.step == 0:
             self._sample(base=True)
         self._answer_requests()
@@ -140,7 +140,7 @@ class Training:
             self._tell_skipped(file_names(group))
         else:
             self._skipped_in_a_row = 0
-            self._tell_step(outcome)
+            self._log_step(outcome)
         if every and number % every == 0:
             self._save()
 
@@ -152,9 +152,9 @@ class Training:
         self.report.row(kind="skipped", step=step, images=images, message=message)
         self.report.log(message)
         self.report.update(step=step, skipped_steps=self.progress.skipped)
-        if self._skipped_in_a_row == MOST_SKIPPED:
+        if self._skipped_in_a_row == MAX_SKIPPED:
             raise TrainingError(
-                f"{MOST_SKIPPED} steps in a row did not fit into the memory of {self.setup.accelerator.device}",
+                f"{MAX_SKIPPED} steps in a row did not fit into the memory of {self.setup.accelerator.device}",
                 advice(self.setup.config),
             )
 
@@ -177,7 +177,7 @@ class Training:
         self.discarded = "discard" in asked
 
     def _do_errands(self, asked: frozenset[str]) -> None:
-        if not asked & ERRANDS:
+        if not asked & ONE_SHOT_REQUESTS:
             return
         if "validate" in asked:
             self._evaluate()
@@ -186,7 +186,7 @@ class Training:
         if "save" in asked:
             self._save()
             self.report.log(f"Saved after step {self.progress.step}.")
-        for what in asked & ERRANDS:  # not before: whoever looks sees what is being done
+        for what in asked & ONE_SHOT_REQUESTS:  # not before: whoever looks sees what is being done
             self._control.done(what)
         self._train_mode()
         self._clock.forget()
@@ -255,11 +255,11 @@ class Training:
         """Loads the saved adapter afresh, in the main process."""
         if not self.setup.accelerator.is_main_process:
             return ""
-        proof = prove_reload(self.setup, self.run.folder / "adapters" / "last")
+        proof = verify_reload(self.setup, self.run.folder / "adapters" / "last")
         self.report.log(f"Reload proof: {proof}")
         return proof
 
-    def _tell_start(self) -> None:
+    def _log_start(self) -> None:
         length, progress = self.setup.length, self.progress
         self.report.update(
             force=True,
@@ -275,7 +275,7 @@ class Training:
             reload_proof="",
         )
 
-    def _tell_step(self, outcome: Outcome) -> None:
+    def _log_step(self, outcome: StepMetrics) -> None:
         step, epoch = self.progress.step, self.progress.epoch + 1
         speed = self._clock.tick(step, outcome.images)
         memory = used_bytes(self.setup.accelerator.device)

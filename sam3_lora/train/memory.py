@@ -50,9 +50,10 @@ def smaller_settings(config: RunConfig) -> dict[str, dict[str, object]]:
     if not config.model.gradient_checkpointing:
         changes["recompute activations (gradient checkpointing)"] = {"model.gradient_checkpointing": True}
     if training.batch_size > 1:
-        changes[f"batches of 1, accumulated {training.batch_size * training.accumulation} times: the same steps"] = {
+        images = training.batch_size * training.gradient_accumulation_steps
+        changes[f"batches of 1, accumulated {images} times: the same steps"] = {
             "training.batch_size": 1,
-            "training.accumulation": training.batch_size * training.accumulation,
+            "training.gradient_accumulation_steps": training.batch_size * training.gradient_accumulation_steps,
         }
     others = [name for name in config.lora.components if name != "vision_encoder"]
     if others and len(others) < len(config.lora.components):
@@ -71,7 +72,7 @@ def advice(config: RunConfig) -> str:
 
 
 @contextmanager
-def lack_explained(config: RunConfig, device: torch.device) -> Iterator[None]:
+def explain_oom(config: RunConfig, device: torch.device) -> Iterator[None]:
     """Turns an out-of-memory error into a sentence with advice. Raises TrainingError."""
     try:
         yield

@@ -11,7 +11,7 @@ from sam3_lora.data.records import Split
 from sam3_lora.train.checkpoint import Progress
 from sam3_lora.train.setup import Setup
 
-_MOST_CATEGORIES = 40
+_MAX_CATEGORIES = 40
 
 # The padded box brings SAM 3's geometry token into the prompt, which it always had in training.
 _LOADING = """\
@@ -42,7 +42,7 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
         kind: "best" or "last".
     """
     config = setup.config
-    phrases = [phrase_of(name, config.data.phrases) for name in setup.categories]
+    phrases = [phrase_of(name, config.data.category_phrases) for name in setup.categories]
     return "\n".join(
         (
             _header(config),
@@ -99,8 +99,8 @@ def _content(split: Split) -> str:
 
 
 def _listed(phrases: list[str]) -> str:
-    more = len(phrases) - _MOST_CATEGORIES
-    return ", ".join(phrases[:_MOST_CATEGORIES]) + (f" and {more} more" if more > 0 else "")
+    more = len(phrases) - _MAX_CATEGORIES
+    return ", ".join(phrases[:_MAX_CATEGORIES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _numbers(progress: Progress) -> str:
@@ -114,7 +114,7 @@ def _settings(config: RunConfig) -> str:
     places = {
         "output.runs": "runs",
         "data.path": Path(config.data.path).name,
-        "data.images": Path(config.data.images).name,
+        "data.image_dir": Path(config.data.image_dir).name,
         "model.adapter": config.model.adapter_name,
     }
     return config.with_settings(places).to_yaml().rstrip()

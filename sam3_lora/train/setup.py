@@ -19,18 +19,18 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig, TrainingConfig
-from sam3_lora.data.coco import Dataset, Split, open_dataset
-from sam3_lora.data.health import plural
+from sam3_lora.data.dataset import Dataset, Split, open_dataset
 from sam3_lora.data.samples import Batch, Collator, SampleDataset
 from sam3_lora.errors import ConfigError, DataError, RunError
+from sam3_lora.evaluate.validation_loss import validation_loader
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
-from sam3_lora.model.base import BaseModel, load_base, resolve_device
+from sam3_lora.model.base import LoadedModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.warm_start import start_from
-from sam3_lora.train.fingerprint import fingerprint
-from sam3_lora.train.loading import TrainLoader
-from sam3_lora.train.validate import validation_loader
+from sam3_lora.runs.fingerprint import fingerprint
+from sam3_lora.text import plural
+from sam3_lora.train.train_loader import TrainLoader
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
@@ -45,12 +45,12 @@ class Setup:
     """A run made ready.
 
     model is the detector as accelerate wraps it, detector the plain one; components: the trainable
-    parameters by component; fingerprint: of the dataset, see :mod:`sam3_lora.train.fingerprint`.
+    parameters by component; fingerprint: of the dataset, see :mod:`sam3_lora.runs.fingerprint`.
     """
 
     config: RunConfig
     accelerator: Any
-    base: BaseModel
+    base: LoadedModel
     detector: Sam3Detector
     model: nn.Module
     peft_model: Any
@@ -66,7 +66,7 @@ class Setup:
     collate: Collator
     train_loader: TrainLoader
     valid_loader: DataLoader | None
-    length: Length
+    length: TrainPlan
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -109,7 +109,7 @@ def make_accelerator(training: TrainingConfig) -> Any:
         # accelerate keeps its state in the process; an earlier run may have used another device or precision.
         AcceleratorState._reset_state(reset_partial_state=True)
     if device.type == "cpu":
-        leave_a_core()
+        limit_cpu_threads()
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no" if training.precision == "fp32" else training.precision,
@@ -137,7 +137,7 @@ def one_at_a_time() -> Iterator[None]:
         _in_this_process.release()
 
 
-def leave_a_core() -> None:
+def limit_cpu_threads() -> None:
     """Computes with one core less than there are: the thread that loads the next images and the app need one, and
     a step that waits for its slowest core takes longer with all of them than without that one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -172,7 +172,7 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
     from accelerate.utils import set_seed
 
     training, data = config.training, config.data
-    dataset = open_dataset(data.path, images=data.images, phrase=data.phrase)
+    dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
     train_split, valid_split = _splits(dataset, config, log)
     for finding in dataset.findings:
         if finding.severity == "error":
@@ -191,11 +191,13 @@ def prepare(config: RunConfig, accelerator: Any, log: Callable[[str], None], *, 
     components = trainable_by_component(peft_model)
 
     asked = (base.processor, dataset.categories, data.num_negatives)
-    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=data.phrases, flip=data.flip)
+    train_data = SampleDataset(train_split, *asked, seed=training.seed, phrases=data.category_phrases, flip=data.flip)
     collate = Collator(base.processor)
     valid_loader = None
     if valid_split is not None:
-        valid_loader = validation_loader(valid_split, *asked, training.batch_size, data.num_workers, data.phrases)
+        valid_loader = validation_loader(
+            valid_split, *asked, training.batch_size, data.num_workers, data.category_phrases
+        )
 
     length = plan(training, len(train_data), accelerator.num_processes)
     if length.warmup_steps < training.warmup_steps:
@@ -250,7 +252,7 @@ def trainable_by_component(peft_model: Any) -> dict[str, list[nn.Parameter]]:
     return found
 
 
-def make_schedule(optimizer: Any, training: TrainingConfig, length: Length) -> Any:
+def make_schedule(optimizer: Any, training: TrainingConfig, length: TrainPlan) -> Any:
     """The learning rate's course over a run, as transformers' scheduler."""
     from transformers import get_scheduler
 
@@ -258,7 +260,7 @@ def make_schedule(optimizer: Any, training: TrainingConfig, length: Length) -> A
 
 
 @dataclass(frozen=True)
-class Length:
+class TrainPlan:
     """How many optimizer steps a run takes."""
 
     steps_per_epoch: int
@@ -267,14 +269,14 @@ class Length:
     warmup_steps: int
 
 
-def plan(training: TrainingConfig, images: int, processes: int = 1) -> Length:
+def plan(training: TrainingConfig, images: int, processes: int = 1) -> TrainPlan:
     """The length of a run over so many images; the warm-up takes at most half of it."""
     batch_count = math.ceil(images / (training.batch_size * processes))
-    steps_per_epoch = math.ceil(batch_count / training.accumulation)
+    steps_per_epoch = math.ceil(batch_count / training.gradient_accumulation_steps)
     total_steps = steps_per_epoch * training.epochs
     if training.max_steps is not None:
         total_steps = min(total_steps, training.max_steps)
-    return Length(
+    return TrainPlan(
         steps_per_epoch=steps_per_epoch,
         epochs=math.ceil(total_steps / steps_per_epoch),
         total_steps=total_steps,

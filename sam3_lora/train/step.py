@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import TrainingError
+from sam3_lora.evaluate.validation_loss import MeanLoss, as_vector, from_vector
 from sam3_lora.loss import LossReport
+from sam3_lora.runs.nan_fix import nan_fix
 from sam3_lora.train.memory import free_unused, is_out_of_memory
-from sam3_lora.train.not_finite import way_on
 from sam3_lora.train.setup import Setup
-from sam3_lora.train.validate import MeanLoss, as_vector, from_vector
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepMetrics:
     """What one step did, over its forward passes and over all processes.
 
     grad_norm: of all gradients before clipping; by_component: of each component's, or None if not asked for;
@@ -62,7 +62,7 @@ class NotFinite(TrainingError):
         self.images = images
 
 
-def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) -> Outcome | None:
+def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) -> StepMetrics | None:
     """One optimizer step over the group's batches (accumulation).
 
     Returns:
@@ -84,7 +84,7 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     if setup.accelerator.scaler is None and not math.isfinite(grad_norm):
         raise NotFinite(
             f"Expected finite gradients, but found infinity or NaN on the images {', '.join(file_names(group))}",
-            way_on(setup.config, file_names(group)),
+            nan_fix(setup.config, file_names(group)),
             file_names(group),
         )
     norms = component_norms(setup, grad_norm) if by_component else None
@@ -97,7 +97,7 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     shared = setup.accelerator.reduce(torch.cat((torch.stack(reports).mean(0), counts)), reduction="mean")
     images, objects, phrases, negatives = (round(value * world) for value in shared[-len(counts) :].tolist())
     loss = from_vector(names, shared[: -len(counts)])
-    return Outcome(loss, grad_norm, norms, lr, images, objects, phrases, negatives)
+    return StepMetrics(loss, grad_norm, norms, lr, images, objects, phrases, negatives)
 
 
 def forward(setup: Setup, model: nn.Module, batch: Batch) -> LossReport:
@@ -160,7 +160,7 @@ def _require_finite(setup: Setup, loss: LossReport, batch: Batch) -> None:
     raise NotFinite(
         f"Expected a finite loss, but found infinity or NaN in {', '.join(sick) or 'the total'} on the images "
         f"{', '.join(images)}",
-        way_on(setup.config, images),
+        nan_fix(setup.config, images),
         images,
     )
 

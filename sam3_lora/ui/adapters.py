@@ -13,19 +13,19 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.config import DEMO
-from sam3_lora.data.cache import cache_folder
+from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import ModelError, Sam3LoraError
 from sam3_lora.model.base import SAM3
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 from sam3_lora.ui import state
-from sam3_lora.ui.layout import show_error
+from sam3_lora.ui.components.layout import show_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.runs import all_runs
 
 NONE = "No adapter: the base model alone"
 _UPLOADED = "uploaded/"  # what the names of uploaded adapters begin with
 _REFUSED = "adapter-refused"  # Sam3LoraError: why the archive that was uploaded last was not taken
-_MOST_MB = 1000
+_MAX_MB = 1000
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def upload(key: str) -> None:
             "Adapter as a zip archive",
             ["zip"],
             key=f"{key}-archive",
-            max_upload_size=_MOST_MB,
+            max_upload_size=_MAX_MB,
             on_change=_take,
             args=(key,),
             help="Its folder zipped, or a run as the Train page gives it. Only safetensors and JSON are taken.",
@@ -150,7 +150,7 @@ def phrases_for(adapter: Adapter | None, dataset: str) -> dict[str, str]:
     """The words that a dataset's categories are asked by: those the adapter was trained with, else the next run's."""
     if adapter and adapter.folder.parent.name == "adapters":  # runs/NAME/adapters/best
         with suppress(Sam3LoraError):  # a folder that is no run's says nothing about phrases
-            return Run.open(adapter.folder.parent.parent).config.data.phrases
+            return Run.open(adapter.folder.parent.parent).config.data.category_phrases
     return phrases_of_dataset(dataset)
 
 

@@ -10,10 +10,10 @@ from functools import cached_property
 import pandas as pd
 import streamlit as st
 
-from sam3_lora.data.coco import Dataset
-from sam3_lora.data.health import Faults, Finding
+from sam3_lora.data.dataset import Dataset
+from sam3_lora.data.findings.findings import Finding, FindingCollector
 from sam3_lora.draw import Color, category_colors
-from sam3_lora.ui.layout import escape
+from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.split_index import SplitIndex, split_index
 
 IMAGES, FINDINGS, STATISTICS, PHRASES = "Images", "Findings", "Statistics", "Phrases"
@@ -52,9 +52,9 @@ class Opened:
     @cached_property
     def suggestions(self) -> dict[str, str]:
         """Category -> a phrase that SAM 3 understands better, where its name is no good one."""
-        from sam3_lora.data.doctor import ALL_WORDINGS, phrases
+        from sam3_lora.data.doctor import ALL_WORDINGS, phrase_lints
 
-        return phrases.note(self.dataset.categories, Faults(wordings=ALL_WORDINGS))
+        return phrase_lints.note(self.dataset.categories, FindingCollector(wordings=ALL_WORDINGS))
 
     @cached_property
     def split_names(self) -> list[str]:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.ui import state
-from sam3_lora.ui.forms import fill_form, form_is_filled, form_value, read_form
+from sam3_lora.ui.components.forms import fill_form, form_is_filled, form_value, read_form
 from sam3_lora.ui.resources import last_config, runs_folder
 
 _SEEN_DATASET = "next-run-seen-dataset"  # the dataset page's choice that the form took over last
@@ -35,14 +35,14 @@ def phrases_of_dataset(path: str) -> dict[str, str]:
     """The user's own words by category, as the next run on this dataset asks them."""
     next_run()
     if form_value("data.path") == path:
-        return dict(form_value("data.phrases") or {})
+        return dict(form_value("data.category_phrases") or {})
     return dict(st.session_state.get(_PHRASES, {}).get(path, {}))
 
 
 def use_phrases(path: str, phrases: dict[str, str]) -> None:
     """Makes a dataset the next run's and has it asked by these words. Call it before the form is drawn."""
     _take_over(path)
-    fill_form(RunConfig().with_settings({"data.phrases": phrases}), ["data.phrases"])
+    fill_form(RunConfig().with_settings({"data.category_phrases": phrases}), ["data.category_phrases"])
     next_run()
 
 
@@ -52,9 +52,14 @@ def _take_over(path: str) -> None:
     if before == path:
         return
     kept = st.session_state.setdefault(_PHRASES, {})
-    kept[before] = form_value("data.phrases") or {}
+    kept[before] = form_value("data.category_phrases") or {}
     images, phrase = state.reading(path)
-    settings = {"data.path": path, "data.images": images, "data.phrase": phrase, "data.phrases": kept.get(path, {})}
+    settings = {
+        "data.path": path,
+        "data.image_dir": images,
+        "data.default_phrase": phrase,
+        "data.category_phrases": kept.get(path, {}),
+    }
     fill_form(RunConfig().with_settings(settings), list(settings))
 
 
@@ -63,7 +68,7 @@ def read_dataset_as(path: str, images: str, phrase: str) -> None:
     next_run()
     state.read_as(path, images, phrase)
     if form_value("data.path") == path:
-        settings = {"data.images": images.strip(), "data.phrase": phrase.strip()}
+        settings = {"data.image_dir": images.strip(), "data.default_phrase": phrase.strip()}
         fill_form(RunConfig().with_settings(settings), list(settings))
         next_run()
 

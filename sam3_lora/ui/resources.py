@@ -17,19 +17,19 @@ import streamlit as st
 
 from sam3_lora.config import ASSETS, DEMO, RunConfig
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.train.run import list_runs
+from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
 
 if TYPE_CHECKING:
     from transformers import Sam3Processor
 
-    from sam3_lora.data.coco import Dataset
-    from sam3_lora.predict import Predictor
+    from sam3_lora.data.dataset import Dataset
+    from sam3_lora.predict.predictor import Predictor
     from sam3_lora.train.job import Jobs
 
 
 _WATCHED = (".json", ".yaml", ".yml")  # files that a change of the dataset is seen by
-_MOST_WATCHED = 200  # in one folder
+_MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
 _AT_ONCE_S = 0.4
 _LONG_S, _PAUSE = 0.05, 20  # a look that takes longer is followed by a pause so many times as long
@@ -63,7 +63,7 @@ def current_dataset() -> str:
     config = last_config()
     if config is None:
         return DEMO
-    state.read_as(config.data.path, config.data.images, config.data.phrase)
+    state.read_as(config.data.path, config.data.image_dir, config.data.default_phrase)
     return config.data.path
 
 
@@ -84,7 +84,7 @@ def open_dataset(path: str) -> Dataset:
     known = _datasets().get((path, *how))
     if known and known[0] == files:
         return known[1]
-    from sam3_lora.data.coco import open_dataset
+    from sam3_lora.data.dataset import open_dataset
 
     images, phrase = how
     with _progress_bar() as tell:
@@ -118,8 +118,8 @@ def _progress_bar() -> Iterator[Callable[[float, str], None]]:
 
 def broken_copy() -> Path:
     """The demo dataset with one of each fault, made in the user's cache folder. Raises DataError if it cannot be."""
-    from sam3_lora.data.broken import make_broken_copy
-    from sam3_lora.data.cache import cache_folder
+    from sam3_lora.data.index.cache import cache_folder
+    from sam3_lora.demo.broken_copy import make_broken_copy
 
     return make_broken_copy(ASSETS / "demo" / "dataset", cache_folder() / "broken-demo")
 
@@ -179,7 +179,7 @@ def _watched(entry: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
             inside = [Path(child) for child in children if child.name.endswith(_WATCHED) or (depth and child.is_dir())]
     except (OSError, ValueError):  # ValueError: a name that no file system can hold
         return  # missing or not readable: opening it says so in words
-    if len(inside) > _MOST_WATCHED:
+    if len(inside) > _MAX_WATCHED:
         return  # a file of labels for each image: only the folder says whether some came or went
     for child in inside:
         yield from _watched(child, depth - 1)
@@ -203,6 +203,6 @@ def get_predictor(base: str, adapter: Path | None) -> SharedPredictor:
 # A real SAM 3 takes gigabytes, so at most two are held: the one in use and the one before.
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
 def _load_predictor(base: str, adapter: str | None, stamp: int | None) -> SharedPredictor:
-    from sam3_lora.predict import Predictor
+    from sam3_lora.predict.predictor import Predictor
 
     return SharedPredictor(Predictor.load(base, adapter))

@@ -12,12 +12,12 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.train.clock import duration
-from sam3_lora.train.digest import Digest
-from sam3_lora.train.run import Run, Status, list_runs, newest_first
+from sam3_lora.monitor.history import History
+from sam3_lora.monitor.rolling import RollingMetrics
+from sam3_lora.runs.run import Run, Status, list_runs, newest_first
+from sam3_lora.text import duration
 from sam3_lora.ui import state
-from sam3_lora.ui.layout import escape
-from sam3_lora.ui.metrics_view import History
+from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.resources import get_jobs, runs_folder
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
@@ -66,7 +66,7 @@ class Followed:
     config: RunConfig | None = None
     problem: Sam3LoraError | None = None
     history: History = field(default_factory=History)
-    digest: Digest = field(default_factory=Digest)
+    digest: RollingMetrics = field(default_factory=RollingMetrics)
     offset: int = 0
 
 

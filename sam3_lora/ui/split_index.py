@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
-from sam3_lora.data.coco import ImageRecord, Split
+from sam3_lora.data.dataset import ImageRecord, Split
 
 # name in the choice -> fewest and most objects of an image
 COUNTS: dict[str, tuple[int, float]] = {

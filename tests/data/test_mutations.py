@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sam3_lora.data.coco import Dataset, open_dataset
+from sam3_lora.data.dataset import Dataset, open_dataset
 from sam3_lora.data.prompts import phrase_of, phrases_for
 from sam3_lora.data.samples import SampleDataset
 from sam3_lora.errors import DataError

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
-from sam3_lora.data.coco import load_image, open_dataset
+from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.samples import MAX_TOKENS, Collator, SampleDataset
 from sam3_lora.errors import DataError

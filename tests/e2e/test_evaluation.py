@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from sam3_lora.config import RunConfig
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
 from tests.factories import write_dataset
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 import zipfile
 from pathlib import Path
 
@@ -14,12 +13,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from sam3_lora.masks import mask_to_box_xyxy
-from tests.e2e.browser import ROOT, App, failures, open_page, tab, wait_until_idle
+from scripts import scenes
+from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
 from tests.e2e.test_evaluation import save_adapter
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import scenes  # noqa: E402
 
 
 def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 from tests.e2e.browser import App, failures, open_page, tab
 from tests.ui.run_folders import create_run, write_steps
 

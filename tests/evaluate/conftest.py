@@ -1,3 +1,3 @@
 """What the tests of whole evaluations share."""
 
-from tests.evaluate.fake import no_loss  # noqa: F401
+from tests.evaluate.fake_predictor import no_loss  # noqa: F401

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam3_lora.config import ASSETS
-from sam3_lora.model.base import BaseModel, load_base
+from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
 
 DEMO_FOLDER = ASSETS / "demo" / "model"
@@ -38,24 +38,24 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="session")
-def demo() -> BaseModel:
+def demo() -> LoadedModel:
     """Shared by the tests that only look at it."""
     return load_base("demo")
 
 
 @pytest.fixture
-def own_demo() -> BaseModel:
+def own_demo() -> LoadedModel:
     """For tests that change the model."""
     return load_base("demo")
 
 
 @pytest.fixture
-def detector(demo: BaseModel) -> Sam3Detector:
+def detector(demo: LoadedModel) -> Sam3Detector:
     return Sam3Detector(demo.model).eval()
 
 
 @pytest.fixture(scope="session")
-def inputs(demo: BaseModel) -> Inputs:
+def inputs(demo: LoadedModel) -> Inputs:
     phrases = ["pothole", "a long crack in the road", "dog", "crack", "red circle"]
     text = demo.processor(text=phrases, return_tensors="pt")
     pixel_values = torch.rand(2, 3, demo.image_size, demo.image_size, generator=torch.Generator().manual_seed(1))

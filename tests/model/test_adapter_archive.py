@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from sam3_lora.config import LoraConfig, RunConfig
+from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.errors import ModelError
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_archive import unpack
 from sam3_lora.model.base import load_base, load_config
-from sam3_lora.train.archive import zip_run
-from sam3_lora.train.run import Run
+from sam3_lora.runs.archive import zip_run
+from sam3_lora.runs.run import Run
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -25,7 +25,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("adapter") / "best"
-    lora.save(lora.attach(load_base("demo").model, LoraConfig()), folder, "demo", card="A card.")
+    lora.save(lora.attach(load_base("demo").model, AdapterConfig()), folder, "demo", card="A card.")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import errors
 
 from sam3_lora.config import ASSETS
 from sam3_lora.errors import ModelError
-from sam3_lora.model.base import BaseModel, load_base, load_config, resolve_device
+from sam3_lora.model.base import LoadedModel, load_base, load_config, resolve_device
 
 
 def refused(name: str | Path, message: str) -> ModelError:
@@ -25,7 +25,7 @@ def refused(name: str | Path, message: str) -> ModelError:
     return caught.value
 
 
-def test_demo_is_frozen_in_eval_mode_and_float32(demo: BaseModel) -> None:
+def test_demo_is_frozen_in_eval_mode_and_float32(demo: LoadedModel) -> None:
     assert not demo.model.training
     assert not any(parameter.requires_grad for parameter in demo.model.parameters())
     assert {parameter.dtype for parameter in demo.model.parameters()} == {torch.float32}
@@ -33,11 +33,11 @@ def test_demo_is_frozen_in_eval_mode_and_float32(demo: BaseModel) -> None:
     assert demo.name == "demo"
 
 
-def test_demo_folder_stays_small(demo: BaseModel) -> None:
+def test_demo_folder_stays_small(demo: LoadedModel) -> None:
     assert sum(file.stat().st_size for file in (ASSETS / "demo" / "model").iterdir()) < 12_000_000
 
 
-def test_demo_tokenizer_splits_words_it_does_not_know(demo: BaseModel) -> None:
+def test_demo_tokenizer_splits_words_it_does_not_know(demo: LoadedModel) -> None:
     tokenizer = demo.processor.tokenizer
     for word in ("pothole", "zyzzyva", "Schlagloch", "hố gà"):
         ids = tokenizer(word)["input_ids"]
@@ -46,7 +46,7 @@ def test_demo_tokenizer_splits_words_it_does_not_know(demo: BaseModel) -> None:
         assert tokenizer.decode(ids, skip_special_tokens=True).strip() == word.lower()
 
 
-def test_demo_answers_to_phrases(demo: BaseModel) -> None:
+def test_demo_answers_to_phrases(demo: LoadedModel) -> None:
     """The pooled text feature is taken at the end token, which each phrase must hold exactly where it ends."""
     text = demo.processor(text=["pothole", "dog"], return_tensors="pt")
     assert text.input_ids.shape == (2, 32)
@@ -55,14 +55,14 @@ def test_demo_answers_to_phrases(demo: BaseModel) -> None:
         assert (ids == end).int().argmax() == mask.sum() - 1
 
 
-def test_a_folder_in_our_layout(model_folder: Path, demo: BaseModel) -> None:
+def test_a_folder_in_our_layout(model_folder: Path, demo: LoadedModel) -> None:
     loaded = load_base(str(model_folder))
     assert loaded.name == str(model_folder)
     for name, value in demo.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value), name
 
 
-def test_the_published_layout_gives_the_same_detector(video_folder: Path, demo: BaseModel) -> None:
+def test_the_published_layout_gives_the_same_detector(video_folder: Path, demo: LoadedModel) -> None:
     loaded = load_base(video_folder)
     expected = demo.model.state_dict()
     assert loaded.model.state_dict().keys() == expected.keys()
@@ -275,7 +275,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, 
     assert resolve_device(name) == torch.device(name)
 
 
-def test_loading_leaves_the_callers_logging_alone(demo: BaseModel) -> None:
+def test_loading_leaves_the_callers_logging_alone(demo: LoadedModel) -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_info()

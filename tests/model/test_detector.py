@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_helpers import scalar, some_boxes, tensors
 from torch import Tensor
 
 from sam3_lora.boxes import cxcywh_to_xyxy
-from sam3_lora.model.base import BaseModel
+from sam3_lora.model.base import LoadedModel
 from sam3_lora.model.detector import PADDING_LABEL, Sam3Detector, TextFeatures
+from tests.model.model_helpers import scalar, some_boxes, tensors
 
 TOLERANCE = 1e-5
 
@@ -39,7 +39,7 @@ def test_shapes_follow_the_contract(detector: Sam3Detector, inputs) -> None:
     assert all(value.isfinite().all() for value in tensors(found).values())
 
 
-def test_last_layer_equals_transformers_with_one_padded_box(detector: Sam3Detector, demo: BaseModel, inputs) -> None:
+def test_last_layer_equals_transformers_with_one_padded_box(detector: Sam3Detector, demo: LoadedModel, inputs) -> None:
     pixels, ids, mask, index = inputs
     with torch.no_grad():
         found = detector(pixels, ids, mask, index)
@@ -51,7 +51,7 @@ def test_last_layer_equals_transformers_with_one_padded_box(detector: Sam3Detect
     assert_same(found.semantic, stock.semantic_seg)
 
 
-def test_example_boxes_equal_transformers(detector: Sam3Detector, demo: BaseModel, inputs) -> None:
+def test_example_boxes_equal_transformers(detector: Sam3Detector, demo: LoadedModel, inputs) -> None:
     pixels, ids, mask, index = inputs
     boxes, labels = some_boxes(len(ids))
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_example_boxes_equal_transformers(detector: Sam3Detector, demo: BaseMode
     assert (found.logits - without.logits).abs().max() > 1e-3
 
 
-def test_leaving_out_the_padded_box_gives_other_detections(detector: Sam3Detector, demo: BaseModel, inputs) -> None:
+def test_leaving_out_the_padded_box_gives_other_detections(detector: Sam3Detector, demo: LoadedModel, inputs) -> None:
     pixels, ids, mask, index = inputs
     with torch.no_grad():
         found = detector(pixels, ids, mask, index)
@@ -160,7 +160,7 @@ def test_first_boxes_start_from_the_learned_reference_points(detector: Sam3Detec
     assert_same(found.boxes, expected.expand_as(found.boxes))
 
 
-def test_boxes_look_forward_twice(own_demo: BaseModel, inputs) -> None:
+def test_boxes_look_forward_twice(own_demo: LoadedModel, inputs) -> None:
     """Layer l's boxes reach back to layer l - 1's refinement, and no further."""
     detector = Sam3Detector(own_demo.model).train()
     layers = detector.base.detr_decoder.layers
@@ -181,11 +181,11 @@ def test_boxes_look_forward_twice(own_demo: BaseModel, inputs) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "autocast"])
-def test_gradient_checkpointing_changes_no_gradient(own_demo: BaseModel, inputs, precision: str) -> None:
-    from sam3_lora.config import LoraConfig
+def test_gradient_checkpointing_changes_no_gradient(own_demo: LoadedModel, inputs, precision: str) -> None:
+    from sam3_lora.config import AdapterConfig
     from sam3_lora.model import lora
 
-    peft_model = lora.attach(own_demo.model, LoraConfig(rank=4, dropout=0.1))
+    peft_model = lora.attach(own_demo.model, AdapterConfig(rank=4, dropout=0.1))
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:
@@ -207,7 +207,7 @@ def test_gradient_checkpointing_changes_no_gradient(own_demo: BaseModel, inputs,
         torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_gradient_checkpointing_recomputes_vision_and_masks(own_demo: BaseModel, inputs) -> None:
+def test_gradient_checkpointing_recomputes_vision_and_masks(own_demo: LoadedModel, inputs) -> None:
     own_demo.model.requires_grad_(True)
     detector = Sam3Detector(own_demo.model).train()
     calls = {"vision": 0, "masks": 0}
@@ -239,7 +239,7 @@ def test_autocast_to_bf16_stays_close(detector: Sam3Detector, inputs, with_boxes
     assert relative < 0.05
 
 
-def test_a_model_in_bf16_runs(own_demo: BaseModel, inputs) -> None:
+def test_a_model_in_bf16_runs(own_demo: LoadedModel, inputs) -> None:
     detector = Sam3Detector(own_demo.model.to(torch.bfloat16)).eval()
     with torch.no_grad():
         found = detector(*inputs, *some_boxes(len(inputs.input_ids)))
@@ -249,11 +249,11 @@ def test_a_model_in_bf16_runs(own_demo: BaseModel, inputs) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_training_on_a_gpu_in_bf16_with_checkpointing(own_demo: BaseModel, inputs) -> None:
-    from sam3_lora.config import LoraConfig
+def test_training_on_a_gpu_in_bf16_with_checkpointing(own_demo: LoadedModel, inputs) -> None:
+    from sam3_lora.config import AdapterConfig
     from sam3_lora.model import lora
 
-    peft_model = lora.attach(own_demo.model, LoraConfig(rank=4)).to("cuda")
+    peft_model = lora.attach(own_demo.model, AdapterConfig(rank=4)).to("cuda")
     detector = Sam3Detector(own_demo.model).train()
     detector.gradient_checkpointing(True)
     with torch.autocast("cuda", dtype=torch.bfloat16):

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_helpers import scalar, some_boxes, tensors
 from safetensors.torch import load_file, save_file
 
-from sam3_lora.config import PRESETS, LoraConfig, preset
+from sam3_lora.config import PRESETS, AdapterConfig, preset
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import lora
-from sam3_lora.model.base import BaseModel, load_base, load_config
+from sam3_lora.model.base import LoadedModel, load_base, load_config
 from sam3_lora.model.detector import Sam3Detector
+from tests.model.model_helpers import scalar, some_boxes, tensors
 
 COMPONENTS = list(lora._PREFIXES)
 KINDS = ["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
-EVERYTHING = LoraConfig(components=COMPONENTS, modules=KINDS, rank=2, alpha=4.0, dropout=0.0)
-SMALL = LoraConfig(components=["detr_decoder", "scoring"], rank=4, alpha=8.0, dropout=0.0)
+EVERYTHING = AdapterConfig(components=COMPONENTS, modules=KINDS, rank=2, alpha=4.0, dropout=0.0)
+SMALL = AdapterConfig(components=["detr_decoder", "scoring"], rank=4, alpha=8.0, dropout=0.0)
 
 
-def trained(base: BaseModel, config: LoraConfig = SMALL):
+def trained(base: LoadedModel, config: AdapterConfig = SMALL):
     """An adapter that changes something: as attached, its second factor is zero."""
     model = lora.attach(base.model, config)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def saved(example_adapter: Path, tmp_path: Path) -> Path:
     [*(preset(name).lora for name in PRESETS), EVERYTHING, EVERYTHING.model_copy(update={"dora": True})],
     ids=[*PRESETS, "everything", "dora"],
 )
-def test_count_equals_what_attach_yields(own_demo: BaseModel, tmp_path: Path, config: LoraConfig) -> None:
+def test_count_equals_what_attach_yields(own_demo: LoadedModel, tmp_path: Path, config: AdapterConfig) -> None:
     base_parameters = own_demo.model.num_parameters()
     counted = lora.count(load_config("demo"), config)
     model = lora.attach(own_demo.model, config)
@@ -81,23 +81,23 @@ def test_counting_the_published_model_needs_no_weights() -> None:
     assert counted.modules["detr_decoder"] == 6 * (3 * 4 + 2)
 
 
-def test_every_component_and_kind_is_reached(demo: BaseModel) -> None:
+def test_every_component_and_kind_is_reached(demo: LoadedModel) -> None:
     for component in COMPONENTS:
         names = lora.target_modules(demo.model, EVERYTHING.model_copy(update={"components": [component]}))
         assert names and all(name.startswith(lora._PREFIXES[component]) for name in names)
-    decoder = lora.target_modules(demo.model, LoraConfig(components=["detr_decoder"]))
+    decoder = lora.target_modules(demo.model, AdapterConfig(components=["detr_decoder"]))
     for attention in ("self_attn", "text_cross_attn", "vision_cross_attn"):
         for kind in ("q_proj", "k_proj", "v_proj", "o_proj"):
             assert f"detr_decoder.layers.0.{attention}.{kind}" in decoder
 
 
-def test_a_component_without_matching_layers_is_told_with_the_kinds_it_has(demo: BaseModel) -> None:
+def test_a_component_without_matching_layers_is_told_with_the_kinds_it_has(demo: LoadedModel) -> None:
     with pytest.raises(ConfigError, match="scoring has .*q_proj") as caught:
-        lora.target_modules(demo.model, LoraConfig(components=["detr_encoder", "scoring"], modules=["v_proj"]))
+        lora.target_modules(demo.model, AdapterConfig(components=["detr_encoder", "scoring"], modules=["v_proj"]))
     assert "detr_encoder" not in caught.value.message
 
 
-def test_base_is_frozen_and_a_fresh_adapter_changes_nothing(own_demo: BaseModel, inputs) -> None:
+def test_base_is_frozen_and_a_fresh_adapter_changes_nothing(own_demo: LoadedModel, inputs) -> None:
     before = detections(own_demo.model, inputs)
     model = lora.attach(own_demo.model, EVERYTHING)
     for name, parameter in model.named_parameters():
@@ -106,7 +106,7 @@ def test_base_is_frozen_and_a_fresh_adapter_changes_nothing(own_demo: BaseModel,
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_a_training_step_moves_the_adapter_only(own_demo: BaseModel, inputs) -> None:
+def test_a_training_step_moves_the_adapter_only(own_demo: LoadedModel, inputs) -> None:
     model = lora.attach(own_demo.model, SMALL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -117,7 +117,7 @@ def test_a_training_step_moves_the_adapter_only(own_demo: BaseModel, inputs) -> 
     assert moved and all("lora_" in name for name in moved)
 
 
-def test_every_layer_of_every_component_gets_a_gradient(own_demo: BaseModel, inputs) -> None:
+def test_every_layer_of_every_component_gets_a_gradient(own_demo: LoadedModel, inputs) -> None:
     model = lora.attach(own_demo.model, EVERYTHING)
     # With its own token alone in view, the geometry encoder's self-attention has nothing to choose from,
     # and the gradient of what it asks for is exactly zero: boxes are needed to see all of it.
@@ -150,7 +150,7 @@ def test_adapter_is_float32_on_a_bf16_base(inputs) -> None:
 
 
 @pytest.mark.parametrize("variant", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
-def test_saving_and_loading_gives_equal_detections(own_demo: BaseModel, tmp_path: Path, inputs, variant) -> None:
+def test_saving_and_loading_gives_equal_detections(own_demo: LoadedModel, tmp_path: Path, inputs, variant) -> None:
     from peft import PeftModel
     from transformers import Sam3Model
 
@@ -179,7 +179,7 @@ def test_saved_folder_names_its_base_and_holds_no_pickle(saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["adapter"]
 
 
-def test_a_failed_save_leaves_the_earlier_adapter(own_demo: BaseModel, saved: Path, monkeypatch) -> None:
+def test_a_failed_save_leaves_the_earlier_adapter(own_demo: LoadedModel, saved: Path, monkeypatch) -> None:
     before = (saved / "adapter_model.safetensors").read_bytes()
     model = trained(own_demo)
 
@@ -200,7 +200,7 @@ def test_a_loaded_adapter_can_be_trained_on(saved: Path, inputs) -> None:
     assert trainable and all("lora_" in name for name in trainable)
 
 
-def test_merged_model_answers_as_the_adapter_did(own_demo: BaseModel, inputs) -> None:
+def test_merged_model_answers_as_the_adapter_did(own_demo: LoadedModel, inputs) -> None:
     model = trained(own_demo)
     expected = detections(own_demo.model, inputs)
     merged = lora.merge(model)
@@ -209,7 +209,7 @@ def test_merged_model_answers_as_the_adapter_did(own_demo: BaseModel, inputs) ->
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_merging_an_adapter_of_nan_is_refused(own_demo: BaseModel) -> None:
+def test_merging_an_adapter_of_nan_is_refused(own_demo: LoadedModel) -> None:
     model = trained(own_demo)
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "lora_B" in name).fill_(float("nan"))
@@ -282,7 +282,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_adapter_is_refused_and_the_model_left_alone(saved: Path, name: str, demo: BaseModel) -> None:
+def test_a_damaged_adapter_is_refused_and_the_model_left_alone(saved: Path, name: str, demo: LoadedModel) -> None:
     damage, message = DAMAGE[name]
     damage(saved)
     with pytest.raises(ModelError, match=message) as caught:
@@ -292,7 +292,7 @@ def test_a_damaged_adapter_is_refused_and_the_model_left_alone(saved: Path, name
     assert not any("lora" in parameter for parameter, _ in demo.model.named_parameters())
 
 
-def test_missing_and_empty_folders_are_refused(tmp_path: Path, demo: BaseModel) -> None:
+def test_missing_and_empty_folders_are_refused(tmp_path: Path, demo: LoadedModel) -> None:
     with pytest.raises(ModelError, match="there is none"):
         lora.load(demo.model, tmp_path / "nowhere")
     with pytest.raises(ModelError, match="holds no adapter_config.json"):

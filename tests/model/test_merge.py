@@ -11,12 +11,12 @@ from transformers import Sam3Model, Sam3Processor
 from typer.testing import CliRunner
 
 from sam3_lora.__main__ import app
-from sam3_lora.config import LoraConfig
+from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ModelError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.model.merge import merge_into_folder
-from sam3_lora.predict import Predictor
+from sam3_lora.predict.predictor import Predictor
 
 SIZE_HW = (60, 90)
 
@@ -27,7 +27,7 @@ def adapter(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     model = lora.attach(
         load_base("demo").model,
-        LoraConfig(components=["vision_encoder", "text_encoder", "detr_encoder", "detr_decoder", "mask_decoder"]),
+        AdapterConfig(components=["vision_encoder", "text_encoder", "detr_encoder", "detr_decoder", "mask_decoder"]),
     )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from sam3_lora.model.detector import PADDING_LABEL, Sam3Detector
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
-
-from . import reference_model as reference
+from tests.parity import reference_model as reference
 
 GRID = (4, 6)
 TOLERANCE = 1e-5

@@ -14,8 +14,7 @@ from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.loss.matching import Matches, match_one_to_many, match_one_to_one
 from sam3_lora.structures import Detections, Targets
 from tests.loss.batches import gradients, leaves, random_batch
-
-from . import reference_loss as reference
+from tests.parity import reference_loss as reference
 
 Batch = tuple[Detections, Targets]
 TOLERANCE = 1e-5

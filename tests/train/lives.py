@@ -11,8 +11,8 @@ import peft  # noqa: F401
 import torch
 from transformers import Sam3Model, Sam3Processor  # noqa: F401
 
+from sam3_lora.runs.run import Run
 from sam3_lora.train.loop import Training, fit
-from sam3_lora.train.run import Run
 
 
 def live(folder: str, resume: bool, last_step: int | None = None, delay: float = 0.0) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.errors import RunError
+from sam3_lora.runs.run import Run, effective_rows
 from sam3_lora.train.job import Jobs
 from sam3_lora.train.loop import Training, fit
-from sam3_lora.train.run import Run, effective_rows
 from tests.train.test_loop import ask_after, totals, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
     jobs = Jobs()
     run = jobs.start(config.with_settings({"training.max_steps": 500, "training.epochs": 500}))
     wait_for(lambda: run.status().step > 0)
-    ask = "import sys; from pathlib import Path; from sam3_lora.train.requests import Requests; "
+    ask = "import sys; from pathlib import Path; from sam3_lora.runs.requests import Requests; "
     ask += "Requests(Path(sys.argv[1])).ask(sys.argv[2])"
     assert from_another_process(ask, run.folder, "pause").wait() == 0
     wait_for(lambda: run.status().state == "paused")

@@ -7,7 +7,7 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
-from sam3_lora.train.run import Run, effective_rows
+from sam3_lora.runs.run import Run, effective_rows
 from tests.train.lives import live
 
 # A life takes up to 3 steps from its checkpoint, and some more while the killing is under way.

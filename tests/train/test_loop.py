@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
+from sam3_lora.runs.run import Run, effective_rows
 from sam3_lora.train.job import Jobs
-from sam3_lora.train.loading import epoch_order
 from sam3_lora.train.loop import Training, fit
-from sam3_lora.train.run import Run, effective_rows
 from sam3_lora.train.setup import make_accelerator, plan, prepare
+from sam3_lora.train.train_loader import epoch_order
 from tests.factories import coco, write_dataset, write_split
 
 
@@ -157,7 +157,7 @@ EFFECTS = [
     ("loss.o2m_weight", 0.0, "total"),
     ("loss.pos_weight", 1.0, "total"),
     ("training.batch_size", 3, "total"),
-    ("training.accumulation", 2, "total"),
+    ("training.gradient_accumulation_steps", 2, "total"),
     ("training.learning_rate", 5e-3, "total"),
     ("training.weight_decay", 1.0, "total"),
     ("training.max_grad_norm", 1e-6, "total"),
@@ -173,9 +173,9 @@ SHOWN_ELSEWHERE = {
     "data.train_split",
     "data.valid_split",
     "data.num_workers",
-    "data.phrases",
-    "data.images",  # the next test
-    "data.phrase",
+    "data.category_phrases",
+    "data.image_dir",  # the next test
+    "data.default_phrase",
     "model.base",
     "model.adapter",
     "model.gradient_checkpointing",
@@ -206,8 +206,8 @@ def test_training_reads_a_dataset_as_the_pages_do(quick_config, tmp_path):
     image = {**entry, "image_id": entry["id"]}
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "1.json").write_text(json.dumps({"image": image, "annotations": data["annotations"]}))
-    settings = {"data.path": str(tmp_path / "set"), "data.phrase": "road damage", "data.valid_split": ""}
-    config = quick_config.with_settings({**settings, "data.images": str(tmp_path / "images")})
+    settings = {"data.path": str(tmp_path / "set"), "data.default_phrase": "road damage", "data.valid_split": ""}
+    config = quick_config.with_settings({**settings, "data.image_dir": str(tmp_path / "images")})
     setup = prepare(config, make_accelerator(config.training), log=lambda line: None)
     assert setup.categories == ("road damage",)
     assert len(setup.train_data) == 1
@@ -322,7 +322,7 @@ def test_every_image_is_seen_once_an_epoch_and_processes_take_equally_many_steps
 
 
 def test_the_length_of_a_run():
-    training = RunConfig().training.model_copy(update={"epochs": 3, "batch_size": 2, "accumulation": 2})
+    training = RunConfig().training.model_copy(update={"epochs": 3, "batch_size": 2, "gradient_accumulation_steps": 2})
     assert (plan(training, images=9).steps_per_epoch, plan(training, images=9).total_steps) == (3, 9)
     limited = training.model_copy(update={"max_steps": 4})
     assert (plan(limited, images=9).total_steps, plan(limited, images=9).epochs) == (4, 2)

@@ -6,11 +6,12 @@ import time
 import pytest
 import torch
 
-from sam3_lora.data.coco import open_dataset
-from sam3_lora.train import memory, preflight, setup, step
-from sam3_lora.train.check import Checks
-from sam3_lora.train.checks import check_data, check_settings, planned_length
-from sam3_lora.train.preflight import learning_rates
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.train import memory, setup, step
+from sam3_lora.train.preflight import preflight
+from sam3_lora.train.preflight.checks import check_data, check_settings, planned_length
+from sam3_lora.train.preflight.job import Checks
+from sam3_lora.train.preflight.preflight import learning_rates
 from sam3_lora.train.setup import plan
 from tests.train.test_loop import steps, train
 
@@ -19,7 +20,7 @@ from tests.train.test_loop import steps, train
 def flown(quick_config, tmp_path_factory):
     """A flight over a sound configuration, what it told, and where its runs would go."""
     runs, told = tmp_path_factory.mktemp("flight") / "runs", []
-    config = quick_config.with_settings({"output.runs": str(runs), "training.accumulation": 2})
+    config = quick_config.with_settings({"output.runs": str(runs), "training.gradient_accumulation_steps": 2})
     before = torch.get_rng_state()
     result = preflight.preflight(config, lambda share, what: told.append((share, what)))
     assert torch.equal(torch.get_rng_state(), before)
@@ -148,7 +149,9 @@ def warnings_of(config):
 
 
 def test_more_images_per_step_than_there_are_count_only_once(config):
-    result = preflight.preflight(config.with_settings({"training.batch_size": 4, "training.accumulation": 200}))
+    result = preflight.preflight(
+        config.with_settings({"training.batch_size": 4, "training.gradient_accumulation_steps": 200})
+    )
     assert result.effective_batch == 6
     assert any("4 x 200 images, but there are only 6" in problem.message for problem in result.problems)
     assert result.measured.seconds_per_step < 60
@@ -162,7 +165,7 @@ def test_a_folder_of_runs_that_cannot_be_is_an_error(config, tmp_path, name):
 
 
 def test_names_that_the_dataset_does_not_have_are_warned_of(config):
-    settings = {"output.sample_images": ["1_000.png", "gone.png"], "data.phrases": {"no-such": "word"}}
+    settings = {"output.sample_images": ["1_000.png", "gone.png"], "data.category_phrases": {"no-such": "word"}}
     told = warnings_of(config.with_settings(settings))
     assert "does not have: gone.png." in told and "does not have: no-such." in told
     assert "does not have" not in warnings_of(config)

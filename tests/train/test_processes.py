@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sam3_lora.runs.run import Run
 from sam3_lora.train.loop import fit
-from sam3_lora.train.run import Run
 from tests.factories import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,10 +7,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sam3_lora.errors import ConfigError, ModelError
+from sam3_lora.runs.run import Run
+from sam3_lora.runs.samples import read_samples, write_sample
 from sam3_lora.train import loop
 from sam3_lora.train.loop import fit
-from sam3_lora.train.run import Run
-from sam3_lora.train.samples import read_samples, write_sample
 from tests.train.test_loop import ask_after, steps, train
 
 
@@ -54,7 +54,7 @@ def test_the_reload_proof_holds_in_mixed_precision(config):
 
 @pytest.mark.parametrize("damage", ["other weights", "half a file"])
 def test_the_reload_proof_fails_when_the_file_is_not_what_was_trained(config, monkeypatch, damage):
-    original = loop.prove_reload
+    original = loop.verify_reload
 
     def tamper_first(setup, folder):
         path = folder / "adapter_model.safetensors"
@@ -64,7 +64,7 @@ def test_the_reload_proof_fails_when_the_file_is_not_what_was_trained(config, mo
             save_file({name: tensor + 0.05 for name, tensor in load_file(path).items()}, path)
         return original(setup, folder)
 
-    monkeypatch.setattr(loop, "prove_reload", tamper_first)
+    monkeypatch.setattr(loop, "verify_reload", tamper_first)
     run = train(config, training__max_steps=1)
     assert run.status().state == "finished"
     assert ("differ by up to" if damage == "other weights" else "damaged") in run.status().reload_proof

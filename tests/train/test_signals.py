@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.train.run import Run, list_runs
+from sam3_lora.runs.run import Run, list_runs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from sam3_lora.errors import DataError, RunError, TrainingError
+from sam3_lora.runs.run import Run
 from sam3_lora.train import checkpoint, setup, step
 from sam3_lora.train.loop import fit
-from sam3_lora.train.run import Run
 from tests.factories import write_dataset
 from tests.train.test_loop import ask_after, steps, train
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam3_lora.config import RunConfig
-from sam3_lora.train.run import Run, RunWriter
+from sam3_lora.runs.run import Run, RunWriter
 
 
 def create_run(runs: Path, name: str = "run", **settings: Any) -> Run:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.config import PRESETS, LoraConfig, RunConfig, preset
-from sam3_lora.ui.forms import expected, label_of, setting_names
+from sam3_lora.config import PRESETS, AdapterConfig, RunConfig, preset
+from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,7 +74,7 @@ def test_what_it_costs_is_counted_for_the_demo_and_follows_the_form() -> None:
     assert parameters(app) == 2 * before
     table = next(frame.value for frame in app.dataframe if "Component" in frame.value.columns)
     assert table["Parameters"].sum() == 2 * before
-    app.number_input(key="setting-training-accumulation").set_value(4).run()
+    app.number_input(key="setting-training-gradient_accumulation_steps").set_value(4).run()
     assert any("Effective batch: 8 images" in caption.value for caption in app.caption)
 
 
@@ -151,7 +151,7 @@ def test_adapting_the_text_encoder_shows_why_not() -> None:
     assert not app.warning
     app.multiselect(key="setting-lora-components").set_value(["detr_decoder", "text_encoder"]).run()
     (warning,) = app.warning
-    assert warning.value in LoraConfig.model_fields["components"].description
+    assert warning.value in AdapterConfig.model_fields["components"].description
     assert "forget" in warning.value
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.samples import SampleDataset
 from sam3_lora.ui import dataset_view as view
+from sam3_lora.ui.dataset.phrases_view import with_edits
 from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE
-from sam3_lora.ui.phrases_view import with_edits
 from tests.factories import FOUNDING_BUGS, coco, tiny_processor, write_dataset, write_split, write_spoiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -208,7 +208,7 @@ def test_missing_image_is_a_finding_and_a_sentence_not_a_crash(app: AppTest, tmp
 def test_a_gigantic_image_is_not_decoded(app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path, splits=("train",))
     for module in ("images", "viewer", "model_view"):
-        monkeypatch.setattr(f"sam3_lora.ui.{module}.MOST_PIXELS", 1000)
+        monkeypatch.setattr(f"sam3_lora.ui.{module}.MAX_PIXELS", 1000)
     open_path(app, tmp_path)
     assert text_on(app).count(":material/broken_image:") == len(thumbnails(app)) > 0
     app.button(key="open-0").click().run()
@@ -283,7 +283,7 @@ def test_suggested_phrases_are_asked_once_they_are_used(app: AppTest, tmp_path: 
     app.button_group(key="view").set_value(view.IMAGES).run()
     open_first_as_the_model_sees_it(app)
     assert app.dataframe[0].value["Phrase"][0] == "paint marking"
-    assert app.session_state["run_config"].data.phrases == {"PaintMarking": "paint marking"}
+    assert app.session_state["run_config"].data.category_phrases == {"PaintMarking": "paint marking"}
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
 
@@ -295,7 +295,7 @@ def test_phrases_come_back_with_their_dataset(app: AppTest, tmp_path: Path) -> N
     app.button(key="use-suggestions").click().run()
     for name, expected in (("two", {}), ("one", {"PaintMarking": "paint marking"})):
         app.text_input(key="path").set_value(str(tmp_path / name)).run()
-        assert app.session_state["run_config"].data.phrases == expected
+        assert app.session_state["run_config"].data.category_phrases == expected
 
 
 def test_edits_of_the_table_are_own_words() -> None:
@@ -347,9 +347,9 @@ def test_images_that_lie_elsewhere_are_found_and_the_next_run_knows_where(app: A
     app.text_input(key="read-images").set_value(str(elsewhere)).run()
     assert not app.exception and not app.error
     assert "are not there" not in text_on(app)
-    assert app.session_state["run_config"].data.images == str(elsewhere)
+    assert app.session_state["run_config"].data.image_dir == str(elsewhere)
     open_path(app, "demo")
-    assert app.session_state["run_config"].data.images == ""
+    assert app.session_state["run_config"].data.image_dir == ""
     open_path(app, dataset)
     assert app.text_input(key="read-images").value == str(elsewhere)
 
@@ -368,4 +368,4 @@ def test_objects_without_a_category_get_the_users_word(app: AppTest, tmp_path: P
     assert not app.exception and not app.error
     app.segmented_control(key="view").set_value("Phrases").run()
     assert "road damage" in str(app.dataframe[0].value if app.dataframe else text_on(app))
-    assert app.session_state["run_config"].data.phrase == "road damage"
+    assert app.session_state["run_config"].data.default_phrase == "road damage"

@@ -11,17 +11,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import RunConfig
-from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.dataset import open_dataset
 from sam3_lora.evaluate import Report, measure, read_report
 from sam3_lora.evaluate.report import Difference
 from sam3_lora.evaluate.store import keep
-from sam3_lora.train.run import Run
-from sam3_lora.ui import evaluation_tables
-from sam3_lora.ui.evaluation_history import comparison
-from sam3_lora.ui.evaluation_job import EvaluationJob, Question, evaluation_job
-from sam3_lora.ui.evaluation_worst import draw_objects, of_kind
+from sam3_lora.runs.run import Run
+from sam3_lora.ui.evaluate import tables
+from sam3_lora.ui.evaluate.history import comparison
+from sam3_lora.ui.evaluate.job import EvaluationJob, EvaluationRequest, evaluation_job
+from sam3_lora.ui.evaluate.worst_images import draw_objects, of_kind
 from sam3_lora.ui.resources import SharedPredictor
-from tests.evaluate.fake import FakePredictor, no_loss  # noqa: F401
+from tests.evaluate.fake_predictor import FakePredictor, no_loss  # noqa: F401
 from tests.factories import write_dataset
 from tests.ui.run_folders import write_adapter
 
@@ -150,7 +150,7 @@ def test_a_job_that_is_cancelled_keeps_nothing(data: Path, tmp_path: Path) -> No
     split = open_dataset(data).split("valid")
     predictor, job = FakePredictor(split, POOR, GOOD), EvaluationJob()
     shared = SharedPredictor(predictor)
-    question = Question("d", split, "demo", "a/best", None, {}, (), tmp_path / "kept")
+    question = EvaluationRequest("d", split, "demo", "a/best", None, {}, (), tmp_path / "kept")
     with shared.lock:  # somebody else uses the model: the job waits for its turn
         assert job.start(shared, question)
         assert not job.start(shared, question), "one at a time"
@@ -164,7 +164,7 @@ def test_a_job_that_is_cancelled_keeps_nothing(data: Path, tmp_path: Path) -> No
 def test_a_job_that_fails_says_so(data: Path, tmp_path: Path) -> None:
     split, job = open_dataset(data).split("valid"), EvaluationJob()
     broken = SimpleNamespace(has_adapter=False)
-    job.start(SharedPredictor(broken), Question("d", split, "demo", None, None, {}, (), tmp_path))
+    job.start(SharedPredictor(broken), EvaluationRequest("d", split, "demo", None, None, {}, (), tmp_path))
     wait(job)
     assert "app's log" in job.snapshot().error
 
@@ -177,7 +177,7 @@ def wait(job: EvaluationJob) -> None:
 
 def test_differences_are_told_in_words() -> None:
     def said(metric: str, change: float, low: float | None, high: float | None, subject: str = "all") -> str:
-        return evaluation_tables.in_words(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
+        return tables.in_words(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
 
     assert said("map_segm", 0.2, 0.1, 0.3) == "better"
     assert said("map_segm", -0.2, -0.3, -0.1) == "worse"
@@ -185,18 +185,18 @@ def test_differences_are_told_in_words() -> None:
     assert said("validation_loss", -20, None, None) == "better", "a lower loss is better"
     assert said("map_segm", 0.0001, -0.1, 0.1) == "the same"
     assert said("map_segm", 0.2, None, None, "size") == "too few objects"
-    assert evaluation_tables.in_words(Difference("all", "", "cgf1", None, 0.5, None)) == "not comparable"
+    assert tables.in_words(Difference("all", "", "cgf1", None, 0.5, None)) == "not comparable"
 
 
 def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> None:
     report = made_report(data)
-    tiles = {tile.label: tile for tile in evaluation_tables.tiles(report)}
+    tiles = {tile.label: tile for tile in tables.tiles(report)}
     assert tiles["Mask mAP"].value == f"{report.adapter.metrics['map_segm']:.3f}"
     assert tiles["False firing"].color in ("inverse", "off"), "more of it is never green"
-    assert evaluation_tables.table(report, "phrase")["Objects"].sum() == report.objects
+    assert tables.table(report, "phrase")["Objects"].sum() == report.objects
     side_by_side = comparison([report, report]).set_index("Metric")
     assert side_by_side.loc["Mask mAP"].tolist() == [round(report.adapter.metrics["map_segm"], 3)] * 2
-    assert "walrus" not in evaluation_tables.leak_sentence(report), "it marks no object"
+    assert "walrus" not in tables.leak_sentence(report), "it marks no object"
 
 
 def test_worst_images_are_sorted_by_the_chosen_error_and_drawn_to_scale(data: Path) -> None:

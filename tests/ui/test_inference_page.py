@@ -13,14 +13,14 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import RunConfig
-from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.train.run import Run
-from sam3_lora.ui import answer_view
+from sam3_lora.runs.run import Run
 from sam3_lora.ui.adapters import NONE
-from sam3_lora.ui.results import LOWEST_THRESHOLD
+from sam3_lora.ui.inference import result_view
+from sam3_lora.ui.inference.results import LOWEST_THRESHOLD
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -84,9 +84,9 @@ def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path
 
 
 def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkeypatch) -> None:
-    from sam3_lora.predict import Predictor
+    from sam3_lora.predict.predictor import Predictor
 
-    monkeypatch.setattr(answer_view, "MOST_DRAWN", 3)  # the noisy masks of an untrained model are slow to draw
+    monkeypatch.setattr(result_view, "MAX_DRAWN", 3)  # the noisy masks of an untrained model are slow to draw
     visit(app, runs, monkeypatch)
     app.text_input(key="phrases").set_value("line, bar, blob, twig")  # which the base model knows
     app.slider(key="threshold").set_value(0.95)

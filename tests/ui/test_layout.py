@@ -10,14 +10,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.ui import resources
-from sam3_lora.ui.layout import escape
+from sam3_lora.ui.components.layout import escape
 
 
 def failing_page(kind: str) -> None:
     import streamlit as st
 
     from sam3_lora.errors import DataError
-    from sam3_lora.ui.layout import page
+    from sam3_lora.ui.components.layout import page
 
     with page("Title", "What it is for."):
         st.write("before")

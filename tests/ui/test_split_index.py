@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.dataset import open_dataset
 from sam3_lora.ui.split_index import COUNTS, SIZES, SORTS, SplitIndex, Wanted
 
 SMALL, MEDIUM, LARGE = SIZES

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.data.coco import open_dataset
+from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import Report, examine
-from sam3_lora.ui import statistics_view
+from sam3_lora.ui.dataset import statistics_view
 from tests.factories import SIZE_HW, coco, write_split
 
 HEIGHT, WIDTH = SIZE_HW
@@ -41,7 +41,7 @@ def test_every_chart_shows_all_that_was_counted(report):
 def test_many_objects_per_image_share_bars(report):
     crowded = dataclasses.replace(report.statistics, objects_per_image=dict.fromkeys(range(300), 1))
     bars = statistics_view.count_chart(crowded).data[0]
-    assert sum(bars.y) == 300 and len(bars.x) <= statistics_view.MOST_BINS
+    assert sum(bars.y) == 300 and len(bars.x) <= statistics_view.MAX_BINS
     assert bars.customdata[0] == "0 to 7"
 
 
@@ -60,9 +60,9 @@ def test_the_page_draws_them(tmp_path, objects):
     write_split(tmp_path / "train", coco(images=2, objects=objects, categories=("<b>$crack$</b>",)))
 
     def page(folder):
-        from sam3_lora.data.coco import open_dataset
+        from sam3_lora.data.dataset import open_dataset
         from sam3_lora.data.doctor import examine
-        from sam3_lora.ui import statistics_view
+        from sam3_lora.ui.dataset import statistics_view
 
         statistics_view.show(examine(open_dataset(folder)))
 

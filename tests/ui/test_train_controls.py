@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.train import expectations, preflight
-from sam3_lora.train.expectations import Stage
-from sam3_lora.train.run import Run
-from sam3_lora.train.samples import write_sample
-from sam3_lora.ui.check_view import get_checks
+from sam3_lora.monitor import expectations
+from sam3_lora.monitor.expectations import Stage
+from sam3_lora.runs.run import Run
+from sam3_lora.runs.samples import write_sample
+from sam3_lora.train.preflight import preflight
+from sam3_lora.ui.train.preflight_view import get_checks
 from tests.factories import write_dataset
 from tests.ui.run_folders import create_run, finished_run, write_adapter, write_steps
 from tests.ui.test_train_page import texts, train_page
@@ -35,8 +36,8 @@ def dialog(name: str, run: Run) -> AppTest:
     def script(name: str, folder: str) -> None:
         from pathlib import Path
 
-        from sam3_lora.train.run import Run
-        from sam3_lora.ui import controls
+        from sam3_lora.runs.run import Run
+        from sam3_lora.ui.train import controls
 
         if Path(folder).exists():
             getattr(controls, name)(Run(Path(folder)))

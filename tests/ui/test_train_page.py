@@ -10,12 +10,12 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import TrainingError
-from sam3_lora.train.clock import duration
-from sam3_lora.train.setup import Length
+from sam3_lora.text import duration
+from sam3_lora.train.setup import TrainPlan
 from sam3_lora.ui import runs as runs_module
-from sam3_lora.ui.launch import describe
-from sam3_lora.ui.meaning_view import _by_term
 from sam3_lora.ui.runs import run_title
+from sam3_lora.ui.train.diagnosis_view import _by_term
+from sam3_lora.ui.train.start_run import describe
 from tests.ui.run_folders import create_run, failed_run, finished_run, write_steps
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -256,4 +256,4 @@ def test_high_layers_are_grouped_by_term() -> None:
 def test_the_next_run_says_how_long_it_will_be() -> None:
     config = RunConfig().with_settings({"training.max_steps": 40})
     assert "at most 20 epochs or 40 steps in batches" in describe(config)
-    assert "40 steps in 1 epoch in batches" in describe(config, Length(50, 1, 40, 20))
+    assert "40 steps in 1 epoch in batches" in describe(config, TrainPlan(50, 1, 40, 20))

@@ -6,18 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from sam3_lora.data.doctor import balance, objects, phrases, pictures
-from sam3_lora.data.doctor.copies import Copies
+from sam3_lora.data.doctor import class_balance, image_probe, objects, phrase_lints
+from sam3_lora.data.doctor.near_duplicates import Copies
 from sam3_lora.data.doctor.report import Report
 from sam3_lora.data.doctor.statistics import Gatherer, Histogram, Statistics
 from sam3_lora.data.doctor.wordings import ALL_WORDINGS, DEEP_WORDINGS
-from sam3_lora.data.health import Faults, Finding, in_order
+from sam3_lora.data.findings.findings import Finding, FindingCollector, in_order
 from sam3_lora.data.records import Dataset, ImageRecord, Split
 
 __all__ = ["DEEP_WORDINGS", "Histogram", "Report", "Statistics", "examine"]
 
 _CHUNK = 64  # images under way at once
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 # Looked for in a few files when the dataset is opened, and in all of them here.
 _AGAIN = ("image-unreadable", "size-mismatch", "image-scaled", "bad-segmentation")
 
@@ -43,7 +43,7 @@ def examine(
     looked_at = 0
     for split in dataset.splits.values():
         numbers.begin(split)
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         for split, records in _chunks(dataset):
             if cancelled is not None and cancelled():
                 break
@@ -54,11 +54,11 @@ def examine(
     if progress is not None:
         progress(1.0, "Comparing the images")
     copies.note(faults)
-    whole = Faults(wordings=ALL_WORDINGS, facts=_FACTS.copy())
+    whole = FindingCollector(wordings=ALL_WORDINGS, facts=_FACTS.copy())
     statistics = numbers.finish()
-    suggestions = phrases.note(dataset.categories, whole)
+    suggestions = phrase_lints.note(dataset.categories, whole)
     if looked_at == total:
-        balance.note(statistics.objects_per_category, whole)
+        class_balance.note(statistics.objects_per_category, whole)
     return Report(
         dataset=str(dataset.root),
         format=dataset.format,
@@ -71,23 +71,23 @@ def examine(
 
 
 _FACTS = {
-    "most_pixels": f"{pictures.MOST_PIXELS // 10**6}",
-    "least_iou": f"{objects.LEAST_IOU:g}",
+    "max_pixels": f"{image_probe.MAX_PIXELS // 10**6}",
+    "min_iou": f"{objects.MIN_IOU:g}",
     "same_iou": f"{objects.SAME_IOU:g}",
     "model_side": f"{objects.MODEL_SIDE}",
     "mask_side": f"{objects.MASK_SIDE}",
     "queries": f"{objects.QUERIES}",
-    "least_pixels": f"{objects.LEAST_PIXELS}",
-    "least_objects": f"{balance.LEAST_OBJECTS}",
+    "min_pixels": f"{objects.MIN_PIXELS}",
+    "min_objects": f"{class_balance.MIN_OBJECTS}",
 }
 
 
-def _seeded(split: str, dataset: Dataset) -> Faults:
+def _seeded(split: str, dataset: Dataset) -> FindingCollector:
     """Faults of a split that go on from what was found when it was opened."""
     probed = sum(not record.missing for record in dataset.splits[split].images)
-    faults = Faults(split, {**_FACTS, "probed": f"{probed:,}"}, ALL_WORDINGS)
+    faults = FindingCollector(split, {**_FACTS, "probed": f"{probed:,}"}, ALL_WORDINGS)
     for finding in dataset.findings:
-        if finding.split == split and finding.kind == "bad-image-size":  # for pictures.note()
+        if finding.split == split and finding.kind == "bad-image-size":  # for image_probe.note()
             faults.image_names[finding.kind] = dict.fromkeys(finding.image_names)
         if finding.split == split and finding.kind in _AGAIN:
             faults.counts[finding.kind] = finding.count
@@ -106,21 +106,21 @@ def _look_at(
     split: Split,
     records: tuple[ImageRecord, ...],
     threads: ThreadPoolExecutor,
-    faults: Faults,
+    faults: FindingCollector,
     copies: Copies,
     numbers: Gatherer,
 ) -> None:
-    looks = [None if record.missing else threads.submit(pictures.look, record.path) for record in records]
+    looks = [None if record.missing else threads.submit(image_probe.look, record.path) for record in records]
     for record in records:  # while the threads read
         numbers.add(split.name, record, objects.note(record, faults))
     for record, pending in zip(records, looks, strict=True):
         if pending is not None:
             seen = pending.result()
-            pictures.note(record, seen, faults)
+            image_probe.note(record, seen, faults)
             copies.add(split.name, record.file_name, str(record.path), seen)
 
 
-def _all_findings(dataset: Dataset, faults: list[Faults]) -> tuple[Finding, ...]:
+def _all_findings(dataset: Dataset, faults: list[FindingCollector]) -> tuple[Finding, ...]:
     """Those of opening and of examining, worst first; of a kind that both look for, the more complete one."""
     again = {(kind, split) for kind in _AGAIN for split in dataset.splits}
     findings = [finding for finding in dataset.findings if (finding.kind, finding.split) not in again]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sam3_lora.data.health import Faults, shown
+from sam3_lora.data.findings.findings import FindingCollector, shown
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, ImageRecord
 from sam3_lora.errors import DataError
@@ -19,12 +19,12 @@ MODEL_SIDE = 1008
 MASK_SIDE = 288
 QUERIES = 200
 
-LEAST_IOU = 0.7  # of a box with the tight box of its mask
+MIN_IOU = 0.7  # of a box with the tight box of its mask
 SAME_IOU = 0.9  # of two boxes of one category
 _SAME_MASK_IOU = 0.5  # of their masks: two cracks that cross each other may fill one box
 _OVERHANG = 2.0  # pixels by which they may differ without a word: rounding, and a pen's width
-LEAST_PIXELS = 5  # of an object
-_MOST_COMPARED = 2_000  # objects of one category in one image, each with each
+MIN_PIXELS = 5  # of an object
+_MAX_COMPARED = 2_000  # objects of one category in one image, each with each
 _SURELY_SEEN = 16.0  # pixels of a scaled object, above which some are hit whatever its shape
 _CROSSED = 0.01  # share of a polygon's area that must be in doubt to speak of it
 
@@ -37,7 +37,7 @@ class Shape:
     box_xyxy: tuple[float, float, float, float] | None
 
 
-def note(record: ImageRecord, faults: Faults) -> list[int | None]:
+def note(record: ImageRecord, faults: FindingCollector) -> list[int | None]:
     """Writes into a split's faults what is odd about an image's objects.
 
     Returns:
@@ -52,13 +52,13 @@ def note(record: ImageRecord, faults: Faults) -> list[int | None]:
     return areas
 
 
-def _note_twice(record: ImageRecord, faults: Faults) -> None:
+def _note_twice(record: ImageRecord, faults: FindingCollector) -> None:
     groups: dict[str, list[Annotation]] = {}
     for item in record.annotations:
         if not item.iscrowd:
             groups.setdefault(item.category, []).append(item)
     for items in groups.values():
-        if not 1 < len(items) <= _MOST_COMPARED:
+        if not 1 < len(items) <= _MAX_COMPARED:
             continue
         x, y, w, h = np.array([item.bbox_xywh for item in items], dtype=np.float64).T
         left, top = np.maximum.outer(x, x), np.maximum.outer(y, y)
@@ -87,12 +87,12 @@ def _same_masks(one: Annotation, other: Annotation, record: ImageRecord) -> bool
     return float(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0]) > _SAME_MASK_IOU
 
 
-def _note_object(item: Annotation, record: ImageRecord, faults: Faults) -> int | None:
+def _note_object(item: Annotation, record: ImageRecord, faults: FindingCollector) -> int | None:
     where = record.file_name, item.id
     size_hw = record.height, record.width
     width, height = item.bbox_xywh[2:]
     if item.segmentation is None:
-        if width * height < LEAST_PIXELS:
+        if width * height < MIN_PIXELS:
             faults.add("tiny-object", *where, f"a box of {width:g} x {height:g}")
         elif width * height * (MODEL_SIDE / size_hw[0]) * (MODEL_SIDE / size_hw[1]) < 1:
             detail = f"a box of {width:g} x {height:g} in an image of {size_hw[1]} x {size_hw[0]}"
@@ -106,7 +106,7 @@ def _note_object(item: Annotation, record: ImageRecord, faults: Faults) -> int |
     if shape.box_xyxy is None:
         faults.add("empty-mask", *where)
         return 0
-    if shape.area < LEAST_PIXELS:
+    if shape.area < MIN_PIXELS:
         faults.add("tiny-object", *where, f"{shape.area} pixels")
     else:
         _note_visibility(item.segmentation, shape, size_hw, where, faults)
@@ -140,7 +140,7 @@ def _rle_of(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
     return segmentation
 
 
-def _note_box(item: Annotation, shape: Shape, where: tuple, faults: Faults) -> None:
+def _note_box(item: Annotation, shape: Shape, where: tuple, faults: FindingCollector) -> None:
     x, y, w, h = item.bbox_xywh
     box = x, y, x + w, y + h
     x0, y0, x1, y1 = tight = shape.box_xyxy
@@ -148,13 +148,15 @@ def _note_box(item: Annotation, shape: Shape, where: tuple, faults: Faults) -> N
         return
     common = max(0.0, min(box[2], x1) - max(x, x0)) * max(0.0, min(box[3], y1) - max(y, y0))
     iou = common / (w * h + (x1 - x0) * (y1 - y0) - common)
-    if iou < LEAST_IOU:
+    if iou < MIN_IOU:
         sides = ", ".join(f"{side:g}" for side in (x0, y0, x1 - x0, y1 - y0))
         given = ", ".join(f"{side:g}" for side in item.bbox_xywh)
         faults.add("box-mask-mismatch", *where, f"IoU {iou:.2f}: box [{given}], mask within [{sides}]")
 
 
-def _note_visibility(segmentation: Any, shape: Shape, size_hw: tuple[int, int], where: tuple, faults: Faults) -> None:
+def _note_visibility(
+    segmentation: Any, shape: Shape, size_hw: tuple[int, int], where: tuple, faults: FindingCollector
+) -> None:
     for side, kind in ((MODEL_SIDE, "object-vanishes"), (MASK_SIDE, "small-object")):
         if shape.area * (side / size_hw[0]) * (side / size_hw[1]) < _SURELY_SEEN and not _is_hit(
             segmentation, shape, size_hw, side
@@ -188,7 +190,7 @@ def _is_near(polygons: list[list[float]], width: int, height: int) -> bool:
     )
 
 
-def _note_polygons(polygons: list[list[float]], where: tuple, faults: Faults) -> None:
+def _note_polygons(polygons: list[list[float]], where: tuple, faults: FindingCollector) -> None:
     import shapely
 
     short = [len(part) // 2 for part in polygons if len(part) < 6]
@@ -203,7 +205,7 @@ def _note_polygons(polygons: list[list[float]], where: tuple, faults: Faults) ->
             continue
         # An outline that runs back on itself or touches itself encloses the same for everybody.
         enclosed = shapely.make_valid(ring).area
-        if abs(enclosed - _shoelace(points)) > _CROSSED * enclosed and enclosed >= LEAST_PIXELS:
+        if abs(enclosed - _shoelace(points)) > _CROSSED * enclosed and enclosed >= MIN_PIXELS:
             faults.add("polygon-crosses-itself", *where)
             return
 

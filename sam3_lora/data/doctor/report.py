@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam3_lora.data.doctor.statistics import Histogram, Statistics
-from sam3_lora.data.health import Finding, plural
+from sam3_lora.data.findings.findings import Finding
+from sam3_lora.text import plural
 
 _SHOWN = 10  # places per finding in the Markdown
 _ROWS = 50  # of a table

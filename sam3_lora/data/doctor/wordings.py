@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sam3_lora.data.health import WORDINGS, Wording
+from sam3_lora.data.findings.findings import WORDINGS, Wording
 
 # In the order in which findings of one severity are shown. The words in braces are those of
-# health.Faults; the numbers are facts about SAM 3 (see objects.py).
+# health.FindingCollector; the numbers are facts about SAM 3 (see objects.py).
 DEEP_WORDINGS: dict[str, Wording] = {
     "image-truncated": Wording(
         "error",
@@ -15,7 +15,7 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "image-gigantic": Wording(
         "error",
-        "{images} {have} more than {most_pixels} million pixels: decoding takes gigabytes of memory, and of "
+        "{images} {have} more than {max_pixels} million pixels: decoding takes gigabytes of memory, and of "
         "1008 x 1008 pixels that the model sees, hardly an object is left",
         "Cut the image into tiles of about 1,000 to 2,000 pixels a side, and the annotations with it",
     ),
@@ -72,7 +72,7 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "few-objects": Wording(
         "warning",
-        "{categories} {have} fewer than {least_objects} objects to learn from, so that chance decides what is learned",
+        "{categories} {have} fewer than {min_objects} objects to learn from, so that chance decides what is learned",
         "Annotate some more, at best a few dozen; until then judge the result by eye",
     ),
     "class-imbalance": Wording(
@@ -111,7 +111,7 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "box-mask-mismatch": Wording(
         "warning",
-        "{annotations} {have} a box that does not fit the mask (IoU under {least_iou}), so box and mask teach "
+        "{annotations} {have} a box that does not fit the mask (IoU under {min_iou}), so box and mask teach "
         "different things",
         "Look which of the two is right; a box can be taken from its mask by deleting it",
     ),
@@ -129,7 +129,7 @@ DEEP_WORDINGS: dict[str, Wording] = {
     ),
     "tiny-object": Wording(
         "warning",
-        "{annotations} {have} fewer than {least_pixels} pixels, mostly a slip of the mouse",
+        "{annotations} {have} fewer than {min_pixels} pixels, mostly a slip of the mouse",
         "Delete {them}, or draw {them} again",
     ),
     "polygon-crosses-itself": Wording(

@@ -1,0 +1,237 @@
+"""Makes a COCO dataset of images with semantic masks: a picture per image whose values or colours name classes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from sam3_lora.data.findings.findings import shown
+from sam3_lora.data.folders import ANNOTATION_FILE, listing
+from sam3_lora.data.formats.yolo_labels import pictures_in
+from sam3_lora.data.images import BROKEN, is_turned
+from sam3_lora.errors import DataError
+from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
+from sam3_lora.text import plural
+
+Objects = Literal["components", "colors"]
+_MASK_SUFFIXES = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))  # JPEG blurs colours
+_ADDED = re.compile(r"[-_. ]?(mask|masks|label|labels|labelids|seg|segmentation|gt)$", re.IGNORECASE)
+_COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
+
+
+@dataclass
+class Converted:
+    """What came of it. objects: by class; unknown: masks by a value that has no class; skipped: file -> why."""
+
+    images: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def convert_masks(
+    images: Path,
+    masks: Path,
+    out: Path,
+    classes: Mapping[str, str],
+    *,
+    objects: Objects = "components",
+    min_pixels: int = 1,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Converted:
+    """Writes a COCO split of images whose masks have the same names, and copies the images into it.
+
+    Args:
+        images: the folder of the images.
+        masks: the folder of their masks: as large as the images, named like them, or like them with ``_mask`` and
+            the like behind; single values (grey or palette), or colours.
+        out: a new folder for the split, such as ``dataset/train``.
+        classes: names by value ("1") or by colour ("#ff0000"); what is not named is background.
+        objects: "components": each connected region of a class is an object; "colors": all of a class's pixels
+            in an image are one.
+        min_pixels: regions below this are left out.
+        progress: is told the share that is done, in [0, 1].
+
+    Raises:
+        DataError: nothing to convert, classes that are none, or `out` is there already.
+    """
+    by_value, in_colors = _values(classes)
+    listing(images), listing(masks)  # say in words if they are not there
+    if out.exists():
+        raise DataError(f"Expected a new folder to write to, but {out} is there already", "Give another name")
+    pairs, result = _pairs(images, masks)
+    work = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        partial = work / out.name  # since mkdtemp's folders are for their owner only
+        partial.mkdir()
+        split = _Split(partial, by_value, in_colors, objects, min_pixels, result)
+        for done, (image, mask) in enumerate(pairs, start=1):
+            split.add(image, mask, image.relative_to(images).as_posix())
+            progress(done / len(pairs))
+        if not result.images:
+            raise DataError(f"No mask in {masks} can be used: {next(iter(result.skipped.values()))}", "Correct them")
+        if not result.objects:
+            raise _no_object(masks, classes, result, min_pixels)
+        (partial / ANNOTATION_FILE).write_text(json.dumps(split.content), "utf-8")
+        partial.rename(out)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror}", "Give another folder, or make room") from None
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _no_object(masks: Path, classes: Mapping[str, str], result: Converted, min_pixels: int) -> DataError:
+    named, there = ", ".join(classes), ", ".join(value for value, _ in result.unknown.most_common(10))
+    if there:
+        return DataError(f"The masks in {masks} have the values {there}, but none of {named}", "Name these values")
+    return DataError(
+        f"The masks in {masks} have no object of at least {plural(min_pixels, 'pixel')}",
+        "Give the folder of the masks",
+    )
+
+
+def _values(classes: Mapping[str, str]) -> tuple[dict[int, str], bool]:
+    """Class names by value, or by colour as 0xRRGGBB; and whether they are colours."""
+    fix = "Name them by value (1=crack) or by colour ('#ff0000=crack')"
+    if not classes or not all(any(map(str.isalnum, name)) for name in classes.values()):
+        raise DataError("Expected at least one class, and a name of words for each", fix)
+    if all(key.isascii() and key.isdigit() and len(key) <= 5 for key in classes):
+        return {int(key): name for key, name in classes.items()}, False
+    colors = [_COLOR.fullmatch(key) for key in classes]
+    if all(colors):
+        return {int(match[1], 16): name for match, name in zip(colors, classes.values(), strict=True)}, True
+    raise DataError(f"Expected classes by values or by colours, got {shown(list(classes))}", fix)
+
+
+def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converted]:
+    """Images with their masks, by name; what stands alone is skipped."""
+    result = Converted()
+    of_stem: dict[str, list[Path]] = {}
+    for path in sorted(masks.rglob("*")):
+        if path.suffix.lower() in _MASK_SUFFIXES and path.is_file():
+            inner = path.relative_to(masks).with_suffix("")
+            for stem in dict.fromkeys((str(inner), _ADDED.sub("", str(inner)))):
+                of_stem.setdefault(stem, []).append(path)
+    pairs = []
+    for image in pictures_in(images):
+        name = str(image.relative_to(images))
+        named_so = of_stem.get(str(image.relative_to(images).with_suffix("")), ())
+        mask = next((path for path in named_so if path != image), None)
+        if mask is None:
+            result.skipped[name] = "no mask of its name"
+        else:
+            pairs.append((image, mask))
+    for _, mask in pairs:  # masks that lie among the images are none
+        if mask.is_relative_to(images):
+            result.skipped.pop(str(mask.relative_to(images)), None)
+    if not pairs:
+        raise DataError(
+            f"Expected masks in {masks} named like the images in {images}, but no two names fit",
+            "Name each mask like its image, as PNG",
+        )
+    return pairs, result
+
+
+class _Split:
+    """A COCO split while it is written. The arguments are those of :func:`convert_masks`."""
+
+    def __init__(
+        self,
+        out: Path,
+        by_value: Mapping[int, str],
+        in_colors: bool,
+        objects: Objects,
+        min_pixels: int,
+        result: Converted,
+    ) -> None:
+        self._out, self._by_value, self._in_colors, self._result = out, by_value, in_colors, result
+        self._objects, self._least_pixels = objects, min_pixels
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(by_value.values()), start=1)}
+        self.content: dict[str, list[dict[str, Any]]] = {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": number, "name": name} for name, number in self._numbers.items()],
+        }
+
+    def add(self, image: Path, mask: Path, name: str) -> None:
+        """Copies an image and takes the objects of its mask in; or notes why that cannot be."""
+        try:
+            with Image.open(image) as picture:
+                width, height = picture.size
+                turned = is_turned(picture)
+            values = _read(mask, self._in_colors)
+        except DataError as error:
+            self._result.skipped[name] = error.message
+            return
+        except BROKEN as error:
+            self._result.skipped[name] = f"cannot be decoded ({error})"
+            return
+        if turned and values.shape == (width, height):  # drawn on the picture as viewers show it, and learned so
+            width, height = height, width
+        if values.shape != (height, width):
+            self._result.skipped[name] = f"its mask is {values.shape[1]} x {values.shape[0]}, not {width} x {height}"
+            return
+        (self._out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(image, self._out / name)
+        self._result.images += 1
+        self.content["images"].append({"id": self._result.images, "file_name": name, "width": width, "height": height})
+        for value in np.unique(values).tolist():
+            if value in self._by_value:
+                self._add_objects(values == value, self._by_value[value])
+            elif value:  # 0 is background everywhere
+                self._result.unknown[f"#{value:06x}" if self._in_colors else str(value)] += 1
+
+    def _add_objects(self, bitmap: np.ndarray, name: str) -> None:
+        for region in _regions(bitmap) if self._objects == "components" else [bitmap]:
+            rle = encode_rle(region)
+            area, corners = mask_area(rle, region.shape), mask_to_box_xyxy(region)
+            if corners is None or area < self._least_pixels:
+                continue
+            x0, y0, x1, y1 = corners
+            self.content["annotations"].append(
+                {
+                    "id": len(self.content["annotations"]) + 1,
+                    "image_id": self._result.images,
+                    "category_id": self._numbers[name],
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": area,
+                    "iscrowd": 0,
+                    "segmentation": rle,
+                }
+            )
+            self._result.objects[name] += 1
+
+
+def _regions(bitmap: np.ndarray) -> Iterator[np.ndarray]:
+    """Its connected regions bool (H, W), corners counted as connected, one after the other: there may be thousands."""
+    count, labels = cv2.connectedComponents(bitmap.astype(np.uint8), connectivity=8)
+    return (labels == label for label in range(1, count))
+
+
+def _read(path: Path, in_colors: bool) -> np.ndarray:
+    """A mask's values int64 (H, W): of grey or of a palette, or colours as 0xRRGGBB."""
+    with Image.open(path) as picture:
+        if in_colors:
+            red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int64), -1, 0)
+            return red << 16 | green << 8 | blue
+        if picture.mode in ("P", "L", "1", "I", "I;16"):
+            return np.asarray(picture).astype(np.int64)
+        channels = np.asarray(picture.convert("RGB")).astype(np.int64)
+    if not (channels == channels[..., :1]).all():
+        raise DataError("its mask has colours, but the classes are named by value", "Name the classes by colour")
+    return channels[..., 0]

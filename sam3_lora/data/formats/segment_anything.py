@@ -1,0 +1,111 @@
+"""Reads one JSON file per image, as Segment Anything's own data and Roboflow's SAM 2 export have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sam3_lora.data.findings.findings import FindingCollector, shown
+from sam3_lora.data.folders import NO_TEXT, ImageFiles, is_inside, is_text
+from sam3_lora.data.formats.sources import Source
+from sam3_lora.errors import DataError
+from sam3_lora.text import valid_text
+
+MAX_BYTES = 2**27  # of one image's file
+MANY_FILES = 500  # from here on an index is worth keeping
+_PROBED = 16
+
+
+class _Whole(msgspec.Struct):
+    image: dict[str, Any]
+    annotations: list[Any]
+
+
+class _Head(msgspec.Struct):
+    image: dict[str, Any]
+    annotations: msgspec.Raw
+
+
+def is_per_image(files: list[Path], root: Path) -> bool:
+    """Whether JSON files hold one image each: {"image": {...}, "annotations": [...]}, judged by some of them."""
+    some = files[:: max(1, len(files) // _PROBED)]
+    return any(_read(path, root, _Head) is not None for path in some[: 2 * _PROBED])
+
+
+def segment_anything_source(
+    name: str, folder: Path, files: list[Path], root: Path, phrase: str, places: tuple[Path, ...], outside: Path | None
+) -> Source:
+    """A split of files with one image each.
+
+    Args:
+        phrase: what all objects are called; empty: like the dataset's folder.
+        places, outside: see :func:`sam3_lora.data.formats.sources.coco_source`.
+    """
+    return Source(
+        name,
+        folder,
+        lambda: ImageFiles(root, folder, places, outside),
+        lambda faults, watch: _Content(files, root, phrase, faults),
+        (folder, *files),
+        len(files) >= MANY_FILES,
+        {"phrase": phrase, "outside": str(outside)},
+    )
+
+
+class _Content:
+    looked_into = 0
+
+    def __init__(self, files: list[Path], root: Path, phrase: str, faults: FindingCollector) -> None:
+        self._files, self._root, self._faults = files, root, faults
+        self._phrase = phrase or valid_text(root.resolve().name)
+        if not any(map(str.isalnum, self._phrase)):
+            raise DataError(
+                f"Expected a name for the objects, since the annotation files give no categories, but the folder's "
+                f"({shown(self._phrase)}) has no letter",
+                "Give a phrase when you open the dataset",
+            )
+        if not phrase:
+            faults.add("phrase-from-folder", detail=self._phrase)
+
+    def sketch(self) -> dict[str, Any]:
+        return {"images": [], "annotations": []}
+
+    def categories(self) -> list[Any]:
+        return [{"id": 0, "name": self._phrase}]
+
+    def images(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
+        for number, path in enumerate(self._files, start=1):
+            content = _read(path, self._root, _Head) if is_text(path.name) else None
+            progress(number / len(self._files))
+            if content is None:
+                detail = "" if is_text(path.name) else NO_TEXT
+                self._faults.add("bad-label-file", valid_text(path.name), detail=detail)
+            else:
+                yield [content.image | {"id": path.name}]
+
+    def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
+        for number, path in enumerate(self._files, start=1):
+            content = _read(path, self._root, _Whole) if is_text(path.name) else None
+            progress(number / len(self._files))
+            if content is not None:
+                yield [_entry(entry, path, place) for place, entry in enumerate(content.annotations)]
+
+
+def _entry(entry: Any, path: Path, place: int) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    # Ids are told apart within a file only.
+    return entry | {"id": f"{path.stem}:{place}", "image_id": path.name, "category_id": 0}
+
+
+def _read(path: Path, root: Path, kind: type[msgspec.Struct]) -> Any:
+    """A file of one image; None if it is none, or lies outside the dataset."""
+    try:
+        if path.stat().st_size > MAX_BYTES or not is_inside(path, root):
+            return None
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,177 @@
+"""Finds where the splits of a YOLO dataset lie, by looking and by what data.yaml says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sam3_lora.data.findings.findings import shown, type_of
+from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_text
+from sam3_lora.data.formats.sources import YOLO_WORDINGS, Source
+from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, is_label_file, pictures_in
+from sam3_lora.errors import DataError
+
+MANY_FILES = 500  # from here on an index is worth keeping
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_YAML_SPLITS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
+_PROBED = 32  # images of a folder that are looked for labels beside them
+
+
+def yolo_sources(root: Path) -> list[Source]:
+    """The splits of a YOLO dataset, none if it is none.
+
+    Folders are found by looking, since data.yaml often names where they lay on another machine:
+    ``SPLIT/images`` and ``SPLIT/labels``, or ``images/SPLIT`` and ``labels/SPLIT``, or ``images`` and ``labels``, or
+    labels beside the images. Where data.yaml gives lists of images, or several folders for a split, it has the say.
+
+    Raises:
+        DataError: data.yaml cannot be read, or names no classes where it should.
+    """
+    settings = _settings(root)
+    names = _class_names(settings, root)
+    named = {key: list(_named_parts(root, settings, key)) for key in _YAML_SPLITS}
+    if any(len(parts) > 1 or part.labels is None for parts in named.values() for part in parts):
+        splits = {_YAML_SPLITS[key]: parts for key, parts in named.items() if parts}
+    else:
+        splits = {name: [part] for name, part in _folder_pairs(root).items()}
+        for key, parts in named.items():
+            split = _YAML_SPLITS[key]
+            known = [part.images for of_split in splits.values() for part in of_split]
+            if parts and split not in splits and key not in splits and parts[0].images not in known:
+                splits[split] = parts
+    keypoints = _keypoints(settings)
+    return [_source(name, parts, root, names, keypoints) for name, parts in splits.items()]
+
+
+def has_labels(root: Path) -> bool:
+    """Whether YOLO's folders are there."""
+    return bool(_folder_pairs(root))
+
+
+def has_settings(root: Path) -> bool:
+    """Whether YOLO's data.yaml is there."""
+    return any((root / name).is_file() for name in YAML_NAMES)
+
+
+def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], keypoints: int) -> Source:
+    plain = len(parts) == 1 and parts[0].labels is not None
+    base = parts[0].labels if plain else root
+    files, folders = [], []
+    for part in parts:
+        if part.labels is not None and is_inside(part.labels, root):
+            found = sorted(part.labels.rglob("*.txt"))
+            files += found
+            folders += [part.images, part.labels, *{path.parent for path in found}]
+        elif part.labels is None:
+            files.append(part.images)
+    labels = Labels(root, base, tuple(parts), names, keypoints)
+    settings = [root / file for file in YAML_NAMES] + labels.class_files()
+    return Source(
+        name,
+        base,
+        lambda: ImageFiles(root, base, (parts[0].images,) if plain else (root,)),
+        labels.open,
+        (*folders, *files, *settings),
+        len(files) >= MANY_FILES or any(part.labels is None for part in parts),
+        wordings=YOLO_WORDINGS,
+    )
+
+
+def _folder_pairs(root: Path) -> dict[str, Part]:
+    pairs = {}
+    for folder in _folders(root):
+        inner = {path.name for path in _folders(folder / "labels")}  # a dataset by itself, if they are splits
+        if (folder / "images").is_dir() and (folder / "labels").is_dir() and inner.isdisjoint(USUAL_SPLITS):
+            pairs[folder.name] = Part(folder / "images", folder / "labels")
+    for folder in _folders(root / "labels"):
+        if (root / "images" / folder.name).is_dir():
+            pairs.setdefault(folder.name, Part(root / "images" / folder.name, folder))
+    if not pairs and (root / "images").is_dir() and (root / "labels").is_dir():
+        pairs["train"] = Part(root / "images", root / "labels")
+    if not pairs:
+        beside = {folder.name: Part(folder, folder) for folder in _folders(root) if _has_labels_beside(folder, root)}
+        pairs = {"train": Part(root, root)} if _has_labels_beside(root, root) else beside
+    return pairs
+
+
+def _has_labels_beside(folder: Path, root: Path) -> bool:
+    """Whether text files beside images are labels, and not captions for example."""
+    if not is_inside(folder, root):
+        return False
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    labels = (path.with_suffix(".txt") for path in islice(pictures, _PROBED))
+    return any(is_inside(path, root) and is_label_file(path) for path in labels)
+
+
+def _named_parts(root: Path, settings: dict[str, Any], key: str) -> Iterator[Part]:
+    """Where data.yaml says that a split lies, as far as that is in the dataset; its labels may be missing."""
+    named = settings.get(key)
+    for one in named if isinstance(named, list) else [named]:
+        if isinstance(one, str) and is_text(one) and "\0" not in one:
+            part = _named_part(root, settings.get("path"), one)
+            if part is not None:
+                yield part
+
+
+def _named_part(root: Path, base: Any, named: str) -> Part | None:
+    inner = [part for part in Path(named).parts if part not in ("..", "/")]
+    unlabelled = None
+    for place in (root / base / named if isinstance(base, str) else root / named, root / named, root.joinpath(*inner)):
+        if not place.is_relative_to(root) or not is_inside(place, root):
+            continue
+        if place.suffix.lower() == ".txt" and place.is_file():
+            return Part(place, None)
+        images = place / "images" if (place / "images").is_dir() else place
+        swapped = [part if part != "images" else "labels" for part in images.parts[len(root.parts) :]]
+        labels = root.joinpath(*swapped)
+        if images.is_dir() and is_inside(images, root) and labels != images:
+            if labels.is_dir():
+                return Part(images, labels)
+            if unlabelled is None and pictures_in(images):
+                unlabelled = Part(images, labels)  # told when it is opened
+    return unlabelled
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _settings(root: Path) -> dict[str, Any]:
+    """data.yaml's content, as far as it is an object."""
+    path = next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
+    if path is None or not is_inside(path, root):
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text("utf-8")) if path.stat().st_size <= MAX_BYTES else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        raise DataError(f"Expected YAML in {path}, but it cannot be read as that", "Export the dataset again") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _keypoints(settings: dict[str, Any]) -> int:
+    """How many numbers of a line are keypoints, as data.yaml has it for poses; 0 if it is of none."""
+    shape = settings.get("kpt_shape")
+    plain = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)
+    return shape[0] * shape[1] if plain else 0
+
+
+def _class_names(settings: dict[str, Any], root: Path) -> dict[int, str]:
+    """Names by class number, as data.yaml has them; none if it has none."""
+    names = settings.get("names")
+    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
+    found = {}
+    for key, name in pairs:
+        if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
+            raise DataError(
+                f"Expected 'names' in the data.yaml of {root} to give each class a name, but one is "
+                f"{type_of(name)} ({shown(key)})",
+                "Write them as [crack, pothole] or as {0: crack, 1: pothole}",
+            )
+        number = str(key)
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            found[int(number)] = str(name)[:1000]
+    return found

@@ -1,0 +1,1 @@
+"""A split as arrays: parsed once, kept in a cache, mapped into memory."""

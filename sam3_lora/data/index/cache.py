@@ -1,0 +1,132 @@
+"""Where the indexes of large datasets are kept, outside the datasets, and when one still holds."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from sam3_lora.data.folders import is_text
+from sam3_lora.data.index.index import Index, IndexWriter
+
+CACHE_VARIABLE = "SAM3_LORA_CACHE"
+_UNUSED_DAYS = 60
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """The environment variable SAM3_LORA_CACHE, otherwise the user's cache folder of this system."""
+    import platformdirs
+
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else platformdirs.user_cache_path("sam3-lora-studio", appauthor=False)
+
+
+class Watched:
+    """Files and folders that an index was made from: it holds as long as none of them changed.
+
+    This program's own reading code is among them, so that no index outlives the version that made it.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[str, tuple[int, int]] = {}
+        for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+            self.add(path)
+
+    def add(self, path: Path | str) -> None:
+        """Notes a file or folder as it is now: to be called before it is read. What has no name in text is not read."""
+        if is_text(str(path)):
+            self._states.setdefault(str(path), _state(str(path)))
+
+    def as_words(self) -> dict[str, tuple[int, int]]:
+        return self._states
+
+    @staticmethod
+    def holds(words: dict[str, list[int]]) -> bool:
+        return all(list(_state(path)) == state for path, state in words.items())
+
+
+def index_of(key: str, build: Callable[[IndexWriter], None], *, keep: bool) -> Index:
+    """The index of a split, from the cache or built now.
+
+    Args:
+        key: names the split and all options that change how it is read.
+        build: writes the index; its words hold "watched", as :class:`Watched` gives it, and "token".
+        keep: whether to use the cache; small splits are read faster than they are looked up.
+    """
+    file = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.index"
+    if keep:
+        index = _sound(file)
+        if index is None:
+            index = _built(file, build)
+        if index is not None:
+            return index
+    writer = IndexWriter()
+    build(writer)
+    return writer.in_memory()
+
+
+def new_token() -> str:
+    """Tells one building of an index from every other."""
+    return secrets.token_hex(8)
+
+
+def _sound(file: Path) -> Index | None:
+    """The index in a file if it is whole and holds."""
+    try:
+        index = Index.open(file)
+        if Watched.holds(index.words["watched"]):
+            os.utime(file)  # says that it is in use
+            return index
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError) as error:
+        _log.info("The index %s cannot be used and is built again: %s", file, error)
+    return None
+
+
+def _built(file: Path, build: Callable[[IndexWriter], None]) -> Index | None:
+    """Builds an index to the side and puts it into its place whole; None if the cache folder cannot take it."""
+    partial = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(file.parent)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as target:
+            partial = Path(target.name)
+            build(IndexWriter(target))
+        partial.replace(file)
+        return Index.open(file)
+    except OSError as error:
+        _log.warning("The dataset's index cannot be kept in %s: %s", file.parent, error)
+        return None
+    finally:
+        if partial is not None:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Deletes indexes that nobody used for long, and what crashed processes left."""
+    oldest = time.time() - _UNUSED_DAYS * 86_400
+    for path in [*folder.glob("*.index"), *folder.glob("*.partial")]:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+def _state(path: str) -> tuple[int, int]:
+    """(size, time of change) of a file, (-1, time of change) of a folder, (-2, 0) of nothing."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return -2, 0
+    return -1 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns

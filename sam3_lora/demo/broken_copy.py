@@ -1,0 +1,121 @@
+"""Makes a copy of the demo dataset with one of each fault that the app can find, to learn what the findings mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sam3_lora.data.folders import ANNOTATION_FILE
+from sam3_lora.demo.faults import FAULTS
+from sam3_lora.demo.faults.fault import Case, SplitDraft
+from sam3_lora.errors import DataError
+
+SOUND = "sound"  # the name of an image in every split that nothing is wrong with, to compare with
+GUIDE = "README.md"
+_TITLE = "# A broken dataset"
+
+
+def make_broken_copy(source: Path, out: Path) -> Path:
+    """Writes a dataset with every fault of FAULTS, each in an image of its own that is named after it.
+
+    The same source gives the same files. A copy that is there already is made anew.
+
+    Args:
+        source: a sound dataset in Roboflow's layout with at least as many images with objects
+            as there are faults and splits; only read.
+        out: the folder to write; it must be new, empty, or an earlier copy.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: the source is no such dataset, or `out` holds something else or cannot be written.
+    """
+    source, out = Path(source), Path(out)
+    pool = _images_with_objects(source)
+    _check_free(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            _write(pool, work)
+            shutil.rmtree(out, ignore_errors=True)
+            os.replace(work, out)
+            out.chmod(0o755)  # mkdtemp's folders are for their owner only
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"The broken copy cannot be written to {out} ({error.strerror})", "Give another folder"
+        ) from None
+    return out
+
+
+def _check_free(out: Path) -> None:
+    guide = out / GUIDE
+    if guide.is_file() and guide.read_text(encoding="utf-8", errors="replace").startswith(_TITLE):
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            f"Expected a new or an empty folder for the broken copy, but {out} holds something", "Give another"
+        )
+
+
+def _write(pool: Iterator[tuple[Path, dict, list[dict], list[dict]]], folder: Path) -> None:
+    drafts = {name: SplitDraft(folder / name) for name in dict.fromkeys(fault.split for fault in FAULTS.values())}
+    for draft in drafts.values():
+        _add(draft, SOUND, pool)
+    cases = [(fault, _add(drafts[fault.split], fault.kind, pool)) for fault in FAULTS.values()]
+    for fault, case in cases:  # after all images are there: some faults are of the whole split
+        fault.damage(case)
+    for draft in drafts.values():
+        draft.write()
+    (folder / GUIDE).write_text(_guide(), encoding="utf-8")
+
+
+def _add(draft: SplitDraft, name: str, pool: Iterator[tuple[Path, dict, list[dict], list[dict]]]) -> Case:
+    try:
+        path, image, annotations, known = next(pool)
+    except StopIteration:
+        raise DataError(
+            "The dataset has too few images with objects for a broken copy", "Give the demo dataset"
+        ) from None
+    return draft.add(name, path, image, annotations, known)
+
+
+def _images_with_objects(source: Path) -> Iterator[tuple[Path, dict, list[dict], list[dict]]]:
+    """(file, entry, its annotations, categories) of every image with objects, in a fixed order."""
+    json_paths = sorted(source.glob(f"*/{ANNOTATION_FILE}"))
+    if not json_paths:
+        raise DataError(f"Expected a dataset with splits in {source}, but there is none", "Give the demo dataset")
+    return (found for json_path in json_paths for found in _images_of(json_path))
+
+
+def _images_of(json_path: Path) -> Iterator[tuple[Path, dict, list[dict], list[dict]]]:
+    data: dict[str, Any] = json.loads(json_path.read_bytes())
+    of_image: dict[int, list[dict]] = {}
+    for annotation in data["annotations"]:
+        of_image.setdefault(annotation["image_id"], []).append(annotation)
+    for image in data["images"]:
+        if image["id"] in of_image:
+            yield json_path.parent / image["file_name"], image, of_image[image["id"]], data["categories"]
+
+
+def _guide() -> str:
+    rows = [f"| {fault.split} | {fault.kind} | {fault.sentence} |" for fault in FAULTS.values()]
+    lines = [
+        _TITLE,
+        "",
+        "Made from the demo dataset, with one of each fault that the app can find. Each faulty image is named after",
+        "its fault; those called 'sound' are as they were.",
+        "",
+        "| Split | Finding | What was done |",
+        "| --- | --- | --- |",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"

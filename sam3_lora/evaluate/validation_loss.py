@@ -1,0 +1,102 @@
+"""The validation loss: the very loss of training, averaged over a split without dropout and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sam3_lora.config import LossConfig
+from sam3_lora.data.dataset import Split
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group
+from sam3_lora.loss import LossReport
+from sam3_lora.predict.predictor import Predictor
+
+
+def validation_loss(
+    predictor: Predictor,
+    split: Split,
+    num_negatives: int,
+    batch_size: int,
+    phrases: Mapping[str, str] | None,
+    turn: Callable[[], AbstractContextManager] = nullcontext,
+) -> float:
+    """The weighted total of the default loss over a split. turn: entered for each use of the predictor."""
+    from sam3_lora.loss import Sam3LossWrapper
+
+    loss = Sam3LossWrapper.from_config(LossConfig())
+    loader = validation_loader(split, predictor.processor, split.categories, num_negatives, batch_size, phrases=phrases)
+
+    def forward(batch):
+        batch = batch.to(predictor.device)
+        inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
+        with turn():
+            return loss(predictor.detector(*inputs), batch.targets)
+
+    return mean_loss(loader, forward).total
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """A loss report averaged over batches: the total, and each term raw and weighted."""
+
+    total: float
+    raw: dict[str, float]
+    weighted: dict[str, float]
+
+
+def as_vector(report: LossReport) -> Tensor:
+    """(1 + 2 T,) float32, detached: the total, every raw term, every weighted term."""
+    terms = report.terms.values()
+    values = [report.total, *(term.raw for term in terms), *(term.weighted for term in terms)]
+    return torch.stack([value.detach().float() for value in values])
+
+
+def from_vector(names: list[str], vector: Tensor) -> MeanLoss:
+    """The inverse of :func:`as_vector`, as numbers; one transfer from the device for all of them."""
+    total, *numbers = vector.tolist()
+    return MeanLoss(
+        total=total,
+        raw=dict(zip(names, numbers[: len(names)], strict=True)),
+        weighted=dict(zip(names, numbers[len(names) :], strict=True)),
+    )
+
+
+def validation_loader(
+    split: Split,
+    processor: Any,
+    categories: tuple[str, ...],
+    num_negatives: int,
+    batch_size: int,
+    num_workers: int = 0,
+    phrases: Mapping[str, str] | None = None,
+) -> DataLoader:
+    """Batches of a split in its own order, with the same negatives at every evaluation."""
+    return DataLoader(
+        SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases),
+        batch_size=batch_size,
+        collate_fn=Collator(processor),
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(0),  # leaves the global generator to training
+        multiprocessing_context="spawn" if num_workers else None,
+        worker_init_fn=leave_process_group,
+        persistent_workers=num_workers > 0,
+    )
+
+
+@torch.no_grad()
+def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> MeanLoss:
+    """The mean over a loader's batches, each weighted by its number of images."""
+    vectors, images, names = [], [], []
+    for batch in map(checked, loader):
+        report = forward(batch)
+        names = list(report.terms)
+        vectors.append(as_vector(report))
+        images.append(len(batch.images))
+    weights = torch.tensor(images, dtype=torch.float32, device=vectors[0].device) / sum(images)
+    return from_vector(names, (torch.stack(vectors) * weights[:, None]).sum(0))

@@ -1,0 +1,1 @@
+"""What the curves of a run mean: alerts, healthy ranges, rolling metrics."""

@@ -1,0 +1,218 @@
+"""From rows of metrics.jsonl to curves and tables for the screen; pure functions, no Streamlit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY, split_name
+
+GROUPS = (MAIN, AUXILIARY, ONE_TO_MANY)
+# The order of the reference's documentation, so that a term keeps its place and its colour everywhere.
+TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presence_loss")
+
+
+def by_group(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Sums weighted terms over layers: group -> term -> value. All values together are the total."""
+    sums: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
+    for name, value in terms.items():
+        term, group = split_name(name)
+        sums[group][term] = sums[group].get(term, 0.0) + value
+    return sums
+
+
+def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per term, then their sum: weighted value per group, share of the total, raw value of the main layer.
+
+    A term that does not exist in a group is None there (masks have no auxiliary layers). Shares are in [0, 1].
+    """
+    sums = by_group(terms)
+    total = sum(terms.values())
+    rows = []
+    for term in _in_order({name for group in sums.values() for name in group}):
+        values = [sums[group].get(term) for group in GROUPS]
+        weighted = sum(value for value in values if value is not None)
+        rows.append(_table_row(term, values, weighted, total, raw.get(term)))
+    rows.append(_table_row("total", [sum(sums[group].values()) for group in GROUPS], total, total, None))
+    return rows
+
+
+def _table_row(
+    term: str, values: list[float | None], weighted: float, total: float, raw: float | None
+) -> dict[str, Any]:
+    return {
+        "term": term,
+        **dict(zip(GROUPS, values, strict=True)),
+        "weighted": weighted,
+        "share": weighted / total if total else 0.0,
+        "raw": raw,
+    }
+
+
+def _in_order(terms: Iterable[str]) -> list[str]:
+    """Known terms in their order, others behind them by name."""
+    return sorted(terms, key=lambda term: (TERMS.index(term) if term in TERMS else len(TERMS), term))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One evaluation. seconds: of training before it; f1: of boxes, NaN where it was not measured."""
+
+    step: int
+    seconds: float
+    total: float
+    f1: float
+
+
+@dataclass
+class History:
+    """The metrics of one run as columns, fed piece by piece and bounded in size.
+
+    Beyond ``limit`` steps the older ones are thinned: of four neighbours the two with the least and
+    the greatest total stay, so that spikes remain visible. The file keeps everything.
+    """
+
+    limit: int = 20_000
+    steps: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of training so far; what lies before a resume does not count
+    totals: list[float] = field(default_factory=list)
+    columns: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> weighted sums
+    raws: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> means of raw values
+    learning_rates: list[float] = field(default_factory=list)
+    speeds: list[float] = field(default_factory=list)  # images per second
+    gradient_norms: list[float] = field(default_factory=list)  # before clipping
+    memory: list[float] = field(default_factory=list)  # bytes
+    validation: list[Validation] = field(default_factory=list)
+    last: dict[str, Any] | None = None  # the newest row of kind "step"
+    _clock: float | None = None  # the moment that seconds were counted to
+
+    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Takes new rows. A step that comes again (the run was resumed from before it) replaces what followed it."""
+        for row in rows:
+            kind, step = row.get("kind", "step"), row["step"]
+            if kind == "resume":
+                self._forget_after(step)
+                self._clock = None
+            elif kind == "validation":
+                self.validation = [point for point in self.validation if point.step < step]
+                f1 = _number(row.get("box_f1_50"))
+                self.validation.append(Validation(step, self._tick(row), _number(row["total"]), f1))
+            elif kind == "step":
+                self._forget_after(step - 1)
+                self._append(row)
+        while len(self.steps) > self.limit:
+            self._thin()
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        self.seconds.append(self._tick(row))
+        self.steps.append(row["step"])
+        self.totals.append(_number(row["total"]))
+        self.learning_rates.append(_number(row.get("lr")))
+        self.speeds.append(_number(row.get("images_per_second")))
+        self.gradient_norms.append(_number(row.get("grad_norm")))
+        self.memory.append(_number(row.get("memory_bytes")))
+        _append_values(self.columns, _values(row["terms"], sum), len(self.steps))
+        _append_values(self.raws, _values(row.get("raw", {}), _mean), len(self.steps))
+        self.last = dict(row)
+
+    def _tick(self, row: Mapping[str, Any]) -> float:
+        """Seconds of training up to a row."""
+        before, now = self.seconds[-1] if self.seconds else 0.0, row.get("time")
+        if not isinstance(now, (int, float)):
+            return before
+        passed = 0.0 if self._clock is None else max(0.0, now - self._clock)
+        if row["kind"] == "step":
+            self._clock = now
+        return before + passed
+
+    def _forget_after(self, step: int) -> None:
+        """Drops steps and validations beyond a step."""
+        self.validation = [point for point in self.validation if point.step <= step]
+        keep = len(self.steps)
+        while keep and self.steps[keep - 1] > step:
+            keep -= 1
+        if keep < len(self.steps):
+            self._select(range(keep))
+
+    def _thin(self) -> None:
+        kept = bucket_extremes(np.asarray(self.totals), bucket=4)
+        self._select(np.union1d(kept, [len(self.steps) - 1]).tolist())
+
+    def _select(self, indices: Sequence[int]) -> None:
+        measures = (self.learning_rates, self.speeds, self.gradient_norms, self.memory)
+        columns = (*self.columns.values(), *self.raws.values())
+        for column in (self.steps, self.seconds, self.totals, *measures, *columns):
+            column[:] = [column[index] for index in indices]
+
+
+def _values(terms: Mapping[str, float], together: Callable[[list[float]], float]) -> dict[tuple[str, str], float]:
+    """(term, group) -> the values of all its layers in one."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for name, value in terms.items():
+        found.setdefault(split_name(name), []).append(_number(value))
+    return {key: together(values) for key, values in found.items()}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _append_values(columns: dict[tuple[str, str], list[float]], values: Mapping[tuple, float], length: int) -> None:
+    """Adds a row to columns, of which some may be new or missing."""
+    for key in values.keys() - columns.keys():
+        columns[key] = [math.nan] * (length - 1)
+    for key, column in columns.items():
+        column.append(values.get(key, math.nan))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def smooth(steps: np.ndarray, values: np.ndarray, amount: float) -> np.ndarray:
+    """Exponential moving average over steps, without the pull towards zero at the start.
+
+    Args:
+        steps: (n,) increasing; a gap of k steps forgets as much as k single steps do.
+        values: (n,); a value that is not finite leaves a gap and does not spoil what follows.
+        amount: weight in [0, 1) that the past keeps per step; 0 returns the values unchanged.
+    """
+    if amount <= 0:
+        return values
+    known = np.isfinite(values)
+    # pandas measures distances in time: a step is a second.
+    half_life = pd.Timedelta(seconds=math.log(0.5) / math.log(amount))
+    moments = pd.DatetimeIndex(steps[known].astype("datetime64[s]"))
+    smoothed = np.full(len(values), np.nan)
+    smoothed[known] = pd.Series(values[known]).ewm(halflife=half_life, times=moments).mean()
+    return smoothed
+
+
+def thin(values: np.ndarray, points: int) -> np.ndarray:
+    """Indices of at most ``points`` values that look the same on a screen: least and greatest of each stretch.
+
+    The stretches are powers of two long, so that the curve does not shiver while it grows.
+    """
+    if len(values) <= points:
+        return np.arange(len(values))
+    bucket = 4
+    while 2 * math.ceil(len(values) / bucket) > points - 2:
+        bucket *= 2
+    return np.union1d(bucket_extremes(values, bucket), [0, len(values) - 1])
+
+
+def bucket_extremes(values: np.ndarray, bucket: int) -> np.ndarray:
+    """Sorted indices of the least and the greatest value of each ``bucket`` neighbours; NaN only where all are."""
+    padded = np.full(math.ceil(len(values) / bucket) * bucket, np.nan)
+    padded[: len(values)] = values
+    grid = padded.reshape(-1, bucket)
+    known = np.isfinite(grid)
+    starts = np.arange(len(grid)) * bucket
+    lowest = starts + np.where(known, grid, np.inf).argmin(1)
+    highest = starts + np.where(known, grid, -np.inf).argmax(1)
+    return np.union1d(lowest, highest)

@@ -1,0 +1,67 @@
+"""What verdicts and diagnosis need of a growing run's metrics: the last steps whole, of older ones a few numbers.
+
+A run of a hundred thousand steps has gigabytes of rows; what is kept here stays small, and what is said of
+it is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from sam3_lora.config import RunConfig
+from sam3_lora.monitor.diagnosis import Alert, diagnose
+from sam3_lora.monitor.expectations import Verdict, verdicts
+from sam3_lora.runs.metrics import Row
+
+WHOLE = 300  # last steps that stay as they are: more than any check looks at
+MAX_STEPS = 20_000  # steps; beyond, every other one of the older ones goes
+_NUMBERS = ("kind", "step", "epoch", "total", "lr", "grad_norm", "objects", "phrases", "negatives")
+_COMPONENTS = "grad_norm_by_component"
+_NOTHING: dict[str, float] = {}
+
+
+class RollingMetrics:
+    """The rows that count of one run, fed piece by piece."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._slim = 0  # rows before this one are slim already
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Takes new rows; one of kind "resume" takes back what came after its step."""
+        for row in rows:
+            if row["kind"] == "resume":
+                self._rows = [earlier for earlier in self._rows if earlier["step"] <= row["step"]]
+                self._slim = min(self._slim, len(self._rows))
+            else:
+                self._rows.append(row)
+        for index in range(self._slim, len(self._rows) - WHOLE):
+            self._rows[index] = _slimmed(self._rows[index])
+            self._slim = index + 1
+        if len(self._rows) > MAX_STEPS:
+            self._thin()
+
+    def verdicts(self, config: RunConfig) -> dict[str, Verdict]:
+        """See :func:`sam3_lora.monitor.expectations.verdicts`."""
+        return verdicts(config, self._rows[-WHOLE:])
+
+    def symptoms(self, config: RunConfig) -> list[Alert]:
+        """See :func:`sam3_lora.monitor.diagnosis.diagnose`."""
+        return diagnose(self._rows, config)
+
+    def _thin(self) -> None:
+        """Drops every other slim step, but nothing that is rare, and not the first ones."""
+        rare = [index < WHOLE or row["kind"] != "step" or row["terms"] for index, row in enumerate(self._rows)]
+        self._rows = [row for index, row in enumerate(self._rows) if rare[index] or index >= self._slim or index % 2]
+        self._slim = max(0, len(self._rows) - WHOLE)
+
+
+def _slimmed(row: Row) -> Row:
+    """A healthy step without its terms; a sick one, and whatever is no step, as it is."""
+    if row["kind"] != "step" or not all(map(math.isfinite, (row["total"], *row["terms"].values()))):
+        return row
+    kept = {name: row[name] for name in _NUMBERS if name in row}
+    if row.get(_COMPONENTS):
+        kept[_COMPONENTS] = row[_COMPONENTS]
+    return {**kept, "terms": _NOTHING, "raw": _NOTHING}

@@ -1,0 +1,140 @@
+"""What was found in images, in the forms that people take away: COCO JSON, a table, masks as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sam3_lora.masks import decode_segmentation, encode_rle
+from sam3_lora.predict.postprocess import PhraseResult
+
+_COLUMNS = ("image", "phrase", "score", "left", "top", "right", "bottom", "area_px", "area_percent")
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object. box_xyxy in pixels; area in pixels of the mask; rle: the mask in COCO's compressed run lengths."""
+
+    phrase: str
+    score: float
+    box_xyxy: tuple[float, float, float, float]
+    area: int
+    rle: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """What was found in one image. name: its file's name, with the folders it lies in, divided by "/"."""
+
+    name: str
+    size_hw: tuple[int, int]
+    objects: tuple[FoundObject, ...]
+
+
+def found_image(name: str, size_hw: tuple[int, int], results: Mapping[str, PhraseResult]) -> FoundImage:
+    """The answers of all phrases about one image, phrase by phrase, best first; masks are held as run lengths."""
+    objects = [
+        FoundObject(phrase, float(score), tuple(float(side) for side in box), int(mask.sum()), encode_rle(mask))
+        for phrase, result in results.items()
+        for score, box, mask in zip(result.scores, result.boxes_xyxy, result.each_mask(), strict=True)
+    ]
+    return FoundImage(name, size_hw, tuple(objects))
+
+
+def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, Any]:
+    """A COCO dataset of what was found: every image, also those without objects; each phrase is a category."""
+    number = {phrase: index for index, phrase in enumerate(phrases, start=1)}
+    annotations = []
+    for image_id, image in enumerate(images, start=1):
+        for one in image.objects:
+            left, top, right, bottom = one.box_xyxy
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": number[one.phrase],
+                    "bbox": [round(side, 2) for side in (left, top, right - left, bottom - top)],
+                    "area": one.area,
+                    "segmentation": one.rle,
+                    "iscrowd": 0,
+                    "score": round(one.score, 4),
+                }
+            )
+    return {
+        "images": [
+            {"id": index, "file_name": image.name, "width": image.size_hw[1], "height": image.size_hw[0]}
+            for index, image in enumerate(images, start=1)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": index, "name": phrase, "supercategory": "none"} for phrase, index in number.items()],
+    }
+
+
+def to_csv(images: Iterable[FoundImage]) -> str:
+    """One line per object: image, phrase, score, box in pixels, area in pixels and in percent of the image."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    for image in images:
+        for one in image.objects:
+            share = 100 * one.area / (image.size_hw[0] * image.size_hw[1])
+            box = (f"{side:.1f}" for side in one.box_xyxy)
+            name, phrase = map(_as_text, (image.name, one.phrase))
+            table.writerow([name, phrase, f"{one.score:.4f}", *box, one.area, f"{share:.4f}"])
+    return text.getvalue()
+
+
+def each_mask(images: Sequence[FoundImage]) -> Iterator[tuple[str, np.ndarray]]:
+    """A file name of its own for each mask, such as "road/crack-1.png", and the mask bool (H, W)."""
+    folders = _distinct(file_part(str(PurePosixPath(image.name).with_suffix(""))) for image in images)
+    for image, folder in zip(images, folders, strict=True):
+        phrases = list(dict.fromkeys(one.phrase for one in image.objects))
+        parts = dict(zip(phrases, _distinct(map(file_part, phrases)), strict=True))
+        numbers = dict.fromkeys(phrases, 0)
+        for one in image.objects:
+            numbers[one.phrase] += 1
+            mask = decode_segmentation(one.rle, image.size_hw)
+            yield f"{folder}/{parts[one.phrase]}-{numbers[one.phrase]}.png", mask
+
+
+def masks_zip(images: Sequence[FoundImage]) -> bytes:
+    """All masks as black-and-white PNG files of their images' sizes, in one zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, mask in each_mask(images):
+            file = io.BytesIO()
+            Image.fromarray(mask).save(file, format="PNG")
+            archive.writestr(name, file.getvalue())
+    return buffer.getvalue()
+
+
+def file_part(text: str) -> str:
+    """Text as a part of a file's name on any system: letters, digits and "-" alone, 60 at most."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in text).split())[:60] or "unnamed"
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names, those that come again (in capitals, too) with a number that makes each its own."""
+    taken: set[str] = set()
+    distinct = []
+    for name in names:
+        own, number = name, 1
+        while own.lower() in taken:
+            number += 1
+            own = f"{name}-{number}"
+        taken.add(own.lower())
+        distinct.append(own)
+    return distinct
+
+
+def _as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -1,0 +1,358 @@
+"""A run's folder: its configuration, metrics, log, adapters, checkpoints, samples and status.
+
+The folder is the truth about a run. One writer fills it; any number of readers, in this process or
+in others, see what is going on by reading it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sam3_lora.config import RunConfig
+from sam3_lora.errors import ConfigError, RunError
+from sam3_lora.runs.archive import zip_run
+from sam3_lora.runs.metrics import Row, effective_rows, read_rows
+from sam3_lora.runs.requests import Request, Requests
+from sam3_lora.runs.samples import Sample, read_samples
+from sam3_lora.runs.status import ACTIVE_STATES, State, Status, read_status, write_status
+from sam3_lora.runs.writer import RunWriter
+
+__all__ = ["ACTIVE_STATES", "Run", "RunWriter", "Sample", "State", "Status", "effective_rows", "list_runs"]
+
+
+class Run:
+    """Reads a run's folder, and hands out the right to write it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._requests = Requests(folder)
+
+    @classmethod
+    def create(cls, config: RunConfig) -> Run:
+        """Makes ``runs/<time>-<name>/`` with the configuration in it. Raises RunError if it cannot be written."""
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(config.output.name)}"
+        root = config.output.runs_folder
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            run = cls(_make_unique(root, stem))
+            run._write_config(config)
+            write_status(run._status_path, Status(started=time.time(), updated=time.time(), pid=os.getpid()))
+        except OSError as error:
+            raise RunError(
+                f"Expected a writable folder for runs at {root}, but: {error.strerror or error}",
+                "Choose another folder in output.runs, or free some space",
+            ) from None
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Opens an existing run. Raises RunError if the folder is none."""
+        folder = Path(folder)
+        if not os.path.isdir(folder):  # unlike Path.is_dir, never raises: the name may be too long
+            raise RunError(
+                f"Expected a run's folder at {folder}, but there is none", "Choose one of the folders in runs/"
+            )
+        if not (folder / "config.yaml").is_file():
+            raise RunError(
+                f"Expected a run in {folder}, but it holds no config.yaml",
+                "Choose a folder that a training run has made",
+            )
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def began(self) -> float:
+        """When the run was made, in unix seconds: as its folder's name says, else as its status does; 0 if unknown."""
+        with suppress(ValueError, OverflowError):
+            return time.mktime(time.strptime(self.name[:15], "%Y%m%d-%H%M%S"))
+        status = read_status(self._status_path)
+        return 0.0 if status is None else status.started
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's configuration as it was started. Raises ConfigError if the file was damaged."""
+        return RunConfig.load(self.folder / "config.yaml")
+
+    def status(self) -> Status:
+        """Where the run stands; an active state that no living process holds any more reads as "crashed"."""
+        status = read_status(self._status_path)
+        if status is None:
+            return Status(state="crashed", message="The status file is missing or damaged.")
+        # A run that was just made has no lock yet; after that, the lock tells at once who is gone.
+        grace = 0 if (self.folder / ".lock").exists() else 5
+        if status.active and not self.is_locked() and time.time() - status.updated >= grace:
+            return replace(status, state="crashed", message="The process that trained this run is gone.")
+        if status.state in ("running", "paused") and self.stop_requested():
+            return replace(status, state="stopping", message="Stopping after this step.")
+        return status
+
+    def metrics(self, offset: int = 0, max_bytes: int = -1) -> tuple[list[Row], int]:
+        """Rows of metrics.jsonl from a byte offset on (see :mod:`sam3_lora.runs.metrics`), and the next offset.
+
+        A row of kind "resume" says from which step on earlier rows are superseded; see
+        :func:`effective_rows`. A line that is still being written is left for the next call. At most so many bytes
+        are read, all if negative.
+        """
+        return read_rows(self.folder / "metrics.jsonl", offset, max_bytes)
+
+    def log_tail(self, lines: int = 200) -> str:
+        """The last lines of log.txt, reading at most 64 KiB."""
+        path = self.folder / "log.txt"
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 65_536))
+            text = file.read().decode("utf-8", errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def adapters(self) -> dict[str, Path]:
+        """The adapters saved so far, by "best" and "last"."""
+        folders = {name: self.folder / "adapters" / name for name in ("best", "last")}
+        return {name: folder for name, folder in folders.items() if (folder / "adapter_config.json").is_file()}
+
+    def adapter_bytes(self) -> int:
+        """The size of one saved adapter's weights; 0 without one."""
+        weights = (folder / "adapter_model.safetensors" for folder in self.adapters().values())
+        return max((path.stat().st_size for path in weights if path.is_file()), default=0)
+
+    def samples(self) -> list[Sample]:
+        """What the fixed validation images looked like at each evaluation, by step; step 0 is the base model."""
+        return read_samples(self.folder / "samples")
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints there are, newest first; each is whole."""
+        found = (self.folder / "checkpoints").glob("step-*.pt")
+        return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
+
+    def can_resume(self) -> bool:
+        return self.why_not_resume() is None
+
+    def why_not_resume(self) -> str | None:
+        """What keeps the run from being resumed, as a sentence; None if nothing does."""
+        status = self.status()
+        if status.active:
+            return "This run is being trained."
+        if status.state == "finished":
+            return "This run has done all its steps."
+        if not self.checkpoints():
+            return "This run ended before its first checkpoint, so there is nothing to go on from."
+        return None
+
+    def require_resumable(self) -> None:
+        """Raises RunError if something keeps the run from being resumed."""
+        if reason := self.why_not_resume():
+            fix = "Stop it or wait for its end" if self.status().active else "Start a new run instead"
+            raise RunError(f"The run {self.name} cannot be resumed. {reason}", fix)
+
+    def differences(self, other: Run) -> dict[str, tuple[object, object]]:
+        """The settings in which two runs differ, by dotted name: this run's value and the other's."""
+        ours, theirs = self.config.model_dump(), other.config.model_dump()
+        return {
+            f"{section}.{name}": (value, theirs[section][name])
+            for section, values in ours.items()
+            for name, value in values.items()
+            if value != theirs[section][name]
+        }
+
+    def request(self, what: Request) -> None:
+        """Asks whoever trains this run, in any process, for something. Answered after the step in progress.
+
+        stop: save and end. discard: end and delete the run. pause, continue: the model stays in memory.
+        validate, sample, save: do it now, once. Raises RunError if the folder cannot be written.
+        """
+        self._requests.ask(what)
+
+    def requests(self) -> frozenset[str]:
+        """What has been asked and not been answered yet."""
+        return self._requests.pending()
+
+    def request_done(self, what: str) -> None:
+        """For the one that answers requests: this one is answered."""
+        self._requests.take(what)
+
+    def request_stop(self) -> None:
+        """Asks whoever trains this run, in any process, to stop after the step in progress."""
+        self.request("stop")
+
+    def stop_requested(self) -> bool:
+        return bool(self.requests() & {"stop", "discard"})
+
+    def rename(self, name: str) -> Run:
+        """Gives the run another name; its folder keeps the time in front.
+
+        Returns:
+            The run at its new place; this object's folder is gone.
+
+        Raises:
+            ConfigError: not a name.
+            RunError: the run is being trained, the name is taken, or the folder cannot be renamed.
+        """
+        before = self.config
+        try:
+            config = before.with_settings({"output.name": name})
+        except ConfigError:
+            raise ConfigError(
+                f"'{name}' cannot be a run's name",
+                "Use letters a to z, digits, spaces, dots and dashes, with a letter or a digit in front",
+            ) from None
+        self._refuse_while_active("renamed")
+        began = re.match(r"\d{8}-\d{6}-", self.name)
+        folder = self.folder.with_name((began.group() if began else "") + _slug(name))
+        if folder != self.folder and folder.exists():
+            raise RunError(f"There is another run {folder.name}", "Choose another name")
+        with _told(f"The run {self.name} cannot be renamed"):
+            self._write_config(config)
+            self.folder.rename(folder)
+        return Run(folder)
+
+    def delete(self) -> None:
+        """Deletes the run's folder with everything in it. Raises RunError while it is being trained."""
+        self._refuse_while_active("deleted")
+        # Renamed first: nobody ever sees half a run.
+        doomed = self.folder.with_name(f".deleted-{self.name}")
+        with _told(f"The run {self.name} cannot be deleted"):
+            shutil.rmtree(doomed, ignore_errors=True)
+            self.folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+    def archive(self, out: str | Path) -> Path:
+        """Writes adapters (each with its model card), configuration, metrics, log and status into a zip file.
+
+        Args:
+            out: the file, or a folder in which it becomes ``<name>.zip``.
+
+        Returns:
+            The file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        out = Path(out)
+        return zip_run(self.folder, out / f"{self.name}.zip" if out.is_dir() else out)
+
+    def is_locked(self) -> bool:
+        """Whether a living process is writing this run."""
+        if not (self.folder / ".lock").exists():
+            return False
+        try:
+            with self._lock().acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    @contextmanager
+    def writing(self) -> Iterator[RunWriter]:
+        """Locks the run and yields its only writer; an exception inside becomes the state "failed" and goes on.
+
+        Raises:
+            RunError: another process is writing this run.
+        """
+        try:
+            # A reader that looks whether the lock is held holds it for an instant itself.
+            lock = self._lock().acquire(timeout=2)
+        except Timeout:
+            raise RunError(
+                f"The run {self.name} is already being trained by another process", "Wait for it or stop it"
+            ) from None
+        with lock:
+            try:
+                if (self.folder / "metrics.jsonl").exists():  # else they are meant for this first writer
+                    self._requests.clear()
+                self._sweep()
+                writer = RunWriter(self.folder, self.status())
+            except OSError as error:
+                raise RunError(
+                    f"The files of the run {self.name} cannot be written: {error.strerror or error}",
+                    "Make its folder writable, or start a new run",
+                ) from None
+            try:
+                yield writer
+            except BaseException as error:
+                writer.fail(error)
+                raise
+            finally:
+                writer.close()
+
+    @property
+    def _status_path(self) -> Path:
+        return self.folder / "status.json"
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / ".lock", preserve_lock_file=True)
+
+    def _write_config(self, config: RunConfig) -> None:
+        (self.folder / "config.yaml").write_text(config.to_yaml(comments=True), encoding="utf-8")
+
+    def _refuse_while_active(self, done: str) -> None:
+        if self.is_locked() or self.status().active:
+            raise RunError(f"The run {self.name} is being trained and cannot be {done}", "Stop it first")
+
+    def _sweep(self) -> None:
+        """Removes what a killed writer left half-written."""
+        for folder in (self.folder / "adapters").glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for pattern in ("checkpoints/*.tmp", "samples/*.tmp"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
+
+
+def list_runs(runs_folder: str | Path) -> list[Run]:
+    """The runs in a folder, newest first; what is no run is passed over."""
+    root = os.path.expanduser(runs_folder)
+    try:
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and _can_be_shown(entry.name)]
+    except (OSError, ValueError):  # none there, or not a path at all
+        return []
+    folders = (Path(root, name) for name in names)
+    return newest_first(Run(folder) for folder in folders if os.path.isfile(folder / "config.yaml"))
+
+
+def newest_first(runs: Iterable[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: (run.began, run.name), reverse=True)
+
+
+def _can_be_shown(name: str) -> bool:
+    """Whether a folder's name is text: on Linux it may be any bytes."""
+    with suppress(UnicodeEncodeError):
+        return bool(name.encode())
+    return False
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+
+
+def _make_unique(root: Path, stem: str) -> Path:
+    for attempt in range(1, 1000):
+        folder = root / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise RunError(f"There are too many runs named {stem} in {root}", "Choose another output.name")
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turns an OSError into a sentence with its fix."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{what}: {error.strerror or error}", "Close programs that have its files open, and try again"
+        ) from None

@@ -1,0 +1,153 @@
+"""The one writer of a run's progress: rows of metrics, the log and the status."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from sam3_lora.errors import RunError, Sam3LoraError
+from sam3_lora.runs.status import Status, write_status
+
+_STATUS_INTERVAL_S = 0.5
+_RESERVE_BYTES = 64 * 1024
+
+
+class RunWriter:
+    """Appends to metrics.jsonl and log.txt and keeps status.json.
+
+    Some space is reserved while a run goes on: on a full disk its end can still be told.
+
+    Args:
+        folder: the run's.
+        status: what is known of the run; it stays in view even if the run cannot go on.
+
+    Raises:
+        OSError: the files cannot be opened.
+    """
+
+    def __init__(self, folder: Path, status: Status) -> None:
+        self._folder = folder
+        news = {"state": "preparing", "message": "", "eta_seconds": None, "images_per_second": None}
+        self.status = replace(status, **news, pid=os.getpid())
+        self._written = 0.0
+        self._counted_to = time.monotonic()
+        self._metrics = self._append("metrics.jsonl")
+        self._log = self._append("log.txt")
+        self._reserve.write_bytes(bytes(_RESERVE_BYTES))
+        self.update(force=True)
+
+    def log(self, line: str) -> None:
+        """Appends a line with the time. Raises RunError on a full disk, as all that writes here."""
+        with _told(self._log.name):
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+            self._log.flush()
+
+    def row(self, **values: Any) -> None:
+        """Appends one row to metrics.jsonl and stamps it with the time; see :mod:`sam3_lora.runs.metrics`."""
+        with _told(self._metrics.name):
+            self._metrics.write(json.dumps({**values, "time": time.time()}) + "\n")
+            self._metrics.flush()
+
+    def note(self, step: int, about: str, message: str, **values: Any) -> None:
+        """Something that people should know of, in the log and as a row of kind "note"."""
+        self.log(message)
+        self.row(kind="note", step=step, about=about, message=message, **values)
+
+    def update(self, *, force: bool = False, **changes: Any) -> None:
+        """Changes the status; on disk at most twice a second unless forced."""
+        now, trained = time.monotonic(), self.status.trained_seconds
+        if self.status.state != "paused":
+            trained += now - self._counted_to
+        self._counted_to = now
+        self.status = replace(self.status, **changes, updated=time.time(), trained_seconds=trained)
+        if force or self.status.updated - self._written >= _STATUS_INTERVAL_S:
+            path = self._folder / "status.json"
+            with _told(path):
+                write_status(path, self.status)
+            self._written = self.status.updated
+
+    def fail(self, error: BaseException) -> None:
+        """The state "failed", with the message in the status and the traceback in the log.
+
+        An interrupt by the keyboard is no failure, but "stopped".
+        """
+        state, message = "failed", str(error)
+        details = "".join(traceback.format_exception(error)).rstrip()
+        if isinstance(error, KeyboardInterrupt):
+            state, details = "stopped", "Ended at once by Ctrl-C."
+            message = "It was ended at once, without saving: what was learned since the last checkpoint is lost."
+        elif not isinstance(error, Sam3LoraError):
+            message = f"{type(error).__name__}: {error}"
+        with suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
+        with suppress(RunError):  # the message matters more than the details
+            self.log(details)
+        with suppress(RunError):  # then the lock that nobody holds any more tells that the run has ended
+            self.update(force=True, state=state, message=message, eta_seconds=None)
+
+    def close(self) -> None:
+        for file in (self._metrics, self._log):
+            with suppress(OSError):  # a line that found no space is written again when the file is closed
+                file.close()
+        with suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
+
+    @property
+    def _reserve(self) -> Path:
+        return self._folder / ".reserve"
+
+    def _append(self, name: str) -> TextIO:
+        path = self._folder / name
+        file = path.open("a", encoding="utf-8")
+        if _is_torn(path):
+            file.write("\n")
+        return file
+
+
+class SilentWriter:
+    """Stands in for the writer in processes other than the main one."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+
+    def log(self, line: str) -> None: ...
+
+    def row(self, **values: Any) -> None: ...
+
+    def note(self, step: int, about: str, message: str, **values: Any) -> None: ...
+
+    def update(self, *, force: bool = False, **changes: Any) -> None:
+        self.status = replace(self.status, **changes)
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the process before us was killed in the middle of a line."""
+    if path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    """Turns an OSError into a sentence with its fix."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RunError(
+            f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted while it was trained",
+            "Leave it in its place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "Free some space or make the folder writable, then resume the run from its last checkpoint",
+        ) from error

@@ -1,0 +1,48 @@
+"""Grammar and numbers in print: plurals, lists of names, amounts, durations; owned by no part of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 image", "3 images", "2 categories"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+
+
+def first_names(names: Sequence[str], count: int = 5) -> str:
+    """ "a, b, c" or "a, b, c, d, e and 7 more".
+
+    Args:
+        names: what is listed, already as text for people.
+        count: how many are listed at most.
+    """
+    more = f" and {len(names) - count:,} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def amount(value: float, digits: int = 3) -> str:
+    """A loss or a norm as people read it: "0.0123", "12.3", "159,224"; only from a billion on "1.59e+12"."""
+    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e9 else f"{value:.{digits}g}"
+
+
+def duration(seconds: float | None) -> str:
+    """3725 -> "1 h 2 min"; empty for None."""
+    if seconds is None or seconds < 0:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def short(text: str) -> str:
+    """At most 60 characters of it."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def valid_text(text: str) -> str:
+    """Text that every screen and file can take: halves of surrogate pairs, which JSON may hold, become "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

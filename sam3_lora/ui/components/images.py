@@ -1,0 +1,141 @@
+"""Pictures of annotated images, made at the size they are shown at and kept for the next rerun."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+import torch
+from PIL import Image, ImageOps
+
+from sam3_lora.boxes import xywh_to_xyxy
+from sam3_lora.data.dataset import Annotation, ImageRecord, load_image
+from sam3_lora.data.images import MAX_PIXELS, to_rgb
+from sam3_lora.draw import Color, DrawObject, overlay
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_resized, decode_segmentation
+
+THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, for sharp screens
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is drawn over an image. categories: only objects of these; empty for all."""
+
+    masks: bool = True
+    boxes: bool = True
+    labels: bool = True
+    opacity: float = 0.45
+    categories: tuple[str, ...] = ()
+
+    def shows(self, annotation: Annotation) -> bool:
+        return not self.categories or annotation.category in self.categories
+
+
+def thumbnail(record: ImageRecord, state: tuple, layers: Layers, colors: Mapping[str, Color]) -> bytes:
+    """A small JPEG of the image with its objects drawn over it, cached.
+
+    Args:
+        record: the image.
+        state: the dataset's fingerprint, so that a changed dataset is drawn anew.
+        layers: what is drawn.
+        colors: of the dataset's categories.
+
+    Raises:
+        DataError: the image file is missing or broken.
+    """
+    return _thumbnail(str(record.path), record.id, state, layers, record, colors)
+
+
+@st.cache_data(max_entries=600, show_spinner=False)  # about 15 MB
+def _thumbnail(
+    path: str, image_id: object, state: tuple, layers: Layers, _record: ImageRecord, _colors: Mapping[str, Color]
+) -> bytes:
+    image = fit(load_image(_record, THUMBNAIL_SIZE, MAX_PIXELS), THUMBNAIL_SIZE)
+    objects = [
+        _draw_object(annotation, _record, image.shape[:2], _colors[annotation.category], with_mask=layers.masks)
+        for annotation in _record.annotations
+        if layers.shows(annotation)
+    ]
+    drawn = overlay(
+        image, objects, masks=layers.masks, boxes=layers.boxes, labels=layers.labels, opacity=layers.opacity
+    )
+    return to_jpeg(drawn)
+
+
+def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8 resized before anything is drawn on it, so that lines and text come out sharp.
+
+    Args:
+        image: any size.
+        longest: a longer side above this is brought down to it.
+        at_least: a longer side below this is brought up to it.
+    """
+    side = max(image.shape[:2])
+    wanted = min(max(side, at_least), longest)
+    if wanted == side:
+        return image
+    height, width = (max(1, round(length * wanted / side)) for length in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a PNG file, to the last bit."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def to_jpeg(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _draw_object(
+    annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int], color: Color, *, with_mask: bool
+) -> DrawObject:
+    height, width = size_hw
+    scale = torch.tensor((width / record.width, height / record.height) * 2)
+    box = xywh_to_xyxy(torch.tensor(annotation.bbox_xywh)) * scale
+    return DrawObject(
+        label=annotation.category,
+        color=color,
+        mask=mask_at(annotation, record, size_hw) if with_mask else None,
+        box_xyxy=tuple(box.tolist()),
+        score=None,
+    )
+
+
+def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
+    """The object's mask at the picture's size, or None if it has none that can be decoded (a finding says so)."""
+    segmentation = annotation.segmentation
+    if segmentation is None:
+        return None
+    try:
+        if isinstance(segmentation, list):
+            return decode_segmentation(_scale_polygons(segmentation, record, size_hw), size_hw)
+        return decode_resized(segmentation, (record.height, record.width), size_hw)
+    except DataError:
+        return None
+
+
+def _scale_polygons(polygons: Sequence[Sequence[float]], record: ImageRecord, size_hw: tuple[int, int]) -> list:
+    """Polygons are scaled before they are filled, which is much faster than filling them at full size."""
+    scale = np.array((size_hw[1] / record.width, size_hw[0] / record.height))
+    return [(np.asarray(polygon, float).reshape(-1, 2) * scale).ravel().tolist() for polygon in polygons]
+
+
+def decode(file: bytes, name: str) -> np.ndarray:
+    """An image file's content as (H, W, 3) uint8 RGB, turned as its EXIF says. Raises DataError if it is none."""
+    try:
+        with Image.open(io.BytesIO(file)) as picture:
+            return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise DataError(
+            f"Expected an image, but {name} cannot be read as one", "Upload a whole JPEG or PNG file"
+        ) from None

@@ -1,0 +1,144 @@
+"""One annotated image to look into: zoom, pan and the numbers of the object under the pointer, in the browser.
+
+The objects travel as outlines, not as pixels, so that they stay sharp however far one zooms in.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import streamlit as st
+
+from sam3_lora.data.dataset import Annotation, ImageRecord, load_image
+from sam3_lora.data.images import MAX_PIXELS
+from sam3_lora.draw import Color, ink
+from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_columns
+from sam3_lora.ui.components.images import Layers, fit, to_jpeg
+
+LONGEST = 2000  # pixels of the picture that is sent; more would only be seen at the highest zoom
+VIEW_HEIGHT = 520
+_FOLDER = Path(__file__).parent
+
+_VIEWER = st.components.v2.component(
+    "sam3_lora.viewer",
+    html='<div class="sam3-viewer" role="img" tabindex="0"></div>',
+    css=(_FOLDER / "viewer.css").read_text(encoding="utf-8"),
+    js=(_FOLDER / "viewer.js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+def viewer(
+    record: ImageRecord,
+    state: tuple,
+    layers: Layers,
+    colors: Mapping[str, Color],
+    areas: Sequence[int | None],
+    focus: tuple[int, str] | None = None,
+) -> None:
+    """Draws the image with its objects.
+
+    Args:
+        record: the image.
+        state: the dataset's fingerprint.
+        layers: what is drawn over it.
+        colors: of the dataset's categories.
+        areas: pixels of each object's mask, in the order of the record's annotations; None without one.
+        focus: an object's place in the record's annotations to zoom to, and a token: it is done once per token.
+
+    Raises:
+        DataError: the image file is missing or broken.
+    """
+    picture, outlines = _prepared(str(record.path), record.id, state, record)
+    objects = [
+        _object(annotation, outline, area, record, colors[annotation.category])
+        for annotation, outline, area in zip(record.annotations, outlines, areas, strict=True)
+        if layers.shows(annotation)
+    ]
+    data = {
+        "image": picture,
+        "imageKey": f"{record.path} {hash(state)}",
+        "width": record.width,
+        "height": record.height,
+        "viewHeight": VIEW_HEIGHT,
+        "label": f"{record.file_name}, large",
+        "objects": objects,
+        "show": {"masks": layers.masks, "boxes": layers.boxes, "labels": layers.labels, "opacity": layers.opacity},
+        "focus": focus and {"box": record.annotations[focus[0]].bbox_xywh, "token": focus[1]},
+    }
+    mount("viewer", data)
+
+
+def mount(key: str, data: dict[str, Any]) -> None:
+    """Draws or updates the viewer of this key; data as viewer.js takes it.
+
+    Viewers with the same text under "group" show the same part of their images.
+    """
+    _VIEWER(key=key, data=data, height=data["viewHeight"])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _prepared(path: str, image_id: object, state: tuple, _record: ImageRecord) -> tuple[str, list[str]]:
+    """The picture as a data URL, and the outline of each object as an SVG path in pixels of the record."""
+    image = fit(load_image(_record, LONGEST, MAX_PIXELS), LONGEST)
+    picture = "data:image/jpeg;base64," + base64.b64encode(to_jpeg(image)).decode("ascii")
+    return picture, [_outline(annotation, _record) for annotation in _record.annotations]
+
+
+def _outline(annotation: Annotation, record: ImageRecord) -> str:
+    if annotation.segmentation is None:
+        return ""
+    if isinstance(annotation.segmentation, list):
+        return " ".join(_path(np.asarray(part, float).reshape(-1, 2)) for part in annotation.segmentation)
+    scale = min(1.0, LONGEST / max(record.width, record.height))
+    size_hw = max(1, round(record.height * scale)), max(1, round(record.width * scale))
+    try:
+        columns, first = decode_columns(annotation.segmentation, (record.height, record.width), size_hw)
+    except DataError:  # a finding says so
+        return ""
+    left, top, width, height = cv2.boundingRect(columns.astype(np.uint8))
+    inside = columns[top : top + height, left : left + width]
+    return outline_of(inside, (first + left, top), (record.width / size_hw[1], record.height / size_hw[0]))
+
+
+def outline_of(inside: np.ndarray, corner_xy: tuple[int, int], scale_xy: tuple[float, float]) -> str:
+    """A bitmap bool (h, w) as an SVG path; its first pixel lies at the corner, and all is scaled after that."""
+    # A contour runs through the centres of pixels; of doubled ones that is near the edges of the whole ones.
+    doubled = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return " ".join(
+        _path(((contour.reshape(-1, 2) + 0.5) / 2 + corner_xy) * np.array(scale_xy)) for contour in contours
+    )
+
+
+def _path(points_xy: np.ndarray) -> str:
+    """A closed SVG path through (N, 2) points."""
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points_xy) + "Z"
+
+
+def _object(
+    annotation: Annotation, outline: str, area: int | None, record: ImageRecord, color: Color
+) -> dict[str, Any]:
+    x, y, w, h = annotation.bbox_xywh
+    lines = [f"Annotation {annotation.id}", f"Box {x:.0f}, {y:.0f}, {w:.0f} × {h:.0f} px"]
+    if area is None:
+        lines.append("No mask")
+    else:
+        lines.append(f"Mask {area:,} px, {100 * area / (record.width * record.height):.2f} % of the image")
+    if annotation.iscrowd:
+        lines.append("A crowd: shown, never learned")
+    return {
+        "name": annotation.category,
+        "color": "#{:02x}{:02x}{:02x}".format(*color),
+        "ink": "#{:02x}{:02x}{:02x}".format(*ink(color)),
+        "box": [x, y, w, h],
+        "outline": outline,
+        "crowd": annotation.iscrowd,
+        "lines": lines,
+    }

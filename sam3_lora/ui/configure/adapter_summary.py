@@ -1,0 +1,78 @@
+"""What a configuration's adapter costs, shown beside the form: parameters, size, modules per component."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from sam3_lora.config import AdapterConfig, RunConfig
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui.components.forms import label_of
+from sam3_lora.ui.components.layout import escape
+
+if TYPE_CHECKING:
+    from sam3_lora.model.lora import LoraCount
+
+
+def show_adapter(config: RunConfig) -> None:
+    """Trainable parameters, their share of the base, the adapter's size and where its modules sit."""
+    count, problem = _counted(config.model.base, config.lora.model_dump_json())
+    if count is None:
+        st.warning(problem, icon=":material/info:")
+    else:
+        left, right = st.columns(2)
+        left.metric("Trainable parameters", short_number(count.parameters), help=f"{count.parameters:,}")
+        right.metric("Adapter size", f"{count.adapter_bytes / 1e6:,.1f} MB")
+        share = count.parameters / count.base_parameters
+        st.caption(
+            f"{share:.2%} of the {short_number(count.base_parameters)} parameters of {escape(config.model.base)}"
+        )
+        number = st.column_config.NumberColumn(format="localized")
+        st.dataframe(
+            _table(count),
+            hide_index=True,
+            column_config={"Modules": number, "Parameters": number},
+            alt="Adapted modules and parameters per component",
+        )
+    st.caption(_batch_sentence(config))
+
+
+def short_number(value: int) -> str:
+    """1234567 -> "1.23 M"."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)
+
+
+def _batch_sentence(config: RunConfig) -> str:
+    training = config.training
+    effective = training.batch_size * training.gradient_accumulation_steps
+    how = (
+        f" ({training.batch_size} × {training.gradient_accumulation_steps} accumulated)"
+        if training.gradient_accumulation_steps > 1
+        else ""
+    )
+    return f"Effective batch: {effective} image{'s' if effective > 1 else ''} per step and device{how}"
+
+
+def _table(count: LoraCount) -> pd.DataFrame:
+    return pd.DataFrame(
+        [(label_of(name), count.modules[name], count.by_component[name]) for name in count.by_component],
+        columns=["Component", "Modules", "Parameters"],
+    )
+
+
+# Errors are kept for a moment too: asking the hub again at every keystroke would make the form stutter.
+@st.cache_data(ttl=60, max_entries=64, show_spinner="Counting parameters")
+def _counted(base: str, lora_json: str) -> tuple[LoraCount | None, str]:
+    """The counts, or None and what is in the way."""
+    from sam3_lora.model.base import load_config
+    from sam3_lora.model.lora import count
+
+    try:
+        return count(load_config(base), AdapterConfig.model_validate_json(lora_json)), ""
+    except Sam3LoraError as error:
+        return None, f"{escape(error.message)}.\n\n{escape(error.fix)}."

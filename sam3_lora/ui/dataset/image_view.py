@@ -1,0 +1,192 @@
+"""One image of the dataset large: the way to its neighbours, its objects over it and in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import streamlit as st
+import torch
+
+from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
+from sam3_lora.data.dataset import ImageRecord
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.errors import DataError
+from sam3_lora.masks import mask_area
+from sam3_lora.text import plural
+from sam3_lora.ui import dataset_view as view
+from sam3_lora.ui.components import images
+from sam3_lora.ui.components.arrow_keys import arrow_keys
+from sam3_lora.ui.components.layout import escape, show_error
+from sam3_lora.ui.components.viewer import viewer
+from sam3_lora.ui.dataset import gallery, model_view
+from sam3_lora.ui.dataset_view import Opened
+from sam3_lora.ui.split_index import SplitIndex
+
+_TABLE = "objects-table"
+
+
+def show(opened: Opened, phrases: Mapping[str, str]) -> None:
+    """The image that the session names, as it is annotated or as the model sees it."""
+    index = opened.index(st.session_state[view.SPLIT])
+    label = st.session_state[view.IMAGE]
+    position = index.positions[label]
+    wanted = gallery.wanted_now(opened)
+    _show_head(opened, index, label, index.select(wanted).tolist())
+    record = index.record(position)
+    if st.session_state[view.SEE] == view.MODEL:
+        model_view.show(opened, index, position, phrases)
+    else:
+        _show_annotations(opened, label, record, wanted.categories, phrases)
+    arrow_keys("arrow-keys", lambda by: _step(opened, by))
+
+
+def _show_head(opened: Opened, index: SplitIndex, label: str, found: list[int]) -> None:
+    """Back, previous, next, and the choice between the two ways to see the image."""
+    position = index.positions[label]
+    place = found.index(position) if position in found else None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("All images", icon=":material/grid_view:", key="close", on_click=view.close_image, args=(place,))
+        for text, icon, by in (("Previous", ":material/chevron_left:", -1), ("Next", ":material/chevron_right:", 1)):
+            st.button(
+                text,
+                icon=icon,
+                key=text.lower(),
+                disabled=place is None or not 0 <= place + by < len(found),
+                on_click=_step,
+                args=(opened, by),
+            )
+        if place is not None:
+            st.caption(f"{place + 1:,} of {len(found):,}", width="content")
+        st.space("stretch")
+        st.segmented_control(
+            "How to see it",
+            [view.ANNOTATIONS, view.MODEL],
+            required=True,
+            key=view.SEE,
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+
+
+def _step(opened: Opened, by: int) -> None:
+    """A callback that goes on to a neighbour of the image that is open now, at most to the first or the last."""
+    index = opened.index(st.session_state[view.SPLIT])
+    found = index.select(gallery.wanted_now(opened)).tolist()
+    position = index.positions.get(st.session_state.get(view.IMAGE))
+    if position in found:
+        place = min(max(found.index(position) + by, 0), len(found) - 1)
+        view.open_image(index.split.name, index.labels[found[place]])
+
+
+def _show_annotations(
+    opened: Opened, label: str, record: ImageRecord, categories: tuple[str, ...], phrases: Mapping[str, str]
+) -> None:
+    table = object_table(str(record.path), record.id, opened.state, tuple(phrases.items()), record)
+    picture, controls = st.columns([5, 2], gap="medium")
+    with controls:
+        st.markdown(f"**{escape(label)}**")
+        objects = plural(len(record.annotations), "object")
+        st.caption(f"{record.width} × {record.height} pixels, {objects}, split {escape(st.session_state[view.SPLIT])}")
+        layers = _choose_layers(categories)
+        if categories:
+            st.caption(f"Only {escape(', '.join(categories))}, as filtered.")
+        st.caption("The wheel zooms, a drag pans, a double click goes in and out. ← and → step.")
+    with picture, st.container(key="large-image"):
+        try:
+            viewer(record, opened.state, layers, opened.colors, _areas(table), _focus(record, categories))
+        except DataError as error:
+            show_error(error)
+    _show_objects(table, record, categories)
+
+
+def _choose_layers(categories: tuple[str, ...]) -> images.Layers:
+    # Only a key of its own holds the choice while the image is not on the screen.
+    return images.Layers(
+        masks=st.toggle("Masks", True, key="show_masks", persist_state="session"),
+        boxes=st.toggle("Boxes", True, key="show_boxes", persist_state="session"),
+        labels=st.toggle("Labels", True, key="show_labels", persist_state="session"),
+        opacity=st.slider("Mask opacity", 0.0, 1.0, 0.45, 0.05, key="opacity", persist_state="session"),
+        categories=categories,
+    )
+
+
+def _shown_places(record: ImageRecord, categories: tuple[str, ...]) -> list[int]:
+    """Which of the record's annotations stand in the table's rows."""
+    return [place for place, item in enumerate(record.annotations) if not categories or item.category in categories]
+
+
+def _focus(record: ImageRecord, categories: tuple[str, ...]) -> tuple[int, str] | None:
+    """The object whose row is ticked, to zoom to."""
+    rows = st.session_state.get(f"{_TABLE}-{record.id}", {}).get("selection", {}).get("rows", [])
+    places = _shown_places(record, categories)
+    if not rows or rows[0] >= len(places):
+        return None
+    return places[rows[0]], f"{record.path} {places[rows[0]]}"
+
+
+def _areas(table: pd.DataFrame) -> list[int | None]:
+    return [] if table.empty else [None if pd.isna(area) else int(area) for area in table["Mask (px)"]]
+
+
+def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[str, ...]) -> None:
+    st.subheader("Objects", anchor=False)
+    table = table.iloc[_shown_places(record, categories)]
+    if table.empty:
+        st.caption("No objects to show: an image without any teaches the model what to leave alone.")
+        return
+    four = st.column_config.NumberColumn(format="%.4f")
+    st.dataframe(
+        table,
+        hide_index=True,
+        key=f"{_TABLE}-{record.id}",
+        on_select="rerun",
+        selection_mode="single-row",
+        alt=f"Objects of {record.file_name}",
+        column_config={
+            **dict.fromkeys(("cx", "cy", "w", "h"), four),
+            "Mask (px)": st.column_config.NumberColumn(format="localized"),
+            "Mask (%)": st.column_config.NumberColumn(format="%.2f", help="Share of the image"),
+            "Box (px)": st.column_config.TextColumn(help="Left, top, width, height"),
+            "Crowd": st.column_config.CheckboxColumn(help="One annotation for a whole group of objects"),
+        },
+    )
+    st.caption(
+        "Tick a row to zoom to its object. cx, cy, w, h: the box's centre and size as the model is given them, in "
+        "shares of the image."
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def object_table(
+    path: str, image_id: object, state: tuple, phrases: tuple[tuple[str, str], ...], _record: ImageRecord
+) -> pd.DataFrame:
+    """One row per object: category, phrase, normalised cxcywh, pixel box, decoded mask area, crowd."""
+    size_hw = (_record.height, _record.width)
+    own = dict(phrases)
+    rows = []
+    boxes = torch.tensor([annotation.bbox_xywh for annotation in _record.annotations], dtype=torch.float64)
+    shares = normalize(xyxy_to_cxcywh(xywh_to_xyxy(boxes.reshape(-1, 4))), size_hw).tolist()
+    for annotation, (cx, cy, w, h) in zip(_record.annotations, shares, strict=True):
+        area = _mask_area(annotation.segmentation, size_hw)
+        rows.append(
+            {
+                "Category": annotation.category,
+                "Phrase": phrase_of(annotation.category, own),
+                **{"cx": cx, "cy": cy, "w": w, "h": h},
+                "Box (px)": ", ".join(f"{value:.0f}" for value in annotation.bbox_xywh),
+                "Mask (px)": area,
+                "Mask (%)": None if area is None else 100 * area / (size_hw[0] * size_hw[1]),
+                "Crowd": annotation.iscrowd,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mask_area(segmentation: object, size_hw: tuple[int, int]) -> int | None:
+    if segmentation is None:
+        return None
+    try:
+        return mask_area(segmentation, size_hw)
+    except DataError:
+        return None

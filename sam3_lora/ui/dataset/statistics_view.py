@@ -1,0 +1,229 @@
+"""Charts of what a dataset holds: categories, sizes, shapes, and where objects lie."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from sam3_lora.data.doctor import Histogram, Report, Statistics
+from sam3_lora.text import plural
+from sam3_lora.ui.components.layout import escape
+
+# Readable on light and on dark ground; a split keeps its colour in every chart.
+COLORS = ("#14998c", "#d6a13b", "#7f8fa6", "#b07aa1", "#8c8c8c")
+MAX_CATEGORIES = 30  # bars; what is rarer is in the report
+MAX_BINS = 40
+_HEIGHT = 300
+_GRID = "rgba(128, 128, 128, 0.2)"
+
+
+def show(report: Report) -> None:
+    """Draws the charts of a report, each with the sentence that it is there to tell."""
+    statistics = report.statistics
+    if not statistics.num_objects:
+        st.caption("There are no objects to draw charts of.")
+        return
+    charts = (
+        ("Objects per category", _categories_sentence(statistics), category_chart(statistics)),
+        ("Where objects lie", _PLACES_SENTENCE, place_chart(statistics)),
+        ("Size of objects", _sizes_sentence(statistics.object_shares), size_chart(statistics)),
+        ("Shape of objects", _SHAPES_SENTENCE, shape_chart(statistics)),
+        ("Objects per image", _counts_sentence(statistics), count_chart(statistics)),
+        (
+            "Size of images",
+            _image_sizes_sentence(statistics),
+            image_size_chart(statistics) if len(statistics.image_sizes) > 1 else None,
+        ),
+    )
+    for row in range(0, len(charts), 2):
+        for column, (title, sentence, figure) in zip(st.columns(2, gap="large"), charts[row : row + 2], strict=True):
+            with column, st.container(gap="xxsmall"):
+                st.markdown(f"**{title}**")
+                st.caption(sentence)
+                if figure is not None:
+                    st.plotly_chart(figure, key=f"statistics-{title}", config={"displayModeBar": False})
+
+
+_PLACES_SENTENCE = "Share of the objects that cover a place, all images laid over each other."
+_SHAPES_SENTENCE = "Width to height of the boxes, before the image is squashed to the model's square."
+
+
+def category_chart(statistics: Statistics) -> go.Figure:
+    """Bars of objects per category, one colour per split, the most frequent on top."""
+    total = _per_category(statistics)
+    names = [name for name, _ in total.most_common(MAX_CATEGORIES)][::-1]
+    figure = _figure(max(160, min(_HEIGHT, 80 + 55 * len(names)), 60 + 22 * len(names)))
+    for index, (split, counts) in enumerate(statistics.objects_per_category.items()):
+        if not any(counts.values()):
+            continue
+        figure.add_bar(
+            x=[counts.get(name, 0) for name in names],
+            y=[_label(name) for name in names],
+            name=_label(split),
+            orientation="h",
+            marker_color=COLORS[min(index, len(COLORS) - 1)],
+            hovertemplate="%{y}: %{x:,} objects<extra>%{fullData.name}</extra>",
+        )
+    figure.update_layout(
+        barmode="stack",
+        showlegend=len(figure.data) > 1,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+    )
+    figure.update_yaxes(type="category")
+    return figure
+
+
+def place_chart(statistics: Statistics) -> go.Figure:
+    """The heat map of where objects lie, the image's top at the top."""
+    figure = _figure(_HEIGHT)
+    figure.add_heatmap(
+        z=statistics.heat_map,
+        colorscale=[[0, "rgba(20, 153, 140, 0.03)"], [1, "rgba(20, 153, 140, 1)"]],
+        zmin=0,
+        hovertemplate="%{z:.1%} of the objects<extra></extra>",
+        colorbar={"tickformat": ".0%", "thickness": 10, "outlinewidth": 0},
+    )
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x")
+    return figure
+
+
+def size_chart(statistics: Statistics) -> go.Figure:
+    """A histogram of the objects' shares of their image's area, by powers of ten."""
+    edges = statistics.object_shares.edges
+    texts = {place: f"{edge:.4%}".rstrip("0%").rstrip(".") + " %" for place, edge in enumerate(edges) if place % 4 == 0}
+    return _histogram_chart(statistics.object_shares, texts | {len(edges) - 1: "100 %"})
+
+
+def shape_chart(statistics: Statistics) -> go.Figure:
+    """A histogram of width to height of boxes, by doublings."""
+    texts = {}
+    for place, edge in enumerate(statistics.aspect_ratios.edges):
+        if place % 4 == 0:
+            texts[place] = f"{edge:.0f}:1" if edge >= 1 else f"1:{1 / edge:.0f}"
+    return _histogram_chart(statistics.aspect_ratios, texts)
+
+
+def count_chart(statistics: Statistics) -> go.Figure:
+    """Images by how many objects they hold, in at most MAX_BINS bars."""
+    width = max(1, math.ceil((max(statistics.objects_per_image) + 1) / MAX_BINS))
+    bins: Counter[int] = Counter()
+    for objects, images in statistics.objects_per_image.items():
+        bins[objects // width] += images
+    labels = [str(at * width) if width == 1 else f"{at * width} to {at * width + width - 1}" for at in bins]
+    figure = _figure(_HEIGHT)
+    figure.add_bar(
+        x=[at * width + (width - 1) / 2 for at in bins],
+        y=list(bins.values()),
+        width=0.9 * width,
+        customdata=labels,
+        marker_color=COLORS[0],
+        hovertemplate="%{customdata} objects: %{y:,} images<extra></extra>",
+    )
+    figure.update_xaxes(title_text="objects", range=[-0.5, max((max(bins) + 1) * width, 5) - 0.5])
+    figure.update_yaxes(title_text="images")
+    return figure
+
+
+def image_size_chart(statistics: Statistics) -> go.Figure:
+    """Image sizes as circles, the larger the more images have the size."""
+    sizes = list(statistics.image_sizes.items())[:500]
+    most = sizes[0][1]
+    figure = _figure(_HEIGHT)
+    figure.add_scatter(
+        x=[width for (width, _), _ in sizes],
+        y=[height for (_, height), _ in sizes],
+        customdata=[images for _, images in sizes],
+        mode="markers",
+        marker={
+            "size": [8 + 24 * math.sqrt(images / most) for _, images in sizes],
+            "color": COLORS[0],
+            "opacity": 0.6,
+            "line_width": 0,
+        },
+        hovertemplate="%{x} × %{y} pixels: %{customdata:,} images<extra></extra>",
+    )
+    reach = 1.15 * max(max(size) for size, _ in sizes)
+    figure.update_xaxes(title_text="width", range=[0, reach])
+    figure.update_yaxes(title_text="height", range=[0, reach])
+    return figure
+
+
+def _histogram_chart(histogram: Histogram, texts: dict[int, str]) -> go.Figure:
+    """Bars side by side; texts: of edges, by their index. Empty bins at both ends are left out."""
+    filled = [place for place, count in enumerate(histogram.counts) if count]
+    first, last = max(filled[0] - 1, 0), min(filled[-1] + 1, len(histogram.counts) - 1)
+    shown = range(first, last + 1)
+    figure = _figure(_HEIGHT)
+    figure.add_bar(
+        x=[place + 0.5 for place in shown],
+        y=[histogram.counts[place] for place in shown],
+        width=0.92,
+        marker_color=COLORS[0],
+        hovertemplate="%{y:,} objects<extra></extra>",
+    )
+    figure.update_xaxes(
+        tickvals=list(texts), ticktext=list(texts.values()), range=[first - 0.2, last + 1.2], zeroline=False
+    )
+    figure.update_yaxes(title_text="objects")
+    return figure
+
+
+def _figure(height: int) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 12, "b": 8},
+        showlegend=False,
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        dragmode=False,
+    )
+    figure.update_xaxes(gridcolor=_GRID, automargin=True)
+    figure.update_yaxes(gridcolor=_GRID, automargin=True)
+    return figure
+
+
+def _per_category(statistics: Statistics) -> Counter[str]:
+    return sum((Counter(counts) for counts in statistics.objects_per_category.values()), Counter())
+
+
+def _categories_sentence(statistics: Statistics) -> str:
+    ordered = _per_category(statistics).most_common()
+    (name, most), least = ordered[0], ordered[-1][1]
+    if len(ordered) == 1:
+        return f"All {plural(most, 'object')} are of one category."
+    rest = len(ordered) - MAX_CATEGORIES
+    cut = f" The {rest} rarest are in the report only." if rest > 0 else ""
+    if most < 2 * least:
+        return f"All {len(ordered)} categories have about the same number of objects."
+    times = f"{most / least:.0f} times as many as the rarest of {len(ordered)} categories"
+    return f"{escape(name)} has {plural(most, 'object')}, {times}.{cut}"
+
+
+def _sizes_sentence(shares: Histogram) -> str:
+    return f"Share of the image's area; half of the objects take less than {shares.median:.2%}."
+
+
+def _counts_sentence(statistics: Statistics) -> str:
+    empty = statistics.objects_per_image.get(0, 0)
+    without = (
+        f"{plural(empty, 'image')} without any teach the model what to leave alone." if empty else "All have some."
+    )
+    return f"At most {max(statistics.objects_per_image):,}. {without}"
+
+
+def _image_sizes_sentence(statistics: Statistics) -> str:
+    (width, height), images = next(iter(statistics.image_sizes.items()))
+    if len(statistics.image_sizes) == 1:
+        return f"All images have {width} × {height} pixels; SAM 3 sees them at 1008 × 1008."
+    return f"{len(statistics.image_sizes):,} sizes, {width} × {height} in {plural(images, 'image')} the most frequent."
+
+
+def _label(name: str) -> str:
+    """A name that Plotly shows as it is: its texts understand some HTML."""
+    name = name if len(name) <= 28 else name[:27] + "…"
+    return name.replace("&", "&amp;").replace("<", "&lt;")

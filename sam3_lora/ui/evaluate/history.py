@@ -1,0 +1,131 @@
+"""Earlier evaluations: opened, compared, downloaded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from sam3_lora.config import RunConfig
+from sam3_lora.evaluate.markdown import to_markdown
+from sam3_lora.evaluate.report import METRICS, Report, read_report
+from sam3_lora.evaluate.store import Stored, stored
+from sam3_lora.text import plural
+from sam3_lora.ui import state
+from sam3_lora.ui.components.layout import download
+from sam3_lora.ui.evaluate.report_view import described
+from sam3_lora.ui.resources import runs_folder
+
+PARAMETER = "evaluation"  # in the page's address: the name of a stored evaluation
+_SHOWN = "evaluation-shown"
+_TABLE = "evaluations-table"
+
+
+def all_stored() -> list[Stored]:
+    """The evaluations of the app's folder of runs and of the configured one, newest first."""
+    config: RunConfig | None = st.session_state.get(state.RUN_CONFIG)
+    return stored(dict.fromkeys([*([Path(config.output.runs)] if config else []), runs_folder()]))
+
+
+def choose(known: list[Stored]) -> Stored | None:
+    """The evaluation that is shown: the one opened last, that of the address, or the newest; None without any."""
+    by_name = {one.name: one for one in known}
+    asked = st.session_state.get(_SHOWN) or st.query_params.get(PARAMETER)
+    chosen = by_name.get(asked) or (known[0] if known else None)
+    if chosen:
+        st.session_state[_SHOWN] = chosen.name
+        st.query_params[PARAMETER] = chosen.name
+    return chosen
+
+
+def open_path(path: Path, known: list[Stored]) -> None:
+    """Makes the evaluation in this file the one that is shown."""
+    st.session_state[_SHOWN] = next((one.name for one in known if one.path == path), None)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def load(path: str, stamp: int) -> Report:
+    """A stored report; stamp: when the file was written."""
+    return read_report(Path(path))
+
+
+def report_of(one: Stored) -> Report:
+    return load(str(one.path), one.path.stat().st_mtime_ns)
+
+
+def downloads(report: Report, name: str) -> None:
+    """The report as files."""
+    for label, make, ending, mime in (
+        ("JSON", report.to_json, "json", "application/json"),
+        ("Markdown", lambda: to_markdown(report), "md", "text/markdown"),
+    ):
+        file = f"evaluation-{name.replace('/', '-')}.{ending}"
+        download(label, make, file, mime, f"download-evaluation-{label}", "The report as a file")
+
+
+def show(known: list[Stored], shown: Stored) -> None:
+    """The table of all evaluations; one selected row can be opened, several are compared."""
+    if len(known) < 2:
+        return
+    st.markdown(f"**All evaluations** :gray[{len(known)}]")
+    event = st.dataframe(
+        pd.DataFrame([_row(one, shown) for one in known]),
+        key=_TABLE,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={
+            "Made": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+            "Verdict": st.column_config.TextColumn(width="large"),
+        },
+        alt="All stored evaluations with their verdicts",
+    )
+    rows = [row for row in event.selection.rows if row < len(known)]
+    if len(rows) == 1:
+
+        def open_it() -> None:
+            st.session_state[_SHOWN] = known[rows[0]].name
+
+        st.button("Open", key="open-evaluation", icon=":material/open_in_full:", on_click=open_it)
+    elif rows:
+        _compare([known[row] for row in rows])
+    else:
+        st.caption("Select one to open it, or several to compare them.")
+
+
+def _row(one: Stored, shown: Stored) -> dict[str, object]:
+    head = one.summary
+    return {
+        "": "shown" if one == shown else "",
+        "Made": datetime.fromisoformat(head.made),
+        "What": described(head.adapter_name, head.dataset, head.split),
+        "Images": head.images,
+        "Verdict": head.verdict,
+    }
+
+
+def _compare(chosen: list[Stored]) -> None:
+    st.dataframe(
+        comparison([report_of(one) for one in chosen]),
+        placeholder="–",
+        alt="The metrics of the selected evaluations side by side",
+        column_config={"Metric": st.column_config.TextColumn(pinned=True)},
+        hide_index=True,
+    )
+    if len({(one.summary.dataset, one.summary.split, one.summary.images) for one in chosen}) > 1:
+        st.caption(":material/info: These were measured on different images, so their numbers do not compare directly.")
+
+
+def comparison(reports: list[Report]) -> pd.DataFrame:
+    """One row per metric, one column per evaluation: the adapter's numbers, the base's where there is none."""
+    columns: dict[str, list] = {"Metric": [METRICS[name][0] for name in METRICS]}
+    for report in reports:
+        made = report.made.replace("T", " ")[5:16]
+        title = f"{report.adapter_name or 'Base'}, {made}, {plural(report.images, 'image')}"
+        while title in columns:
+            title += " "
+        values = report.judged.metrics
+        columns[title] = [None if values.get(name) is None else round(values[name], 3) for name in METRICS]
+    return pd.DataFrame(columns)

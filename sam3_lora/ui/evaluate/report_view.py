@@ -1,0 +1,216 @@
+"""The result of an evaluation on the screen: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from sam3_lora.evaluate.markdown import number
+from sam3_lora.evaluate.report import METRICS, Report
+from sam3_lora.text import plural
+from sam3_lora.ui.components.colors import PhraseColors
+from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.evaluate import charts, worst_images
+from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_sentence, phrase_table, table, tiles
+from sam3_lora.ui.runs import run_title
+
+ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the inference page applies
+_VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
+_VIEW = "evaluation-view"
+_ADAPTER = "adapter"  # key of the choice of an adapter on both pages
+
+
+def show(report: Report, key: str) -> None:
+    """The whole result. key: of the report, unique among those that this tab opens."""
+    _head(report)
+    shown = tiles(report)
+    for column, tile in zip(st.columns(len(shown)), shown, strict=True):
+        column.metric(
+            tile.label,
+            tile.value,
+            tile.delta,
+            delta_color=tile.color,
+            delta_arrow="off" if tile.color == "off" else "auto",
+            border=True,
+            height="stretch",
+            help=tile.help,
+        )
+    colors = PhraseColors(
+        tuple(name for count in report.phrases.values() for name in count.categories), report.own_phrases
+    )
+    view = st.segmented_control(
+        "Details",
+        _VIEWS,
+        default=_VIEWS[0],
+        required=True,
+        key=_VIEW,
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+    )
+    if view == "Numbers":
+        _numbers(report)
+    elif view == "Curves":
+        _curves(report, colors)
+    elif view == "Prompt leak":
+        _leak(report)
+    elif view == "Worst images":
+        worst_images.show(report, colors, key)
+    else:
+        _thresholds(report)
+
+
+def _head(report: Report) -> None:
+    st.subheader(escape(report.verdict), anchor=False)
+    st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}, {_when_and_what(report)}"))
+    if report.alarms:
+        st.warning(
+            "\n".join(f"- {escape(alarm.message)}" for alarm in report.alarms)
+            if len(report.alarms) > 1
+            else escape(report.alarms[0].message),
+            icon=":material/warning:",
+        )
+    for note in report.notes:
+        st.caption(f":material/info: {escape(note)}")
+
+
+def described(adapter: str | None, dataset: str, split: str) -> str:
+    """ "potholes, 31 January 2026 at 17:59:02 (best), on split valid of demo"."""
+    who = "The base model alone"
+    if adapter:
+        run, _, kind = adapter.rpartition("/")
+        title = run_title(run)
+        who = f"{title} ({kind})" if run and title != run else adapter
+    return f"{who}, on split {split} of {dataset}"
+
+
+def _when_and_what(report: Report) -> str:
+    made = report.made.replace("T", " ")[:16]
+    return f"{plural(report.images, 'image')}, {plural(report.objects, 'object')}, measured {made}"
+
+
+def _numbers(report: Report) -> None:
+    _frame(table(report, "all"), "All metrics of the base model and the adapter")
+    for name, why in report.not_defined.items():
+        st.caption(f"{METRICS[name][0]} is not defined, because {escape(why)}.")
+    main = METRICS[report.main_metric][0]
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(f"**{main} by phrase**")
+        _frame(table(report, "phrase"), f"{main} of each phrase")
+    with right:
+        st.markdown(f"**{main} by object size**")
+        _frame(table(report, "size"), f"{main} of small, medium and large objects")
+        st.caption("Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above, by the masks' areas.")
+    st.markdown("**Objects at score 0.5 and IoU 0.5**")
+    _frame(phrase_table(report), "Precision, recall and F1 of each phrase")
+    if report.adapter:
+        st.caption(
+            f"Intervals: the middle 95 % of {report.resamples} bootstrap resamples of the images. "
+            "An interval that holds zero means that the difference may be chance."
+        )
+
+
+def _frame(rows: pd.DataFrame, alt: str) -> None:
+    plain = dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), st.column_config.NumberColumn(format="%.3f"))
+    st.dataframe(
+        rows,
+        hide_index=True,
+        placeholder="–",
+        alt=alt,
+        column_config={
+            **plain,
+            "Difference": st.column_config.NumberColumn(format="%+.3f"),
+            "In words": st.column_config.TextColumn(width=130),
+            "Meaning": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _curves(report: Report, colors: PhraseColors) -> None:
+    st.caption("Masks at IoU 0.5; a dot marks the score 0.5. The larger the area under a curve, the better.")
+    phrases = [phrase for phrase in report.phrases if phrase in report.base.curves]
+    for start in range(0, len(phrases), 2):
+        for column, phrase in zip(st.columns(2, gap="large"), phrases[start : start + 2], strict=False):
+            with column, st.container(gap="xxsmall"):
+                found = report.judged.phrases[phrase]["ap50_segm"]
+                st.markdown(f"**{escape(phrase)}** :gray[average precision {number(found)}]")
+                figure = charts.curve_chart(report, phrase, colors.of(phrase))
+                st.plotly_chart(figure, key=f"curve-{phrase}", config={"displayModeBar": False})
+
+
+def _leak(report: Report) -> None:
+    st.caption(
+        "Each row is a phrase that was asked, each column what it fires on although it does not mean that: the share "
+        "of those objects that it marks, and of the images without it in which it finds anything at all."
+    )
+    st.markdown(leak_sentence(report))
+    rows = charts.leak_rows(report)
+    panels = [("Base", report.base.leak)] + ([("Adapter", report.adapter.leak)] if report.adapter else [])
+    for column, (name, leak) in zip(st.columns([1.2, 1][: len(panels)], gap="medium"), panels, strict=True):
+        with column, st.container(gap="xxsmall"):
+            st.markdown(f"**{name}**")
+            figure = charts.leak_chart(leak, rows, with_names=name == "Base")
+            st.plotly_chart(figure, key=f"leak-{name}", config={"displayModeBar": False})
+    _forgotten(report)
+
+
+def _forgotten(report: Report) -> None:
+    kept = report.kept
+    if kept is None:
+        return
+    st.markdown("**What the base knew**")
+    if not kept.found:
+        st.caption("The base model finds nothing by other words on these images, so nothing can have been forgotten.")
+        return
+    between = "" if kept.low is None else f" (95 % interval {kept.low:.0%} to {kept.high:.0%})"
+    st.caption(
+        f"Of {plural(kept.found, 'thing')} that the base finds by other words, the adapter still finds {kept.kept}"
+        f"{between}."
+    )
+    rows = [{"Word": word, "Base": found, "Adapter": still} for word, (found, still) in kept.by_word.items()]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width=420, alt="Things found by other words, by either model")
+
+
+def _thresholds(report: Report) -> None:
+    st.caption("The score threshold that balances missed and false objects best (F1 of masks) on this split.")
+    rows = [
+        {
+            "Phrase": phrase,
+            "Threshold": advice.threshold if advice else None,
+            "F1": advice.f1 if advice else None,
+            "F1 at 0.5": advice.f1_at_half if advice else report.judged.phrases[phrase]["f1"],
+        }
+        for phrase, advice in report.judged.thresholds.items()
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        placeholder="none",
+        width=560,
+        column_config={
+            "Threshold": st.column_config.NumberColumn(format="%.2f"),
+            **dict.fromkeys(("F1", "F1 at 0.5"), st.column_config.NumberColumn(format="%.3f")),
+        },
+        alt="The best score threshold of each phrase",
+    )
+    advised = report.advised_thresholds()
+
+    def take_along() -> None:
+        st.session_state[ADVISED] = advised
+        if report.adapter_name:
+            st.session_state[_ADAPTER] = report.adapter_name  # of another one they would say nothing
+
+    pressed = st.button(
+        "Use in Inference",
+        key="use-thresholds",
+        icon=":material/image_search:",
+        disabled=not advised,
+        on_click=take_along,
+        help="Opens the inference page with these thresholds"
+        if advised
+        else "Nothing right was found at any threshold",
+    )
+    if pressed:
+        # Streamlit refuses to clear parameters that widgets are bound to, but replaces them.
+        st.switch_page("pages/inference.py", query_params={})

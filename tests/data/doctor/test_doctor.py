@@ -1,0 +1,492 @@
+"""Every fault that an examination can find, each in a dataset that has exactly this one; nothing crashes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.doctor import DEEP_WORDINGS, Report, examine
+from sam3_lora.data.images import load_image
+from sam3_lora.errors import DataError
+from sam3_lora.masks import encode_rle
+from tests.factories import SIZE_HW, coco, write_split
+
+HEIGHT, WIDTH = SIZE_HW
+Change = Callable[[dict[str, Any], Path], None]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> dict[str, Any]:
+    """A dataset of one split without any finding: 20 images of noise, 13 objects of each of three categories."""
+    return coco(images=20, objects=2, empty_images=1)
+
+
+def examined(folder: Path, data: dict[str, Any], change: Change) -> Report:
+    data = copy.deepcopy(data)
+    train = write_split(folder / "train", data)
+    change(data, train)
+    (train / "_annotations.coco.json").write_text(json.dumps(data))
+    return examine(open_dataset(folder))
+
+
+def kinds(report: Report) -> list[str]:
+    return [finding.kind for finding in report.findings]
+
+
+def file_of(data: dict[str, Any], folder: Path, index: int = 0) -> Path:
+    return folder / data["images"][index]["file_name"]
+
+
+def noise(size_hw: tuple[int, int] = SIZE_HW, channels: int = 3, seed: int = 7) -> np.ndarray:
+    shape = (*size_hw, channels) if channels > 1 else size_hw
+    return np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+
+
+def saved(picture: Image.Image, format: str = "PNG", **options) -> Change:
+    """Puts another picture in the place of the first image, whatever the file is called."""
+    return lambda data, folder: picture.save(file_of(data, folder), format, **options)
+
+
+def orientation(value: int, swapped: bool = False) -> Change:
+    def change(data, folder):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        size = (HEIGHT, WIDTH)[:: -1 if swapped else 1]
+        Image.fromarray(noise(size)).save(file_of(data, folder), "JPEG", exif=exif)
+
+    return change
+
+
+def cut_off(format: str) -> Change:
+    def change(data, folder):
+        path = file_of(data, folder)
+        Image.fromarray(noise((200, 200))).save(path, format)
+        data["images"][0] |= {"width": 200, "height": 200}
+        data["annotations"][1].pop("segmentation")  # run lengths of the old size
+        path.write_bytes(path.read_bytes()[:-3000])
+
+    return change
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+def gigantic(data, folder):
+    file_of(data, folder, -1).write_bytes(png_that_claims(9000, 9000))
+    data["images"][-1] |= {"width": 9000, "height": 9000}
+
+
+def frames(data, folder):
+    pictures = [Image.fromarray(noise(seed=seed)) for seed in (1, 2)]
+    pictures[0].save(file_of(data, folder), "PNG", save_all=True, append_images=pictures[1:])
+
+
+def transparent(data, folder):
+    pixels = noise(channels=4)
+    Image.fromarray(pixels, "RGBA").save(file_of(data, folder))
+
+
+def twice(data, folder):
+    file_of(data, folder, 1).write_bytes(file_of(data, folder).read_bytes())
+
+
+def saved_again(data, folder):
+    big = Image.fromarray(noise((6, 8))).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    big.save(file_of(data, folder))
+    big.save(file_of(data, folder, 1), "JPEG", quality=80)
+
+
+def first(**values) -> Change:
+    """Changes the first annotation (a polygon)."""
+    return lambda data, _: data["annotations"][0].update(values)
+
+
+def polygon(*points: float, **values) -> Change:
+    return first(segmentation=[list(points)], **values)
+
+
+def in_a_large_image(mask_box: tuple[int, int, int, int], size: int) -> Change:
+    """An object, run lengths, in an empty image of size x size."""
+
+    def change(data, folder):
+        x, y, w, h = mask_box
+        mask = np.zeros((size, size), bool)
+        mask[y : y + h, x : x + w] = True
+        image = data["images"][-1] | {"width": size, "height": size}
+        data["images"][-1] = image
+        Image.new("L", (size, size)).save(file_of(data, folder, -1))
+        entry = {"id": 500, "image_id": image["id"], "category_id": 1, "bbox": list(mask_box), "iscrowd": 0}
+        data["annotations"].append(entry | {"segmentation": encode_rle(mask)})
+
+    return change
+
+
+def a_box_in_a_large_image(data, folder):
+    in_a_large_image((1000, 1000, 3, 2), 4000)(data, folder)
+    del data["annotations"][-1]["segmentation"]
+
+
+def crowded(data, _):
+    entry = data["annotations"][0]
+    for number in range(1000, 1200):
+        box = [number % 20, 2 * (number // 20 % 10), 8, 8]
+        data["annotations"].append({"id": number, "image_id": entry["image_id"], "category_id": 1, "bbox": box})
+    for category in (2, 3):  # as frequent, each in other images
+        for number in range(100):
+            image = data["images"][1 + number % 15]["id"]
+            box = [5 * (number // 15), category, 9, 9]
+            data["annotations"].append({"id": 2000 + 100 * category + number, "image_id": image, "bbox": box})
+            data["annotations"][-1] |= {"category_id": category, "iscrowd": 0}
+
+
+def box_again(data, _):
+    entry = data["annotations"][0]
+    x, y, w, h = entry["bbox"]
+    data["annotations"].append({**entry, "id": 900, "bbox": [x, y, w, h - 0.5]})
+
+
+def renamed(name: str, index: int = 0) -> Change:
+    return lambda data, _: data["categories"][index].update(name=name)
+
+
+def rare(data, _):
+    data["categories"].append({"id": 9, "name": "stain"})
+    data["annotations"][0]["category_id"] = 9
+
+
+def unbalanced(data, _):
+    for number in range(14 * 21 + 30):
+        image = data["images"][number % 20]["id"]
+        box = [2 * (number // 20), 10, 9, 9]
+        category = 2 if number < 30 else 1
+        data["annotations"].append({"id": 1000 + number, "image_id": image, "category_id": category, "bbox": box})
+
+
+FAULTS: list[tuple[str, Change]] = [
+    ("image-truncated", cut_off("PNG")),
+    ("image-truncated", cut_off("JPEG")),
+    ("image-truncated", cut_off("BMP")),
+    ("image-gigantic", gigantic),
+    ("image-32-bit", saved(Image.fromarray(noise(channels=1).astype(np.int32) * 200), "TIFF")),
+    ("image-32-bit", saved(Image.fromarray(noise(channels=1).astype(np.float32) / 255), "TIFF")),
+    ("image-16-bit", saved(Image.fromarray(noise(channels=1).astype(np.uint16) * 200))),
+    ("image-16-bit", saved(Image.fromarray(noise(channels=1).astype(np.uint16) * 200), "TIFF")),
+    ("image-animated", frames),
+    ("image-rotated", orientation(6)),
+    ("image-rotated", orientation(8, swapped=True)),
+    ("image-rotated", orientation(3)),
+    ("image-cmyk", saved(Image.fromarray(noise(channels=4), "CMYK"), "JPEG")),
+    ("image-transparent", transparent),
+    ("image-palette", saved(Image.fromarray(noise()).quantize(64))),
+    ("identical-images", twice),
+    ("similar-images", saved_again),
+    ("empty-mask", first(segmentation={"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]})),
+    ("box-mask-mismatch", first(bbox=[2, 2, 8, 8])),
+    ("box-mask-mismatch", first(bbox=[0, 0, WIDTH, HEIGHT])),
+    ("tiny-object", polygon(10, 10, 12, 10, 12, 12, 10, 12, bbox=[10, 10, 2, 2])),
+    ("polygon-crosses-itself", polygon(10, 10, 30, 30, 30, 10, 10, 30, bbox=[10, 10, 20, 20])),
+    ("polygon-short-part", lambda data, _: data["annotations"][0]["segmentation"].append([1, 1, 5, 5])),
+    ("object-vanishes", in_a_large_image((1000, 1000, 2, 3), 3100)),
+    ("object-vanishes", a_box_in_a_large_image),
+    ("small-object", in_a_large_image((1001, 1001, 4, 5), 2100)),
+    ("too-many-objects", crowded),
+    ("object-twice", box_again),
+    ("phrase-code", renamed("class_2")),
+    ("phrase-code", renamed("D00")),
+    ("phrase-code", renamed("pothole2", index=1)),
+    ("phrase-position", renamed("left wheel")),
+    ("phrase-long", renamed("a dark hole in the asphalt with water in it")),
+    ("phrase-run-together", renamed("paintMarking")),
+    ("phrase-plural", renamed("Cracks", index=1)),
+    ("phrase-plural", renamed("cra ck", index=1)),
+    ("few-objects", rare),
+    ("class-imbalance", unbalanced),
+]
+
+
+def test_a_sound_dataset_has_no_finding(tmp_path, sound):
+    report = examined(tmp_path, sound, lambda data, folder: None)
+    assert report.findings == () and report.suggestions == {}
+    assert report.looked_at == report.images == 21
+
+
+@pytest.mark.parametrize(("kind", "change"), FAULTS)
+def test_one_fault_one_finding(tmp_path, sound, kind, change):
+    report = examined(tmp_path, sound, change)
+    assert kinds(report) == [kind]
+    finding = report.findings[0]
+    assert finding.count == 1 and len(finding.locations) == 1
+    assert finding.split == ("" if kind.startswith(("phrase", "few", "class")) else "train")
+    assert finding.message.endswith(".") and finding.fix.endswith(".")
+    assert not re.search(r"\{\w+\}", finding.message + finding.fix)
+    assert bool(finding.image_names) == (finding.split == "train")
+
+
+def test_every_kind_of_finding_is_tested():
+    elsewhere = {"leaked-images", "leaked-similar", "untrained-category"}
+    assert {kind for kind, _ in FAULTS} | elsewhere == set(DEEP_WORDINGS)
+
+
+def by_kind(report: Report) -> dict[str, Any]:
+    assert len({(finding.kind, finding.split) for finding in report.findings}) == len(report.findings)
+    return {finding.kind: finding for finding in report.findings}
+
+
+def write_other(folder: Path, data: dict[str, Any], seed: int) -> None:
+    """A split whose images are no others', as those of write_split are."""
+    write_split(folder, data)
+    for index in range(len(data["images"])):
+        Image.fromarray(noise(seed=1000 * seed + index)).save(file_of(data, folder, index))
+
+
+def test_splits_in_capitals_are_examined_alike(tmp_path):
+    for seed, name in enumerate(("Train", "Test")):
+        write_other(tmp_path / name, coco(images=20, objects=2, seed=seed), seed)
+    (tmp_path / "Test" / "1_003.png").write_bytes((tmp_path / "Train" / "0_001.png").read_bytes())
+    (finding,) = examine(open_dataset(tmp_path)).findings
+    assert (finding.kind, finding.split, finding.severity) == ("leaked-images", "Test", "error")
+
+
+def test_images_in_two_splits(tmp_path):
+    for seed, name in enumerate(("train", "valid", "valid-mini")):
+        write_other(tmp_path / name, coco(images=20, objects=2, seed=seed), seed)
+    copied = {"valid/1_003.png": "train/0_001.png", "valid-mini/2_000.png": "valid/1_005.png"}
+    for late, early in copied.items():
+        (tmp_path / late).write_bytes((tmp_path / early).read_bytes())
+    smooth = Image.fromarray(noise((6, 8))).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "train" / "0_004.png")
+    smooth.save(tmp_path / "valid" / "1_007.png", "JPEG")
+    names = {"train/0_010": "photo_png", "valid/1_011": "photo_png"}  # two of Roboflow's versions of one photograph
+    names |= {"train/0_012": "image_0_jpg", "valid/1_013": "image_0_jpg"}  # two photographs of one name
+    for name, origin in names.items():
+        split, _, stem = name.partition("/")
+        json_path = tmp_path / split / "_annotations.coco.json"
+        json_path.write_text(json_path.read_text().replace(f"{stem}.png", f"{origin}.rf.{stem}.png"))
+        (tmp_path / f"{name}.png").rename(tmp_path / split / f"{origin}.rf.{stem}.png")
+    version = Image.fromarray(noise((6, 8), seed=3)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    version.save(tmp_path / "train" / "photo_png.rf.0_010.png")
+    version.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "valid" / "photo_png.rf.1_011.png")
+    report = examine(open_dataset(tmp_path))
+    leaks = {finding.split: finding for finding in report.findings if finding.kind == "leaked-images"}
+    assert leaks["valid"].image_names == ("1_003.png",) and leaks["valid"].severity == "error"
+    assert leaks["valid-mini"].image_names == ("2_000.png",) and leaks["valid-mini"].severity == "warning"
+    assert "'1_005.png' in 'valid'" in str(leaks["valid-mini"].locations[0])
+    similar = [finding for finding in report.findings if finding.kind == "leaked-similar"]
+    assert [(finding.split, finding.image_names) for finding in similar] == [
+        ("valid", ("photo_png.rf.1_011.png", "1_007.png"))
+    ]
+
+
+def test_a_category_that_is_only_measured(tmp_path, sound):
+    data = copy.deepcopy(sound)
+    data["categories"].append({"id": 9, "name": "stain"})
+    write_split(tmp_path / "train", data)
+    other = coco(images=4, seed=1)
+    other["categories"].append({"id": 9, "name": "stain"})
+    other["annotations"][0]["category_id"] = 9
+    write_other(tmp_path / "valid", other, seed=1)
+    report = examine(open_dataset(tmp_path))
+    assert kinds(report) == ["untrained-category"]
+    assert "'stain', 1 object elsewhere" in report.findings[0].message
+
+
+def test_all_images_are_looked_into_not_only_those_of_the_probe(tmp_path):
+    data = coco(images=80, objects=2)
+    train = write_split(tmp_path / "train", data)
+    for entry in data["images"][:75]:
+        (train / entry["file_name"]).write_bytes(b"no image")
+    Image.fromarray(noise((9, 9))).save(train / data["images"][-1]["file_name"])
+    dataset = open_dataset(tmp_path)
+    assert max(finding.count for finding in dataset.findings) < 75
+    findings = by_kind(examine(dataset))
+    assert findings.keys() == {"image-unreadable", "size-mismatch"}
+    assert findings["image-unreadable"].count == 75 == len(findings["image-unreadable"].image_names)
+    assert "75 images of 81 looked into" in findings["image-unreadable"].message
+    assert findings["size-mismatch"].count == 1
+
+
+def test_two_cracks_that_cross_each_other_in_one_box_are_two(tmp_path, sound):
+    def change(data, folder):
+        entry = data["annotations"][0]
+        for number, points in enumerate(([5, 5, 8, 5, 40, 40, 37, 40], [37, 5, 40, 5, 8, 40, 5, 40])):
+            crack = {"id": 900 + number, "bbox": [5, 5, 35, 35], "segmentation": [points]}
+            data["annotations"].append(entry | crack)
+
+    assert "object-twice" not in kinds(examined(tmp_path, sound, change))
+
+
+@pytest.mark.parametrize(("width", "severity"), [(WIDTH, "info"), (None, "warning")])
+def test_a_turned_photograph_without_a_size_in_the_file_is_a_warning(tmp_path, sound, width, severity):
+    def change(data, folder):
+        orientation(6)(data, folder)
+        data["images"][0]["width"] = width
+
+    findings = by_kind(examined(tmp_path, sound, change))
+    assert findings["image-rotated"].severity == severity
+
+
+def test_a_colour_mode_that_cannot_be_read_is_no_damage(tmp_path, sound):
+    report = examined(tmp_path, sound, saved(Image.merge("LAB", Image.fromarray(noise()).split()), "TIFF"))
+    assert kinds(report) == ["image-unreadable"] and "LAB" in report.findings[0].message
+    with pytest.raises(DataError, match="LAB.*RGB"):
+        load_image(open_dataset(tmp_path).split("train").images[0])
+
+
+def test_missing_images_and_crowds_are_passed_over(tmp_path, sound):
+    def change(data, folder):
+        file_of(data, folder, 3).unlink()
+        data["annotations"][0] |= {"iscrowd": 1, "bbox": [0, 0, 1.5, 1.5]}
+
+    report = examined(tmp_path, sound, change)
+    assert kinds(report) == ["image-missing"]
+    assert report.statistics.num_objects == 39
+
+
+HOSTILE = {
+    "no image": b"no image",
+    "empty": b"",
+    "header only": png_that_claims(100, 100)[:33],
+    "bomb": png_that_claims(200_000, 200_000),
+    "no rows": png_that_claims(0, 0),
+    "gif of nothing": b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + b";",
+    "tiff that points nowhere": b"II*\0" + struct.pack("<I", 2**31),
+    "webp that lies": b"RIFF\xff\xff\xff\x7fWEBPVP8 " + b"\xff" * 40,
+    "text that Pillow calls a picture": b"P6 64 48 255\n",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_files_become_findings(tmp_path, sound, content):
+    report = examined(tmp_path, sound, lambda data, folder: file_of(data, folder).write_bytes(content))
+    assert len(report.findings) == 1
+    assert report.findings[0].kind in ("image-unreadable", "image-truncated", "image-gigantic")
+    assert report.findings[0].severity == "error"
+    assert report.findings[0].image_names == ("0_000.png",)
+
+
+def test_any_bytes_of_an_image_may_be_wrong(tmp_path):
+    from sam3_lora.data.doctor.image_probe import look
+
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(noise((40, 40)))
+    for format in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
+        path = tmp_path / "image"
+        picture.save(path, format)
+        sound_bytes = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(40):
+            damaged = sound_bytes.copy()
+            damaged[rng.integers(0, min(len(damaged), 400), 4)] = rng.integers(0, 256, 4)
+            path.write_bytes(damaged[: rng.integers(1, 2 * len(damaged))].tobytes())
+            seen = look(path)
+            assert seen.faults or seen.thumb is not None
+
+
+def test_progress_and_cancelling(tmp_path, sound):
+    write_split(tmp_path / "train", coco(images=150, objects=1))
+    dataset = open_dataset(tmp_path)
+    told: list[tuple[float, str]] = []
+    report = examine(dataset, lambda share, what: told.append((share, what)), lambda: len(told) > 1)
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert 0 < report.looked_at < report.images == 151
+    assert report.statistics.images == {"train": report.looked_at}
+    assert "Cancelled after" in report.to_markdown()
+
+
+def test_statistics(tmp_path):
+    data = coco(images=1, objects=1, empty_images=2, kinds=("box",))
+    data["annotations"][0]["bbox"] = [0, 0, WIDTH / 2, HEIGHT / 4]
+    write_split(tmp_path / "train", data)
+    statistics = examine(open_dataset(tmp_path)).statistics
+    assert statistics.images == {"train": 3}
+    assert statistics.objects_per_category == {"train": {"crack": 1, "pothole": 0, "joint": 0}}
+    assert statistics.objects_per_image == {0: 2, 1: 1}
+    assert statistics.image_sizes == {(WIDTH, HEIGHT): 3}
+    heat = np.array(statistics.heat_map)
+    assert heat.shape == (24, 24) and (heat[:6, :12] == 1).all() and heat.sum() == 6 * 12
+    for histogram, value in ((statistics.object_shares, 1 / 8), (statistics.aspect_ratios, 32 / 12)):
+        place = histogram.counts.index(1)
+        assert sum(histogram.counts) == 1 and histogram.edges[place] <= value < histogram.edges[place + 1]
+        assert histogram.median == pytest.approx(value, rel=1e-3)
+
+
+def test_the_share_of_a_mask_is_that_of_its_pixels(tmp_path, sound):
+    data = coco(images=1, objects=3, empty_images=0)
+    write_split(tmp_path / "train", data)
+    dataset = open_dataset(tmp_path)
+    from sam3_lora.data.doctor.objects import shape_of
+    from sam3_lora.masks import decode_segmentation, mask_to_box_xyxy
+
+    for item in dataset.split("train").images[0].annotations:
+        mask = decode_segmentation(item.segmentation, SIZE_HW)
+        shape = shape_of(item.segmentation, SIZE_HW)
+        assert (shape.area, shape.box_xyxy) == (mask.sum(), mask_to_box_xyxy(mask))
+
+
+def test_the_report_as_json_and_markdown(tmp_path, sound):
+    def change(data, folder):
+        data["categories"][0]["name"] = "a|b_2 `<b>`"
+        for index in range(12):
+            file_of(data, folder, index).write_bytes(b"")
+
+    report = examined(tmp_path, sound, change)
+    content = json.loads(report.to_json())
+    assert [finding["kind"] for finding in content["findings"]] == ["image-unreadable", "phrase-code"]
+    assert len(content["findings"][0]["image_names"]) == len(content["findings"][0]["locations"]) == 12
+    assert content["splits"]["train"]["objects"] == 40 == sum(content["splits"]["train"]["categories"].values())
+    assert sum(content["statistics"]["object_shares"]["counts"]) == 40
+    page = report.to_markdown()
+    assert "### Error: image unreadable (train)" in page and "- and 2 more" in page
+    assert "a\\|b\\_2 \\`\\<b\\>\\`" in page
+
+
+def test_a_dataset_without_images(tmp_path):
+    write_split(tmp_path / "train", {"images": [], "annotations": [], "categories": []})
+    report = examine(open_dataset(tmp_path))
+    assert kinds(report) == ["no-images"] and report.images == 0
+    assert json.loads(report.to_json())["statistics"]["object_shares"]["median"] is None
+    assert "## Findings" in report.to_markdown()
+
+
+def test_the_command_line_tells_the_same(tmp_path, sound):
+    from typer.testing import CliRunner
+
+    from sam3_lora.__main__ import app
+    from sam3_lora.errors import DataError, Sam3LoraError
+
+    def call(*arguments):
+        result = CliRunner().invoke(app, ["inspect", str(tmp_path), *map(str, arguments)])
+        if result.exception is not None:
+            raise result.exception
+        return result.stdout
+
+    report = examined(tmp_path, sound, renamed("leftmost wheel"))
+    assert json.loads(call("--deep", "--json")) == json.loads(report.to_json())
+    text = call("--report", tmp_path / "report.md")
+    assert report.findings[0].message in text and "Instead of 'leftmost wheel' ask for 'wheel'." in text
+    assert (tmp_path / "report.md").read_text() == report.to_markdown()
+    call("--report", tmp_path / "report.json")
+    assert (tmp_path / "report.json").read_text() == report.to_json()
+    assert "leftmost wheel" in call() and "Instead" not in call()
+    with pytest.raises(DataError, match="report.txt"):
+        call("--report", tmp_path / "report.txt")
+    with pytest.raises(Sam3LoraError, match="cannot be written"):
+        call("--report", tmp_path / "nowhere" / "report.md")

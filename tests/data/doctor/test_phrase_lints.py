@@ -1,0 +1,118 @@
+"""Which names SAM 3 will not understand, what is suggested instead, and that ordinary names are left alone."""
+
+import pytest
+
+from sam3_lora.config import ASSETS
+from sam3_lora.data.doctor.phrase_lints import lint, min_tokens, note
+from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.prompts import EVERYDAY_WORDS
+
+# Names out of COCO, LVIS and people's own sets that look odd to a careless rule.
+SOUND = (
+    "person, traffic light, tv, cell phone, hot dog, potted plant, stop sign, paint_marking, Paint-Marking, tank top, "
+    "crop top, pvc pipe, usb stick, suv, cat, dog's collar, t-shirt, x-ray, iPhone, McLaren, PCB, LED, Schlagloch, "
+    "трещина, 裂缝, upper body, rear wheel, first aid kit, second hand, new car, test tube, wine bottle (empty), "
+    "3d printer, mp3 player, "
+    "Boeing 747, 7up can, 10 dollar bill, BMW, label, target"
+).split(", ")
+
+
+@pytest.mark.parametrize("name", [*SOUND, *EVERYDAY_WORDS])
+def test_ordinary_names_are_left_alone(name):
+    assert lint(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "suggestion"),
+    [
+        ("class_2", "phrase-code", None),
+        ("0", "phrase-code", None),
+        ("D00", "phrase-code", None),
+        ("cls", "phrase-code", None),
+        ("Object", "phrase-code", None),
+        ("unknown objects", "phrase-code", None),
+        ("q", "phrase-code", None),
+        ("xzk", "phrase-code", None),
+        ("car2", "phrase-code", "car"),
+        ("Pothole_v2", "phrase-code", "pothole"),
+        ("paintMarking3", "phrase-code", "paint marking"),
+        ("left wheel", "phrase-position", None),
+        ("wheel on the right", "phrase-position", "wheel"),
+        ("the leftmost of the cars", "phrase-position", "cars"),
+        ("Left", "phrase-position", None),
+        ("top shelf", "phrase-position", None),
+        ("turn left", "phrase-position", None),
+        ("top hat", "phrase-position", None),
+        ("right whale", "phrase-position", None),
+        ("turn left sign", "phrase-position", None),
+        ("no right turn sign", "phrase-position", None),
+        ("person on the left of the car", "phrase-position", None),
+        ("leftmost wheel", "phrase-position", "wheel"),
+        ("hardHat", "phrase-run-together", "hard hat"),
+        ("SafetyVest", "phrase-run-together", "safety vest"),
+        ("a man in a red coat walking a dog", "phrase-long", None),
+        ("crack " * 40, "phrase-long", None),
+    ],
+)
+def test_odd_names_are_found_with_a_suggestion(name, kind, suggestion):
+    found = lint(name)
+    assert (found.kind, found.suggestion) == (kind, suggestion)
+    assert suggestion is None or lint(suggestion) is None
+
+
+def test_no_phrase_has_fewer_tokens_than_counted():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "demo" / "model")
+    for phrase in (*SOUND[:20], *EVERYDAY_WORDS, "a man in a red coat, walking 12 dogs!", "crack " * 10):
+        assert min_tokens(phrase) <= len(tokenizer(phrase)["input_ids"]), phrase
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("box", "boxes", True),
+        ("house", "houses", True),
+        ("pothole", "potholes", True),
+        ("city", "cities", True),
+        ("bus", "buses", True),
+        ("fire hydrant", "firehydrants", True),
+        ("tub", "tube", False),
+        ("cap", "cape", False),
+        ("pin", "pine", False),
+        ("glass", "glasses", False),
+        ("wine glass", "wine glasses", True),
+        ("cookie", "cookies", True),
+        ("tie", "ties", True),
+        ("tomato", "tomatoes", True),
+        ("knife", "knives", True),
+        ("leaf", "leaves", True),
+        ("shelf", "shelves", True),
+        ("ski", "skis", True),
+        ("taxi", "taxis", True),
+        ("axe", "axes", True),
+        ("person", "people", True),
+        ("fireman", "firemen", True),
+        ("mouse", "mice", True),
+        ("pine", "pins", False),
+        ("new", "news", False),
+        ("cloth", "clothes", False),
+    ],
+)
+def test_one_and_many_of_a_thing_are_told_from_two_things(one, other, same):
+    for names in ([one, other], [other, one]):
+        faults = FindingCollector()
+        assert note(names, faults) == ({other: one} if same else {})
+        assert ("phrase-plural" in faults.counts) == same
+
+
+def test_the_plainest_name_of_a_thing_is_suggested_whichever_comes_first():
+    names = ["Pot holes", "pothole", "cars", "Car", "firehydrant", "fire hydrant"]
+    assert note(names, FindingCollector()) == {"Pot holes": "pothole", "cars": "car", "firehydrant": "fire hydrant"}
+
+
+@pytest.mark.parametrize(
+    "names", [("crack grade 1", "crack grade 2"), ("left shoe", "right shoe"), ("left shoe", "shoe"), ("car2", "car")]
+)
+def test_nothing_is_suggested_that_would_make_two_categories_one(names):
+    assert note(names, FindingCollector()) == {}

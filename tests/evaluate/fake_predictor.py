@@ -1,0 +1,66 @@
+"""A predictor that knows the right answers and spoils them as told, so that a whole evaluation takes a second."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam3_lora.data.dataset import Split
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.evaluate.predictions import pixels_of
+from sam3_lora.masks import decode_segmentation
+from sam3_lora.predict.postprocess import PhraseResult
+
+
+class FakePredictor:
+    """Finds the objects of a split.
+
+    base, adapter: by phrase, (the share of objects found, the share of images in which something false is found).
+    """
+
+    def __init__(self, split: Split, base: dict[str, tuple], adapter: dict[str, tuple] | None = None) -> None:
+        self._known = {pixels_of(image).tobytes(): (number, image) for number, image in enumerate(split.images)}
+        self._quality = {0.0: base, 1.0: adapter}
+        self.has_adapter = adapter is not None
+        self.strength = 1.0 if self.has_adapter else 0.0
+        self.processor = None
+        self.asked: list[tuple[int, float, tuple[str, ...]]] = []
+
+    def set_image(self, pixels: np.ndarray) -> None:
+        self._number, self._image = self._known[pixels.tobytes()]
+
+    def prompt(self, phrases, threshold: float = 0.5, limit=None) -> dict[str, PhraseResult]:
+        self.asked.append((self._number, self.strength, tuple(phrases)))
+        return {phrase: self._answer(phrase).above(threshold) for phrase in phrases}
+
+    def _answer(self, phrase: str) -> PhraseResult:
+        image, rng = self._image, np.random.default_rng((self._number, len(phrase)))
+        hit, false = self._quality[self.strength].get(phrase, (0.0, 0.0))
+        found = [
+            (
+                decode_segmentation(one.segmentation, (image.height, image.width)),
+                one.bbox_xywh,
+                0.6 + 0.3 * rng.random(),
+            )
+            for one in image.annotations
+            if phrase_of(one.category) == phrase and one.segmentation is not None and rng.random() < hit
+        ]
+        if rng.random() < false:
+            mask = np.zeros((image.height, image.width), dtype=bool)
+            mask[2:12, 2:12] = True
+            found.append((mask, (2, 2, 10, 10), 0.55 + 0.2 * rng.random()))
+        found.sort(key=lambda one: -one[2])
+        boxes = [(x, y, x + w, y + h) for _, (x, y, w, h), _ in found]
+        return PhraseResult(
+            phrase,
+            np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            np.array([score for *_, score in found], dtype=np.float32),
+            np.array([mask for mask, *_ in found], dtype=np.float32).reshape(-1, image.height, image.width) * 2 - 1,
+            (image.height, image.width),
+        )
+
+
+@pytest.fixture
+def no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validation loss for predictors without a model."""
+    monkeypatch.setattr("sam3_lora.evaluate.side_by_side.validation_loss", lambda *_, **__: 100.0)

@@ -1,0 +1,219 @@
+"""A whole evaluation with a predictor that knows the answers: what it reports, how it ends, where it is kept."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sam3_lora.config import RunConfig
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.errors import DataError
+from sam3_lora.evaluate import Cancelled, Report, evaluate, measure, read_report
+from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
+from sam3_lora.evaluate.markdown import to_markdown
+from sam3_lora.evaluate.store import folder_of, keep, phrases_of_run, stored
+from sam3_lora.runs.run import Run
+from tests.evaluate.fake_predictor import FakePredictor
+from tests.factories import coco, write_dataset, write_split
+
+POOR = {"crack": (0.0, 0.5), "pothole": (0.0, 0.5), "joint": (1.0, 0.0), "line": (0.0, 1.0)}
+GOOD = {"crack": (1.0, 0.0), "pothole": (1.0, 0.0), "joint": (0.0, 0.0), "walrus": (0.0, 1.0)}
+
+pytestmark = pytest.mark.usefixtures("no_loss")
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory):
+    folder = write_dataset(tmp_path_factory.mktemp("data"), ("valid",), images=8, objects=3, empty_images=2)
+    return open_dataset(folder).split("valid")
+
+
+def evaluated(split, adapter=GOOD, **options) -> Report:
+    return measure(FakePredictor(split, POOR, adapter), split, dataset="made up", base_name="demo", **options)
+
+
+@pytest.fixture(scope="module")
+def report(split) -> Report:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sam3_lora.evaluate.side_by_side.validation_loss", lambda *_, **__: 100.0)
+        return evaluated(split, adapter_name="run/best")
+
+
+def test_gains_and_losses_are_told_apart(report: Report) -> None:
+    assert report.adapter.metrics["map_segm"] > report.base.metrics["map_segm"]
+    assert report.adapter.phrases["crack"]["f1"] == report.adapter.phrases["pothole"]["f1"] == 1
+    assert report.adapter.phrases["joint"]["recall"] == 0
+    by_kind = {alarm.kind: alarm.message for alarm in report.alarms}
+    assert "joint" in by_kind["phrase"]
+    assert "line" in by_kind["forgotten"]
+    assert report.kept.found == 10 and report.kept.kept == 0
+    assert report.verdict.startswith("Mixed")
+    assert "Only 10 images" in report.notes[0]
+
+
+def test_intervals_hold_the_differences(report: Report) -> None:
+    known = [one for one in report.differences if one.low is not None]
+    assert {one.subject for one in known} == {"all", "phrase", "size"}
+    assert all(one.low <= one.difference <= one.high for one in known)
+
+
+def test_one_image_drawn_again_and_again_decides_nothing(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=1, objects=3, empty_images=0)
+    report = evaluated(open_dataset(folder).split("valid"))
+    assert all(one.low is None for one in report.differences)
+    assert report.verdict.startswith("Not decided") and "1 image is too few" in report.verdict
+    assert report.kept.low is None
+
+
+def test_a_phrase_called_as_a_size_keeps_its_interval(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=8, objects=3, empty_images=2, categories=("large", "pothole"))
+    report = evaluated(open_dataset(folder).split("valid"), adapter={"large": (1.0, 0.0), "pothole": (1.0, 0.0)})
+    assert report.sizes["large"] == 0
+    assert all(one.low is not None for one in report.differences if one.subject == "phrase")
+
+
+def test_words_that_no_training_asks_show_the_leak(report: Report) -> None:
+    leak = report.adapter.leak
+    assert leak.anywhere[leak.rows.index("walrus")] == 1
+    assert report.base.leak.anywhere[leak.rows.index("walrus")] == 0
+    assert report.adapter.metrics["false_firing"] > 0
+
+
+def test_thresholds_are_advised_for_what_is_found(report: Report) -> None:
+    assert set(report.advised_thresholds()) == {"crack", "pothole"}
+
+
+def test_the_base_alone_is_measured_without_differences(split) -> None:
+    alone = evaluated(split, adapter=None)
+    assert alone.adapter is None and alone.differences == [] and alone.kept is None
+    assert "no adapter to compare with" in alone.verdict
+    assert alone.advised_thresholds(), "advice is about the base"
+
+
+def test_own_phrases_and_words_are_asked(tmp_path: Path) -> None:
+    split = open_dataset(write_dataset(tmp_path, ("valid",), images=2, objects=1, empty_images=0)).split("valid")
+    predictor = FakePredictor(split, {})
+    report = measure(
+        predictor, split, dataset="d", base_name="demo", phrases={"crack": "long line"}, own_words=("Traffic  Cone",)
+    )
+    asked = {phrase for *_, phrases in predictor.asked for phrase in phrases}
+    assert "long line" in asked and "crack" not in asked
+    assert "traffic cone" in asked
+    assert "line" not in asked, "it could mean the long line"
+    assert report.phrases["long line"].categories == ["crack"]
+
+
+def test_without_negatives_the_reason_is_given(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=3, objects=1, empty_images=0, categories=("crack",))
+    report = evaluated(open_dataset(folder).split("valid"))
+    assert report.not_defined == {"il_mcc": NO_NEGATIVES, "cgf1": NO_NEGATIVES}
+    assert report.adapter.metrics["cgf1"] is None
+    assert NO_NEGATIVES in to_markdown(report)
+
+
+def test_one_image_without_objects_does_not_decide_about_presence(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=6, objects=1, empty_images=1, categories=("crack",))
+    report = evaluated(open_dataset(folder).split("valid"))
+    by_name = {one.metric: one for one in report.differences if one.subject == "all"}
+    assert by_name["cgf1"].difference is not None and by_name["cgf1"].low is None
+    assert by_name["map_segm"].low is not None
+    assert not [alarm for alarm in report.alarms if "cgF1" in alarm.message]
+
+
+def test_a_broken_image_is_left_out_and_told(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, ("valid",), images=3, objects=1, empty_images=0)
+    split = open_dataset(folder).split("valid")
+    predictor = FakePredictor(split, POOR, GOOD)
+    split.images[1].path.write_bytes(b"no image")
+    report = measure(predictor, split, dataset="d", base_name="demo")
+    assert report.images == 2
+    assert any(split.images[1].file_name in note for note in report.notes)
+
+
+def test_nothing_readable_is_refused(tmp_path: Path) -> None:
+    split = open_dataset(write_dataset(tmp_path, ("valid",), images=1, objects=1, empty_images=0)).split("valid")
+    predictor = FakePredictor(split, POOR)
+    split.images[0].path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be read"):
+        measure(predictor, split, dataset="d", base_name="demo")
+
+
+def test_it_ends_when_asked_and_leaves_the_predictor_as_it_was(split) -> None:
+    predictor = FakePredictor(split, POOR, GOOD)
+    predictor.strength = 0.7
+    told: list[float] = []
+    with pytest.raises(Cancelled):
+        measure(
+            predictor,
+            split,
+            dataset="d",
+            base_name="demo",
+            progress=lambda share, _: told.append(share),
+            cancelled=lambda: len(told) > 3,
+        )
+    assert predictor.strength == 0.7
+    assert told == sorted(told)
+
+
+def test_others_may_use_the_predictor_between_two_images(split) -> None:
+    entered = []
+
+    @contextmanager
+    def turn():
+        entered.append(True)
+        yield
+
+    evaluated(split, turn=turn)
+    assert len(entered) == 2 * len(split.images), "the base's and the adapter's turn for each image"
+
+
+def test_a_report_is_the_same_after_storing(report: Report, tmp_path: Path) -> None:
+    path = keep(report, tmp_path / "evaluations")
+    again = keep(report, tmp_path / "evaluations")
+    assert path != again, "none is overwritten"
+    assert read_report(path) == report
+    assert {one.path for one in stored([tmp_path])} == {path, again}
+    path.write_text("{}")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_report(path)
+    assert [one.path for one in stored([tmp_path])] == [again], "a damaged file hides no other"
+
+
+def test_evaluations_lie_in_the_run_of_their_adapter(report: Report, tmp_path: Path) -> None:
+    settings = {"output.runs": str(tmp_path), "data.category_phrases": {"crack": "long crack"}}
+    run = Run.create(RunConfig().with_settings(settings))
+    adapter = run.folder / "adapters" / "best"
+    assert folder_of(adapter, tmp_path) == run.folder / "evaluations"
+    assert folder_of(tmp_path / "elsewhere", tmp_path) == folder_of(None, tmp_path) == tmp_path / "evaluations"
+    assert phrases_of_run(adapter) == {"crack": "long crack"} and phrases_of_run(tmp_path) == {}
+    keep(report, run.folder / "evaluations")
+    (one,) = stored([tmp_path])
+    assert one.run == run.name and one.summary.verdict == report.verdict
+
+
+def test_json_and_markdown_hold_the_verdict(report: Report) -> None:
+    whole = json.loads(report.to_json())
+    assert whole["verdict"] == report.verdict
+    text = to_markdown(report)
+    assert report.verdict in text
+    for heading in ("Got worse", "Metrics", "By phrase", "By object size", "Prompt leak", "Score thresholds", "Worst"):
+        assert f"## {heading}" in text
+
+
+def test_a_dataset_of_boxes_is_judged_by_boxes(tmp_path: Path) -> None:
+    write_split(tmp_path / "valid", coco(images=3, kinds=("box",), empty_images=0))
+    report = evaluated(open_dataset(tmp_path).split("valid"))
+    assert report.boxes_only and report.main_metric == "map_bbox"
+    assert "box mAP" in report.verdict
+
+
+def test_one_model_alone_is_measured_like_beside_another(split, report: Report) -> None:
+    predictor = FakePredictor(split, POOR, GOOD)
+    for strength, numbers in ((0.0, report.base), (1.0, report.adapter)):
+        predictor.strength = strength
+        alone = evaluate(predictor, split)
+        assert alone == pytest.approx({name: numbers.metrics[name] for name in alone})
+        assert predictor.strength == strength

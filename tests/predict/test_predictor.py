@@ -1,0 +1,259 @@
+"""Predictor: one image, many prompts; what comes back fits the image; the adapter is switched, not loaded twice."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam3_lora.config import ASSETS, RunConfig
+from sam3_lora.errors import DataError, ModelError, Sam3LoraError
+from sam3_lora.model import lora
+from sam3_lora.model.base import load_base
+from sam3_lora.predict.predictor import KEPT_IMAGES, PHRASES_AT_ONCE, Exemplars, Predictor, read_image
+
+SIZE_HW = (60, 90)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 255, (*SIZE_HW, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """An adapter that changes the demo model's answers."""
+    torch.manual_seed(0)
+    model = lora.attach(load_base("demo").model, RunConfig().lora)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("adapter")
+    lora.save(model, folder, "demo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(adapter):
+    return Predictor.load("demo", adapter, device="cpu")
+
+
+def test_results_fit_the_image(predictor, image):
+    predictor.set_image(image)
+    results = predictor.prompt(["pothole", " crack ", "", "pothole"], threshold=0.0)
+    assert list(results) == ["pothole", "crack"]
+    for result in results.values():
+        assert result.masks.shape == (len(result), *SIZE_HW) and result.masks.dtype == bool
+        assert (np.diff(result.scores) <= 0).all()
+        assert (result.boxes_xyxy >= 0).all()
+        assert (result.boxes_xyxy <= np.array([SIZE_HW[1], SIZE_HW[0]] * 2)).all()
+
+
+def test_a_threshold_afterwards_equals_one_from_the_start(predictor, image):
+    predictor.set_image(image)
+    every = predictor.prompt(["crack"], threshold=0.0)["crack"]
+    middle = float(np.median(every.scores))
+    direct = predictor.prompt(["crack"], threshold=middle)["crack"]
+    np.testing.assert_array_equal(every.above(middle).scores, direct.scores)
+    np.testing.assert_array_equal(every.above(middle).masks, direct.masks)
+    assert len(predictor.prompt(["crack"], threshold=0.0, limit=3)["crack"]) == 3
+
+
+def test_a_phrase_is_answered_alike_alone_and_among_others(predictor, image):
+    predictor.set_image(image)
+    alone = predictor.prompt(["crack"], threshold=0.0)["crack"]
+    among = predictor.prompt(["joint", "crack", "a very long phrase " * 20], threshold=0.0)["crack"]
+    np.testing.assert_allclose(alone.scores, among.scores, atol=1e-5)
+
+
+def test_the_adapter_is_switched_over_the_same_weights(predictor, adapter, image):
+    base = Predictor.load("demo", device="cpu")
+    base.set_image(image)
+    predictor.set_image(image)
+    with_adapter = predictor.prompt(["crack"], threshold=0.0)["crack"].scores
+    predictor.adapter_enabled = False
+    without = predictor.prompt(["crack"], threshold=0.0)["crack"].scores
+    predictor.adapter_enabled = True
+    np.testing.assert_allclose(without, base.prompt(["crack"], threshold=0.0)["crack"].scores, atol=1e-6)
+    assert not np.allclose(with_adapter, without, rtol=0.05)
+    np.testing.assert_array_equal(predictor.prompt(["crack"], threshold=0.0)["crack"].scores, with_adapter)
+    with pytest.raises(Sam3LoraError, match="adapter"):
+        base.adapter_enabled = True
+
+
+def test_the_image_is_encoded_once_for_many_prompts(predictor, image, monkeypatch):
+    encoded = []
+    original = predictor.detector.encode_images
+    monkeypatch.setattr(predictor.detector, "encode_images", lambda pixels: encoded.append(1) or original(pixels))
+    predictor.set_image(255 - image)  # none that the cache may know
+    for phrase in ("crack", "joint", "pothole"):
+        predictor.prompt([phrase])
+    assert len(encoded) == 1
+
+
+def test_images_come_as_array_picture_or_path(predictor, image, tmp_path):
+    Image.fromarray(image).save(tmp_path / "image.png")
+    scores = []
+    for source in (image, Image.fromarray(image), tmp_path / "image.png", str(tmp_path / "image.png")):
+        predictor.set_image(source)
+        scores.append(predictor.prompt(["crack"], threshold=0.0)["crack"].scores)
+    for other in scores[1:]:
+        np.testing.assert_array_equal(scores[0], other)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 0, 3), np.uint8), "nowhere.png", __file__, "."]
+)
+def test_what_is_no_image_is_refused(predictor, wrong):
+    with pytest.raises(DataError):
+        predictor.set_image(wrong)
+
+
+def test_prompts_need_an_image_and_a_phrase(image):
+    fresh = Predictor.load("demo", device="cpu")
+    with pytest.raises(Sam3LoraError, match="image"):
+        fresh.prompt(["crack"])
+    fresh.set_image(image)
+    with pytest.raises(Sam3LoraError, match="phrase"):
+        fresh.prompt([" "])
+
+
+def test_a_model_that_loads_and_cannot_answer_is_told_in_a_sentence(image, tmp_path):
+    folder = shutil.copytree(ASSETS / "demo" / "model", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["geometry_encoder_config"]["num_attention_heads"] = 5  # 5 heads do not divide the width
+    (folder / "config.json").write_text(json.dumps(config))
+    predictor = Predictor.load(str(folder), device="cpu")
+    predictor.set_image(image)
+    with pytest.raises(ModelError, match="was loaded, but cannot answer"):
+        predictor.prompt(["crack"])
+
+
+def answers(predictor, phrases=("crack", "joint"), **options):
+    """Everything that a prompt gives, as one array per phrase."""
+    found = predictor.prompt(phrases, threshold=0.0, **options)
+    return {phrase: np.concatenate((one.scores, one.boxes_xyxy.ravel())) for phrase, one in found.items()}
+
+
+def test_caches_answer_as_a_fresh_predictor_does(predictor, adapter, image):
+    other = np.ascontiguousarray(image[::-1])
+    for shown in (image, other, image):
+        predictor.set_image(shown)
+        for strength, phrases in ((1.0, ("crack",)), (0.0, ("joint", "crack")), (0.5, ("crack", "a new phrase"))):
+            predictor.strength = strength
+            fresh = Predictor.load("demo", adapter, device="cpu")
+            fresh.strength = strength
+            fresh.set_image(shown)
+            expected = answers(fresh, phrases)
+            for phrase, found in answers(predictor, phrases).items():
+                np.testing.assert_allclose(found, expected[phrase], atol=1e-5, rtol=1e-5)
+    predictor.strength = 1.0
+    assert len(predictor._vision) <= KEPT_IMAGES
+
+
+def test_the_cache_of_phrases_is_bounded(predictor, image, monkeypatch):
+    monkeypatch.setattr("sam3_lora.predict.predictor.KEPT_PHRASES", 20)
+    predictor.set_image(image)
+    for start in range(0, 36, 12):
+        predictor.prompt([f"word {number}" for number in range(start, start + 12)])
+    assert len(predictor._text) == 20
+
+
+def test_many_phrases_go_in_portions(predictor, image):
+    predictor.set_image(image)
+    many = [f"thing {number}" for number in range(PHRASES_AT_ONCE + 3)]
+    together = answers(predictor, many)
+    assert list(together) == many
+    for phrase in (many[0], many[-1]):
+        np.testing.assert_allclose(together[phrase], answers(predictor, [phrase])[phrase], atol=1e-4)
+
+
+@pytest.mark.parametrize("component", ["vision_encoder", "text_encoder", "geometry_encoder", "mask_decoder"])
+def test_what_is_kept_is_never_another_strengths(component, image):
+    """Whatever part the adapter changes, asked at one strength after the other or on its own."""
+    base = load_base("demo")
+    model = lora.attach(base.model, RunConfig().with_settings({"lora.components": [component]}).lora)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+
+    def asked(predictor, strength):
+        predictor.strength = strength
+        predictor.set_image(image)
+        return predictor.prompt(["crack"], threshold=0.0)["crack"].mask_logits
+
+    used = Predictor(base, model)
+    asked(used, 1.0)
+    for strength in (0.0, 0.5, 1.0):
+        np.testing.assert_array_equal(asked(used, strength), asked(Predictor(base, model), strength))
+    assert not np.array_equal(asked(used, 0.0), asked(used, 1.0))
+
+
+def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapter, image):
+    base = Predictor.load("demo", device="cpu")
+    base.set_image(image)
+    trained = Predictor.load("demo", adapter, device="cpu")
+    trained.set_image(image)
+    predictor.set_image(image)
+    found = {}
+    for strength in (0.0, 0.5, 1.0, 1.5):
+        predictor.strength = strength
+        found[strength] = answers(predictor)["crack"]
+    predictor.strength = 1.0
+    np.testing.assert_array_equal(found[0.0], answers(base)["crack"])
+    np.testing.assert_array_equal(found[1.0], answers(trained)["crack"])
+    assert np.abs(found[0.5] - found[0.0]).max() > 1e-4
+    assert np.abs(found[0.5] - found[1.0]).max() > 1e-4
+    assert np.abs(found[1.5] - found[1.0]).max() > 1e-4
+    for wrong in (-0.1, 9.0):
+        with pytest.raises(Sam3LoraError, match="strength"):
+            predictor.strength = wrong
+
+
+def test_strength_1_is_the_adapter_where_layers_have_scales_of_their_own(adapter, image, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"alpha_pattern": {".*q_proj": 99}}))
+    predictor = Predictor.load("demo", folder, device="cpu")
+    predictor.set_image(image)
+    before = answers(predictor)["crack"]
+    predictor.strength = 0.5
+    assert not np.array_equal(answers(predictor)["crack"], before)
+    predictor.strength = 1.0
+    np.testing.assert_array_equal(answers(predictor)["crack"], before)
+
+
+def test_pictures_of_any_depth_and_turn_are_read_as_files_are(image, tmp_path):
+    grey = image[..., 0]
+    kinds = {"I": grey.astype(np.int32) * 257, "F": grey.astype(np.float32) / 255}
+    for mode, values in kinds.items():
+        picture = Image.fromarray(values)
+        assert picture.mode == mode
+        assert np.abs(read_image(picture)[..., 0].astype(int) - grey).max() <= 1
+    turned = Image.fromarray(image)
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as opened:
+        np.testing.assert_array_equal(read_image(opened), read_image(tmp_path / "turned.png"))
+    assert read_image(tmp_path / "turned.png").shape == (SIZE_HW[1], SIZE_HW[0], 3)
+
+
+def test_examples_change_the_answer_with_a_phrase_and_alone(predictor, image):
+    predictor.set_image(image)
+    box = np.array([[10.0, 5.0, 60.0, 40.0]])
+    plain = answers(predictor)["crack"]
+    like = answers(predictor, examples=Exemplars(box, np.array([True])))["crack"]
+    unlike = answers(predictor, examples=Exemplars(box, np.array([False])))["crack"]
+    assert np.abs(like - plain).max() > 1e-5
+    assert np.abs(unlike - like).max() > 1e-5
+    alone = predictor.prompt([], threshold=0.0, examples=Exemplars(box, np.array([True])))
+    assert list(alone) == ["visual"]
+    none = Exemplars(np.zeros((0, 4)), np.zeros(0, bool))
+    np.testing.assert_array_equal(answers(predictor, examples=none)["crack"], plain)
+    for wrong in ([[10, 10, 10, 40]], [[200, 200, 300, 300]], [[np.nan, 0, 5, 5]]):
+        with pytest.raises(Sam3LoraError, match="Example box 1"):
+            predictor.prompt(["crack"], examples=Exemplars(np.array(wrong, float), np.array([True])))
