@@ -70,7 +70,7 @@ def test_own_phrases_go_through_yaml_and_must_be_words():
     own = {"class_1": "pothole", "Riß: tief": 'crack, "deep"'}
     config = RunConfig().with_settings({"data.category_phrases": own})
     assert RunConfig.from_yaml(config.to_yaml(comments=True)).data.category_phrases == own
-    with pytest.raises(ConfigError, match=r"data\.phrases"):
+    with pytest.raises(ConfigError, match=r"data\.category_phrases"):
         RunConfig().with_settings({"data.category_phrases": {"crack": " - "}})
 
 

@@ -29,7 +29,7 @@ ALLOWED = {
     "runs": FOUNDATION | {"data", "predict"},
     "evaluate": FOUNDATION | MIDDLE,
     "monitor": FOUNDATION | MIDDLE,
-    "train": FOUNDATION | MIDDLE,
+    "train": FOUNDATION | MIDDLE | {"evaluate"},  # validation while training is evaluation, too
 }
 PAGE_FOLDERS = {"dataset", "configure", "train", "inference", "evaluate"}
 CORE_FILES = [path for path in sorted((ROOT / "sam3_lora").rglob("*.py")) if "ui" not in path.parts]
