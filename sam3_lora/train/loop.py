@@ -101,7 +101,7 @@ class Training:
         while self._goes_on():
             self._train_mode()
             for group in self.setup.train_loader.epoch(self.progress.epoch, skip=self.progress.steps_in_epoch):
-                self._step(group)
+                self.step(group)
                 self._answer_requests()
                 if not self._goes_on():
                     break
@@ -126,7 +126,8 @@ class Training:
         self.setup.detector.train()
         self.setup.loss.train()
 
-    def _step(self, group: list[Any]) -> None:
+    def step(self, group: list[Any]) -> None:
+        """One optimizer step, reported; saves a checkpoint where one is due."""
         progress, every = self.progress, self.setup.config.training.checkpoint_every
         number = progress.step + 1
         try:
@@ -180,7 +181,7 @@ class Training:
         if not asked & ONE_SHOT_REQUESTS:
             return
         if "validate" in asked:
-            self._evaluate()
+            self.validate()
         if "sample" in asked:
             self._sample()
         if "save" in asked:
@@ -194,7 +195,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Evaluates, and moves on to the next epoch; finishes early when it has been in vain too often."""
         if not self.discarded:
-            result = self._evaluate()
+            result = self.validate()
             self._sample()
             patience = self.setup.config.training.patience
             if result is not None:
@@ -205,7 +206,7 @@ class Training:
             self.progress.epoch += 1
             self.progress.steps_in_epoch = 0
 
-    def _evaluate(self) -> Evaluation | None:
+    def validate(self) -> Evaluation | None:
         """Measures on the validation split and keeps the best adapter; None without a split to measure on."""
         result = evaluate(self.setup)
         if result is None:

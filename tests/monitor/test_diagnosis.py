@@ -9,24 +9,8 @@ from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.monitor import expectations
 from sam3_lora.monitor.diagnosis import diagnose
 from sam3_lora.monitor.expectations import Range, Stage, expected, verdicts
-from tests.train.test_loop import train
-
-CONFIG = RunConfig().with_settings({"model.base": "facebook/sam3", "data.path": "potholes"})
-RAW = {"loss_bbox": 1.0, "loss_giou": 0.8, "loss_ce": 0.05, "presence_loss": 0.2, "loss_mask": 0.3, "loss_dice": 0.8}
-WEIGHTS = {"loss_bbox": 5, "loss_giou": 2, "loss_ce": 20, "presence_loss": 20, "loss_mask": 200, "loss_dice": 10}
-
-
-def row(step, factor=1.0, raw=None, **changes):
-    """A step of full SAM 3 as a healthy run shows it, the values times a factor."""
-    raw = {name: value * factor for name, value in {**RAW, **(raw or {})}.items()}
-    terms = {name: value * WEIGHTS[name] for name, value in raw.items()}
-    values = {"lr": 5e-4, "grad_norm": 2.0 + step % 3, "objects": 5, "phrases": 8, "negatives": 4, "epoch": 1}
-    return {"kind": "step", "step": step, "total": sum(terms.values()), "terms": terms, "raw": raw, **values, **changes}
-
-
-def falling(steps, **changes):
-    """Noisy and falling, as losses are."""
-    return [row(s, factor=(1 + 3 / (1 + s / 50)) * (1 + 0.3 * math.sin(7 * s)), **changes) for s in range(1, steps + 1)]
+from tests.monitor.helpers import CONFIG, RAW, falling, row
+from tests.train.helpers import train
 
 
 def validation(step, total):

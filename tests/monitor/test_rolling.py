@@ -10,7 +10,7 @@ from sam3_lora.monitor import rolling
 from sam3_lora.monitor.diagnosis import diagnose
 from sam3_lora.monitor.expectations import verdicts
 from sam3_lora.monitor.rolling import MAX_STEPS, WHOLE, RollingMetrics
-from tests.monitor.test_diagnosis import CONFIG, falling
+from tests.monitor.helpers import CONFIG, falling
 
 
 def fed(rows: list[dict], portion: int = 7) -> RollingMetrics:

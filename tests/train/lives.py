@@ -18,12 +18,12 @@ from sam3_lora.train.loop import Training, fit
 def live(folder: str, resume: bool, last_step: int | None = None, delay: float = 0.0) -> None:
     """Trains until a moment (delay, in seconds) after a step, and is killed there; to the end without one."""
     torch.set_num_threads(1)
-    original = Training._step
+    original = Training.step
 
     def step(self: Training, group: list) -> None:
         original(self, group)
         if self.progress.step == last_step:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
-    Training._step = step
+    Training.step = step
     fit(Run.open(folder), resume=resume)

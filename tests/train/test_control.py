@@ -11,7 +11,7 @@ from sam3_lora.errors import RunError
 from sam3_lora.runs.run import Run, effective_rows
 from sam3_lora.train.job import Jobs
 from sam3_lora.train.loop import Training, fit
-from tests.train.test_loop import ask_after, totals, train
+from tests.train.helpers import request_after, totals, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +58,7 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
 def test_errands_are_done_at_once_and_change_nothing(config, monkeypatch):
     settings = {"training__max_steps": 4, "training__checkpoint_every": 0, "training__keep_checkpoints": 9}
     plain = train(config, **settings)
-    ask_after(monkeypatch, 1, "validate", "sample", "save")
+    request_after(monkeypatch, 1, "validate", "sample", "save")
     run = train(config, **settings)
     assert [row["step"] for row in run.metrics()[0] if row["kind"] == "validation"] == [1, 3, 4]
     assert [sample.step for sample in run.samples()] == [0, 1, 3, 4]
@@ -68,21 +68,21 @@ def test_errands_are_done_at_once_and_change_nothing(config, monkeypatch):
 
 
 def test_what_is_being_done_stands_as_a_request_until_it_is_done(config, monkeypatch, only_steps):
-    seen, original = [], Training._evaluate
+    seen, original = [], Training.validate
 
     def evaluate(self):
         seen.append("validate" in self.run.requests())
         return original(self)
 
-    monkeypatch.setattr(Training, "_evaluate", evaluate)
-    ask_after(monkeypatch, 1, "validate")
+    monkeypatch.setattr(Training, "validate", evaluate)
+    request_after(monkeypatch, 1, "validate")
     run = train(config)
     assert seen[0] and not run.requests()
 
 
 def test_a_discarded_run_is_gone(config, monkeypatch):
     run = Run.create(config)
-    ask_after(monkeypatch, 2, "discard")
+    request_after(monkeypatch, 2, "discard")
     assert fit(run).state == "stopped"
     assert not run.folder.exists()
     assert not list(run.folder.parent.iterdir())
@@ -105,7 +105,7 @@ def test_an_unknown_request_is_refused(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from sam3_lora.train.run import Run
+from sam3_lora.runs.run import Run
 with Run(Path(sys.argv[1])).writing() as writer:
     writer.update(force=True, state="running", step=7)
     print("held", flush=True)
@@ -138,7 +138,7 @@ def test_two_processes_never_write_one_run(config):
 
 def test_a_run_finishes_early_when_nothing_gets_better(config, monkeypatch):
     losses = iter((3.0, 2.0, 2.5, 2.0, 1.0))
-    original = Training._evaluate
+    original = Training.validate
 
     def evaluate(self):
         from dataclasses import replace
@@ -155,7 +155,7 @@ def test_a_run_finishes_early_when_nothing_gets_better(config, monkeypatch):
             patch.setattr(loop, "evaluate", another_loss)
             return original(self)
 
-    monkeypatch.setattr(Training, "_evaluate", evaluate)
+    monkeypatch.setattr(Training, "validate", evaluate)
     run = train(config, training__max_steps=None, training__epochs=9, training__patience=2, training__batch_size=6)
     assert (run.status().state, run.status().step) == ("finished", 4)
     assert "not lowered the best validation loss" in run.status().message

@@ -9,39 +9,13 @@ from safetensors.torch import load_file
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
-from sam3_lora.runs.run import Run, effective_rows
+from sam3_lora.runs.run import Run
 from sam3_lora.train.job import Jobs
-from sam3_lora.train.loop import Training, fit
+from sam3_lora.train.loop import fit
 from sam3_lora.train.setup import make_accelerator, plan, prepare
 from sam3_lora.train.train_loader import epoch_order
 from tests.factories import coco, write_dataset, write_split
-
-
-def train(config, **settings):
-    run = Run.create(config.with_settings({name.replace("__", "."): value for name, value in settings.items()}))
-    fit(run)
-    return run
-
-
-def steps(run):
-    return [row for row in effective_rows(run.metrics()[0]) if row["kind"] == "step"]
-
-
-def totals(run):
-    return [row["total"] for row in steps(run)]
-
-
-def ask_after(patch, step, *requests):
-    """Lets somebody ask for something as soon as a step is done."""
-    original = Training._step
-
-    def then_ask(self, group):
-        original(self, group)
-        if self.progress.step == step:
-            for what in requests:
-                self.run.request(what)
-
-    patch.setattr(Training, "_step", then_ask)
+from tests.train.helpers import request_after, steps, totals, train
 
 
 def test_a_run_leaves_everything_behind(config):
@@ -82,7 +56,7 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, every, monkeyp
     whole = train(config, training__max_steps=6)
     run = Run.create(config.with_settings({"training.max_steps": 6, "training.checkpoint_every": every}))
     with monkeypatch.context() as patch:
-        ask_after(patch, 2, "stop")
+        request_after(patch, 2, "stop")
         assert fit(run).state == "stopped"
     assert run.can_resume()
     assert fit(run, resume=True).state == "finished"
@@ -130,7 +104,7 @@ def test_a_run_resumes_on_a_dataset_that_has_shrunk(config):
 
 
 def test_accumulation_adds_up_batches_before_a_step(config):
-    run = train(config, training__batch_size=1, training__accumulation=3, training__max_steps=2)
+    run = train(config, training__batch_size=1, training__gradient_accumulation_steps=3, training__max_steps=2)
     assert run.status().total_steps == 2
     assert len(steps(run)) == 2
     # Six images in groups of three batches of one: an epoch is two steps.

@@ -13,7 +13,7 @@ from sam3_lora.train.preflight.checks import check_data, check_settings, planned
 from sam3_lora.train.preflight.job import Checks
 from sam3_lora.train.preflight.preflight import learning_rates
 from sam3_lora.train.setup import plan
-from tests.train.test_loop import steps, train
+from tests.train.helpers import steps, train
 
 
 @pytest.fixture(scope="module")

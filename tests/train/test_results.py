@@ -11,7 +11,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.runs.samples import read_samples, write_sample
 from sam3_lora.train import loop
 from sam3_lora.train.loop import fit
-from tests.train.test_loop import ask_after, steps, train
+from tests.train.helpers import request_after, steps, train
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, capsys):
 
 
 def test_a_run_goes_on_from_an_adapter(run, config, only_steps, monkeypatch):
-    ask_after(monkeypatch, 1, "stop")
+    request_after(monkeypatch, 1, "stop")
     settings = {"training__max_steps": 2, "lora__dropout": 0.0}
     adapter = run.adapters()["last"]
     afresh, onward = (train(config, **settings, model__adapter=folder) for folder in ("", str(adapter)))

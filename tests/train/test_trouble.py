@@ -13,7 +13,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.train import checkpoint, setup, step
 from sam3_lora.train.loop import fit
 from tests.factories import write_dataset
-from tests.train.test_loop import ask_after, steps, train
+from tests.train.helpers import request_after, steps, train
 
 pytestmark = pytest.mark.usefixtures("only_steps")
 
@@ -147,7 +147,7 @@ def test_a_run_goes_on_over_a_changed_dataset_and_says_so(config, tmp_path, monk
     data = write_dataset(tmp_path / "data", images=4, empty_images=0)
     run = Run.create(config.with_settings({"data.path": str(data), "output.sample_images": []}))
     with monkeypatch.context() as patch:
-        ask_after(patch, 1, "stop")
+        request_after(patch, 1, "stop")
         fit(run)
     vanished = sorted((data / "train").glob("*.png"))[0]
     pixels = vanished.read_bytes()
@@ -181,7 +181,7 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(config, 
     settings = {"training.checkpoint_every": 1, "training.keep_checkpoints": 3, "training.batch_size": 1}
     run = Run.create(config.with_settings({**settings, "training.max_steps": 5}))
     with monkeypatch.context() as patch:
-        ask_after(patch, 4, "stop")
+        request_after(patch, 4, "stop")
         fit(run)
     assert [path.stem for path in run.checkpoints()] == ["step-00000004", "step-00000003", "step-00000002"]
     run.checkpoints()[0].write_bytes(run.checkpoints()[0].read_bytes()[:1000])
@@ -193,7 +193,7 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(config, 
 def test_a_checkpoint_of_another_structure_is_passed_over_too(config, monkeypatch):
     run = Run.create(config.with_settings({"training.checkpoint_every": 1, "training.batch_size": 1}))
     with monkeypatch.context() as patch:
-        ask_after(patch, 3, "stop")
+        request_after(patch, 3, "stop")
         fit(run)
     torch.save({"something": 1}, run.checkpoints()[0])
     assert fit(run, resume=True).state == "finished"
