@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from sam3_lora.config import PRESETS, AdapterConfig, RunConfig, preset
+from sam3_lora.config import PRESETS, TEXT_ENCODER_NOTE, RunConfig, preset
 from sam3_lora.errors import ConfigError
 from sam3_lora.ui.components.forms import field_widget, fill_form, form_values, setting_names
 from sam3_lora.ui.components.layout import download, page, show_error
@@ -125,8 +125,7 @@ def apply_preset() -> None:
 
 def warn_about_text_encoder() -> None:
     if "text_encoder" in (form_values()["lora.components"] or []):
-        _, _, reason = AdapterConfig.model_fields["components"].description.partition(". ")
-        st.warning(reason, icon=":material/warning:")
+        st.warning(TEXT_ENCODER_NOTE, icon=":material/warning:")
 
 
 def show_summary(config: RunConfig | None, found: dict[str, str]) -> None:

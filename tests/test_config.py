@@ -85,9 +85,9 @@ def test_own_phrases_go_through_yaml_and_must_be_words():
         ("data: {path: 2026-01-01}", "expected text, got 2026-01-01; put it into quotation marks"),
         ("lora: {components: scoring}", r"expected a list, got 'scoring'; write \[scoring\]"),
         ("lora: {components: []}", "components: expected at least one"),
-        ("output: {name: a/b}", "name: expected letters a to z, digits, spaces, dots, dashes, got 'a/b'"),
-        ('output: {runs: "a\\0b"}', "runs: expected text without the character 0"),
-        (f"output: {{runs: {'a' * 5000}}}", "runs: expected at most 1000 letters, got 'a"),
+        ("output: {name: a/b}", "name: expected letters a to z, digits, spaces, dots and dashes, got 'a/b'"),
+        ('output: {runs: "a\\0b"}', "runs: expected text without the NUL character"),
+        (f"output: {{runs: {'a' * 5000}}}", "runs: expected at most 1000 characters, got 'a"),
         ("training: {learning_rate: 2}", r"learning_rate: expected 1 or less, got 2\."),
     ],
 )

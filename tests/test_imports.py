@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUNDATION = {"errors", "text", "structures", "boxes", "masks", "config", "draw"}
+FOUNDATION = {"errors", "text", "structures", "boxes", "masks", "config", "config_yaml", "draw"}
 MIDDLE = {"data", "model", "loss", "predict", "runs"}
 
 # For each part of the core, the parts it may import (itself aside). A part is a file or a folder of sam3_lora/.
@@ -19,7 +19,8 @@ ALLOWED = {
     "boxes": {"errors"},
     "masks": {"errors", "boxes"},
     "config_errors": {"errors", "text"},
-    "config": {"errors", "config_errors", "text"},
+    "config_yaml": {"errors", "text"},
+    "config": {"errors", "config_errors", "config_yaml", "text"},
     "draw": {"boxes", "masks"},
     "data": FOUNDATION,
     "model": FOUNDATION,

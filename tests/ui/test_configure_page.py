@@ -97,7 +97,7 @@ def test_a_preset_sets_the_lora_section_and_nothing_else(name: str) -> None:
         ("number_input", "setting-lora-rank", 0, "a whole number from 1 to 512, got 0"),
         ("number_input", "setting-training-learning_rate", 2.0, "a number above 0 and up to 1, got 2.0"),
         ("number_input", "setting-lora-dropout", 1.0, "a number from 0 to below 1, got 1.0"),
-        ("text_input", "setting-output-name", "../x", "letters a to z, digits, spaces, dots, dashes, got ../x"),
+        ("text_input", "setting-output-name", "../x", "letters a to z, digits, spaces, dots and dashes, got ../x"),
         ("text_input", "setting-data-path", "", "some text"),
         ("multiselect", "setting-lora-components", [], "at least one choice"),
     ],

@@ -15,7 +15,7 @@ import streamlit as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from sam3_lora.config import RunConfig, problems
+from sam3_lora.config import Pattern, RunConfig, problems
 from sam3_lora.ui.components.layout import escape
 
 # Words of setting names that are not simply written with spaces.
@@ -84,7 +84,7 @@ def field_widget(name: str, found: dict[str, str], label: str | None = None) -> 
     section, field = name.split(".")
     info = _sections()[section].model_fields[field]
     # The loss terms keep the reference's names: people who know SAM 3 look for these.
-    label = label or (field if section == "loss" else label_of(field))
+    label = label or info.title or (field if section == "loss" else label_of(field))
     with st.container(gap="xxsmall"):
         _draw(label, info, {"key": _key(name), "help": info.description, "persist_state": "session"})
         if name in found:
@@ -109,9 +109,7 @@ def expected(info: FieldInfo) -> str:
         return f"{number} {_bounds(info)}" + (", or nothing" if optional else "")
     if get_origin(kind) is list:
         return "at least one choice"
-    # A pattern says nothing to people; the description says in words what is allowed, behind a colon.
-    has_pattern = any(getattr(rule, "pattern", None) for rule in info.metadata)
-    return info.description.rpartition(": ")[2].rstrip(".") if has_pattern else "some text"
+    return next((rule.words for rule in info.metadata if isinstance(rule, Pattern)), "some text")
 
 
 def _bounds(info: FieldInfo) -> str:
