@@ -1,4 +1,4 @@
-"""In a real browser: one follows the example, moves what can be moved, draws a box, asks a folder, takes all home."""
+"""The inference page in a real browser: example, sliders, exemplar box, folder and downloads."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
     with tab(browser) as (page, errors):
         open_page(page, app, "inference", dataset=str(write_scenes(tmp_path)))
         page.get_by_role("button", name="No. 2").click(force=True)
-        both = page.locator('[class*="st-key-answer-"]')
+        both = page.locator('[class*="st-key-predictions-"]')
         expect(both).to_have_count(2, timeout=60_000)
         wait_until_idle(page)
-        image = page.locator(".st-key-answer-base").bounding_box()
+        image = page.locator(".st-key-predictions-base").bounding_box()
         assert image is not None and image["y"] < page.viewport_size["height"] * 0.6, "seen without scrolling"
 
         found = sum(counts(page))
@@ -38,25 +38,25 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
         assert base == adapter, "at strength 0 the adapter is the base model"
 
         draw_a_box(page)
-        expect(page.get_by_text("1 like this")).to_be_visible(timeout=30_000)
-        expect(page.get_by_text("the example boxes have changed since")).to_be_visible()
+        expect(page.get_by_text("1 positive")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Changed since: exemplar boxes")).to_be_visible()
         page.get_by_role("button", name="Prompt", exact=True).click()
-        expect(page.get_by_text("Press Prompt to ask anew")).to_have_count(0, timeout=60_000)
+        expect(page.get_by_text("Press Prompt to update")).to_have_count(0, timeout=60_000)
         wait_until_idle(page)
 
         coco = json.loads(take(page, "COCO"))
         assert len(coco["annotations"]) == take(page, "CSV").decode().count("\n") - 1 > 0
         assert len(zipfile.ZipFile(io.BytesIO(take(page, "Masks"))).namelist()) == len(coco["annotations"])
-        assert max(Image.open(io.BytesIO(take(page, "Picture"))).size) >= 640
+        assert max(Image.open(io.BytesIO(take(page, "Image"))).size) >= 640
 
         assert failures(page) == []
         assert errors == []
 
 
-def test_a_folder_with_a_broken_image_is_asked_to_its_end(browser, app: App, tmp_path) -> None:
+def test_a_folder_with_a_broken_image_is_processed_to_its_end(browser, app: App, tmp_path) -> None:
     for number in range(3):
         Image.new("RGB", (64, 48), (90 * number, 60, 40)).save(tmp_path / f"{number}.png")
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with tab(browser) as (page, errors):
         open_page(page, app, "inference", phrases="circle")
         page.get_by_text("A folder", exact=True).click()
@@ -65,7 +65,7 @@ def test_a_folder_with_a_broken_image_is_asked_to_its_end(browser, app: App, tmp
         field.press("Enter")
         wait_until_idle(page)
         page.get_by_role("button", name="Prompt", exact=True).click()
-        expect(page.get_by_text("1 file passed over")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("1 file skipped")).to_be_visible(timeout=60_000)
         wait_until_idle(page)
         expect(page.get_by_alt_text(re.compile(r"^\d\.png"))).to_have_count(3)
         assert [one["file_name"] for one in json.loads(take(page, "COCO"))["images"]] == ["0.png", "1.png", "2.png"]
@@ -107,8 +107,8 @@ def move(page: Page, slider: str, key: str) -> None:
 
 
 def draw_a_box(page: Page) -> None:
-    page.get_by_text("Draw example boxes").click()
-    canvas = page.locator(".st-key-example-canvas canvas").last
+    page.get_by_text("Draw exemplar boxes").click()
+    canvas = page.locator(".st-key-exemplar-canvas canvas").last
     expect(canvas).to_be_visible(timeout=60_000)
     canvas.scroll_into_view_if_needed()
     place = canvas.bounding_box()

@@ -20,14 +20,14 @@ from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.inference import result_view
-from sam3_lora.ui.inference.results import LOWEST_THRESHOLD
+from sam3_lora.ui.inference.results import MIN_THRESHOLD
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder with one run, whose adapter answers differently from the base model."""
+    """A runs folder with one run, whose adapter predicts something else than the base model."""
     folder = tmp_path_factory.mktemp("runs")
     config = RunConfig().with_settings({"output.runs": str(folder), "output.name": "tried"})
     run = Run.create(config)
@@ -69,7 +69,7 @@ def png(size: tuple[int, int] = (40, 30)) -> bytes:
 
 def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path, monkeypatch) -> None:
     visit(app, runs, monkeypatch)
-    assert "No answers yet" in text_on(app)
+    assert "No predictions yet" in text_on(app)
     assert app.selectbox(key="adapter").value.endswith("tried/best"), "the newest adapter is proposed"
     phrases = [phrase_of(name) for name in open_dataset("demo").categories]
     assert app.text_input(key="phrases").value == ", ".join(phrases[:8])
@@ -83,7 +83,7 @@ def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path
     assert not np.allclose(best["Base: best score"], best["Adapter: best score"])
 
 
-def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkeypatch) -> None:
+def test_threshold_filters_without_running_the_model_again(app: AppTest, runs: Path, monkeypatch) -> None:
     from sam3_lora.predict.predictor import Predictor
 
     monkeypatch.setattr(result_view, "MAX_DRAWN", 3)  # the noisy masks of an untrained model are slow to draw
@@ -91,9 +91,9 @@ def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkey
     app.text_input(key="phrases").set_value("line, bar, blob, twig")  # which the base model knows
     app.slider(key="threshold").set_value(0.95)
     app.button(key="prompt").click().run()
-    monkeypatch.setattr(Predictor, "prompt", lambda *_, **__: pytest.fail("the model was asked again"))
+    monkeypatch.setattr(Predictor, "prompt", lambda *_, **__: pytest.fail("the model ran again"))
     counts = []
-    for threshold in (0.95, 0.5, LOWEST_THRESHOLD):
+    for threshold in (0.95, 0.5, MIN_THRESHOLD):
         app.slider(key="threshold").set_value(threshold).run()
         assert not app.exception and not app.error
         table = app.dataframe[0].value
@@ -102,7 +102,7 @@ def test_threshold_filters_without_asking_again(app: AppTest, runs: Path, monkey
     assert counts[-1] > counts[0]
 
 
-def test_without_any_adapter_the_base_answers_and_the_way_to_one_is_shown(app: AppTest, tmp_path, monkeypatch) -> None:
+def test_without_any_adapter_the_base_predicts_and_training_is_offered(app: AppTest, tmp_path, monkeypatch) -> None:
     visit(app, tmp_path / "none", monkeypatch)
     assert app.selectbox(key="adapter").value == NONE
     assert "There is no adapter yet" in text_on(app)
@@ -111,7 +111,7 @@ def test_without_any_adapter_the_base_answers_and_the_way_to_one_is_shown(app: A
     assert not app.exception and not app.error
     assert app.dataframe[0].value["Phrase"].tolist() == ["ring", "star"]
     assert "Adapter: objects" not in app.dataframe[0].value
-    assert "No adapter was asked" in text_on(app)
+    assert "No adapter selected" in text_on(app)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "not JSON", "half-written"])
@@ -153,7 +153,7 @@ def test_uploaded_image_is_prompted(app: AppTest, runs: Path, monkeypatch) -> No
     assert len(app.dataframe) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", png()[:60]], ids=["empty", "text", "half"])
+@pytest.mark.parametrize("content", [b"", b"no image", png()[:60]], ids=["empty", "text", "half"])
 def test_broken_upload_gives_one_sentence(app: AppTest, runs: Path, monkeypatch, content: bytes) -> None:
     visit(app, runs, monkeypatch)
     app.segmented_control(key="image_source").set_value("Upload").run()

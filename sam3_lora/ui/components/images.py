@@ -111,6 +111,30 @@ def _draw_object(
     )
 
 
+def scaled_object(
+    label: str,
+    color: Color,
+    segmentation: object,
+    box_xyxy: Sequence[float],
+    size_hw: tuple[int, int],
+    to_hw: tuple[int, int],
+    score: float | None = None,
+) -> DrawObject:
+    """An object of an image, as it is drawn on the image at another size.
+
+    Args:
+        label, color, score: as :class:`DrawObject` takes them.
+        segmentation: COCO polygons or run lengths, in pixels of `size_hw`.
+        box_xyxy: in pixels of `size_hw`.
+        size_hw: of the image that the object was found or annotated in.
+        to_hw: of the image that it is drawn on.
+    """
+    scale_y, scale_x = to_hw[0] / size_hw[0], to_hw[1] / size_hw[1]
+    x0, y0, x1, y1 = box_xyxy
+    box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
+    return DrawObject(label, color, decode_resized(segmentation, size_hw, to_hw), box, score)
+
+
 def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
     """The object's mask at the picture's size, or None if it has none that can be decoded (a finding says so)."""
     segmentation = annotation.segmentation

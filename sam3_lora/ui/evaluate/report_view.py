@@ -13,8 +13,8 @@ from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.evaluate import charts, worst_images
 from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_sentence, phrase_table, table, tiles
 from sam3_lora.ui.runs import run_title
+from sam3_lora.ui.state import ADVISED_THRESHOLDS
 
-ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the inference page applies
 _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
@@ -197,7 +197,7 @@ def _thresholds(report: Report) -> None:
     advised = report.advised_thresholds()
 
     def take_along() -> None:
-        st.session_state[ADVISED] = advised
+        st.session_state[ADVISED_THRESHOLDS] = advised
         if report.adapter_name:
             st.session_state[_ADAPTER] = report.adapter_name  # of another one they would say nothing
 

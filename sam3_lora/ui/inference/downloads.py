@@ -1,4 +1,4 @@
-"""Answers to take away: pictures, masks, COCO JSON and a table, of one image or of a folder."""
+"""Download buttons of the inference page: images with objects drawn on them, masks, COCO JSON and CSV."""
 
 from __future__ import annotations
 
@@ -8,79 +8,100 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import streamlit as st
 
-from sam3_lora.draw import DrawObject, overlay
+from sam3_lora.draw import overlay
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_segmentation
 from sam3_lora.predict.export import FoundImage, file_part, masks_zip, to_coco, to_csv
 from sam3_lora.predict.predictor import read_image
-from sam3_lora.ui.components.images import fit, to_jpeg, to_png
+from sam3_lora.ui.components.images import fit, scaled_object, to_jpeg, to_png
 from sam3_lora.ui.components.layout import download
-from sam3_lora.ui.inference.result_view import ObjectColors
+from sam3_lora.ui.inference.view_state import ObjectColors
 
-_MIN_SIZE, _MAX_SIZE = 640, 4000  # pixels of the longer side of a picture that is taken away
+_MIN_SIZE, _MAX_SIZE = 640, 4000  # pixels of the longer side of a downloaded image
+_ZIP = "application/zip"
 
 
-def buttons(
+def _buttons(
     stem: str,
-    found: Callable[[], Sequence[FoundImage]],
+    images: Callable[[], Sequence[FoundImage]],
     phrases: Sequence[str],
-    picture: tuple[str, str, str, Callable[[], bytes]],
+    drawings: tuple[str, str, str, Callable[[], bytes]],
 ) -> None:
-    """Four buttons in a row; each file is made when it is asked for.
+    """Draws four buttons in a row; each file is made when its button is pressed.
 
     Args:
-        stem: what the files are called.
-        picture: label, ending, type and content of the first file.
+        stem: of the files' names.
+        images: gives the images and what was found in them.
+        phrases: of the prompt, which become the categories of the COCO file.
+        drawings: label, ending, type and content of the first file.
     """
-    label, ending, mime, content = picture
-    stem = file_part(stem)
+    label, ending, mime, content = drawings
+    coco = "Boxes, masks and scores as COCO JSON; each phrase is a category"
+    files = (
+        (label, content, f".{ending}", mime, "Masks, boxes and labels drawn on the image"),
+        ("Masks", lambda: masks_zip(images()), "-masks.zip", _ZIP, "One PNG per object, in a zip archive"),
+        ("COCO", lambda: json.dumps(to_coco(images(), phrases)), "-coco.json", "application/json", coco),
+        ("CSV", lambda: to_csv(images()), ".csv", "text/csv", "One line per object: phrase, score, box, area"),
+    )
     with st.container(horizontal=True):
-        for name, make, ends, kind, meaning in (
-            (label, content, f".{ending}", mime, "The image with everything drawn into it"),
-            ("Masks", lambda: masks_zip(found()), "-masks.zip", "application/zip", "One PNG per object, in a zip"),
-            (
-                "COCO",
-                lambda: json.dumps(to_coco(found(), phrases)),
-                "-coco.json",
-                "application/json",
-                "Boxes, masks and scores as COCO JSON, each phrase a category",
-            ),
-            ("CSV", lambda: to_csv(found()), ".csv", "text/csv", "One line per object: phrase, score, box, area"),
-        ):
-            download(name, make, stem + ends, kind, f"take-{name.lower()}", meaning)
+        for name, make, end, kind, meaning in files:
+            download(name, make, file_part(stem) + end, kind, f"download-{name.lower()}", meaning)
 
 
-def drawn(found: FoundImage, pixels: np.ndarray, colors: ObjectColors, longest: int, at_least: int = 0) -> np.ndarray:
-    """The image with its objects drawn into it, its longer side between the two limits. (h, w, 3) uint8."""
-    shown = fit(pixels, longest, at_least)
-    height, width = shown.shape[:2]
-    scale = np.array((width / found.size_hw[1], height / found.size_hw[0]) * 2)
-    objects = []
-    for place, one in enumerate(found.objects):
-        mask = decode_segmentation(one.rle, found.size_hw).astype(np.uint8)
-        if mask.shape != shown.shape[:2]:
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        box = tuple(np.array(one.box_xyxy) * scale)
-        objects.append(DrawObject(one.phrase, colors.of(one.phrase, place), mask.astype(bool), box, one.score))
-    return overlay(shown, objects)
+def of_one_image(
+    stem: str, image: Callable[[], FoundImage], pixels: np.ndarray, phrases: Sequence[str], colors: ObjectColors
+) -> None:
+    """Draws the buttons for one image, whose drawing is a PNG."""
+
+    def png() -> bytes:
+        return to_png(draw(image(), pixels, colors, _MAX_SIZE, _MIN_SIZE))
+
+    _buttons(stem, lambda: [image()], phrases, ("Image", "png", "image/png", png))
 
 
-def picture_png(found: FoundImage, pixels: np.ndarray, colors: ObjectColors) -> bytes:
-    return to_png(drawn(found, pixels, colors, _MAX_SIZE, _MIN_SIZE))
+def of_folder(folder: Path, images: Sequence[FoundImage], phrases: Sequence[str], colors: ObjectColors) -> None:
+    """Draws the buttons for a folder, whose drawings are JPEG files in a zip archive."""
+
+    def archive() -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for image in images:
+                try:
+                    pixels = read_image(folder / image.name)
+                except DataError:
+                    continue  # deleted since
+                file.writestr(f"{image.name}.jpg", to_jpeg(draw(image, pixels, colors, _MAX_SIZE, _MIN_SIZE)))
+        return buffer.getvalue()
+
+    _buttons(folder.name or "folder", lambda: images, phrases, ("Images", "zip", _ZIP, archive))
 
 
-def pictures_zip(images: Sequence[FoundImage], root: Path, colors: ObjectColors) -> bytes:
-    """A JPEG of each image with everything drawn in, in folders as theirs; images that are gone since are left out."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for image in images:
-            try:
-                pixels = read_image(root / image.name)
-            except DataError:
-                continue
-            archive.writestr(f"{image.name}.jpg", to_jpeg(drawn(image, pixels, colors, _MAX_SIZE, _MIN_SIZE)))
-    return buffer.getvalue()
+def draw(image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: int, min_size: int = 0) -> np.ndarray:
+    """The image with its objects drawn on it.
+
+    Args:
+        image: what was found.
+        pixels: (H, W, 3) uint8.
+        colors: of the objects.
+        max_size, min_size: limits of the longer side, in pixels.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    resized = fit(pixels, max_size, min_size)
+    height, width = resized.shape[:2]
+    objects = [
+        scaled_object(
+            one.phrase,
+            colors.of(one.phrase, index),
+            one.rle,
+            one.box_xyxy,
+            image.size_hw,
+            (height, width),
+            one.score,
+        )
+        for index, one in enumerate(image.objects)
+    ]
+    return overlay(resized, objects)

@@ -13,11 +13,10 @@ import streamlit as st
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.predict.export import FoundImage
 from sam3_lora.predict.folder import Skipped, images_in, predict_images
-from sam3_lora.predict.postprocess import PostprocessConfig
 from sam3_lora.ui.components.images import to_jpeg
 from sam3_lora.ui.components.layout import escape, guarded, progress
-from sam3_lora.ui.inference.downloads import drawn
-from sam3_lora.ui.inference.result_view import ObjectColors
+from sam3_lora.ui.inference.downloads import draw
+from sam3_lora.ui.inference.view_state import ViewState
 from sam3_lora.ui.resources import SharedPredictor
 
 _POLL_S = 0.7
@@ -25,17 +24,14 @@ _THUMBNAIL = 360  # pixels of the longer side
 
 
 @dataclass(frozen=True)
-class FolderQuestion:
+class FolderRequest:
     """What is asked of which folder. model: its name for people; strength None: the base model alone."""
 
     folder: Path
     phrases: tuple[str, ...]
     model: str
     strength: float | None
-    how: PostprocessConfig
-    thresholds: dict[str, float]
-    shown: str  # how and thresholds in words
-    colors: ObjectColors
+    view: ViewState
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class FolderSnapshot:
     """Where the job stands. found and pictures (JPEG) belong together, in the order of names; error: why it ended."""
 
     state: Literal["idle", "running", "stopping", "done", "cancelled"] = "idle"
-    question: FolderQuestion | None = None
+    request: FolderRequest | None = None
     total: int = 0
     what: str = ""
     found: tuple[FoundImage, ...] = ()
@@ -77,20 +73,20 @@ class FolderJob:
                 self._state, found=tuple(self._found), pictures=tuple(self._pictures), skipped=tuple(self._skipped)
             )
 
-    def start(self, shared: SharedPredictor, question: FolderQuestion) -> bool:
+    def start(self, shared: SharedPredictor, request: FolderRequest) -> bool:
         """Begins in the background. False, and nothing else, if one is under way.
 
         Raises:
             DataError: there is no such folder, or no image in it.
         """
-        paths = images_in(question.folder)
+        paths = images_in(request.folder)
         with self._lock:
             if self._state.active:
                 return False
             self._stop.clear()
             self._found, self._pictures, self._skipped = [], [], []
-            self._state = FolderSnapshot("running", question, len(paths), "Starting")
-        threading.Thread(target=self._run, args=(shared, question, paths), name="folder", daemon=True).start()
+            self._state = FolderSnapshot("running", request, len(paths), "Starting")
+        threading.Thread(target=self._run, args=(shared, request, paths), name="folder", daemon=True).start()
         return True
 
     def stop(self) -> None:
@@ -100,11 +96,11 @@ class FolderJob:
             if self._state.state == "running":
                 self._state = replace(self._state, state="stopping")
 
-    def _run(self, shared: SharedPredictor, question: FolderQuestion, paths: list[Path]) -> None:
+    def _run(self, shared: SharedPredictor, request: FolderRequest, paths: list[Path]) -> None:
         ended = "done"
         error = ""
         try:
-            if not self._ask(shared, question, paths):
+            if not self._ask(shared, request, paths):
                 ended = "cancelled"
         except Sam3LoraError as problem:
             error = f"{problem.message}. {problem.fix}."
@@ -114,17 +110,17 @@ class FolderJob:
         with self._lock:
             self._state = replace(self._state, state=ended, error=error)
 
-    def _ask(self, shared: SharedPredictor, question: FolderQuestion, paths: list[Path]) -> bool:
+    def _ask(self, shared: SharedPredictor, request: FolderRequest, paths: list[Path]) -> bool:
         """False if it was stopped."""
         predictor = shared.predictor
         answers = predict_images(
             predictor,
             paths,
-            question.folder,
-            question.phrases,
-            question.how,
-            question.thresholds,
-            strength=question.strength,
+            request.folder,
+            request.phrases,
+            request.view.postprocess,
+            request.view.thresholds,
+            strength=request.strength,
             turn=lambda: shared.lock,
         )
         try:
@@ -133,7 +129,7 @@ class FolderJob:
                     with self._lock:
                         self._skipped.append(answer)
                 else:
-                    picture = to_jpeg(drawn(answer.found, answer.pixels, question.colors, _THUMBNAIL))
+                    picture = to_jpeg(draw(answer.found, answer.pixels, request.view.colors, _THUMBNAIL))
                     with self._lock:
                         self._found.append(answer.found)
                         self._pictures.append(picture)

@@ -1,136 +1,125 @@
-"""How answers are thinned out on the inference page: threshold, advised thresholds, cleaning up."""
+"""The controls of post-processing: score threshold, non-maximum suppression, merging, and evaluated thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import streamlit as st
 
 from sam3_lora.predict.postprocess import DUPLICATE_IOU, PostprocessConfig
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.inference.results import LOWEST_THRESHOLD
+from sam3_lora.ui.inference.results import MIN_THRESHOLD
+from sam3_lora.ui.state import ADVISED_THRESHOLDS
 
-ADVISED = "advised_thresholds"  # dict phrase -> score threshold, which the evaluate page sets
 _OFF = 1.0  # no overlap is larger
-_DEFAULTS = {"mask_iou": DUPLICATE_IOU}
-# key -> label, and what it does in words
+# field of PostprocessConfig -> label, name in the summary, default and help
 _OVERLAPS = {
-    "box_iou": ("Boxes may overlap by", "Of two objects whose boxes overlap by more (IoU), the better one stays."),
+    "box_iou": (
+        "Box NMS IoU",
+        "box NMS",
+        _OFF,
+        "Of two objects whose boxes overlap by more than this IoU, only the one with the higher score stays. 1 is off.",
+    ),
     "mask_iou": (
-        "Masks may overlap by",
-        "Of two objects whose masks overlap by more (IoU), the better one stays: the other is a copy of it. "
-        "1 leaves copies in.",
+        "Mask NMS IoU",
+        "mask NMS",
+        DUPLICATE_IOU,
+        "Of two objects whose masks overlap by more than this IoU, only the one with the higher score stays. "
+        "1 keeps duplicates.",
     ),
     "mask_iom": (
-        "A part may lie in a whole by",
-        "Of two objects the better one stays if their masks share more than this of the smaller one: "
-        "takes away parts of objects that were found as a whole, too.",
+        "Max. containment (IoM)",
+        "containment",
+        _OFF,
+        "Of two objects whose masks share more than this fraction of the smaller one (intersection over minimum), "
+        "only the one with the higher score stays. This also removes parts of objects that were found whole. 1 is off.",
     ),
     "merge": (
-        "Pieces become one above",
-        "Objects whose masks share more than this of the smaller one are joined, as the pieces of one crack are.",
+        "Merge masks above overlap",
+        "merge",
+        _OFF,
+        "Objects whose masks share more than this fraction of the smaller one become one object, such as the pieces "
+        "of one crack. 1 is off.",
     ),
 }
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What is shown of an answer. thresholds: of the phrases that have their own."""
-
-    how: PostprocessConfig
-    thresholds: dict[str, float] = field(default_factory=dict)
-
-    def in_words(self) -> str:
-        """As a line under the result of a folder, such as "score 0.50 or more"."""
-        own = "".join(f", {phrase} {value:.2f}" for phrase, value in self.thresholds.items())
-        return f"score {self.how.threshold:.2f} or more{own}{', cleaned up' if _steps(self.how) else ''}"
-
-
 def choose_threshold() -> float:
+    """Draws the slider of the least score that is shown."""
     return st.slider(
         "Score threshold",
-        LOWEST_THRESHOLD,
+        MIN_THRESHOLD,
         0.95,
         0.5,
         0.05,
         key="threshold",
         persist_state="session",
-        help="For both models. Moving it asks neither again: every object that scores 0.05 or more is at hand.",
+        help=f"For both models. Changing it runs no model again: objects from score {MIN_THRESHOLD:.2f} on are kept.",
     )
 
 
-def clean_up(threshold: float) -> PostprocessConfig:
-    """The popover with all further steps; each has a value at which it changes nothing."""
-    with st.popover("Clean up", icon=":material/cleaning_services:", key="clean-up", width="stretch"):
+def choose_postprocess(threshold: float) -> PostprocessConfig:
+    """Draws the popover with all further steps; each has a value at which it changes nothing."""
+    with st.popover("Post-process", icon=":material/cleaning_services:", key="post-process", width="stretch"):
         presence = st.toggle(
-            "Scores count whether the phrase is there at all",
+            "Multiply scores by presence",
             True,
             key="use_presence",
             persist_state="session",
-            help="SAM 3 judges that for the whole image, and multiplies each score by it. Without it, objects of a "
-            "phrase that it thinks absent come into sight.",
+            help="SAM 3 predicts for the whole image whether the phrase is present, and multiplies each score by that. "
+            "Switch it off to see objects of a phrase that the model takes for absent.",
         )
         overlaps = {
-            key: st.slider(
-                label, 0.05, _OFF, _DEFAULTS.get(key, _OFF), 0.05, key=key, persist_state="session", help=meaning
-            )
-            for key, (label, meaning) in _OVERLAPS.items()
+            key: st.slider(label, 0.05, _OFF, default, 0.05, key=key, persist_state="session", help=meaning)
+            for key, (label, _, default, meaning) in _OVERLAPS.items()
         }
         largest = st.number_input(
-            "Keep the largest of each phrase",
+            "Max. objects per phrase",
             1,
             None,
             None,
             placeholder="all",
             key="largest",
             persist_state="session",
-            help="At most so many objects, those with the largest masks.",
+            help="Keeps those with the largest masks.",
         )
     steps = {key: None if value >= _OFF else value for key, value in overlaps.items()}
     return PostprocessConfig(threshold=threshold, use_presence=presence, largest=largest, **steps)
 
 
-def choose_advised(phrases: Sequence[str]) -> dict[str, float]:
-    """The thresholds that an evaluation has advised for these phrases, if they are wanted."""
-    advised = {_spelled(phrase): value for phrase, value in st.session_state.get(ADVISED, {}).items()}
-    known = {phrase: advised[_spelled(phrase)] for phrase in phrases if _spelled(phrase) in advised}
+def choose_thresholds(phrases: Sequence[str]) -> dict[str, float]:
+    """Draws the toggle of the thresholds that an evaluation found best; those of these phrases, if it is on."""
+    stored = {_normalized(phrase): value for phrase, value in st.session_state.get(ADVISED_THRESHOLDS, {}).items()}
+    known = {phrase: stored[_normalized(phrase)] for phrase in phrases if _normalized(phrase) in stored}
     if not known:
         return {}
     with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.toggle(
-            "Thresholds that the evaluation advises",
+            "Thresholds from the evaluation",
             True,
             key="use_advised",
             persist_state="session",
-            help="They hold for these phrases instead of the slider's",
+            help="They replace the slider's threshold for these phrases.",
         )
         st.caption(escape(", ".join(f"{phrase} {value:.2f}" for phrase, value in known.items())), width="content")
     return known if wanted else {}
 
 
-def told(how: PostprocessConfig) -> None:
-    """Says which steps are at work, so that nobody misses objects without knowing why."""
-    if steps := _steps(how):
-        st.caption(f":material/cleaning_services: Cleaned up: {', '.join(steps)}.")
-
-
-def _steps(how: PostprocessConfig) -> list[str]:
-    named = {
-        "boxes overlap": how.box_iou,
-        "masks overlap": None if how.mask_iou == DUPLICATE_IOU else how.mask_iou,
-        "parts of wholes": how.mask_iom,
-        "pieces joined": how.merge,
-    }
-    steps = [f"{name} {value:.2f}" for name, value in named.items() if value is not None]
-    if how.mask_iou is None:
-        steps.append("copies left in")
-    if not how.use_presence:
-        steps.append("presence left out")
-    if how.largest is not None:
-        steps.append(f"the {how.largest} largest" if how.largest > 1 else "the largest")
+def active_steps(config: PostprocessConfig) -> list[str]:
+    """What differs from the defaults, such as ["box NMS 0.50", "presence ignored"]."""
+    steps = [
+        f"{name} {value:.2f}"
+        for key, (_, name, default, _) in _OVERLAPS.items()
+        if (value := getattr(config, key)) not in (None, default)
+    ]
+    if config.mask_iou is None:
+        steps.append("duplicates kept")
+    if not config.use_presence:
+        steps.append("presence ignored")
+    if config.largest is not None:
+        steps.append(f"largest {config.largest} per phrase")
     return steps
 
 
-def _spelled(phrase: str) -> str:
+def _normalized(phrase: str) -> str:
     return " ".join(phrase.lower().split())

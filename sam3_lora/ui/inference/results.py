@@ -1,10 +1,10 @@
-"""The answers to a question, of the base model and of an adapter at several strengths; asked, kept and counted."""
+"""The predictions for one prompt: of the base model, and of an adapter at several strengths."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,84 +21,87 @@ if TYPE_CHECKING:
     from sam3_lora.predict.postprocess import PhraseResult
     from sam3_lora.predict.predictor import Predictor
 
-# Everything that scores at least this is kept, so that the slider can move without asking again.
-LOWEST_THRESHOLD = 0.05
+# Everything that scores at least this is kept, so that the threshold can change without running a model again.
+MIN_THRESHOLD = 0.05
 MAX_PER_PHRASE = 200
-SENT_SIZE = 1400  # pixels of the longer side of the picture that is sent to the browser
+SENT_SIZE = 1400  # pixels of the longer side of the image that is sent to the browser
 _KEPT_STRENGTHS = 6
 
 
 @dataclass(frozen=True)
 class ExemplarBox:
-    """A box drawn on the image, in its pixels. positive: an object like this one; otherwise not like this one."""
+    """A box drawn on the image: an object like this one (positive), or not like this one (negative)."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    box_xyxy: tuple[float, float, float, float]  # in pixels of the image
     positive: bool
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked of which models. adapter: its name; None asks the base model alone."""
+    """What is looked for in which image, by which models."""
 
     image_name: str
     phrases: tuple[str, ...]
     boxes: tuple[ExemplarBox, ...]
     base: str
-    adapter: str | None
-    folder: Path | None
+    adapter: str | None  # its name; None: the base model alone
+    adapter_folder: Path | None
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one model answered. results: by phrase; seconds: from the image to the last phrase."""
+class Predictions:
+    """What one model predicts for a prompt."""
 
-    results: dict[str, PhraseResult]
-    seconds: float
-    outlines: dict[tuple, str] = field(default_factory=dict)  # of masks that were drawn before
+    results: dict[str, PhraseResult]  # by phrase
+    seconds: float  # from setting the image to the last phrase
+    outlines: dict[tuple, str] = field(default_factory=dict)  # SVG paths of masks that were drawn before
 
 
 @dataclass
 class Comparison:
-    """The answers to one question. image (H, W, 3) uint8; adapters: by strength, the last one used at the end."""
+    """The predictions of both models for one prompt."""
 
-    question: Prompt
-    image: np.ndarray
-    base: Answer
-    adapters: dict[float, Answer] = field(default_factory=dict)
+    prompt: Prompt
+    image: np.ndarray  # (H, W, 3) uint8
+    base: Predictions
+    adapters: dict[float, Predictions] = field(default_factory=dict)  # by strength, the last one used at the end
 
     @cached_property
-    def picture(self) -> str:
+    def image_url(self) -> str:
         """The image as a data URL, of at most SENT_SIZE pixels."""
         return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(fit(self.image, SENT_SIZE))).decode("ascii")
 
 
-def compare(shared: SharedPredictor, question: Prompt, image: np.ndarray, strength: float) -> Comparison:
-    """Asks the base model and, if the question names one, its adapter.
+def compare(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength: float) -> Comparison:
+    """Runs the base model and, if the prompt names one, its adapter.
+
+    Args:
+        shared: the base model with that adapter.
+        prompt: what to look for.
+        image: (H, W, 3) uint8.
+        strength: of the adapter.
 
     Raises:
-        Sam3LoraError: there is neither phrase nor box, or memory is short.
+        Sam3LoraError: there is neither a phrase nor a box, or memory is short.
     """
-    comparison = Comparison(question, image, _ask(shared, question, image, 0.0))
-    if question.adapter:
+    comparison = Comparison(prompt, image, _predict(shared, prompt, image, 0.0))
+    if prompt.adapter:
         with_strength(shared, comparison, strength)
     return comparison
 
 
-def with_strength(shared: SharedPredictor, comparison: Comparison, strength: float) -> Answer:
-    """The adapter's answer at a strength; the model is asked only if it was not before. Raises as :func:`compare`."""
+def with_strength(shared: SharedPredictor, comparison: Comparison, strength: float) -> Predictions:
+    """The adapter's predictions at a strength; each strength runs once. Raises as :func:`compare`."""
     known = comparison.adapters.pop(strength, None)
     if known is None:
-        known = comparison.base if strength == 0 else _ask(shared, comparison.question, comparison.image, strength)
+        known = comparison.base if strength == 0 else _predict(shared, comparison.prompt, comparison.image, strength)
     comparison.adapters[strength] = known
     for oldest in list(comparison.adapters)[:-_KEPT_STRENGTHS]:
         del comparison.adapters[oldest]
     return known
 
 
-def _ask(shared: SharedPredictor, question: Prompt, image: np.ndarray, strength: float) -> Answer:
+def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength: float) -> Predictions:
     import torch
 
     with shared.lock:
@@ -108,57 +111,57 @@ def _ask(shared: SharedPredictor, question: Prompt, image: np.ndarray, strength:
                 predictor.strength = strength
             start = time.perf_counter()
             predictor.set_image(image)
-            results = _prompt(predictor, question)
-            return Answer(results, time.perf_counter() - start)
+            results = _run_prompt(predictor, prompt)
+            return Predictions(results, time.perf_counter() - start)
         except torch.OutOfMemoryError:
             raise Sam3LoraError(
-                "The memory of the GPU is too small to ask the model now",
-                "Pause or stop a run that uses it, or ask fewer phrases at once",
+                "The GPU has too little free memory to run the model",
+                "Pause or stop a run that uses the GPU, or prompt with fewer phrases at once",
             ) from None
         finally:
             if predictor.has_adapter:
                 predictor.strength = 1.0
 
 
-def _prompt(predictor: Predictor, question: Prompt) -> dict[str, PhraseResult]:
-    """The objects that score enough, with the presence factor or without: both can then be shown."""
+def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]:
+    """The objects that score enough with or without the presence factor: both can then be shown."""
     from sam3_lora.predict.predictor import Exemplars
 
-    examples = None
-    if question.boxes:
-        corners = np.array([(box.left, box.top, box.right, box.bottom) for box in question.boxes], np.float32)
-        examples = Exemplars(corners, np.array([box.positive for box in question.boxes]))
-    results = predictor.prompt(question.phrases, threshold=0.0, limit=MAX_PER_PHRASE, examples=examples)
+    exemplars = None
+    if prompt.boxes:
+        boxes_xyxy = np.array([box.box_xyxy for box in prompt.boxes], np.float32)
+        exemplars = Exemplars(boxes_xyxy, np.array([box.positive for box in prompt.boxes]))
+    results = predictor.prompt(prompt.phrases, threshold=0.0, limit=MAX_PER_PHRASE, examples=exemplars)
     return {
-        phrase: result.take(result.without_presence().scores >= LOWEST_THRESHOLD) for phrase, result in results.items()
+        phrase: result.take(result.without_presence().scores >= MIN_THRESHOLD) for phrase, result in results.items()
     }
 
 
-def hint(answer: Answer, shown: Mapping[str, PhraseResult]) -> str | None:
-    """What to say where nothing is shown."""
+def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | None:
+    """What to try where no object is shown; None where one is."""
     if any(len(result) for result in shown.values()):
         return None
-    best = max((float(result.scores.max()) for result in answer.results.values() if len(result)), default=0.0)
-    if best < LOWEST_THRESHOLD:
-        from sam3_lora.predict.predictor import VISUAL
+    scores = [float(result.scores.max()) for result in predictions.results.values() if len(result)]
+    if scores and max(scores) >= MIN_THRESHOLD:
+        return f"The best score is {max(scores):.2f}: lower the threshold to see it."
+    from sam3_lora.predict.predictor import VISUAL
 
-        way_on = "draw another box" if VISUAL in answer.results else "try other words"
-        return f"Nothing scores {LOWEST_THRESHOLD:.2f} or more: {way_on}."
-    return f"The best score is {best:.2f}: lower the threshold to see it."
+    fix = "draw another box" if VISUAL in predictions.results else "try other phrases"
+    return f"No object scores {MIN_THRESHOLD:.2f} or more: {fix}."
 
 
-def counts_table(answers: Mapping[str, tuple[Answer, Mapping[str, PhraseResult]]]) -> pd.DataFrame:
-    """One row per phrase: objects shown, their part of the image and the best score of all, for each model.
+def counts_table(models: Mapping[str, tuple[Predictions, Mapping[str, PhraseResult]]]) -> pd.DataFrame:
+    """One row per phrase: objects shown, their share of the image and the best score of all, for each model.
 
     Args:
-        answers: by the model's short name, what it answered and what of that is shown.
+        models: by the model's short name, all that it predicts and what of that is shown.
     """
-    phrases: Sequence[str] = list(next(iter(answers.values()))[0].results)
+    predictions, _ = next(iter(models.values()))
     rows = []
-    for phrase in phrases:
+    for phrase in predictions.results:
         row: dict[str, object] = {"Phrase": phrase}
-        for name, (answer, shown) in answers.items():
-            result, scores = shown[phrase], answer.results[phrase].scores
+        for name, (predictions, shown) in models.items():
+            result, scores = shown[phrase], predictions.results[phrase].scores
             height, width = result.size_hw
             row[f"{name}: objects"] = len(result)
             row[f"{name}: area %"] = 100 * float(result.areas.sum()) / (height * width)

@@ -1,0 +1,104 @@
+"""Runs a prompt on one image, and shows the predictions of the base model and the adapter side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from sam3_lora.predict.export import found_image
+from sam3_lora.ui import resources
+from sam3_lora.ui.components.layout import empty_state, escape, guarded
+from sam3_lora.ui.inference import downloads, result_view, results, share_link
+from sam3_lora.ui.inference.image_source import Source
+from sam3_lora.ui.inference.prompt_form import PromptForm
+from sam3_lora.ui.inference.view_state import ViewState
+
+_COMPARISON = "inference-comparison"  # the last Comparison of this tab
+
+
+def show(form: PromptForm, view: ViewState) -> None:
+    """Runs the form's prompt if it was submitted, and shows the last predictions."""
+    if form.submitted and form.source.pixels is not None:
+        with guarded():
+            shared = resources.get_predictor(form.prompt.base, form.prompt.adapter_folder)
+            with st.spinner("Running the model"):
+                predicted = results.compare(shared, form.prompt, form.source.pixels, view.strength)
+            st.session_state[_COMPARISON] = predicted
+    comparison: results.Comparison | None = st.session_state.get(_COMPARISON)
+    if comparison is None:
+        empty_state("image_search", "No predictions yet", "Choose an example, or an image, and press Prompt.")
+        return
+    if changed := _changed(comparison.prompt, form.prompt):
+        image = escape(comparison.prompt.image_name)
+        st.caption(
+            f":material/history: Predictions for {image}. Changed since: {', '.join(changed)}. Press Prompt to update."
+        )
+    _show_both(comparison, view)
+    _show_downloads(comparison, view, form.source)
+
+
+def _changed(before: results.Prompt, now: results.Prompt) -> list[str]:
+    """What of the form differs from the prompt whose predictions are shown."""
+    names = {
+        "image_name": "image",
+        "phrases": "phrases",
+        "boxes": "exemplar boxes",
+        "adapter": "adapter",
+        "adapter_folder": "adapter",
+        "base": "base model",
+    }
+    return list(dict.fromkeys(name for key, name in names.items() if getattr(before, key) != getattr(now, key)))
+
+
+def _show_both(comparison: results.Comparison, view: ViewState) -> None:
+    """Both models' predictions, and the table below them."""
+    prompt = comparison.prompt
+    table = {"Base": (comparison.base, view.apply(comparison.base.results))}
+    left, right = st.columns(2, gap="medium")
+    with left:
+        result_view.show("Base model", "base", comparison, *table["Base"], view.colors)
+    with right, guarded():
+        if prompt.adapter:
+            predictions = _adapter_predictions(comparison, view.strength)
+            table["Adapter"] = (predictions, view.apply(predictions.results))
+            title = f"Adapter {prompt.adapter}" + (f", strength {view.strength:g}" if view.strength != 1 else "")
+            result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
+        else:
+            empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
+    two_digits = st.column_config.NumberColumn(format="%.2f")
+    st.dataframe(
+        results.counts_table(table),
+        hide_index=True,
+        placeholder="–",
+        alt="Objects, area and best score of each phrase",
+        column_config={f"{model}: {what}": two_digits for model in table for what in ("best score", "area %")},
+    )
+
+
+def _adapter_predictions(comparison: results.Comparison, strength: float) -> results.Predictions:
+    if strength in comparison.adapters:
+        return comparison.adapters[strength]
+    shared = resources.get_predictor(comparison.prompt.base, comparison.prompt.adapter_folder)
+    with st.spinner("Running the model"):
+        return results.with_strength(shared, comparison, strength)
+
+
+def _show_downloads(comparison: results.Comparison, view: ViewState, source: Source) -> None:
+    """Downloads of one model's predictions, and the link to this prompt."""
+    prompt = comparison.prompt
+    models = {"Base model": comparison.base}
+    if view.strength in comparison.adapters:
+        models = {"Adapter": comparison.adapters[view.strength], **models}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        key = f"download-of-{len(models)}"
+        model = st.segmented_control("Download", list(models), default=next(iter(models)), required=True, key=key)
+        name = Path(prompt.image_name)
+        downloads.of_one_image(
+            f"{name.stem}-{'adapter' if model == 'Adapter' else 'base'}",
+            lambda: found_image(name.name, comparison.image.shape[:2], view.apply(models[model].results)),
+            comparison.image,
+            list(comparison.base.results),
+            view.colors,
+        )
+        share_link.show(prompt, source.in_dataset and prompt.image_name == source.name)

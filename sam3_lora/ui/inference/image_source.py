@@ -1,0 +1,141 @@
+"""The choice of what is prompted: an image of the dataset, an uploaded one, or a folder of images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from sam3_lora.config import ASSETS, DEMO
+from sam3_lora.data.dataset import Dataset, load_image
+from sam3_lora.draw import category_colors
+from sam3_lora.errors import DataError
+from sam3_lora.predict.folder import IMAGE_ENDINGS
+from sam3_lora.ui import resources, state
+from sam3_lora.ui.components import images
+from sam3_lora.ui.components.layout import guarded
+from sam3_lora.ui.dataset_view import keep_valid
+from sam3_lora.ui.split_index import SplitIndex, split_index
+
+FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
+IMAGE = "on_image"  # key of the choice of an image, and its name in the page's address
+RUN_NOW = "inference-run-now"  # bool: prompts as if the button had been pressed
+_EXAMPLES = 4
+_EXAMPLE_WIDTH = 60  # pixels
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is prompted: one image, or a folder of images."""
+
+    name: str = ""  # of the image, for people
+    pixels: np.ndarray | None = None  # (H, W, 3) uint8; None while there is no image: the reason is on the screen
+    in_dataset: bool = False  # whether a link can lead to the image
+    is_folder: bool = False
+    folder: Path | None = None  # None while its field is empty
+
+
+def choose() -> Source:
+    """Draws the choice."""
+    kind = st.segmented_control(
+        "Image",
+        [FROM_DATASET, FROM_FILE, FROM_FOLDER],
+        default=FROM_DATASET,
+        required=True,
+        key="image_source",
+        bind="query-params",
+        persist_state="session",
+    )
+    if kind == FROM_FOLDER:
+        return Source(is_folder=True, folder=_choose_folder())
+    source = Source()
+    with guarded():
+        source = _upload() if kind == FROM_FILE else _choose_from_dataset()
+    return source
+
+
+def _upload() -> Source:
+    endings = [ending.removeprefix(".") for ending in IMAGE_ENDINGS]
+    file = st.file_uploader("Image file", endings, key="image-file", label_visibility="collapsed")
+    return Source(file.name, images.decode(file.getvalue(), file.name)) if file else Source()
+
+
+def _choose_from_dataset() -> Source:
+    path = resources.current_dataset()
+    dataset, fingerprint = resources.open_dataset(path), resources.fingerprint(path)
+    indexes = {
+        name: split_index(path, fingerprint, name, split) for name, split in dataset.splits.items() if len(split.images)
+    }
+    options = {f"{name}/{label}": (index, label) for name, index in indexes.items() for label in index.labels}
+    if not options:
+        raise DataError(f"Expected images in the dataset {path}, but it has none", "Open another on the dataset page")
+    if state.CURRENT_IMAGE in st.session_state:
+        st.session_state[IMAGE] = st.session_state.pop(state.CURRENT_IMAGE)
+    keep_valid(IMAGE, list(options))
+    name = st.selectbox(
+        "Image of the dataset", list(options), key=IMAGE, bind="query-params", label_visibility="collapsed"
+    )
+    split = "valid" if "valid" in indexes else list(indexes)[-1]
+    _show_examples(split, indexes[split], fingerprint, dataset)
+    index, label = options[name]
+    return Source(name, load_image(index.record(index.positions[label])), in_dataset=True)
+
+
+def _show_examples(split: str, index: SplitIndex, fingerprint: tuple, dataset: Dataset) -> None:
+    """A few images with objects, usually of a split that was not trained on; a click prompts one at once."""
+    positions = np.flatnonzero(index.num_objects > 0)
+    if not len(positions):
+        return
+    chosen = positions[np.unique(np.linspace(0, len(positions) - 1, _EXAMPLES).astype(int))]
+    bare = images.Layers(masks=False, boxes=False, labels=False)
+    colors = category_colors(dataset.categories)
+    with st.container(key="examples", horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Try an example:", width=110)
+        for place, position in enumerate(chosen.tolist()):
+            with st.container(key=f"thumb-example-{place}", gap=None, width=_EXAMPLE_WIDTH):
+                try:
+                    thumbnail = images.thumbnail(index.record(position), fingerprint, bare, colors)
+                except DataError:
+                    continue  # the dataset page names the images that cannot be read
+                st.image(thumbnail, width="stretch", alt=f"Example {place + 1}")
+                st.button(
+                    f"No. {place + 1}",
+                    key=f"open-example-{place}",
+                    type="tertiary",
+                    on_click=_prompt_example,
+                    args=(f"{split}/{index.labels[position]}",),
+                )
+
+
+def _prompt_example(name: str) -> None:
+    st.session_state[IMAGE] = name
+    st.session_state[RUN_NOW] = True
+
+
+def _choose_folder() -> Path | None:
+    """Draws the field for a folder's path, which proposes the dataset's images; None while it is empty."""
+    typed = st.text_input(
+        "Folder of images",
+        _proposed_folder(),
+        key="image_folder",
+        bind="query-params",
+        persist_state="session",
+        placeholder="/data/photos",
+        help="On the machine that runs this app. Subfolders are included.",
+    )
+    path = (typed or "").strip()
+    return Path(os.path.expanduser(path)) if path else None
+
+
+def _proposed_folder() -> str:
+    """The images of the last split of the open dataset, as something to try."""
+    with guarded():
+        path = resources.current_dataset()
+        splits = list(resources.open_dataset(path).splits)
+        root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
+        in_split = root / splits[-1] if splits else root
+        return str(in_split if in_split.is_dir() else root)
+    return ""

@@ -1,0 +1,109 @@
+"""How predictions are shown on the inference page: post-processing, adapter strength and colors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from sam3_lora.draw import Color, category_colors
+from sam3_lora.errors import DataError
+from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
+from sam3_lora.ui import resources
+from sam3_lora.ui.components.colors import PhraseColors
+from sam3_lora.ui.inference import postprocess_form
+from sam3_lora.ui.next_run import phrases_of_dataset
+
+if TYPE_CHECKING:
+    from sam3_lora.predict.postprocess import PhraseResult
+
+BY_PHRASE, BY_OBJECT = "By phrase", "By object"
+_MAX_STRENGTH = 1.5
+_OBJECT_COLORS = 40  # as many as there are distinct colors
+
+
+class ObjectColors:
+    """The color of each object: its phrase's, or one of its own by its place among all objects."""
+
+    def __init__(self, phrases: PhraseColors, by: str) -> None:
+        self._phrases, self._by = phrases, by
+
+    def of(self, phrase: str, index: int) -> Color:
+        """The color of the object at this place among all objects of the image."""
+        if self._by == BY_PHRASE:
+            return self._phrases.of(phrase)
+        names = tuple(f"object {number}" for number in range(_OBJECT_COLORS))
+        return category_colors(names)[names[index % len(names)]]
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """What the controls above the predictions hold."""
+
+    postprocess: PostprocessConfig
+    thresholds: dict[str, float]  # of the phrases that have one of their own
+    strength: float  # of the adapter
+    colors: ObjectColors
+
+    def apply(self, results: Mapping[str, PhraseResult]) -> dict[str, PhraseResult]:
+        """What of the results is shown, by phrase."""
+        for result in results.values():
+            _ = result.areas  # counted once here, and handed on to whatever is left of it
+        return postprocess_all(results, self.postprocess, self.thresholds)
+
+    def summary(self) -> str:
+        """Thresholds and post-processing as a line under a folder's results, such as "score ≥ 0.50"."""
+        own = [f"{phrase} ≥ {value:.2f}" for phrase, value in self.thresholds.items()]
+        steps = postprocess_form.active_steps(self.postprocess)
+        return ", ".join([f"score ≥ {self.postprocess.threshold:.2f}", *own, *steps])
+
+
+def choose(phrases: Sequence[str], has_adapter: bool) -> ViewState:
+    """Draws the controls.
+
+    Args:
+        phrases: of the prompt, which may have thresholds of their own.
+        has_adapter: without one its strength cannot be chosen.
+    """
+    by_threshold, by_strength, by_color, by_steps = st.columns([3, 3, 2, 1.6], gap="large", vertical_alignment="bottom")
+    with by_threshold:
+        threshold = postprocess_form.choose_threshold()
+    with by_strength:
+        strength = st.slider(
+            "Adapter strength",
+            0.0,
+            _MAX_STRENGTH,
+            1.0,
+            0.1,
+            key="strength",
+            persist_state="session",
+            disabled=not has_adapter,
+            help="0 is the base model, 1 the adapter as trained; higher values exaggerate what it learned.",
+        )
+    with by_color:
+        by = st.segmented_control(
+            "Colors",
+            [BY_PHRASE, BY_OBJECT],
+            default=BY_PHRASE,
+            required=True,
+            key="color-by",
+            persist_state="session",
+        )
+    with by_steps:
+        config = postprocess_form.choose_postprocess(threshold)
+    thresholds = postprocess_form.choose_thresholds(phrases)
+    if steps := postprocess_form.active_steps(config):  # so that nobody misses objects without knowing why
+        st.caption(f":material/cleaning_services: Post-processing: {', '.join(steps)}.")
+    return ViewState(config, thresholds, round(strength, 2), ObjectColors(phrase_colors(), by))
+
+
+def phrase_colors() -> PhraseColors:
+    """As the open dataset's categories are colored on its page; without a dataset each phrase has its own."""
+    path = resources.current_dataset()
+    try:
+        categories = resources.open_dataset(path).categories
+    except DataError:
+        return PhraseColors((), {})
+    return PhraseColors(categories, phrases_of_dataset(path))
