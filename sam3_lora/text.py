@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 60
 
 
 def plural(count: int, noun: str) -> str:
@@ -46,3 +51,16 @@ def short(text: str) -> str:
 def valid_text(text: str) -> str:
     """Text that every screen and file can take: halves of surrogate pairs, which JSON may hold, become "?"."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def short_repr(value: Any) -> str:
+    """Any value from a file as short text that every screen can take; "nothing" for None, as for a missing key."""
+    return "nothing" if value is None else valid_text(_repr.repr(value))
+
+
+def type_in_words(value: Any) -> str:
+    """What a value from a JSON file is, in words that need no Python: "nothing", "a number", "text", ..."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    names = {int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "nothing" if value is None else names.get(type(value), f"a {type(value).__name__}")

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
-from sam3_lora.data.findings.findings import Finding, FindingCollector, in_order, shown
+from sam3_lora.data.findings.findings import Finding, FindingCollector, by_severity
 from sam3_lora.data.folders import listing, require_text
 from sam3_lora.data.formats.layouts import Layout, recognise
-from sam3_lora.data.formats.sources import SOURCE_WORDINGS
 from sam3_lora.data.images import load_image
-from sam3_lora.data.index.parse import read_split
+from sam3_lora.data.index.read_split import read_split
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split
 from sam3_lora.errors import DataError
-from sam3_lora.text import plural
+from sam3_lora.text import short_repr
 
 __all__ = ["Annotation", "Dataset", "ImageRecord", "Split", "load_image", "open_dataset"]
 
@@ -45,7 +44,9 @@ def open_dataset(
     root = _root(path)
     phrase = phrase.strip()
     if phrase and not any(map(str.isalnum, phrase)):
-        raise DataError(f"Expected a phrase of words, got {shown(phrase)}", "Give a short noun phrase, like 'crack'")
+        raise DataError(
+            f"Expected a phrase of words, got {short_repr(phrase)}", "Give a short noun phrase, like 'crack'"
+        )
     require_text(root.absolute())
     layout = recognise(root, _images_folder(images), phrase)
     root = layout.root or (root.parent if root.is_file() else root)
@@ -66,13 +67,13 @@ def open_dataset(
             findings += found
         except DataError as error:
             errors.append(error)
-            findings.append(_unreadable(name, error))
+            findings += _unreadable(name, error)
     if not splits:
         raise errors[0]
     tell(1.0, "Done")
     categories = tuple(dict.fromkeys(name for split in splits.values() for name in split.categories))
-    findings += _about_categories(splits, categories) + _not_read(layout, root)
-    return Dataset(root, layout.format, splits, categories, tuple(in_order(findings)))
+    findings += _check_categories(splits, categories) + _find_ignored_files(layout, root)
+    return Dataset(root, layout.format, splits, categories, tuple(by_severity(findings)))
 
 
 def _images_folder(images: str | Path | None) -> Path | None:
@@ -95,27 +96,27 @@ def _root(path: str | Path) -> Path:
         raise DataError(f"Expected a dataset's folder, but {path} names an unknown user", "Correct the path") from None
 
 
-def _unreadable(split: str, error: DataError) -> Finding:
-    faults = FindingCollector(split, {"problem": error.message, "remedy": error.fix})
-    faults.add("split-unreadable")
-    return faults.findings()[0]
+def _unreadable(split: str, error: DataError) -> list[Finding]:
+    findings = FindingCollector(split)
+    findings.add("split-unreadable", problem=error.message, remedy=error.fix)
+    return findings.collected()
 
 
-def _not_read(layout: Layout, root: Path) -> list[Finding]:
-    faults = FindingCollector(facts={"files": plural(len(layout.ignored), "annotation file")}, wordings=SOURCE_WORDINGS)
+def _find_ignored_files(layout: Layout, root: Path) -> list[Finding]:
+    findings = FindingCollector()
     for path in layout.ignored:
-        faults.add("annotation-file-not-read", detail=shown(str(path.relative_to(root))))
-    return faults.findings()
+        findings.add("annotation-file-not-read", detail=short_repr(str(path.relative_to(root))))
+    return findings.collected()
 
 
-def _about_categories(splits: dict[str, Split], categories: tuple[str, ...]) -> list[Finding]:
-    faults = FindingCollector()
+def _check_categories(splits: dict[str, Split], categories: tuple[str, ...]) -> list[Finding]:
+    findings = FindingCollector()
     used = set().union(*(split.images.categories_used() for split in splits.values()))
     by_phrase: dict[str, str] = {}
     for category in categories:
         if used and category not in used:
-            faults.add("unused-category", detail=shown(category))
+            findings.add("unused-category", detail=short_repr(category))
         first = by_phrase.setdefault(phrase_of(category), category)
         if first != category:
-            faults.add("same-phrase", detail=f"{shown(category)} like {shown(first)}")
-    return faults.findings()
+            findings.add("same-phrase", detail=f"{short_repr(category)} like {short_repr(first)}")
+    return findings.collected()

@@ -169,6 +169,16 @@ def is_inside(path: Path, root: Path) -> bool:
         return False
 
 
+def require_inside(path: Path, root: Path) -> Path:
+    """The path itself; raises DataError if a link in it leads out of the dataset's folder."""
+    if not is_inside(path, root):
+        raise DataError(
+            f"{path} is behind a link that leads outside the dataset's folder, so it is not opened",
+            "Put the files themselves there, or open the folder that the link leads to",
+        )
+    return path
+
+
 def _plain_stem(name: str) -> str:
     return os.path.splitext(unquote(name))[0].casefold()
 

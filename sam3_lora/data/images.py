@@ -14,16 +14,7 @@ from sam3_lora.data.records import ImageRecord
 from sam3_lora.errors import DataError
 
 # What Pillow's decoders raise on files that are missing, cut off or no images.
-BROKEN = (
-    OSError,
-    ValueError,
-    TypeError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+BROKEN = (OSError, ValueError, TypeError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 MAX_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more takes gigabytes
 # Pillow speaks of odd metadata and of large sizes to programmers; here they are findings, or nothing. For good,
 # since warnings.catch_warnings() is not safe in threads.
@@ -89,7 +80,7 @@ def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
         return None
 
 
-def size_fault(size: tuple[int, int], expected: tuple[int, int]) -> str:
+def size_finding(size: tuple[int, int], expected: tuple[int, int]) -> str:
     """The finding of an image whose (width, height) is not what the annotation file says; "" if it is.
 
     Of equal proportions (up to a pixel of rounding) it was scaled, which training follows: it divides by the size in

@@ -52,9 +52,9 @@ class Opened:
     @cached_property
     def suggestions(self) -> dict[str, str]:
         """Category -> a phrase that SAM 3 understands better, where its name is no good one."""
-        from sam3_lora.data.doctor import ALL_WORDINGS, phrase_lints
+        from sam3_lora.data.doctor import phrase_lints
 
-        return phrase_lints.note(self.dataset.categories, FindingCollector(wordings=ALL_WORDINGS))
+        return phrase_lints.check(self.dataset.categories, FindingCollector())
 
     @cached_property
     def split_names(self) -> list[str]:

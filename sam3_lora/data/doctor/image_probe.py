@@ -1,107 +1,113 @@
-"""Looks into one image file: is it whole, of which kind is it, and what tells it from others."""
+"""Probes one image file: whether it is intact, its kind, and the hashes by which it is compared with others."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import struct
 import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from sam3_lora.data.findings.findings import FindingCollector
-from sam3_lora.data.images import LAB, LAB_FIX, MAX_PIXELS, size_fault
+from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, size_finding
 from sam3_lora.data.records import ImageRecord
 
-THUMB = 16  # pixels a side of the picture by which two images are compared
-_HASH = 8  # differences a side and direction: 2 * 8 * 8 = 128 bits
-_FLATTEST = 2.0  # deviation of grey values below which a picture has nothing to compare
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SIZE_KINDS = ("image-unreadable", "size-mismatch", "image-scaled")  # also looked for when a dataset is opened
+THUMB = 16  # pixels a side of the thumbnail by which two images are compared
+_HASH = 8  # gradients a side and direction: 2 * 8 * 8 = 128 bits
+_FLATTEST = 2.0  # standard deviation of gray values below which an image has nothing to compare
 _LARGE = 8_000_000  # pixels; of images above, one is decoded at a time, which bounds the memory
 _one_large_image = threading.Lock()
-# What Pillow's decoders raise on damaged files, among them some that were made to do harm.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError)
-_BROKEN += (MemoryError, RuntimeError, struct.error, zlib.error)
+# What Pillow's decoders raise on damaged files, among them files made to do harm.
+_BROKEN = (*BROKEN, LookupError, ArithmeticError, AttributeError, MemoryError, RuntimeError, zlib.error)
 
 
 @dataclass(slots=True)
 class ImageProbe:
-    """What one look into a file showed.
+    """What is known of one image file.
 
-    faults: kinds of findings with what stands there; size: (width, height) in the file, None if it is no image;
-    orientation: EXIF's, 1 = upright; digest: of the file's bytes, None if it cannot be read; differences: uint8
-    (16,), bits that similar pictures share, None where nothing can be compared; thumb: uint8 (THUMB, THUMB) grey.
+    Attributes:
+        problems: kind of finding -> detail.
+        size: (width, height) in the file, None if it is no image.
+        orientation: EXIF's, 1 = upright.
+        digest: BLAKE2 of the file's bytes, None if it cannot be read.
+        gradient_hash: uint8 (16,), a difference hash (dHash) in both directions, whose bits similar images share; None
+            where nothing can be compared.
+        thumb: uint8 (THUMB, THUMB), gray.
     """
 
-    faults: dict[str, str]
+    problems: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     orientation: int = 1
     digest: bytes | None = None
-    differences: np.ndarray | None = None
-    thumb: np.ndarray | None = None
+    gradient_hash: Array | None = None
+    thumb: Array | None = None
 
 
-def look(path: Path) -> ImageProbe:
+def probe(path: Path) -> ImageProbe:
     """Reads a file once, in a small size where the format allows it. Never raises; safe in threads."""
-    seen = ImageProbe({})
+    found = ImageProbe()
     try:
         if not path.is_file():  # a pipe would wait for ever
-            seen.faults["image-unreadable"] = "it is no file"
-            return seen
+            found.problems["image-unreadable"] = "it is not a file"
+            return found
         with open(path, "rb") as file:
-            seen.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+            found.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
             file.seek(0)
-            _look_into(file, seen)
+            _decode(file, found)
     except Image.DecompressionBombError:
-        seen.faults["image-gigantic"] = ""
+        found.problems["image-gigantic"] = ""
     except _BROKEN as error:
-        kind = "image-unreadable" if seen.size is None else "image-truncated"
-        seen.faults[kind] = "" if kind == "image-unreadable" else str(error)
-    return seen
+        kind = "image-unreadable" if found.size is None else "image-truncated"
+        found.problems[kind] = "" if kind == "image-unreadable" else str(error)
+    return found
 
 
-def _look_into(file: BinaryIO, seen: ImageProbe) -> None:
+def _decode(file: BinaryIO, found: ImageProbe) -> None:
     with Image.open(file) as picture:
-        seen.size = picture.size
+        found.size = picture.size
         width, height = picture.size
         if width * height > MAX_PIXELS:
-            seen.faults["image-gigantic"] = f"{width} x {height}"
+            found.problems["image-gigantic"] = f"{width} x {height}"
             return
         with _one_large_image if width * height > _LARGE else contextlib.nullcontext():
             if picture.mode == "LAB":
-                seen.faults["image-unreadable"] = f"it has {LAB}; {LAB_FIX[0].lower()}{LAB_FIX[1:]}"
+                found.problems["image-unreadable"] = f"it has {LAB}; {LAB_FIX[0].lower()}{LAB_FIX[1:]}"
                 return
-            _note_kind(picture, seen)
-            grey = _grey(picture, seen)
-            seen.orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # decodes a PNG, so not before
-        _compare_by(grey, seen)
+            _find_color_mode(picture, found)
+            gray = _as_gray(picture, found)
+            found.orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # decodes a PNG, so not before
+        _set_hashes(gray, found)
 
 
-def _note_kind(picture: Image.Image, seen: ImageProbe) -> None:
+def _find_color_mode(picture: Image.Image, found: ImageProbe) -> None:
     mode = picture.mode
-    # A phone's MPO has a second picture for stereo or depth, which nobody misses.
+    # A phone's MPO has a second picture for stereo or depth, which is not needed.
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        seen.faults["image-animated"] = f"{getattr(picture, 'n_frames', 'several')} frames"
+        found.problems["image-animated"] = f"{getattr(picture, 'n_frames', 'several')} frames"
         picture.seek(0)
     if mode.startswith("I;16"):
-        seen.faults["image-16-bit"] = ""
+        found.problems["image-16-bit"] = ""
     elif mode in ("I", "F"):
-        seen.faults["image-32-bit"] = "floating point" if mode == "F" else ""
+        found.problems["image-32-bit"] = "floating point" if mode == "F" else ""
     elif mode == "CMYK":
-        seen.faults["image-cmyk"] = ""
+        found.problems["image-cmyk"] = ""
     elif mode in ("P", "PA"):
-        seen.faults["image-palette"] = ""
+        found.problems["image-palette"] = ""
 
 
-def _grey(picture: Image.Image, seen: ImageProbe) -> Image.Image:
-    """The picture in shades of grey, decoded to its end."""
+def _as_gray(picture: Image.Image, found: ImageProbe) -> Image.Image:
+    """The image in shades of gray, decoded to its end."""
     if picture.mode in ("RGBA", "LA"):
         if picture.getchannel("A").getextrema()[0] < 255:
-            seen.faults["image-transparent"] = ""
+            found.problems["image-transparent"] = ""
         return picture.convert("L")
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         values = np.asarray(picture.resize((4 * THUMB, 4 * THUMB), Image.Resampling.BOX), np.float32)
@@ -111,44 +117,39 @@ def _grey(picture: Image.Image, seen: ImageProbe) -> Image.Image:
     return picture.convert("L")
 
 
-def _compare_by(grey: Image.Image, seen: ImageProbe) -> None:
-    seen.thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BOX))
-    if seen.thumb.std() < _FLATTEST:
+def _set_hashes(gray: Image.Image, found: ImageProbe) -> None:
+    found.thumb = np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.BOX))
+    if found.thumb.std() < _FLATTEST:
         return
-    grid = np.asarray(grey.resize((_HASH + 1, _HASH + 1), Image.Resampling.BOX)).astype(np.int16)
-    rises = np.stack([grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]])  # 2, HASH, HASH
-    # Each byte takes its bits from all over the picture, so that a plain sky does not make whole bytes equal.
-    seen.differences = np.packbits(rises.reshape(8, -1).T.reshape(-1))
+    grid = np.asarray(gray.resize((_HASH + 1, _HASH + 1), Image.Resampling.BOX)).astype(np.int16)
+    gradients = np.stack([grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]])  # 2, HASH, HASH
+    # Each byte takes its bits from all over the picture, so that a clear sky does not make whole bytes equal.
+    found.gradient_hash = np.packbits(gradients.reshape(8, -1).T.reshape(-1))
 
 
-def note(record: ImageRecord, seen: ImageProbe, faults: FindingCollector) -> None:
-    """Writes what a look showed into a split's faults, in place of what was noted when the dataset was opened."""
-    for kind in ("image-unreadable", "size-mismatch", "image-scaled"):
-        _forget(faults, kind, record.file_name)
-    for kind, detail in seen.faults.items():
-        faults.add(kind, record.file_name, detail=detail)
-    if seen.size is None:
+def check(record: ImageRecord, probe: ImageProbe, findings: FindingCollector) -> None:
+    """Adds what a probe showed to the findings, in place of what was found when the dataset was opened.
+
+    Args:
+        record: the image.
+        probe: of its file.
+        findings: of its split.
+    """
+    for kind in SIZE_KINDS:
+        findings.forget(kind, record.file_name)
+    for kind, detail in probe.problems.items():
+        findings.add(kind, record.file_name, detail=detail)
+    findings.describe("image-gigantic", max_megapixels=MAX_PIXELS // 10**6)
+    if probe.size is None:
         return
-    expected, turned = (record.width, record.height), seen.orientation in (5, 6, 7, 8)
-    follows = turned and seen.size != expected == seen.size[::-1]
-    if seen.orientation in range(2, 9):
-        sized = record.file_name not in faults.image_names.get("bad-image-size", ())
-        detail = "followed" if follows else "not followed" if sized else "the annotation file gives no size"
-        faults.add("image-rotated", record.file_name, detail=detail)
-        if turned and sized and seen.size != seen.size[::-1]:  # the size tells which way the annotations were made
-            faults.severities.setdefault("image-rotated", "info")
-        else:
-            faults.severities["image-rotated"] = "warning"
-    if not follows and (kind := size_fault(seen.size, expected)):
-        detail = f"{seen.size[0]} x {seen.size[1]} instead of {record.width} x {record.height}"
-        faults.add(kind, record.file_name, detail=detail)
-
-
-def _forget(faults: FindingCollector, kind: str, image: str) -> None:
-    if image not in faults.image_names.get(kind, ()):
-        return
-    del faults.image_names[kind][image]
-    faults.locations[kind] = [place for place in faults.locations[kind] if place.image != image]
-    faults.counts[kind] = len(faults.image_names[kind])
-    if not faults.counts[kind]:
-        del faults.counts[kind]
+    expected, turned = (record.width, record.height), probe.orientation in (5, 6, 7, 8)
+    is_applied = turned and probe.size != expected == probe.size[::-1]
+    if probe.orientation in range(2, 9):
+        has_size = not findings.concerns("bad-image-size", record.file_name)
+        detail = "applied" if is_applied else "not applied" if has_size else "the annotation file gives no size"
+        # The size in the file tells in which orientation the image was annotated, unless the image is a square.
+        is_clear = turned and has_size and probe.size != probe.size[::-1]
+        findings.add("image-rotated", record.file_name, detail=detail, severity="info" if is_clear else "warning")
+    if not is_applied and (kind := size_finding(probe.size, expected)):
+        detail = f"{probe.size[0]} x {probe.size[1]} instead of {record.width} x {record.height}"
+        findings.add(kind, record.file_name, detail=detail)

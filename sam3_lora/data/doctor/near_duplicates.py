@@ -1,108 +1,119 @@
-"""Finds images that stand in a dataset twice, the same to the last byte or nearly so, and in which splits."""
+"""Finds duplicate images, byte for byte or nearly so, within a split and across splits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sam3_lora.data.doctor.image_probe import THUMB, ImageProbe
-from sam3_lora.data.findings.findings import FindingCollector, shown
+from sam3_lora.data.findings.findings import FindingCollector, Severity
+from sam3_lora.text import short_repr
 
-MAX_BITS = 16  # of 128 that may differ between similar pictures
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_BITS = 16  # of 128 that may differ between similar images
 MIN_CORRELATION = 0.95  # of their thumbnails
-VERSION_CORRELATION = 0.6  # of those of Roboflow's versions, which are cut, darkened and blurred, too
-MAX_NEIGHBOURS = 64  # compared with one picture per band, which bounds the time on thousands of like pictures
+VERSION_CORRELATION = 0.6  # of those of Roboflow's augmented versions, which are also cropped, darkened and blurred
+MAX_NEIGHBOURS = 64  # compared with one image per band, which bounds the time on thousands of similar images
 
 
-@dataclass
-class Copies:
-    """What is known of every image that was looked into; less than 1 KB each."""
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image whose file could be read; less than 1 KB each."""
 
-    splits: list[str] = field(default_factory=list)  # per image, in the dataset's order
-    names: list[str] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    differences: list[np.ndarray | None] = field(default_factory=list)
-    thumbs: list[np.ndarray | None] = field(default_factory=list)
+    split: str
+    name: str
+    path: str
+    digest: bytes
+    gradient_hash: Array | None
+    thumb: Array | None
 
-    def add(self, split: str, name: str, path: str, seen: ImageProbe) -> None:
-        """Takes an image in, if its file could be read."""
-        if seen.digest is None or seen.size is None:
+
+class DuplicateFinder:
+    """Takes in the probes of all images, and then finds the duplicates among them."""
+
+    def __init__(self) -> None:
+        self._images: list[_Image] = []  # in the dataset's order
+
+    def add(self, split: str, name: str, path: str, probe: ImageProbe) -> None:
+        """Takes in an image, if its file could be read.
+
+        Args:
+            split: its split.
+            name: its file name, as in the annotation file.
+            path: its file.
+            probe: of the file.
+        """
+        if probe.digest is not None and probe.size is not None:
+            self._images.append(_Image(split, name, path, probe.digest, probe.gradient_hash, probe.thumb))
+
+    def check(self, findings: dict[str, FindingCollector]) -> None:
+        """Adds every duplicate to the findings of the split in which it is met second; findings: by split."""
+        firsts = self._find_identical(findings)
+        reported = self._find_versions(findings)
+        comparable = [image for image in firsts if image.gradient_hash is not None and image.thumb is not None]
+        if len(comparable) < 2:
             return
-        self.splits.append(split)
-        self.names.append(name)
-        self.paths.append(path)
-        self.digests.append(seen.digest)
-        self.differences.append(seen.differences)
-        self.thumbs.append(seen.thumb)
+        pairs = similar_pairs(
+            np.stack([image.gradient_hash for image in comparable if image.gradient_hash is not None]),
+            np.stack([image.thumb for image in comparable if image.thumb is not None]),
+        )
+        for early, late in ((comparable[first], comparable[second]) for first, second in pairs.tolist()):
+            if early.digest == late.digest:
+                continue
+            kind = "similar-images" if early.split == late.split else "leaked-similar"
+            if (kind, late.split, late.name) not in reported:
+                reported.add((kind, late.split, late.name))
+                _add(kind, late, early, findings)
 
-    def note(self, faults: dict[str, FindingCollector]) -> None:
-        """Writes all copies into the faults of the split in which they are met later."""
-        firsts = self._note_identical(faults)
-        told = self._note_versions(faults)
-        nodes = np.array([node for node in firsts if self.differences[node] is not None], dtype=np.int64)
-        if len(nodes) < 2:
-            return
-        bits = np.stack([self.differences[node] for node in nodes])
-        thumbs = np.stack([self.thumbs[node] for node in nodes])
-        self._note_similar(nodes[similar_pairs(bits, thumbs)], faults, told)
-
-    def _note_identical(self, faults: dict[str, FindingCollector]) -> list[int]:
-        """Notes the copies to the last byte; returns the first image of each content in each split."""
-        first_in_split: dict[tuple[bytes, str], int] = {}
-        first_of_all: dict[bytes, int] = {}
-        for index, (digest, split) in enumerate(zip(self.digests, self.splits, strict=True)):
-            inside = first_in_split.setdefault((digest, split), index)
-            original = first_of_all.setdefault(digest, index)
-            if inside != index and self.paths[inside] != self.paths[index]:  # else one file, named by two entries
-                self._note("identical-images", index, inside, faults)
-            if self.splits[original] != split:
-                self._note("leaked-images", index, original, faults)
-                if self.splits[original].lower() != "train":
-                    faults[split].severities.setdefault("leaked-images", "warning")
-                else:
-                    faults[split].severities["leaked-images"] = "error"
+    def _find_identical(self, findings: dict[str, FindingCollector]) -> list[_Image]:
+        """Finds the duplicates byte for byte; returns the first image of each content in each split."""
+        first_in_split: dict[tuple[bytes, str], _Image] = {}
+        first_of_all: dict[bytes, _Image] = {}
+        for image in self._images:
+            inside = first_in_split.setdefault((image.digest, image.split), image)
+            original = first_of_all.setdefault(image.digest, image)
+            if inside.path != image.path:  # else one file, named by two entries
+                _add("identical-images", image, inside, findings)
+            if original.split != image.split:
+                severity: Severity = "error" if original.split.lower() == "train" else "warning"
+                _add("leaked-images", image, original, findings, severity)
         return list(first_in_split.values())
 
-    def _note_versions(self, faults: dict[str, FindingCollector]) -> set[tuple[str, int]]:
-        """Notes Roboflow's versions of one photograph in two splits, turned or mirrored ones, too.
+    def _find_versions(self, findings: dict[str, FindingCollector]) -> set[tuple[str, str, str]]:
+        """Finds Roboflow's augmented versions of one photograph in two splits, also rotated or mirrored ones.
 
         The name alone is not enough: photographs of many sources are called image_0.
         """
-        told: set[tuple[str, int]] = set()
-        first: dict[str, int] = {}
-        for index, name in enumerate(self.names):
-            origin, mark, _ = name.rpartition(".rf.")
+        reported: set[tuple[str, str, str]] = set()
+        first: dict[str, _Image] = {}
+        for image in self._images:
+            origin, mark, _ = image.name.rpartition(".rf.")
             if not mark:
                 continue
-            early = first.setdefault(origin, index)
-            if self.splits[early] == self.splits[index] or self.digests[early] == self.digests[index]:
+            early = first.setdefault(origin, image)
+            if early.split == image.split or early.digest == image.digest:
                 continue
-            if _are_versions(self.thumbs[early], self.thumbs[index]):
-                told.add(("leaked-similar", index))
-                self._note("leaked-similar", index, early, faults)
-        return told
-
-    def _note_similar(self, pairs: np.ndarray, faults: dict[str, FindingCollector], told: set[tuple[str, int]]) -> None:
-        for early, late in np.sort(pairs, axis=1).tolist():
-            if self.digests[early] == self.digests[late]:
-                continue
-            kind = "similar-images" if self.splits[early] == self.splits[late] else "leaked-similar"
-            if (kind, late) not in told:
-                told.add((kind, late))
-                self._note(kind, late, early, faults)
-
-    def _note(self, kind: str, late: int, early: int, faults: dict[str, FindingCollector]) -> None:
-        split = self.splits[late]
-        inside = self.splits[early] == split
-        if inside:
-            faults[split].mention(kind, self.names[early])
-        place = "" if inside else f" in '{self.splits[early]}'"
-        faults[split].add(kind, self.names[late], detail=f"like {shown(self.names[early])}{place}")
+            if _are_versions(early.thumb, image.thumb):
+                reported.add(("leaked-similar", image.split, image.name))
+                _add("leaked-similar", image, early, findings)
+        return reported
 
 
-def _are_versions(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+def _add(
+    kind: str, late: _Image, early: _Image, findings: dict[str, FindingCollector], severity: Severity | None = None
+) -> None:
+    inside = early.split == late.split
+    if inside:
+        findings[late.split].mention(kind, early.name)
+    place = "" if inside else f" in '{early.split}'"
+    detail = f"like {short_repr(early.name)}{place}"
+    findings[late.split].add(kind, late.name, detail=detail, severity=severity)
+
+
+def _are_versions(one: Array | None, other: Array | None) -> bool:
     """Whether one thumbnail is about the other, turned or mirrored or not; True where there is nothing to compare."""
     if one is None or other is None or not one.std() or not other.std():
         return True
@@ -110,20 +121,20 @@ def _are_versions(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     return any(np.corrcoef(one.ravel(), version.ravel())[0, 1] >= VERSION_CORRELATION for version in turned)
 
 
-def similar_pairs(bits: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
-    """Pairs of pictures that look nearly the same, without comparing each with each.
+def similar_pairs(bits: Array, thumbs: Array) -> Array:
+    """Pairs of images that look nearly the same, without comparing each with each.
 
-    Pictures that agree in one of eight bands of 16 bits are candidates; sorted by their bands they stand side by
-    side. So every pair with at most 7 different bits is found, and most with up to MAX_BITS. The thumbnails of
-    a pair must correlate, too.
+    Images that agree in one of eight bands of 16 bits are candidates (locality-sensitive hashing); sorted by their
+    bands they are neighbours. So every pair with at most 7 different bits is found, and most with up to MAX_BITS. The
+    thumbnails of a pair must correlate, too.
 
     Args:
-        bits: uint8 (N, 16).
-        thumbs: uint8 (N, THUMB, THUMB) grey.
+        bits: gradient hashes, uint8 (N, 16).
+        thumbs: uint8 (N, THUMB, THUMB), gray.
 
     Returns:
-        int64 (K, 2), each pair once, the smaller index first. Pairs amid more than MAX_NEIGHBOURS pictures of
-        one look may be missing, but each of these has others.
+        int64 (K, 2), each pair once, the smaller index first. Pairs among more than MAX_NEIGHBOURS images that look
+        alike may be missing, but each of these has others.
     """
     flat = thumbs.reshape(len(thumbs), THUMB * THUMB).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)

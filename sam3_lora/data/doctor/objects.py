@@ -1,4 +1,4 @@
-"""Looks at the objects of one image: box against mask, outlines, and what the model can see of them."""
+"""Checks the objects of one image: box against mask, outlines, duplicates, and what the model can see of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from sam3_lora.data.findings.findings import FindingCollector, shown
+from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.index.gather import Box
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, ImageRecord
 from sam3_lora.errors import DataError
 from sam3_lora.masks import check_segmentation, decode_segmentation
+from sam3_lora.text import short_repr
 
 # SAM 3's sizes (transformers' Sam3Config: image_size, num_queries; masks have a side of 4 * 72).
 MODEL_SIDE = 1008
@@ -21,38 +24,48 @@ QUERIES = 200
 
 MIN_IOU = 0.7  # of a box with the tight box of its mask
 SAME_IOU = 0.9  # of two boxes of one category
-_SAME_MASK_IOU = 0.5  # of their masks: two cracks that cross each other may fill one box
-_OVERHANG = 2.0  # pixels by which they may differ without a word: rounding, and a pen's width
+_SAME_MASK_IOU = 0.5  # of their masks: two cracks that cross may fill one box
+_TOLERANCE = 2.0  # pixels by which they may differ without a finding: rounding, and the width of a brush
 MIN_PIXELS = 5  # of an object
 _MAX_COMPARED = 2_000  # objects of one category in one image, each with each
-_SURELY_SEEN = 16.0  # pixels of a scaled object, above which some are hit whatever its shape
-_CROSSED = 0.01  # share of a polygon's area that must be in doubt to speak of it
+_SURELY_SEEN = 16.0  # pixels of a scaled object, above which some are sampled whatever its shape
+_CROSSED = 0.01  # share of a polygon's area that must be ambiguous for a finding
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A mask without its pixels. area: in pixels; box_xyxy: tight, inside the image; None if the mask is empty."""
+    """A mask without its pixels.
+
+    Attributes:
+        area: in pixels.
+        box_xyxy: tight, inside the image; None if the mask is empty.
+    """
 
     area: int
     box_xyxy: tuple[float, float, float, float] | None
 
 
-def note(record: ImageRecord, faults: FindingCollector) -> list[int | None]:
-    """Writes into a split's faults what is odd about an image's objects.
+def check(record: ImageRecord, findings: FindingCollector) -> list[int | None]:
+    """Finds what is wrong or odd about an image's objects.
+
+    Args:
+        record: the image.
+        findings: of its split.
 
     Returns:
         The area of each annotation's mask in pixels, in order; None for crowds and where there is no mask.
     """
-    areas = [None if item.iscrowd else _note_object(item, record, faults) for item in record.annotations]
+    areas = [None if item.iscrowd else _check_object(item, record, findings) for item in record.annotations]
     counts = Counter(phrase_of(item.category) for item in record.annotations if not item.iscrowd)
     for phrase, count in counts.items():
         if count > QUERIES:
-            faults.add("too-many-objects", record.file_name, detail=f"{count:,} of {shown(phrase)}")
-    _note_twice(record, faults)
+            detail = f"{count:,} of {short_repr(phrase)}"
+            findings.add("too-many-objects", record.file_name, detail=detail, queries=QUERIES)
+    _find_duplicates(record, findings)
     return areas
 
 
-def _note_twice(record: ImageRecord, faults: FindingCollector) -> None:
+def _find_duplicates(record: ImageRecord, findings: FindingCollector) -> None:
     groups: dict[str, list[Annotation]] = {}
     for item in record.annotations:
         if not item.iscrowd:
@@ -60,24 +73,19 @@ def _note_twice(record: ImageRecord, faults: FindingCollector) -> None:
     for items in groups.values():
         if not 1 < len(items) <= _MAX_COMPARED:
             continue
-        x, y, w, h = np.array([item.bbox_xywh for item in items], dtype=np.float64).T
-        left, top = np.maximum.outer(x, x), np.maximum.outer(y, y)
-        right, bottom = np.minimum.outer(x + w, x + w), np.minimum.outer(y + h, y + h)
-        common = np.clip(right - left, 0, None) * np.clip(bottom - top, 0, None)  # N, N
-        iou = common / (np.add.outer(w * h, w * h) - common)
+        boxes = np.array([item.bbox_xywh for item in items], dtype=np.float64)
+        iou = coco_mask.iou(boxes, boxes, [0] * len(items))  # N, N
         first, second = np.nonzero(np.triu(iou > SAME_IOU, k=1))
-        told: set[int] = set()
+        reported: set[int] = set()
         for early, late in zip(first.tolist(), second.tolist(), strict=True):
-            if late in told or not _same_masks(items[early], items[late], record):
-                continue
-            told.add(late)
-            faults.add("object-twice", record.file_name, items[late].id, f"like annotation {items[early].id}")
+            if late not in reported and _same_masks(items[early], items[late], record):
+                reported.add(late)
+                detail = f"like annotation {items[early].id}"
+                findings.add("object-twice", record.file_name, items[late].id, detail, same_iou=SAME_IOU)
 
 
 def _same_masks(one: Annotation, other: Annotation, record: ImageRecord) -> bool:
     """Whether two masks cover about the same; True where there are not both of them."""
-    from pycocotools import mask as coco_mask
-
     if one.segmentation is None or other.segmentation is None:
         return True
     try:
@@ -87,39 +95,61 @@ def _same_masks(one: Annotation, other: Annotation, record: ImageRecord) -> bool
     return float(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0]) > _SAME_MASK_IOU
 
 
-def _note_object(item: Annotation, record: ImageRecord, faults: FindingCollector) -> int | None:
+def _check_object(item: Annotation, record: ImageRecord, findings: FindingCollector) -> int | None:
     where = record.file_name, item.id
     size_hw = record.height, record.width
     width, height = item.bbox_xywh[2:]
     if item.segmentation is None:
         if width * height < MIN_PIXELS:
-            faults.add("tiny-object", *where, f"a box of {width:g} x {height:g}")
+            findings.add("tiny-object", *where, f"a box of {width:g} x {height:g}", min_pixels=MIN_PIXELS)
         elif width * height * (MODEL_SIDE / size_hw[0]) * (MODEL_SIDE / size_hw[1]) < 1:
             detail = f"a box of {width:g} x {height:g} in an image of {size_hw[1]} x {size_hw[0]}"
-            faults.add("object-vanishes", *where, detail)
+            findings.add("object-vanishes", *where, detail, model_side=MODEL_SIDE)
         return None
     try:
         shape = shape_of(item.segmentation, size_hw)
-    except DataError as error:  # when the dataset was opened, not every segmentation was looked at number by number
-        faults.add("bad-segmentation", *where, error.message[0].lower() + error.message[1:])
+    except DataError as error:  # when the dataset was opened, not every segmentation was checked number by number
+        findings.add("bad-segmentation", *where, error.message[0].lower() + error.message[1:])
         return None
     if shape.box_xyxy is None:
-        faults.add("empty-mask", *where)
+        findings.add("empty-mask", *where)
         return 0
     if shape.area < MIN_PIXELS:
-        faults.add("tiny-object", *where, f"{shape.area} pixels")
-    else:
-        _note_visibility(item.segmentation, shape, size_hw, where, faults)
-    _note_box(item, shape, where, faults)
+        findings.add("tiny-object", *where, f"{shape.area} pixels", min_pixels=MIN_PIXELS)
+    elif kind := _visibility_problem(item.segmentation, shape, size_hw):
+        detail = f"{shape.area} pixels in an image of {size_hw[1]} x {size_hw[0]}"
+        findings.add(kind, *where, detail, model_side=MODEL_SIDE, mask_side=MASK_SIDE)
+    x0, y0, x1, y1 = shape.box_xyxy
+    tight = x0, y0, x1 - x0, y1 - y0
+    iou = float(coco_mask.iou(np.array([item.bbox_xywh]), np.array([tight]), [0])[0, 0])
+    if iou < MIN_IOU and _distance(item.bbox_xywh, tight) > _TOLERANCE:
+        detail = f"IoU {iou:.2f}: box {_sides(item.bbox_xywh)}, mask within {_sides(tight)}"
+        findings.add("box-mask-mismatch", *where, detail, min_iou=MIN_IOU)
     if isinstance(item.segmentation, list):
-        _note_polygons(item.segmentation, where, faults)
+        _check_polygons(item.segmentation, *where, findings)
     return shape.area
 
 
-def shape_of(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
-    """The shape of a segmentation, found without decoding it. Raises DataError as decode_segmentation does."""
-    from pycocotools import mask as coco_mask
+def _distance(one: Box, other: Box) -> float:
+    """The largest distance in pixels between two sides of boxes (left, top, width, height)."""
+    corners = [np.array([x, y, x + w, y + h]) for x, y, w, h in (one, other)]
+    return float(np.abs(corners[0] - corners[1]).max())
 
+
+def _sides(box_xywh: Box) -> str:
+    return f"[{', '.join(f'{side:g}' for side in box_xywh)}]"
+
+
+def shape_of(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
+    """The shape of a segmentation, found without decoding it.
+
+    Args:
+        segmentation: polygons or run lengths.
+        size_hw: of the image, pixels.
+
+    Raises:
+        DataError: as :func:`sam3_lora.masks.decode_segmentation` does.
+    """
     rle = _rle_of(segmentation, size_hw)
     area = int(coco_mask.area(rle))
     if not area:
@@ -128,10 +158,8 @@ def shape_of(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
     return Shape(area, (x, y, x + w, y + h))
 
 
-def _rle_of(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
+def _rle_of(segmentation: Any, size_hw: tuple[int, int]) -> Any:
     """Run lengths as pycocotools has them. Raises DataError as decode_segmentation does."""
-    from pycocotools import mask as coco_mask
-
     check_segmentation(segmentation, size_hw)
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects([part for part in segmentation if len(part) >= 6], *size_hw))
@@ -140,33 +168,18 @@ def _rle_of(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
     return segmentation
 
 
-def _note_box(item: Annotation, shape: Shape, where: tuple, faults: FindingCollector) -> None:
-    x, y, w, h = item.bbox_xywh
-    box = x, y, x + w, y + h
-    x0, y0, x1, y1 = tight = shape.box_xyxy
-    if max(abs(side - other) for side, other in zip(box, tight, strict=True)) <= _OVERHANG:
-        return
-    common = max(0.0, min(box[2], x1) - max(x, x0)) * max(0.0, min(box[3], y1) - max(y, y0))
-    iou = common / (w * h + (x1 - x0) * (y1 - y0) - common)
-    if iou < MIN_IOU:
-        sides = ", ".join(f"{side:g}" for side in (x0, y0, x1 - x0, y1 - y0))
-        given = ", ".join(f"{side:g}" for side in item.bbox_xywh)
-        faults.add("box-mask-mismatch", *where, f"IoU {iou:.2f}: box [{given}], mask within [{sides}]")
-
-
-def _note_visibility(
-    segmentation: Any, shape: Shape, size_hw: tuple[int, int], where: tuple, faults: FindingCollector
-) -> None:
+def _visibility_problem(segmentation: Any, shape: Shape, size_hw: tuple[int, int]) -> str:
+    """The kind of finding of a mask that loses all its pixels when it is scaled as for the model; "" if it does not."""
     for side, kind in ((MODEL_SIDE, "object-vanishes"), (MASK_SIDE, "small-object")):
-        if shape.area * (side / size_hw[0]) * (side / size_hw[1]) < _SURELY_SEEN and not _is_hit(
-            segmentation, shape, size_hw, side
-        ):
-            faults.add(kind, *where, f"{shape.area} pixels in an image of {size_hw[1]} x {size_hw[0]}")
-            return
+        scaled_area = shape.area * (side / size_hw[0]) * (side / size_hw[1])
+        if scaled_area < _SURELY_SEEN and not _is_sampled(segmentation, shape, size_hw, side):
+            return kind
+    return ""
 
 
-def _is_hit(segmentation: Any, shape: Shape, size_hw: tuple[int, int], side: int) -> bool:
+def _is_sampled(segmentation: Any, shape: Shape, size_hw: tuple[int, int], side: int) -> bool:
     """Whether a pixel is left of a mask that is scaled to side x side by nearest neighbour, as training does."""
+    assert shape.box_xyxy is not None
     x0, y0, x1, y1 = map(int, shape.box_xyxy)
     rows = np.arange(side) * size_hw[0] // side
     columns = np.arange(side) * size_hw[1] // side
@@ -175,14 +188,14 @@ def _is_hit(segmentation: Any, shape: Shape, size_hw: tuple[int, int], side: int
         return False
     if isinstance(segmentation, list):  # drawn within the box only: the image may be large
         moved = [[value - (y0 if at % 2 else x0) for at, value in enumerate(part)] for part in segmentation]
-        bitmap = decode_segmentation(moved, (y1 - y0, x1 - x0)) if _is_near(moved, x1 - x0, y1 - y0) else None
-        if bitmap is not None:
+        if _is_near(moved, x1 - x0, y1 - y0):
+            bitmap = decode_segmentation(moved, (y1 - y0, x1 - x0))
             return bool(bitmap[np.ix_(rows - y0, columns - x0)].any())
     return bool(decode_segmentation(segmentation, size_hw)[np.ix_(rows, columns)].any())
 
 
 def _is_near(polygons: list[list[float]], width: int, height: int) -> bool:
-    """Whether polygons stay about their box, and were not cut off by the image's edge."""
+    """Whether polygons stay near their box, and were not clipped by the image's edge."""
     return all(
         -width <= min(part[0::2], default=0) <= max(part[0::2], default=0) <= 2 * width
         and -height <= min(part[1::2], default=0) <= max(part[1::2], default=0) <= 2 * height
@@ -190,12 +203,12 @@ def _is_near(polygons: list[list[float]], width: int, height: int) -> bool:
     )
 
 
-def _note_polygons(polygons: list[list[float]], where: tuple, faults: FindingCollector) -> None:
+def _check_polygons(polygons: list[list[float]], image: str, key: int | str, findings: FindingCollector) -> None:
     import shapely
 
     short = [len(part) // 2 for part in polygons if len(part) < 6]
     if short:
-        faults.add("polygon-short-part", *where, f"{len(short)} of {len(polygons)} parts")
+        findings.add("polygon-short-part", image, key, f"{len(short)} of {len(polygons)} parts")
     for part in polygons:
         if len(part) < 6:
             continue
@@ -203,13 +216,14 @@ def _note_polygons(polygons: list[list[float]], where: tuple, faults: FindingCol
         ring = shapely.Polygon(points)
         if ring.is_valid:
             continue
-        # An outline that runs back on itself or touches itself encloses the same for everybody.
+        # An outline that retraces or touches itself encloses the same for every program.
         enclosed = shapely.make_valid(ring).area
         if abs(enclosed - _shoelace(points)) > _CROSSED * enclosed and enclosed >= MIN_PIXELS:
-            faults.add("polygon-crosses-itself", *where)
+            findings.add("polygon-crosses-itself", image, key)
             return
 
 
-def _shoelace(points: np.ndarray) -> float:
+def _shoelace(points: np.ndarray[Any, np.dtype[Any]]) -> float:
+    """The area that the shoelace formula gives a polygon (N, 2)."""
     x, y = (points - points[0]).T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sam3_lora.data.findings.findings import FindingCollector, shown
+from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.prompts import phrase_of
+from sam3_lora.text import short_repr
 
 MAX_TOKENS = 32  # of SAM 3's text encoder, two of them for start and end
 _MAX_WORDS = 6  # of a noun phrase; what is longer is a caption
@@ -37,7 +38,13 @@ _IRREGULAR |= {"teeth": "tooth", "geese": "goose"}
 
 @dataclass(frozen=True, slots=True)
 class Lint:
-    """What is wrong with a name. kind: of the finding; suggestion: a phrase instead, or None if nobody can tell."""
+    """What is wrong with a name.
+
+    Attributes:
+        kind: of the finding.
+        suggestion: a phrase instead, or None if that is unclear.
+        reason: in words, or "".
+    """
 
     kind: str
     suggestion: str | None
@@ -94,8 +101,8 @@ def _without(words: list[str], unwanted: set[str]) -> str | None:
     return None if unwanted.intersection(kept) else " ".join(kept) or None
 
 
-def note(categories: Iterable[str], faults: FindingCollector) -> dict[str, str]:
-    """Writes what is wrong with categories' names into the faults of the whole dataset.
+def check(categories: Iterable[str], findings: FindingCollector) -> dict[str, str]:
+    """Writes what is wrong with categories' names into the findings of the whole dataset.
 
     Returns:
         category -> suggested phrase, where there is one.
@@ -110,15 +117,15 @@ def note(categories: Iterable[str], faults: FindingCollector) -> dict[str, str]:
     for category, found in lints.items():
         if found is not None:
             suggestion = found.suggestion if found.suggestion and asked[found.suggestion] == 1 else None
-            ask = f"ask for {shown(suggestion)}" if suggestion else ""
+            ask = f"ask for {short_repr(suggestion)}" if suggestion else ""
             detail = ", ".join(part for part in (found.reason, ask) if part)
-            faults.add(found.kind, detail=f"{shown(category)}: {detail}" if detail else shown(category))
+            findings.add(found.kind, detail=f"{short_repr(category)}: {detail}" if detail else short_repr(category))
             if suggestion:
                 suggestions[category] = suggestion
     for category in lints:
         plain = plainest[category]
         if phrase_of(plain) != phrase_of(category):  # the same phrase is a finding of its own
-            faults.add("phrase-plural", detail=f"{shown(category)} like {shown(plain)}")
+            findings.add("phrase-plural", detail=f"{short_repr(category)} like {short_repr(plain)}")
             suggestions.setdefault(category, suggestions.get(plain, phrase_of(plain)))
     return suggestions
 

@@ -50,8 +50,8 @@ class Statistics:
 
 
 @dataclass
-class Gatherer:
-    """Gathers the statistics image by image."""
+class StatisticsBuilder:
+    """Counts image by image."""
 
     images: Counter[str] = field(default_factory=Counter)
     objects: dict[str, Counter[str]] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Gatherer:
         ):
             np.add.at(self.steps, (rows, columns), step)
 
-    def finish(self) -> Statistics:
+    def build(self) -> Statistics:
         covers = self.steps.cumsum(axis=0).cumsum(axis=1)[:CELLS, :CELLS]
         objects = sum(count.total() for count in self.objects.values())
         heat = covers / max(objects, 1)

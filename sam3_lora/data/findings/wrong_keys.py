@@ -1,9 +1,11 @@
-"""Finds annotations that stand under other keys than COCO's, where a reader would silently see none."""
+"""Finds annotations under other keys than COCO's, which a COCO reader would silently ignore."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from typing import Any
+
+from sam3_lora.text import valid_text
 
 # Names under which tools and people write objects instead of 'annotations', 'bbox' and 'segmentation'.
 LIKELY = frozenset(
@@ -17,35 +19,42 @@ _COCO = frozenset(("info", "licenses", "images", "categories", "annotations"))
 _FIELDS = frozenset(("image_id", "category_id", "bbox", "segmentation"))
 
 
-def annotations_elsewhere(data: dict[str, Any]) -> str:
-    """Where a file without entries in 'annotations' has its objects instead, in words; "" if nowhere."""
+def annotations_elsewhere(data: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Where a file without entries in 'annotations' has its objects instead.
+
+    Returns:
+        The variant of the finding ("", "no-list" or "in-images") and the keys; no keys if there are no objects.
+    """
     entries = data.get("annotations")
     if isinstance(entries, list) and entries:
-        return ""
+        return "", ()
     if isinstance(entries, dict) and entries:
-        return "'annotations' as an object instead of a list"
-    keys = [key for key, value in data.items() if key not in _COCO and _holds_objects(key, value)]
+        return "no-list", ("annotations",)
+    keys = _names(key for key, value in data.items() if key not in _COCO and _holds_objects(key, value))
     if keys:
-        return ", ".join(f"'{key}'" for key in keys)
-    inside: Counter[str] = Counter()
-    for image in data["images"]:
-        if isinstance(image, dict):
-            inside.update(key for key, value in image.items() if key.lower() in LIKELY and _filled(value))
-    return " and ".join(f"'{key}'" for key in inside) + " in the entries of 'images'" if inside else ""
+        return "", keys
+    return "in-images", _names(key for image in data["images"] if isinstance(image, dict) for key in wrong_keys(image))
 
 
-def wrong_keys(entry: dict[str, Any]) -> str:
-    """The names under which an annotation without bbox and segmentation has its object, in words; "" if none."""
-    return ", ".join(f"'{key}'" for key, value in entry.items() if key.lower() in LIKELY and _filled(value))
+def wrong_keys(entry: dict[str, Any]) -> tuple[str, ...]:
+    """The keys under which an entry without bbox and segmentation has its object; none if it has no object."""
+    return _names(key for key, value in entry.items() if key.lower() in LIKELY and _filled(value))
 
 
-def masks_elsewhere(entries: Any) -> str:
-    """The names under which annotations have masks instead of 'segmentation', in words; "" if none."""
-    found: dict[str, None] = {}
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and not entry.get("segmentation"):
-            found |= dict.fromkeys(key for key, value in entry.items() if key.lower() in _MASKS and _filled(value))
-    return " and ".join(f"'{key}'" for key in found)
+def masks_elsewhere(entries: Any) -> tuple[str, ...]:
+    """The keys under which annotations have masks instead of 'segmentation'; none if they have no masks."""
+    return _names(
+        key
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and not entry.get("segmentation")
+        for key, value in entry.items()
+        if key.lower() in _MASKS and _filled(value)
+    )
+
+
+def _names(keys: Iterable[str]) -> tuple[str, ...]:
+    """Keys, each once, in the order in which they are met."""
+    return tuple(dict.fromkeys(map(valid_text, keys)))
 
 
 def _holds_objects(key: str, value: Any) -> bool:

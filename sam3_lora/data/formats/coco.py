@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import psutil
 
-from sam3_lora.data.findings.findings import shown, type_of
 from sam3_lora.data.formats.unsupported import format_of
 from sam3_lora.errors import DataError
+from sam3_lora.text import short_repr, type_in_words
 
 EXPORT_AGAIN = "Export the dataset again as COCO JSON"
 PIECE = 2**22  # bytes of a list that are decoded at once
@@ -67,7 +67,7 @@ class CocoFile:
         images = self._raw.get("images", b"")[:1] == b"[" if self._raw else isinstance(self._values.get("images"), list)
         if not images:
             keys = self.keys()
-            got = "'images' is no list" if "images" in keys else f"its keys are {shown(keys)}"
+            got = "'images' is no list" if "images" in keys else f"its keys are {short_repr(keys)}"
             if foreign := format_of(self.sketch()):
                 got += f", like those of {foreign}"
             raise DataError(f"Expected a COCO file with a list 'images' in {path}, but {got}", EXPORT_AGAIN)
@@ -134,7 +134,7 @@ class CocoFile:
         data = self._decoded(content)
         if not isinstance(data, dict):
             raise DataError(
-                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got {type_of(data)}"
+                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got {type_in_words(data)}"
                 + (f", like that of {foreign}" if (foreign := format_of(data)) else ""),
                 EXPORT_AGAIN,
             )

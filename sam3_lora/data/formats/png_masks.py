@@ -16,13 +16,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam3_lora.data.findings.findings import shown
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
 from sam3_lora.data.formats.yolo_labels import pictures_in
 from sam3_lora.data.images import BROKEN, is_turned
 from sam3_lora.errors import DataError
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short_repr
 
 Objects = Literal["components", "colors"]
 _MASK_SUFFIXES = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))  # JPEG blurs colours
@@ -115,7 +114,7 @@ def _values(classes: Mapping[str, str]) -> tuple[dict[int, str], bool]:
     colors = [_COLOR.fullmatch(key) for key in classes]
     if all(colors):
         return {int(match[1], 16): name for match, name in zip(colors, classes.values(), strict=True)}, True
-    raise DataError(f"Expected classes by values or by colours, got {shown(list(classes))}", fix)
+    raise DataError(f"Expected classes by values or by colours, got {short_repr(list(classes))}", fix)
 
 
 def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converted]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from sam3_lora.data.findings.findings import FindingCollector, shown
+from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import NO_TEXT, ImageFiles, is_inside, is_text
 from sam3_lora.data.formats.sources import Source
 from sam3_lora.errors import DataError
-from sam3_lora.text import valid_text
+from sam3_lora.text import short_repr, valid_text
 
 MAX_BYTES = 2**27  # of one image's file
 MANY_FILES = 500  # from here on an index is worth keeping
@@ -48,7 +48,7 @@ def segment_anything_source(
         name,
         folder,
         lambda: ImageFiles(root, folder, places, outside),
-        lambda faults, watch: _Content(files, root, phrase, faults),
+        lambda findings, watch: _Content(files, root, phrase, findings),
         (folder, *files),
         len(files) >= MANY_FILES,
         {"phrase": phrase, "outside": str(outside)},
@@ -58,17 +58,17 @@ def segment_anything_source(
 class _Content:
     looked_into = 0
 
-    def __init__(self, files: list[Path], root: Path, phrase: str, faults: FindingCollector) -> None:
-        self._files, self._root, self._faults = files, root, faults
+    def __init__(self, files: list[Path], root: Path, phrase: str, findings: FindingCollector) -> None:
+        self._files, self._root, self._findings = files, root, findings
         self._phrase = phrase or valid_text(root.resolve().name)
         if not any(map(str.isalnum, self._phrase)):
             raise DataError(
                 f"Expected a name for the objects, since the annotation files give no categories, but the folder's "
-                f"({shown(self._phrase)}) has no letter",
+                f"({short_repr(self._phrase)}) has no letter",
                 "Give a phrase when you open the dataset",
             )
         if not phrase:
-            faults.add("phrase-from-folder", detail=self._phrase)
+            findings.add("phrase-from-folder", detail=self._phrase)
 
     def sketch(self) -> dict[str, Any]:
         return {"images": [], "annotations": []}
@@ -82,7 +82,7 @@ class _Content:
             progress(number / len(self._files))
             if content is None:
                 detail = "" if is_text(path.name) else NO_TEXT
-                self._faults.add("bad-label-file", valid_text(path.name), detail=detail)
+                self._findings.add("bad-label-file", valid_text(path.name), detail=detail)
             else:
                 yield [content.image | {"id": path.name}]
 

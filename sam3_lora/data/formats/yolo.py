@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from sam3_lora.data.findings.findings import shown, type_of
 from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_text
-from sam3_lora.data.formats.sources import YOLO_WORDINGS, Source
+from sam3_lora.data.formats.sources import Source
 from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, is_label_file, pictures_in
 from sam3_lora.errors import DataError
+from sam3_lora.text import short_repr, type_in_words
 
 MANY_FILES = 500  # from here on an index is worth keeping
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -77,7 +77,7 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], key
         labels.open,
         (*folders, *files, *settings),
         len(files) >= MANY_FILES or any(part.labels is None for part in parts),
-        wordings=YOLO_WORDINGS,
+        format="yolo",
     )
 
 
@@ -168,7 +168,7 @@ def _class_names(settings: dict[str, Any], root: Path) -> dict[int, str]:
         if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
             raise DataError(
                 f"Expected 'names' in the data.yaml of {root} to give each class a name, but one is "
-                f"{type_of(name)} ({shown(key)})",
+                f"{type_in_words(name)} ({short_repr(key)})",
                 "Write them as [crack, pothole] or as {0: crack, 1: pothole}",
             )
         number = str(key)

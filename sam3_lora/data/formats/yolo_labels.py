@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.findings.findings import FindingCollector, shown
-from sam3_lora.data.folders import IMAGE_SUFFIXES, NO_TEXT, is_inside, is_text
+from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.folders import IMAGE_SUFFIXES, NO_TEXT, is_inside, is_text, require_inside
 from sam3_lora.data.formats.sources import Unusable, Watch
 from sam3_lora.data.images import size_on_disk
 from sam3_lora.errors import DataError
-from sam3_lora.text import valid_text
+from sam3_lora.text import short_repr, valid_text
 
 MAX_BYTES = 2**24  # of one label file, of a list of images, or of data.yaml
 _SURELY_PIXELS = 2.0  # a number of a line above this is no fraction of an image, even of an object that leaves it
@@ -43,13 +43,9 @@ class Labels:
     names: dict[int, str]
     keypoints: int = 0
 
-    def open(self, faults: FindingCollector, watch: Watch) -> _Content:
+    def open(self, findings: FindingCollector, watch: Watch) -> _Content:
         for folder in (folder for part in self.parts for folder in (part.images, part.labels or part.images)):
-            if not is_inside(folder, self.root):
-                raise DataError(
-                    f"The folder {folder} is a link that leads out of the dataset's folder, so it is not opened",
-                    "Put the files themselves there, or open the folder that the link leads to",
-                )
+            require_inside(folder, self.root)
         for part in self.parts:
             if part.labels is not None and not part.labels.is_dir():
                 raise DataError(
@@ -57,7 +53,7 @@ class Labels:
                     "missing",
                     "Put the label files there, one text file per image, or take the split out of data.yaml",
                 )
-        return _Content(self, self.names or self._from_classes_txt(), faults, watch)
+        return _Content(self, self.names or self._from_classes_txt(), findings, watch)
 
     def class_files(self) -> list[Path]:
         """Where a classes.txt may lie."""
@@ -92,8 +88,8 @@ def is_label_file(path: Path) -> bool:
 
 
 class _Content:
-    def __init__(self, labels: Labels, names: dict[int, str], faults: FindingCollector, watch: Watch) -> None:
-        self._root, self._base, self._parts, self._faults = labels.root, labels.base, labels.parts, faults
+    def __init__(self, labels: Labels, names: dict[int, str], findings: FindingCollector, watch: Watch) -> None:
+        self._root, self._base, self._parts, self._findings = labels.root, labels.base, labels.parts, findings
         self._names, self._keypoints, self._watch = names, labels.keypoints, watch
         self._pictures = dict(self._all_pictures())
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -127,7 +123,7 @@ class _Content:
             places = ((number, folder.joinpath(*parts[number:])) for number in cuts for folder in folders)
             found = next(((number, image) for number, image in places if _is_file(image)), None)
             if found is None:
-                self._faults.add("image-missing", valid_text(line)[:1000])
+                self._findings.add("image-missing", valid_text(line)[:1000])
                 continue
             cut, image = found
             yield os.path.relpath(image, self._base), (image, _labels_of(image, self._root))
@@ -139,7 +135,7 @@ class _Content:
         names = self._names or {number: f"class {number}" for number in self._numbers()}
         if not self._names:
             for name in names.values():
-                self._faults.add("class-without-name", detail=name)
+                self._findings.add("class-without-name", detail=name)
         return [{"id": number, "name": name} for number, name in names.items()]
 
     def _numbers(self) -> list[int]:
@@ -153,16 +149,16 @@ class _Content:
         for number, (name, (path, _)) in enumerate(self._pictures.items(), start=1):
             progress(number / len(self._pictures))
             if not is_text(name):
-                self._faults.add("image-unreadable", valid_text(name), detail=NO_TEXT)
+                self._findings.add("image-unreadable", valid_text(name), detail=NO_TEXT)
                 continue
             if not is_inside(path, self._root):
-                self._faults.add("link-outside-dataset", name)
+                self._findings.add("link-outside-dataset", name)
                 continue
             self.looked_into += 1
             self._watch(path)
             on_disk = size_on_disk(path)
             if on_disk is None:
-                self._faults.add("image-unreadable", name)
+                self._findings.add("image-unreadable", name)
                 continue
             size, turned = on_disk
             self._sizes[name] = size = size[::-1] if turned else size  # labels are of the picture as it is shown
@@ -174,7 +170,7 @@ class _Content:
                     continue
                 if part.labels != part.images or is_label_file(path):  # beside images other texts may lie
                     name = str(path.relative_to(part.labels).with_suffix(""))
-                    self._faults.add("label-without-image", valid_text(name))
+                    self._findings.add("label-without-image", valid_text(name))
 
     def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
         for number, (name, size) in enumerate(self._sizes.items(), start=1):
@@ -182,11 +178,11 @@ class _Content:
             path = self._pictures[name][1]
             self._watch(path)
             if not _is_file(path):
-                self._faults.add("image-without-label-file", name)
+                self._findings.add("image-without-label-file", name)
                 continue
             lines = self._lines(path)
             if lines is None:
-                self._faults.add("bad-label-file", name)
+                self._findings.add("bad-label-file", name)
                 yield [Unusable(name, whole_image=True)]
             else:
                 yield [self._object(line, name, place, size) for place, line in enumerate(lines, 1) if line.strip()]
@@ -197,11 +193,11 @@ class _Content:
         number, values = _numbers_of(line.split())
         entry = None
         if values and max(values) > _SURELY_PIXELS:
-            self._faults.add("labels-in-pixels", name, key, detail=shown(line))
+            self._findings.add("labels-in-pixels", name, key, detail=short_repr(line))
         elif number is None or (entry := _entry(number, values, size_wh, self._keypoints)) is None:
-            self._faults.add("bad-label-line", name, key, detail=shown(line))
+            self._findings.add("bad-label-line", name, key, detail=short_repr(line))
         elif len(values) > 4 and "segmentation" not in entry:
-            self._faults.add("keypoints-not-read", name, key)
+            self._findings.add("keypoints-not-read", name, key)
         return Unusable(name, number) if entry is None else entry | {"id": key, "image_id": name}
 
     def _lines(self, path: Path) -> list[str] | None:

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.data.doctor import DEEP_WORDINGS, Report, examine
+from sam3_lora.data.doctor import Report, examine
+from sam3_lora.data.findings import words_doctor as words
 from sam3_lora.data.images import load_image
 from sam3_lora.errors import DataError
 from sam3_lora.masks import encode_rle
@@ -242,7 +243,7 @@ def test_one_fault_one_finding(tmp_path, sound, kind, change):
 
 def test_every_kind_of_finding_is_tested():
     elsewhere = {"leaked-images", "leaked-similar", "untrained-category"}
-    assert {kind for kind, _ in FAULTS} | elsewhere == set(DEEP_WORDINGS)
+    assert {kind for kind, _ in FAULTS} | elsewhere == {*words.ERRORS, *words.WARNINGS, *words.INFOS}
 
 
 def by_kind(report: Report) -> dict[str, Any]:
@@ -319,7 +320,7 @@ def test_all_images_are_looked_into_not_only_those_of_the_probe(tmp_path):
     findings = by_kind(examine(dataset))
     assert findings.keys() == {"image-unreadable", "size-mismatch"}
     assert findings["image-unreadable"].count == 75 == len(findings["image-unreadable"].image_names)
-    assert "75 images of 81 looked into" in findings["image-unreadable"].message
+    assert findings["image-unreadable"].facts["probed"] == 81
     assert findings["size-mismatch"].count == 1
 
 
@@ -383,7 +384,7 @@ def test_hostile_files_become_findings(tmp_path, sound, content):
 
 
 def test_any_bytes_of_an_image_may_be_wrong(tmp_path):
-    from sam3_lora.data.doctor.image_probe import look
+    from sam3_lora.data.doctor.image_probe import probe
 
     rng = np.random.default_rng(0)
     picture = Image.fromarray(noise((40, 40)))
@@ -395,8 +396,8 @@ def test_any_bytes_of_an_image_may_be_wrong(tmp_path):
             damaged = sound_bytes.copy()
             damaged[rng.integers(0, min(len(damaged), 400), 4)] = rng.integers(0, 256, 4)
             path.write_bytes(damaged[: rng.integers(1, 2 * len(damaged))].tobytes())
-            seen = look(path)
-            assert seen.faults or seen.thumb is not None
+            found = probe(path)
+            assert found.problems or found.thumb is not None
 
 
 def test_progress_and_cancelling(tmp_path, sound):

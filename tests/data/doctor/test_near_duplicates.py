@@ -11,16 +11,16 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from sam3_lora.config import ASSETS
-from sam3_lora.data.doctor.image_probe import THUMB, look
+from sam3_lora.data.doctor.image_probe import THUMB, probe
 from sam3_lora.data.doctor.near_duplicates import similar_pairs
 
 PHOTOS = sorted((ASSETS / "demo" / "dataset").rglob("*.jpg"))
 
 
 def stacked(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    looks = [look(path) for path in paths]
-    assert all(seen.differences is not None for seen in looks)
-    return np.stack([seen.differences for seen in looks]), np.stack([seen.thumb for seen in looks])
+    probes = [probe(path) for path in paths]
+    assert all(found.gradient_hash is not None for found in probes)
+    return np.stack([found.gradient_hash for found in probes]), np.stack([found.thumb for found in probes])
 
 
 def resaved(picture: Image.Image) -> Image.Image:

@@ -13,11 +13,17 @@ import pytest
 from PIL import Image
 
 from sam3_lora.data.dataset import Dataset, open_dataset
-from sam3_lora.data.findings.findings import MAX_LOCATIONS, WORDINGS
+from sam3_lora.data.findings import words_opening as words
+from sam3_lora.data.findings.findings import MAX_LOCATIONS
 from tests.factories import SIZE_HW, coco, write_split
 
 HEIGHT, WIDTH = SIZE_HW
 Change = Callable[[dict[str, Any]], None]
+SEVERITIES = {
+    **dict.fromkeys(words.ERRORS, "error"),
+    **dict.fromkeys(words.WARNINGS, "warning"),
+    **dict.fromkeys(words.INFOS, "info"),
+}
 
 
 def opened(folder, change: Change, **options) -> Dataset:
@@ -148,7 +154,7 @@ def test_one_fault_one_finding(tmp_path, kind, change):
     finding = dataset.findings[0]
     assert finding.count == 1 and len(finding.locations) == 1
     recovered = kind == "bad-bbox" and dataset.split("train").num_objects == 8
-    assert finding.severity == ("warning" if recovered else WORDINGS[kind].severity)
+    assert finding.severity == ("warning" if recovered else SEVERITIES[kind])
     assert finding.split == ("" if kind in ("same-phrase", "unused-category") else "train")
     assert finding.message.endswith(".") and finding.fix.endswith(".")
     assert not re.search(r"\{\w+\}", finding.message + finding.fix)
@@ -178,7 +184,7 @@ def test_every_kind_of_finding_is_tested():
         "image-unreadable",
         "duplicate-category-id",
     }
-    assert tested | elsewhere == set(WORDINGS)
+    assert tested | elsewhere == set(SEVERITIES)
 
 
 class TestFoundingBugs:
@@ -188,8 +194,9 @@ class TestFoundingBugs:
     def test_annotations_under_another_key(self, tmp_path, key):
         dataset = opened(tmp_path, lambda data: data.update({key: data.pop("annotations")}))
         assert kinds(dataset) == ["annotations-wrong-key"]
-        assert key in dataset.findings[0].message and "Rename" in dataset.findings[0].fix
-        assert dataset.findings[0].severity == "error"
+        finding = dataset.findings[0]
+        assert (finding.variant, finding.facts["keys"], finding.severity) == ("", (key,), "error")
+        assert f"under '{key}'" in finding.message and "Rename" in finding.fix
 
     def test_boxes_and_masks_in_lists_of_their_own(self, tmp_path):
         def change(data):
@@ -199,6 +206,7 @@ class TestFoundingBugs:
 
         dataset = opened(tmp_path, change)
         assert kinds(dataset)[0] == "annotations-wrong-key"
+        assert dataset.findings[0].facts["keys"] == ("bboxes", "masks")
         assert "'bboxes', 'masks'" in dataset.findings[0].message
 
     def test_boxes_inside_the_image_entries(self, tmp_path):
@@ -208,8 +216,9 @@ class TestFoundingBugs:
                 entry["bboxes"] = [[1, 2, 30, 40]]
 
         dataset = opened(tmp_path, change)
-        assert kinds(dataset)[0] == "annotations-wrong-key"
-        assert "'bboxes' in the entries of 'images'" in dataset.findings[0].message
+        finding = dataset.findings[0]
+        assert (finding.kind, finding.variant) == ("annotations-wrong-key", "in-images")
+        assert finding.facts["keys"] == ("bboxes",)
 
     def test_boxes_and_masks_under_other_keys_in_every_annotation(self, tmp_path):
         def change(entry):
@@ -227,17 +236,17 @@ class TestFoundingBugs:
             del entry["segmentation"]
 
         dataset = opened(tmp_path, every_annotation(change))
-        assert "under 'bboxes' in their entries" in dataset.findings[0].message
+        assert dataset.findings[0].variant == "in-annotations" and dataset.findings[0].facts["keys"] == ("bboxes",)
 
     @pytest.mark.parametrize("key", ["polygon", "Segmentation", "rle"])
     def test_masks_under_another_key(self, tmp_path, key):
         dataset = opened(tmp_path, every_annotation(lambda entry: entry.update({key: entry.pop("segmentation")})))
         assert kinds(dataset) == ["masks-wrong-key"] and dataset.split("train").num_objects == 8
-        assert f"under '{key}'" in dataset.findings[0].message
+        assert dataset.findings[0].facts["keys"] == (key,)
 
     def test_annotations_as_an_object(self, tmp_path):
         dataset = opened(tmp_path, lambda data: data.update(annotations={"0": data["annotations"]}))
-        assert kinds(dataset)[0] == "annotations-wrong-key"
+        assert (dataset.findings[0].kind, dataset.findings[0].variant) == ("annotations-wrong-key", "no-list")
 
     @pytest.mark.parametrize(
         "change",
@@ -264,8 +273,9 @@ class TestFoundingBugs:
 
         dataset = opened(tmp_path, every_annotation(change))
         assert kinds(dataset) == ["boxes-normalized"]
-        assert dataset.findings[0].count == 8 and dataset.findings[0].severity == "error"
-        assert "8 annotations of 8" in dataset.findings[0].message
+        finding = dataset.findings[0]
+        assert (finding.count, finding.facts["boxes"], finding.severity) == (8, 8, "error")
+        assert finding.message.startswith("8 of 8 annotations have a box between 0 and 1")
         assert dataset.split("train").num_objects == (8 if with_masks else 0)
 
     def test_boxes_of_another_image_size(self, tmp_path):
@@ -274,7 +284,7 @@ class TestFoundingBugs:
 
         dataset = opened(tmp_path, every_annotation(change), kinds=("box",))
         finding = next(finding for finding in dataset.findings if finding.kind == "boxes-outside-image")
-        assert finding.severity == "error" and "[0, 1]" in finding.message
+        assert finding.severity == "error"
         for record in dataset.split("train").images:
             for item in record.annotations:
                 x, y, w, h = item.bbox_xywh
@@ -287,6 +297,7 @@ def test_corners_instead_of_sizes_are_recognised(tmp_path):
         entry["bbox"] = [x + 0.4 * (WIDTH - w), y, WIDTH, HEIGHT]
 
     dataset = opened(tmp_path, every_annotation(change), kinds=("box",))
+    assert (dataset.findings[0].kind, dataset.findings[0].variant) == ("boxes-outside-image", "corners")
     assert "[left, top, right, bottom]" in dataset.findings[0].fix
 
 
@@ -444,7 +455,7 @@ def test_objects_of_one_box_whose_masks_cannot_be_used_are_no_copies(tmp_path):
 
 def test_no_objects_is_told_by_what_was_dropped(tmp_path):
     dataset = opened(tmp_path / "crowds", every_annotation(lambda entry: entry.update(iscrowd=1)))
-    assert kinds(dataset) == ["no-objects"] and "iscrowd" in dataset.findings[0].fix
+    assert kinds(dataset) == ["no-objects"] and dataset.findings[0].variant == "crowds"
     for number, bbox in enumerate(([10, 10, 0, 10], [0.1, 0.1, 0.2, 0.2])):
         dataset = opened(
             tmp_path / str(number), every_annotation(lambda entry, b=bbox: entry.update(bbox=b)), kinds=("box",)
@@ -459,18 +470,17 @@ def test_absolute_names_of_images_that_are_there_are_to_be_cut(tmp_path):
 
     dataset = opened(tmp_path, change)
     assert kinds(dataset) == ["path-outside-dataset"]
-    assert "Keep only the last part" in dataset.findings[0].fix and "0_000.png" in dataset.findings[0].fix
+    assert (dataset.findings[0].variant, dataset.findings[0].facts) == ("misnamed", {"there": ("0_000.png",)})
 
 
 def test_one_box_in_fractions_among_many_is_a_stray(tmp_path):
     finding = opened(tmp_path, first(bbox=[0, 0, 1, 1]), images=15).findings[0]
-    assert (finding.kind, finding.severity) == ("boxes-normalized", "warning")
-    assert "Multiply" not in finding.fix and "slip" in finding.message
+    assert (finding.kind, finding.variant, finding.severity) == ("boxes-normalized", "stray", "warning")
 
 
 def test_of_an_entry_that_is_there_twice_nothing_is_missing(tmp_path):
-    assert "nothing is missing" in opened(tmp_path / "a", again("images")).findings[0].message
-    assert "missing in the other" in opened(tmp_path / "b", again("images", id=50)).findings[0].message
+    assert opened(tmp_path / "a", again("images")).findings[0].variant == "same-id"
+    assert opened(tmp_path / "b", again("images", id=50)).findings[0].variant == ""
 
 
 def test_a_number_as_a_category_is_its_name_and_faults_are_told_in_plain_words(tmp_path):

@@ -269,7 +269,7 @@ class TestHostileFiles:
         assert "megabytes" in self.open(folder, b'{"images": [%b, {}]}' % entry)
 
     def test_more_entries_than_fit(self, folder, monkeypatch):
-        monkeypatch.setattr("sam3_lora.data.index.parse.MAX_IMAGES", 10)
+        monkeypatch.setattr("sam3_lora.data.index.image_reader.MAX_IMAGES", 10)
         entries = [{"id": i, "file_name": f"{i}.png", "width": 9, "height": 9} for i in range(200)]
         assert "at most 10 images" in self.open(folder, json.dumps({"images": entries}).encode())
 

@@ -1,0 +1,46 @@
+"""Makes the two sentences of a finding, what is wrong and what to do, from its kind and its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sam3_lora.data.findings import words_doctor, words_formats, words_opening
+from sam3_lora.text import plural, short_repr
+
+Fact = int | float | str | tuple[str, ...]  # a tuple holds names from the dataset, which are quoted and shortened
+
+ERRORS = words_opening.ERRORS | words_formats.ERRORS | words_doctor.ERRORS
+WARNINGS = words_opening.WARNINGS | words_formats.WARNINGS | words_doctor.WARNINGS
+INFOS = words_opening.INFOS | words_formats.INFOS | words_doctor.INFOS
+# Every kind of finding -> (what is wrong, what to do), in the order in which findings of one severity are listed.
+WORDINGS = ERRORS | WARNINGS | INFOS
+# (kind, variant) -> its own words, where the advice depends on the cause or on the format; None: those of the kind.
+VARIANTS = words_opening.VARIANTS | words_formats.VARIANTS
+
+_SINGULAR = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
+_SINGULAR |= {"entries": "entry", "lines": "line"}
+_SINGULAR |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "look", "fall", "appear")}
+_PLURAL = {word: word for word in _SINGULAR}
+
+
+def message(kind: str, variant: str, count: int, facts: Mapping[str, Fact]) -> str:
+    """What is wrong, without a full stop; see :class:`sam3_lora.data.findings.findings.Finding` for the arguments."""
+    return _filled(_wording(kind, variant, 0), count, facts)
+
+
+def fix(kind: str, variant: str, count: int, facts: Mapping[str, Fact]) -> str:
+    """What to do about it, without a full stop."""
+    return _filled(_wording(kind, variant, 1), count, facts)
+
+
+def _wording(kind: str, variant: str, part: int) -> str:
+    return VARIANTS.get((kind, variant), (None, None))[part] or WORDINGS[kind][part]
+
+
+def _filled(template: str, count: int, facts: Mapping[str, Fact]) -> str:
+    """The template with its facts and with words that agree with the count: {images}, {are}, {they}, ..."""
+    values: dict[str, Fact] = {**(_SINGULAR if count == 1 else _PLURAL), "count": count}
+    values |= {plural(2, noun)[2:]: plural(count, noun) for noun in ("image", "annotation", "category", "file")}
+    for name, value in facts.items():
+        values[name] = ", ".join(map(short_repr, value)) if isinstance(value, tuple) else value
+    return template.format(**values)

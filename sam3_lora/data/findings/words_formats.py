@@ -1,0 +1,84 @@
+"""The words of findings that only some formats have, and those of YOLO that differ from COCO's; see words.py."""
+
+from __future__ import annotations
+
+ERRORS: dict[str, tuple[str, str]] = {
+    "link-outside-dataset": (
+        "{images} {are} behind a link that leads outside the dataset's folder; {they} {are} not opened",
+        "Copy the files into the dataset's folder, or set the folder that holds the images",
+    ),
+    "bad-label-line": (
+        "{annotations} cannot be read, because the line is neither a box (class x y width height) nor a polygon "
+        "(class x y x y x y ...)",
+        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height, "
+        "without a confidence at the end",
+    ),
+    "bad-label-file": (
+        "The annotation files of {images} cannot be read; {their} objects are unknown, so {they} {are} left out",
+        "Export the dataset again, or delete these images",
+    ),
+    "labels-in-pixels": (
+        "{annotations} {have} numbers far above 1, as if in pixels; YOLO expects fractions of the image's width and "
+        "height. {they} {are} left out",
+        "Divide x and width by the image's width, y and height by its height, or export again as YOLO",
+    ),
+}
+WARNINGS: dict[str, tuple[str, str]] = {
+    "keypoints-not-read": (
+        "{annotations} {have} keypoints, which SAM 3 does not support: only the box is learned, and no mask",
+        "Nothing, if boxes are enough; otherwise export the dataset with polygons",
+    ),
+    "label-without-image": (
+        "{images} that have an annotation file {are} missing",
+        "Put {them} into the folder of the images, or delete the annotation files",
+    ),
+    "class-without-name": (
+        "{categories} {have} no name in data.yaml or classes.txt and {are} named by number, which means nothing to "
+        "SAM 3",
+        "Write the names into data.yaml",
+    ),
+    "annotation-file-not-read": (
+        "{files} next to the annotation files in use {are} not read",
+        "Nothing, if intended; otherwise open each one separately, or arrange the splits as the README shows",
+    ),
+    "phrase-from-folder": (
+        "The annotation files have no categories, so all objects are named after the folder",
+        "Give the phrase for these objects when you open the dataset, or rename the folder",
+    ),
+}
+INFOS: dict[str, tuple[str, str]] = {
+    "image-without-label-file": (
+        "{images} {have} no label file and {are} treated as images without objects",
+        "Nothing, if {they} {have} no objects; otherwise put the label files where those of the other images are",
+    ),
+}
+VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    ("no-objects", "yolo"): (
+        None,
+        "See the other findings of the split, and check that the label files are named like the images and not empty",
+    ),
+    ("no-images", "yolo"): (
+        "The folder of images has none that can be used",
+        "Put the images there, or correct the path in data.yaml",
+    ),
+    ("image-missing", "yolo"): (
+        "{images} named in the list {are} missing",
+        "Put {them} there, or delete {their} {lines} from the list",
+    ),
+    ("unknown-category", "yolo"): (
+        "{annotations} {have} a class number that has no name in data.yaml, and {are} left out",
+        "Add the class to 'names' in data.yaml, or correct the number",
+    ),
+    ("boxes-normalized", "yolo"): (
+        "{count:,} of {boxes:,} annotations {have} a box within the first pixel of the image, and {are} left out",
+        "Delete the lines, or correct them: x, y, width and height are fractions of the image's size",
+    ),
+    ("boxes-outside-image", "yolo"): (
+        None,
+        "Check that a line is: class, x and y of the center, width, height, in fractions of the image's size",
+    ),
+    ("bad-bbox", "yolo"): (None, "Write width and height above zero, as fractions of the image's size"),
+    ("bad-segmentation", "yolo"): (None, "Write: class x y x y ..., with at least 3 points"),
+    ("bad-category", "yolo"): (None, "Give each class in data.yaml a name that contains letters or digits"),
+    ("image-unreadable", "yolo"): (None, "Replace the file, or delete it together with its label file"),
+}

@@ -1,0 +1,197 @@
+"""Reads the list 'annotations' of a split: entries as most files have them fast, all others with care."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sam3_lora.data.findings.causes import describe_boxes
+from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.findings.wrong_keys import annotations_elsewhere, masks_elsewhere, wrong_keys
+from sam3_lora.data.formats.coco import AnnotationEntry
+from sam3_lora.data.formats.sources import Content, Progress, Unusable
+from sam3_lora.data.formats.unsupported import other_task
+from sam3_lora.data.index.category_reader import CategoryReader
+from sam3_lora.data.index.entries import as_plain, identifier, require_at_most
+from sam3_lora.data.index.gather import AnnotationColumns, GatheredImage
+from sam3_lora.data.index.image_reader import ImageReader
+from sam3_lora.data.index.index import IndexWriter
+from sam3_lora.data.index.shapes import BoxReader, are_plain_polygons, segmentation_problem
+from sam3_lora.errors import DataError
+from sam3_lora.text import short_repr
+
+MAX_ANNOTATIONS = 20_000_000  # of a split
+THOROUGH = 5_000  # segmentations per split that are checked number by number; of the others, only types and sizes
+
+
+class AnnotationReader:
+    """The annotations of one split.
+
+    Args:
+        findings: of the split.
+        categories, images: of the split, read before.
+        writer: takes the segmentations.
+
+    Attributes:
+        columns: the usable annotations.
+        count: entries read so far.
+        no_list: what the list is, if it has no entry: "" or words.
+    """
+
+    def __init__(
+        self, findings: FindingCollector, categories: CategoryReader, images: ImageReader, writer: IndexWriter
+    ) -> None:
+        self._findings, self._categories = findings, categories
+        self._images = images.by_id
+        self._boxes = BoxReader(findings)
+        self.columns = AnnotationColumns(writer)
+        self.count = 0
+        self.no_list = ""
+        self._ids: set[int | str] = set()
+        self._segmentations = 0
+
+    def read(self, content: Content, progress: Progress) -> None:
+        """Reads the whole list; entries that cannot be used become findings.
+
+        Raises:
+            DataError: there are too many, or they are made for another task, such as captions.
+        """
+        for entries in content.annotations(progress):
+            for entry in entries:
+                if type(entry) is AnnotationEntry:
+                    if not self._read_plain(entry):
+                        self._read_any(as_plain(entry))
+                elif type(entry) is Unusable:
+                    self._exclude_negatives(entry)
+                else:
+                    self._read_any(entry)
+                self.count += 1
+            require_at_most(MAX_ANNOTATIONS, self.count, "annotations")
+        self._find_wrong_keys(content)
+        describe_boxes(self._findings, self._boxes)
+
+    def _find_wrong_keys(self, content: Content) -> None:
+        if self.count and not self.columns.ids and (task := other_task(content.sketch())):
+            raise DataError(
+                f"The annotations of '{self._findings.split}' are {task}",
+                "Open the file of COCO's instances (such as instances_train2017.json) instead",
+            )
+        if not self.count and (sketch := content.sketch()):
+            variant, keys = annotations_elsewhere(sketch)
+            if keys:
+                self._findings.add("annotations-wrong-key", keys=keys)
+                self._findings.describe("annotations-wrong-key", variant=variant)
+            absent = sketch.get("annotations") is None
+            self.no_list = f"the keys of the file are {short_repr(list(sketch))}" if absent else "the list is empty"
+        elif self.columns.ids and not any(self.columns.text_lengths):
+            keys = masks_elsewhere(content.sketch().get("annotations"))
+            if keys:
+                self._findings.add("masks-wrong-key", keys=keys)
+
+    def _read_plain(self, entry: AnnotationEntry) -> bool:
+        """Reads an annotation without any problem, fast; returns False, having done nothing, if it may have one."""
+        image = self._images.get(entry.image_id)
+        category = self._categories.index_by_id.get(entry.category_id)
+        key, text, crowd = entry.id, bytes(entry.segmentation), entry.iscrowd
+        if image is None or image.left_out or category is None or type(key) is not int or key in self._ids:
+            return False
+        x, y, w, h = entry.bbox
+        if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.width and y + h <= image.height):
+            return False
+        if (w <= 1 and h <= 1 and x <= 1 and y <= 1) or crowd not in (0, 1) or not -(2**63) <= key < 2**63:
+            return False
+        if text:
+            if self._segmentations < THOROUGH or not are_plain_polygons(text):
+                return False
+            self._segmentations += 1
+        self._ids.add(key)
+        self._boxes.seen += 1
+        self.columns.add(key, image.row, category, (x, y, w, h), text, bool(crowd))
+        return True
+
+    def _exclude_negatives(self, entry: Unusable) -> None:
+        """Notes that an image has objects which cannot be read, so that their categories are no negatives there."""
+        image = self._images.get(entry.image_id)
+        if image is not None:
+            image.left_out |= entry.whole_image
+            category = None if entry.category_id is None else self._categories.names.get(entry.category_id)
+            image.cannot_use(set(self._categories.index) if category is None else {category})
+
+    def _read_any(self, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            self._findings.add("bad-annotation", annotation=self.count, value=entry)
+            return
+        key = self._id_of(entry)
+        image = self._image_of(entry, key)
+        category = None if image is None else self._category_of(entry, image, key)
+        if image is None or category is None:
+            return
+        bbox, segmentation = entry.get("bbox"), entry.get("segmentation") or None
+        text = b""
+        if segmentation is not None:
+            segmentation, text = self._checked(segmentation, image, key)
+        elif bbox is None and (keys := wrong_keys(entry)):
+            self._findings.add("annotations-wrong-key", image.file_name, key, keys=keys)
+            self._findings.describe("annotations-wrong-key", variant="in-annotations")
+            image.cannot_use({category})
+            return
+        box = self._boxes.read(bbox, segmentation, image, key)
+        if box is None:
+            image.cannot_use({category})
+            return
+        crowd = self._is_crowd(entry, image, key)
+        alone = bool(entry.get("segmentation")) and not text
+        self.columns.add(key, image.row, self._categories.index[category], box, text, crowd, alone=alone)
+
+    def _id_of(self, entry: dict[str, Any]) -> int | str:
+        key = identifier(entry.get("id"))
+        if key is None:
+            self._findings.add("annotation-without-id", annotation=self.count)
+            return self.count
+        if key in self._ids:
+            self._findings.add("duplicate-annotation-id", annotation=key)
+        self._ids.add(key)
+        return key
+
+    def _image_of(self, entry: dict[str, Any], key: int | str) -> GatheredImage | None:
+        number: Any = entry.get("image_id")
+        try:
+            image = self._images[number]
+        except (KeyError, TypeError):  # TypeError: a list or an object as id
+            self._findings.add("unknown-image", annotation=key, detail=f"image_id {short_repr(number)}")
+            return None
+        return None if image is None or image.left_out else image
+
+    def _category_of(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> str | None:
+        number: Any = entry.get("category_id")
+        try:
+            category = self._categories.names[number]
+        except (KeyError, TypeError):
+            self._findings.add("unknown-category", image.file_name, key, f"category_id {short_repr(number)}")
+            image.cannot_use(set(self._categories.index))  # it may be any of them
+            return None
+        if number in self._categories.shared:
+            image.cannot_use(self._categories.shared[number])
+            return None
+        return category
+
+    def _checked(self, segmentation: Any, image: GatheredImage, key: int | str) -> tuple[Any, bytes]:
+        """A segmentation and its JSON; None and nothing if it cannot be used."""
+        self._segmentations += 1
+        thorough = self._segmentations <= THOROUGH
+        problem = segmentation_problem(segmentation, image.width, image.height, thorough=thorough)
+        if not problem:
+            try:
+                return segmentation, msgspec.json.encode(segmentation)
+            except (msgspec.MsgspecError, OverflowError, TypeError, ValueError, RecursionError):
+                problem = "something other than polygons or run lengths"
+        self._findings.add("bad-segmentation", image.file_name, key, problem)
+        return None, b""
+
+    def _is_crowd(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> bool:
+        crowd = entry.get("iscrowd") or 0
+        if crowd in (0, 1):
+            return bool(crowd == 1)
+        self._findings.add("bad-iscrowd", image.file_name, key, value=crowd)
+        return False

@@ -1,0 +1,148 @@
+"""Reads the list 'images' of a split and finds the image files."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.folders import ImageFiles
+from sam3_lora.data.formats.coco import ImageEntry
+from sam3_lora.data.images import size_finding, size_on_disk
+from sam3_lora.data.index.cache import Watched
+from sam3_lora.data.index.entries import (
+    MAX_PIXELS,
+    as_plain,
+    file_name_of,
+    identifier,
+    require_at_most,
+    side_length,
+)
+from sam3_lora.data.index.gather import GatheredImage
+from sam3_lora.text import short_repr, valid_text
+
+MAX_IMAGES = 2_000_000  # of a split
+PROBES = 16  # images per split whose file is opened: a wrong size mostly concerns a whole split
+
+
+class ImageReader:
+    """The images of one split.
+
+    Args:
+        findings: of the split.
+        files: finds the image files.
+        folder: the folder that their paths count from.
+        watched: is given every image file before it is opened.
+
+    Attributes:
+        by_id: id -> image; None if the image is known, but left out with all its annotations.
+        is_empty: whether the list had no entry so far.
+        probed: image files that were opened.
+    """
+
+    def __init__(self, findings: FindingCollector, files: ImageFiles, folder: Path, watched: Watched) -> None:
+        self._findings, self._files, self._folder, self._watched = findings, files, folder, watched
+        self.by_id: dict[int | str, GatheredImage | None] = {}
+        self.is_empty = True
+        self.probed = 0
+        self._file_names: set[str] = set()
+        self._repeated = 0  # entries that repeat another one in id and file
+        self._misnamed = ""  # a file that is in the dataset, although its path leads out of it
+
+    def read(self, entries: Sequence[Any]) -> None:
+        """Reads a piece of the list; entries that cannot be used become findings."""
+        self.is_empty = self.is_empty and not entries
+        for entry in entries:
+            if type(entry) is ImageEntry:
+                key, file_name = identifier(entry.id), entry.file_name
+            else:
+                key = identifier(entry.get("id")) if isinstance(entry, dict) else None
+                file_name = file_name_of(entry) if isinstance(entry, dict) else None
+            if key is not None and isinstance(file_name, str) and file_name.strip():
+                self._read_entry(key, valid_text(file_name), as_plain(entry))
+                continue
+            self._findings.add("bad-image", value=as_plain(entry))
+            if key is not None:
+                self.by_id.setdefault(key, None)
+        require_at_most(MAX_IMAGES, len(self.by_id), "images")
+
+    def _read_entry(self, key: int | str, file_name: str, entry: dict[str, Any]) -> None:
+        again = file_name in self._file_names
+        self._file_names.add(file_name)
+        if again:
+            self._findings.add("duplicate-file", file_name)
+        if key not in self.by_id:
+            self.by_id[key] = self._image(key, file_name, entry)
+            return
+        known = self.by_id[key]
+        if again and known is not None and known.file_name == file_name:
+            self._repeated += 1
+            return
+        self._findings.add("duplicate-image-id", file_name, detail=f"id {key}")
+        if known is not None:
+            known.left_out = True
+
+    def _image(self, key: int | str, file_name: str, entry: dict[str, Any]) -> GatheredImage | None:
+        """A new image with its file and size; None if it cannot be used."""
+        found = self._files.find(file_name)
+        if found is None:
+            self._findings.add("path-outside-dataset", file_name)
+            name = posixpath.basename(file_name.replace("\\", "/"))
+            if not self._misnamed and (beside := self._files.find(name)) and beside[1]:
+                self._misnamed = name
+            return None
+        path, exists = found
+        if path.endswith("/"):
+            self._findings.add("link-outside-dataset", file_name)
+            return None
+        if not exists:
+            near = self._files.near(file_name)
+            detail = f"but {short_repr(near)} is there" if near else ""
+            self._findings.add("image-missing", file_name, detail=detail)
+        width, height = side_length(entry.get("width")), side_length(entry.get("height"))
+        if not 0 < width * height <= MAX_PIXELS:
+            detail = f"{short_repr(entry.get('width'))} x {short_repr(entry.get('height'))}"
+            self._findings.add("bad-image-size", file_name, detail=detail)
+            on_disk = self._size_on_disk(path) if exists else None
+            if on_disk is None or on_disk[0][0] * on_disk[0][1] > MAX_PIXELS:
+                if exists:
+                    self.probed += 1
+                    self._findings.add("image-unreadable", file_name)
+                return None
+            width, height = on_disk[0]
+        return GatheredImage(len(self.by_id), key, file_name, path, not exists, width, height)
+
+    def _size_on_disk(self, path: str) -> tuple[tuple[int, int], bool] | None:
+        self._watched.add(self._folder / path)
+        return size_on_disk(self._folder / path)
+
+    def kept(self) -> list[GatheredImage]:
+        """The images that can be used, in the file's order."""
+        return [image for image in self.by_id.values() if image is not None and not image.left_out]
+
+    def probe(self, kept: Sequence[GatheredImage]) -> None:
+        """Opens a few image files, spread over the split: are they images, of the size that the entry gives?"""
+        present = [image for image in kept if not image.missing]
+        for image in present[:: max(1, len(present) // PROBES)][:PROBES]:
+            self.probed += 1
+            on_disk = self._size_on_disk(image.path)
+            if on_disk is None:
+                self._findings.add("image-unreadable", image.file_name)
+                continue
+            size, turned = on_disk
+            expected = image.width, image.height
+            kind = size_finding(size, expected)
+            if kind and not (turned and size[::-1] == expected):
+                detail = f"{size[0]} x {size[1]} instead of {image.width} x {image.height}"
+                self._findings.add(kind, image.file_name, detail=detail)
+
+    def describe(self) -> None:
+        """Adds to the findings what is known once all images are read."""
+        for kind in ("image-unreadable", "size-mismatch", "image-scaled"):
+            self._findings.describe(kind, probed=self.probed)
+        if self._misnamed:
+            self._findings.describe("path-outside-dataset", variant="misnamed", there=(self._misnamed,))
+        if self._repeated and self._repeated == self._findings.count("duplicate-file"):
+            self._findings.describe("duplicate-file", variant="same-id")

@@ -1,0 +1,81 @@
+"""Reads one split, whatever its format, into an index; every problem in it becomes a finding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sam3_lora.data.findings.causes import find_no_images, find_no_objects
+from sam3_lora.data.findings.findings import Finding, FindingCollector
+from sam3_lora.data.formats.sources import Progress, Source
+from sam3_lora.data.index.annotation_reader import AnnotationReader
+from sam3_lora.data.index.cache import Watched, index_of, new_token
+from sam3_lora.data.index.category_reader import CategoryReader
+from sam3_lora.data.index.gather import image_words
+from sam3_lora.data.index.image_reader import ImageReader
+from sam3_lora.data.index.index import IndexWriter
+from sam3_lora.data.records import ImageTable, Split
+
+
+def read_split(source: Source, root: Path, progress: Progress = lambda share: None) -> tuple[Split, list[Finding]]:
+    """One split and its findings, from the cached index if there is one that still holds.
+
+    Args:
+        source: where the split is read from.
+        root: the dataset's folder.
+        progress: called with the share that is read, in [0, 1].
+
+    Raises:
+        DataError: the annotations cannot be read, or are none.
+    """
+    index = index_of(_key(source, root), lambda writer: _build(source, writer, progress), keep=source.large)
+    images = ImageTable(index, source.folder)
+    findings = msgspec.convert(index.words["findings"], list[Finding])
+    return Split(source.name, source.path, images, images.categories), findings
+
+
+def _key(source: Source, root: Path) -> str:
+    places = [str(path.absolute()) for path in (root, source.path)]
+    return repr((source.name, places, sorted(source.options.items())))
+
+
+def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
+    watched = Watched()
+    for path in source.inputs:
+        watched.add(path)
+    findings = FindingCollector(source.name, source.format)
+    content = source.open(findings, watched.add)
+    files = source.files()
+    for folder in files.listed:
+        watched.add(folder)
+    files.before_listing = watched.add
+
+    categories = CategoryReader(findings)
+    categories.read(content.categories())
+    images = ImageReader(findings, files, source.folder, watched)
+    for entries in content.images(lambda share: progress(0.2 * share)):
+        images.read(entries)
+    annotations = AnnotationReader(findings, categories, images, writer)
+    annotations.read(content, lambda share: progress(0.2 + 0.8 * share))
+
+    kept = images.kept()
+    if content.looked_into:
+        images.probed += content.looked_into
+    else:
+        images.probe(kept)
+    images.describe()
+    arrays, ids = annotations.columns.sorted(kept, findings)
+    if not kept and images.is_empty:
+        find_no_images(findings)
+    elif kept and arrays["iscrowd"].all():
+        find_no_objects(findings, len(kept), len(arrays["iscrowd"]), annotations.count > 0, annotations.no_list)
+    words = {
+        **image_words(kept),
+        "annotation_ids": ids,
+        "categories": list(categories.index),
+        "findings": msgspec.to_builtins(findings.collected()),
+        "watched": watched.as_words(),
+        "token": new_token(),
+    }
+    writer.finish(arrays, words)
