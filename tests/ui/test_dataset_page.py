@@ -343,10 +343,10 @@ def test_images_that_lie_elsewhere_are_found_and_the_next_run_knows_where(app: A
     for image in (dataset / "train").glob("*.png"):
         image.rename(elsewhere / image.name)
     open_path(app, dataset)
-    assert "are not there" in text_on(app)
+    assert "are missing" in text_on(app)
     app.text_input(key="read-images").set_value(str(elsewhere)).run()
     assert not app.exception and not app.error
-    assert "are not there" not in text_on(app)
+    assert "are missing" not in text_on(app)
     assert app.session_state["run_config"].data.image_dir == str(elsewhere)
     open_path(app, "demo")
     assert app.session_state["run_config"].data.image_dir == ""
