@@ -5,12 +5,13 @@ import streamlit as st
 from sam3_lora.data.dataset import Dataset, Split
 from sam3_lora.data.prompts import split_phrases
 from sam3_lora.errors import DataError
+from sam3_lora.evaluate import EvaluationRequest
 from sam3_lora.evaluate.store import folder_of
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.evaluate import history, report_view
-from sam3_lora.ui.evaluate.job import EvaluationJob, EvaluationRequest, evaluation_job, watch
+from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, watch
 
 AWAITED = "evaluation-awaited"  # bool: this tab has started the evaluation that is under way, and opens its result
 
@@ -39,7 +40,7 @@ def main() -> None:
         history.show(known, shown)
 
 
-def open_what_was_awaited(job: EvaluationJob, known: list[history.Stored]) -> None:
+def open_what_was_awaited(job: EvaluationJob, known: list[history.StoredReport]) -> None:
     """Shows the result of the evaluation that this tab has started, or why there is none."""
     snapshot = job.snapshot()
     if snapshot.active or not st.session_state.get(AWAITED):
@@ -88,17 +89,16 @@ def start(
 ) -> None:
     folder = adapter.folder if adapter else None
     shared = resources.get_predictor(base, folder)
-    question = EvaluationRequest(
-        path,
+    request = EvaluationRequest(
         split,
-        base,
-        adapter.name if adapter else None,
-        folder,
-        dict(adapters.phrases_for(adapter, path)),
-        own,
-        folder_of(folder, resources.runs_folder()),
+        dataset=path,
+        base_name=base,
+        adapter_name=adapter.name if adapter else None,
+        adapter_folder=folder,
+        category_phrases=dict(adapters.phrases_for(adapter, path)),
+        retention_phrases=own,
     )
-    st.session_state[AWAITED] = job.start(shared, question)
+    st.session_state[AWAITED] = job.start(shared, request, folder_of(folder, resources.runs_folder()))
     st.rerun()
 
 

@@ -269,8 +269,9 @@ def evaluate(
 ) -> None:
     """Measure the base model, and an adapter beside it, on a split; kept with the run if the adapter has one."""
     from sam3_lora.data.dataset import open_dataset
-    from sam3_lora.evaluate import measure, store
-    from sam3_lora.evaluate.markdown import to_markdown
+    from sam3_lora.evaluate import EvaluationRequest, store
+    from sam3_lora.evaluate import evaluate as run_evaluation
+    from sam3_lora.evaluate.words import to_markdown
     from sam3_lora.predict.predictor import Predictor
 
     if out is not None and out.suffix not in (".md", ".json"):
@@ -279,21 +280,20 @@ def evaluate(
     base = _base_for(adapter, base)
     predictor = Predictor.load(base, adapter, device)
     run = store.run_of(adapter)
+    request = EvaluationRequest(
+        chosen,
+        dataset=dataset,
+        base_name=base,
+        adapter_name=f"{run.name}/{adapter.name}" if run else str(adapter),
+        adapter_folder=adapter,
+        category_phrases=store.phrases_of_run(adapter),
+        retention_phrases=tuple(word or ()),
+    )
     with _progress("Evaluating") as tell:
-        report = measure(
-            predictor,
-            chosen,
-            dataset=dataset,
-            base_name=base,
-            adapter_name=f"{run.name}/{adapter.name}" if run else str(adapter),
-            adapter_folder=adapter,
-            phrases=store.phrases_of_run(adapter),
-            own_words=word or (),
-            progress=tell,
-        )
-    kept = store.keep(report, run.folder / store.FOLDER) if run else None
+        report = run_evaluation(predictor, request, progress=tell)
+    kept = store.save(report, run.folder / store.FOLDER) if run else None
     if out is not None:
-        _write_text(out, to_markdown(report) if out.suffix == ".md" else report.to_json())
+        _write_text(out, to_markdown(report) if out.suffix == ".md" else store.to_json(report))
     if as_json:
         _print_json(_evaluation_as_json(report, kept))
         return
@@ -347,7 +347,9 @@ def _progress(label: str) -> Iterator[Callable[[float, str], None] | None]:
 
 def _evaluation_as_json(report: Report, kept: Path | None) -> dict[str, Any]:
     """The metrics of base and adapter under their names, and all the rest of the report beside them."""
-    whole = json.loads(report.to_json())
+    from sam3_lora.evaluate.store import to_json
+
+    whole = json.loads(to_json(report))
     models = {name: whole.pop(name) for name in ("base", "adapter")}
     metrics = {name: numbers.pop("metrics") for name, numbers in models.items() if numbers}
     details = {name: numbers for name, numbers in models.items() if numbers}
@@ -355,11 +357,12 @@ def _evaluation_as_json(report: Report, kept: Path | None) -> dict[str, Any]:
 
 
 def _print_evaluation(report: Report) -> None:
-    from sam3_lora.evaluate.markdown import changes, interval, number
-    from sam3_lora.evaluate.report import METRICS
+    from sam3_lora.evaluate.metrics import METRICS
+    from sam3_lora.evaluate.verdict import alerts_of
+    from sam3_lora.evaluate.words import alert_sentence, changes, interval, not_defined_sentences, number
 
     _say(report.verdict)
-    for line in (*(alarm.message for alarm in report.alarms), *report.notes):
+    for line in (*map(alert_sentence, alerts_of(report)), *report.notes):
         _say(f"  {line}")
     columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)
     for subject, title in (("all", ""), ("phrase", METRICS[report.main_metric][0]), ("size", "")):
@@ -368,9 +371,9 @@ def _print_evaluation(report: Report) -> None:
             values = (number(one.base), number(one.adapter), number(one.difference, True), interval(one))
             name = METRICS[one.metric][0] if subject == "all" else one.name
             _say(f"{name:18}" + "".join(f"{value:>18}" for value in values[: len(columns)]))
-    for name, why in report.not_defined.items():
-        _say(f"{METRICS[name][0]} is not defined, because {why}.")
-    for phrase, threshold in report.advised_thresholds().items():
+    for sentence in not_defined_sentences(report):
+        _say(sentence)
+    for phrase, threshold in report.best_thresholds().items():
         _say(f"Best threshold for {phrase!r}: {threshold:.2f}")
 
 

@@ -1,9 +1,9 @@
-"""Measures what the demo promises: what its base model knows, what a run teaches it, and what it forgets by that.
+"""Measures the demo: what its base model finds, what a training run improves, and what the adapter forgets.
 
     python scripts/measure_demo.py [--seeds 5] [--set training.epochs=10 ...] [--runs FOLDER]
 
-Each seed trains the default configuration once on the demo, and asks the base of as many other scenes; without seeds
-only the base is measured, once. Scenes are new ones, made by the generator that made those of the pre-training.
+Each seed trains the default configuration once on the demo and measures the base on another set of scenes; without
+seeds only the base is measured, once. The scenes come from the pre-training's generator, which has not shown them yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.images import load_image
 from sam3_lora.data.records import Split
-from sam3_lora.evaluate import SCORE_THRESHOLD, evaluate
+from sam3_lora.evaluate import SCORE_THRESHOLD, coco_map, concept_f1, phrases_of, predict_image
+from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
 from sam3_lora.monitor.expectations import WINDOW, measure_stages, save_stages
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import PhraseResult, Predictor
@@ -33,36 +34,37 @@ from scripts import scenes
 ROOT = Path(__file__).resolve().parent.parent
 
 UNSEEN = 1  # the stream of scenes that no pre-training has seen; its own are stream 0
-# Words for things that are in no pavement and, but for "car" and "dog", not among the negatives of any training here.
-FOREIGN = ("car", "dog", "elephant", "guitar", "banana", "helicopter", "zebra crossing sign", "red circle", "umbrella")
+# Phrases for things that no pavement holds and, but for "car" and "dog", no training here uses as negatives.
+UNRELATED = (
+    "car",
+    "dog",
+    "elephant",
+    "guitar",
+    "banana",
+    "helicopter",
+    "zebra crossing sign",
+    "red circle",
+    "umbrella",
+)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """All answers to many questions: their scores and whether each is right; and what was asked.
+class SceneResults:
+    """Predictions on many scenes."""
 
-    objects: how many there were to be found. absent: the highest score of each question that nothing answers.
-    """
-
-    scores: np.ndarray
-    right: np.ndarray
-    objects: int
-    absent: np.ndarray
-
-    def f1(self, threshold: float) -> float:
-        found = self.scores >= threshold
-        return 2 * int((self.right & found).sum()) / max(int(found.sum()) + self.objects, 1)
+    sweep: ThresholdSweep
+    max_absent_scores: np.ndarray  # the highest score of each prompt for an absent phrase
 
     def best_threshold(self) -> float:
-        return max(np.linspace(0.05, 0.95, 19).round(2), key=self.f1)
+        return max(np.linspace(0.05, 0.95, 19).round(2), key=lambda threshold: self.sweep.at(threshold).f1)
 
     def false_firing(self, threshold: float) -> float:
-        return float((self.absent >= threshold).mean())
+        return float((self.max_absent_scores >= threshold).mean())
 
 
-def ask_scenes(predictor: Predictor, count: int, seed: int = 0) -> Answers:
-    """Asks `count` unseen scenes for two phrases that are there, where there are two, and two that are not."""
-    scores, right, absent, objects = [], [], [], 0
+def predict_scenes(predictor: Predictor, count: int, seed: int = 0) -> SceneResults:
+    """Prompts `count` unseen scenes for two phrases that are present, where there are two, and two that are absent."""
+    scores, is_tp, absent, num_objects = [], [], [], 0
     for number in range(count):
         rng = np.random.default_rng((seed, UNSEEN, number))
         scene = scenes.make_scene(rng)
@@ -71,39 +73,39 @@ def ask_scenes(predictor: Predictor, count: int, seed: int = 0) -> Answers:
             predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05), PostprocessConfig(0.05)
         )
         for phrase, result in results.items():
-            truths = [figure.mask for figure in scene.figures if scenes.answers(phrase, figure)]
-            objects += len(truths)
+            gt = [figure.mask for figure in scene.figures if scenes.answers(phrase, figure)]
+            num_objects += len(gt)
             scores += result.scores.tolist()
-            right += hits(result, truths)
-            if not truths:
+            is_tp += true_positives(result, gt)
+            if not gt:
                 absent.append(result.scores.max(initial=0))
-    return Answers(np.array(scores), np.array(right, dtype=bool), objects, np.array(absent))
+    return SceneResults(ThresholdSweep(np.array(scores), np.array(is_tp, dtype=bool), num_objects), np.array(absent))
 
 
-def hits(result: PhraseResult, truths: list[np.ndarray]) -> list[bool]:
-    """For each answer, best first, whether it meets (IoU 0.5) an object that no better one has met."""
-    left, right = list(truths), []
+def true_positives(result: PhraseResult, gt: list[np.ndarray]) -> list[bool]:
+    """For each prediction, best first, whether it matches (IoU 0.5) an object that no better one matches."""
+    unmatched, is_tp = list(gt), []
     for mask in result.masks:
-        ious = [(mask & truth).sum() / (mask | truth).sum() for truth in left]
+        ious = [(mask & other).sum() / (mask | other).sum() for other in unmatched]
         best = int(np.argmax(ious)) if ious else -1
-        right.append(best >= 0 and ious[best] >= 0.5)
-        if right[-1]:
-            left.pop(best)
-    return right
+        is_tp.append(best >= 0 and ious[best] >= MATCH_IOU)
+        if is_tp[-1]:
+            unmatched.pop(best)
+    return is_tp
 
 
-def foreign_firing(predictor: Predictor, images: Iterable) -> dict[str, float]:
-    """The share of images in which each foreign word finds something."""
+def unrelated_firing(predictor: Predictor, images: Iterable) -> dict[str, float]:
+    """The share of images in which each unrelated phrase predicts something."""
     fired = []
     for image in images:
         predictor.set_image(load_image(image))
-        results = predictor.prompt(FOREIGN, threshold=SCORE_THRESHOLD)
-        fired.append([len(results[word]) > 0 for word in FOREIGN])
-    return dict(zip(FOREIGN, np.mean(fired, axis=0).tolist(), strict=True))
+        results = predictor.prompt(UNRELATED, threshold=SCORE_THRESHOLD)
+        fired.append([len(results[phrase]) > 0 for phrase in UNRELATED])
+    return dict(zip(UNRELATED, np.mean(fired, axis=0).tolist(), strict=True))
 
 
 def seconds_per_image(predictor: Predictor, images: Sequence) -> float:
-    """The median time to set an image and ask it three phrases that were never asked before."""
+    """The median time to set an image and prompt it for three phrases that are not in the cache."""
     times = []
     for number, image in enumerate(images):
         pixels = load_image(image)
@@ -117,28 +119,36 @@ def seconds_per_image(predictor: Predictor, images: Sequence) -> float:
 def measure(
     predictor: Predictor, valid: Split, num_scenes: int, threshold: float | None = None
 ) -> dict[str, float | None]:
-    """The promises in numbers; threshold: of the scenes' F1, their best one if None."""
-    answers = ask_scenes(predictor, num_scenes)
-    foreign = foreign_firing(predictor, valid.images)
-    metrics = evaluate(predictor, valid)
+    """All of the demo's numbers.
+
+    Args:
+        predictor: the base model, or an adapter.
+        valid: the demo's validation split.
+        num_scenes: unseen scenes to measure on.
+        threshold: score threshold of the scenes' F1; None takes the best one.
+    """
+    unrelated = unrelated_firing(predictor, valid.images)
+    phrases = phrases_of(valid)
+    results = [one for image in valid.images for one in predict_image(predictor, image, phrases).results]
+    metrics = coco_map(results) | concept_f1(results)
     return {
-        **on_scenes(answers, threshold),
+        **scene_metrics(predict_scenes(predictor, num_scenes), threshold),
         "valid_f1": metrics["f1_50"],
         "valid_map_segm": metrics["map_segm"],
         "valid_cgf1": metrics["cgf1"],
-        "foreign_firing": float(np.mean(list(foreign.values()))),
-        "foreign_firing_worst_word": max(foreign.values()),
+        "foreign_firing": float(np.mean(list(unrelated.values()))),
+        "foreign_firing_worst_word": max(unrelated.values()),
         "seconds_per_image": seconds_per_image(predictor, valid.images),
     }
 
 
-def on_scenes(answers: Answers, threshold: float | None = None) -> dict[str, float]:
-    """Of scenes, at a threshold, their best one if None."""
-    threshold = answers.best_threshold() if threshold is None else threshold
+def scene_metrics(results: SceneResults, threshold: float | None = None) -> dict[str, float]:
+    """F1 and false firing on scenes at a score threshold; None takes the one with the best F1."""
+    threshold = results.best_threshold() if threshold is None else threshold
     return {
         "scenes_threshold": threshold,
-        "scenes_f1": answers.f1(threshold),
-        "scenes_false_firing": answers.false_firing(threshold),
+        "scenes_f1": results.sweep.at(threshold).f1,
+        "scenes_false_firing": results.false_firing(threshold),
     }
 
 
@@ -156,9 +166,11 @@ def main() -> None:
     base = measure(predictor, valid, arguments.scenes)
     print("base", json.dumps(rounded(base)), flush=True)
     for seed in range(1, arguments.seeds):
-        print("base, other scenes", json.dumps(rounded(on_scenes(ask_scenes(predictor, arguments.scenes, seed)))))
+        print(
+            "base, other scenes", json.dumps(rounded(scene_metrics(predict_scenes(predictor, arguments.scenes, seed))))
+        )
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
-    taught, metrics = [], []
+    trained, metrics = [], []
     for seed in range(arguments.seeds):
         fixed = {"training.seed": seed, "output.runs": str(arguments.runs), "model.base": arguments.base}
         config = RunConfig().with_settings({**fixed, **settings})
@@ -169,13 +181,13 @@ def main() -> None:
         metrics.append(run.metrics()[0])
         adapter = run.folder / "adapters" / "best"
         values = measure(Predictor.load(arguments.base, adapter), valid, arguments.scenes, base["scenes_threshold"])
-        taught.append({**values, "scenes_f1_kept": values["scenes_f1"] / base["scenes_f1"], "seconds": seconds})
-        print("seed", seed, json.dumps(rounded(taught[-1])), flush=True)
-    if taught:
+        trained.append({**values, "scenes_f1_kept": values["scenes_f1"] / base["scenes_f1"], "seconds": seconds})
+        print("seed", seed, json.dumps(rounded(trained[-1])), flush=True)
+    if trained:
         for name, of in (("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
-            print(name, json.dumps(rounded({key: float(of([one[key] for one in taught])) for key in taught[0]})))
-    if arguments.healthy and taught:
-        about = f"Lowest and highest mean over {WINDOW} steps of each weighted term in {len(taught)} runs of the demo"
+            print(name, json.dumps(rounded({key: float(of([one[key] for one in trained])) for key in trained[0]})))
+    if arguments.healthy and trained:
+        about = f"Lowest and highest mean over {WINDOW} steps of each weighted term in {len(trained)} runs of the demo"
         save_stages(measure_stages(metrics), arguments.healthy, f"{about}: scripts/measure_demo.py.")
 
 

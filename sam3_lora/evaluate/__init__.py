@@ -1,25 +1,26 @@
-"""What a model finds in a split, measured: COCO mAP, cgF1, prompt leak, and whether an adapter was worth it."""
+"""Measures a model on a split: COCO AP, F1, cgF1, prompt leak, and whether an adapter was worth it."""
 
 from sam3_lora.evaluate.average_precision import coco_map
 from sam3_lora.evaluate.cgf1 import IOU_THRESHOLDS, concept_f1
-from sam3_lora.evaluate.predictions import MAX_DETECTIONS, SCORE_THRESHOLD, PromptResult, ask, phrases_of
-from sam3_lora.evaluate.report import Report, Summary, read_report, read_summary
-from sam3_lora.evaluate.side_by_side import Cancelled, evaluate, measure
+from sam3_lora.evaluate.evaluation import Cancelled, EvaluationRequest, evaluate
+from sam3_lora.evaluate.predictions import MAX_DETECTIONS, SCORE_THRESHOLD, PromptResult, phrases_of, predict_image
+from sam3_lora.evaluate.report import Report, Summary
+from sam3_lora.evaluate.store import read_report, read_summary
 
 __all__ = [
     "IOU_THRESHOLDS",
     "MAX_DETECTIONS",
     "SCORE_THRESHOLD",
     "Cancelled",
+    "EvaluationRequest",
     "PromptResult",
     "Report",
     "Summary",
-    "ask",
     "coco_map",
     "concept_f1",
     "evaluate",
-    "measure",
     "phrases_of",
+    "predict_image",
     "read_report",
     "read_summary",
 ]

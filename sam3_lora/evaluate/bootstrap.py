@@ -1,33 +1,109 @@
-"""How sure a number is: the same split drawn again and again, images with replacement."""
+"""Differences between adapter and base model with bootstrap confidence intervals over the images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+
+from sam3_lora.evaluate.metrics import Key, MetricCalculator
+from sam3_lora.evaluate.predictions import ImagePredictions
+from sam3_lora.evaluate.prompt_leak import PhraseGroups, retained
+from sam3_lora.evaluate.report import Difference, ModelMetrics, Retention
 
 RESAMPLES, MIN_RESAMPLES = 400, 100
 _CELLS = 2000 * RESAMPLES  # (phrase, size, image) x resamples, above which fewer are drawn
 LEVEL = 0.95
+MIN_IMAGES = 5  # resamples of fewer say nothing about other images
+MIN_OBJECTS = 5  # resamples of one or two objects say nothing about others
 
 
 def resamples_for(images: int, phrases: int) -> int:
-    """How many times to draw: fewer of large splits, whose intervals are narrow and take long."""
+    """How many resamples to draw: fewer of large splits, whose intervals are narrow and take long."""
     return int(np.clip(_CELLS // max(4 * images * phrases, 1), MIN_RESAMPLES, RESAMPLES))
 
 
-def draws(images: int, count: int, seed: int = 0) -> np.ndarray:
-    """(count, images) int: numbers of images, each row a split drawn with replacement."""
+def resample(images: int, count: int, seed: int = 0) -> np.ndarray:
+    """(count, images) int: image indices, each row a split drawn with replacement."""
     return np.random.default_rng(seed).integers(0, images, (count, images))
 
 
-def weights_of(drawn: np.ndarray) -> np.ndarray:
-    """(count, images) float64: how often each image was drawn."""
-    return np.stack([np.bincount(row, minlength=drawn.shape[1]) for row in drawn]).astype(np.float64)
+def image_weights(samples: np.ndarray) -> np.ndarray:
+    """(count, images) float64: how often each image was drawn in each row of :func:`resample`."""
+    return np.stack([np.bincount(row, minlength=samples.shape[1]) for row in samples]).astype(np.float64)
 
 
-def interval(samples: np.ndarray) -> tuple[float, float] | None:
-    """The middle 95 % of a number over the resamples; None if it is not defined in half of them."""
-    known = samples[np.isfinite(samples)]
-    if len(known) * 2 < len(samples):
+def confidence_interval(values: np.ndarray) -> tuple[float, float] | None:
+    """The middle 95 % of a metric over the resamples, (R,); None if it is undefined in half of them."""
+    defined = values[np.isfinite(values)]
+    if len(defined) * 2 < len(values):
         return None
-    low, high = np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
+
+
+def differences(
+    base: tuple[MetricCalculator, ModelMetrics],
+    adapter: tuple[MetricCalculator, ModelMetrics],
+    main_metric: str,
+    num_objects: Mapping[tuple[str, str], int],
+    samples: np.ndarray,
+    progress: Callable[[float], None],
+) -> list[Difference]:
+    """The difference in every metric, and in the main metric for each phrase and object size.
+
+    Args:
+        base: of the base model.
+        adapter: of the adapter.
+        main_metric: "map_segm" or "map_bbox".
+        num_objects: of each ("phrase", name) and ("size", name); fewer than MIN_OBJECTS give no interval.
+        samples: (R, I) image indices, the same for both models, so that what is hard for both cancels out.
+        progress: called with the share done, in [0, 1]; may raise to cancel.
+    """
+    before = _resampled(base[0], main_metric, samples, lambda share: progress(share / 2))
+    after = _resampled(adapter[0], main_metric, samples, lambda share: progress(0.5 + share / 2))
+    old, new = base[1], adapter[1]
+    ap = main_metric.replace("map_", "ap_")
+    values: dict[Key, tuple[float | None, float | None]]
+    values = {("all", "", name): (old.metrics[name], new.metrics[name]) for name in old.metrics}
+    values |= {("phrase", name, main_metric): (old.phrases[name][ap], new.phrases[name][ap]) for name in old.phrases}
+    values |= {("size", name, main_metric): (old.sizes[name][ap], new.sizes[name][ap]) for name in old.sizes}
+    enough = {key for key in before if key[0] == "all" or num_objects.get(key[:2], 0) >= MIN_OBJECTS}
+    if base[0].min_presence_count() < MIN_OBJECTS:  # one image without objects would decide
+        enough -= {("all", "", "il_mcc"), ("all", "", "cgf1")}
+    if samples.shape[1] < MIN_IMAGES:
+        enough = set()
+    return [
+        _difference(key, *both, after[key] - before[key] if key in enough else None) for key, both in values.items()
+    ]
+
+
+def retention(base: list[ImagePredictions], adapter: list[ImagePredictions], groups: PhraseGroups) -> Retention:
+    """What the base model finds with common phrases and the adapter still finds, with an interval."""
+    counts, by_phrase = retained(base, adapter, groups)
+    found, kept = (image_weights(resample(len(counts), RESAMPLES)) @ counts).T
+    with np.errstate(invalid="ignore"):
+        low, high = (confidence_interval(kept / found) if len(counts) >= MIN_IMAGES else None) or (None, None)
+    total_found, total_kept = counts.sum(0)
+    found_by_phrase = {phrase: both for phrase, both in by_phrase.items() if both[0]}
+    return Retention(int(total_found), int(total_kept), low, high, found_by_phrase)
+
+
+def _resampled(
+    model: MetricCalculator, main_metric: str, samples: np.ndarray, progress: Callable[[float], None]
+) -> dict[Key, np.ndarray]:
+    """Each metric's values over the resamples, (R,)."""
+    rows = []
+    for number, image_indices in enumerate(samples):
+        progress(number / len(samples))
+        rows.append(model.resampled_ap(image_indices, main_metric))
+    values: dict[Key, np.ndarray] = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    sums = model.summed_metrics(image_weights(samples))
+    return values | {("all", "", name): resampled for name, resampled in sums.items()}
+
+
+def _difference(key: Key, base: float | None, adapter: float | None, samples: np.ndarray | None) -> Difference:
+    if base is None or adapter is None:
+        return Difference(*key, base, adapter, None)
+    interval = confidence_interval(samples) if samples is not None else None
+    return Difference(*key, base, adapter, adapter - base, *(interval or (None, None)))

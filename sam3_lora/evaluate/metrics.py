@@ -1,4 +1,4 @@
-"""All that is measured of one model: once, and again for resampled images."""
+"""Every metric of an evaluation: its name, label and meaning, and how it is computed for one model."""
 
 from __future__ import annotations
 
@@ -7,69 +7,79 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sam3_lora.evaluate import average_precision, cgf1
-from sam3_lora.evaluate.outcomes import Sweep, sweep
+from sam3_lora.evaluate import cgf1
+from sam3_lora.evaluate.average_precision import (
+    SIZES,
+    AveragePrecision,
+    ap_by_phrase,
+    ap_by_size,
+    mean_ap,
+    mean_defined,
+)
+from sam3_lora.evaluate.precision_recall_f1 import ThresholdSweep, sweep
 from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, ImagePredictions, PromptResult
-from sam3_lora.evaluate.prompt_leak import Words, false_firing, leak
-from sam3_lora.evaluate.report import Advice, Curve, Numbers, Values
+from sam3_lora.evaluate.prompt_leak import PhraseGroups, false_firing, leak
+from sam3_lora.evaluate.report import BestThreshold, Curve, ModelMetrics, Values
 
+# name -> (label, meaning), in the order in which they are shown
+METRICS = {
+    "map_segm": ("Mask mAP", "COCO average precision of masks, mean over IoU 0.5 to 0.95"),
+    "map_bbox": ("Box mAP", "The same for boxes"),
+    "f1_50": ("F1", "Harmonic mean of precision and recall of masks at IoU 0.5 and score 0.5"),
+    "cgf1": ("cgF1", "SAM 3's own metric: positive F1 × presence MCC"),
+    "positive_f1": ("Positive F1", "F1 for phrases that are in the image, mean over IoU 0.5 to 0.95"),
+    "il_mcc": ("Presence MCC", "How well it tells whether a phrase is in the image at all: 1 is perfect, 0 is chance"),
+    "false_firing": ("False firing", "Share of prompts for absent objects with a prediction; lower is better"),
+    "validation_loss": ("Validation loss", "Weighted total of the training loss; lower is better"),
+}
+LOWER_IS_BETTER = frozenset({"false_firing", "validation_loss"})
 KINDS = ("segm", "bbox")
 Key = tuple[str, str, str]  # subject ("all", "phrase" or "size"), its name, metric
 
 
-class Counted:
-    """What one model's answers add up to."""
+class MetricCalculator:
+    """Computes one model's metrics from its predictions, for the whole split or for resampled images."""
 
-    def __init__(self, images: list[ImagePredictions], words: Words) -> None:
-        # An image of which every pair is unclear is no unit of any measure.
-        self._images = [image for image in images if image.pairs]
-        self._words = words
-        self.pairs = [pair for image in self._images for pair in image.pairs]
-        self.images = len(self._images)
-        self._precision = {f"map_{kind}": average_precision.Precision(self.pairs, kind) for kind in KINDS}
-        self._tally = cgf1.tally(self.pairs)
-        self._fired = false_firing(self._images, words)
+    def __init__(self, images: list[ImagePredictions], groups: PhraseGroups) -> None:
+        # An image whose ground truth is unusable for every phrase cannot be measured on.
+        self._images = [image for image in images if image.results]
+        self._groups = groups
+        self.results = [result for image in self._images for result in image.results]
+        self.num_images = len(self._images)
+        self._ap = {kind: AveragePrecision(self.results, kind) for kind in KINDS}
+        self._counts = cgf1.count(self.results)
+        self._fired = false_firing(self._images, groups)
 
-    def numbers(self, validation_loss: float) -> Numbers:
-        """All that is measured of the model."""
-        metrics = {name: average_precision.over_all(one.values) for name, one in self._precision.items()}
-        once = self.resampled_measures(np.ones((1, self.images)))
-        metrics |= {name: float(values[0]) for name, values in once.items()}
-        sweeps = {phrase: sweep(p for p in self.pairs if p.phrase == phrase) for phrase in self._phrases}
-        return Numbers(
-            _defined(metrics | {"validation_loss": validation_loss}),
-            {phrase: self._of_phrase(number, sweeps[phrase]) for number, phrase in enumerate(self._phrases)},
-            {
-                size: _defined(
-                    {f"ap_{kind}": average_precision.by_size(self._of(kind).values)[number] for kind in KINDS}
-                )
-                for number, size in enumerate(average_precision.SIZES)
-            },
+    def metrics(self, validation_loss: float) -> ModelMetrics:
+        """All metrics on the whole split."""
+        overall = {f"map_{kind}": mean_ap(ap.values) for kind, ap in self._ap.items()}
+        summed = self.summed_metrics(np.ones((1, self.num_images)))
+        overall |= {name: float(values[0]) for name, values in summed.items()}
+        phrases = self._ap["segm"].phrases
+        sweeps = {phrase: sweep(one for one in self.results if one.phrase == phrase) for phrase in phrases}
+        by_size = {f"ap_{kind}": ap_by_size(ap.values) for kind, ap in self._ap.items()}
+        return ModelMetrics(
+            _defined(overall | {"validation_loss": validation_loss}),
+            {phrase: self._of_phrase(number, sweeps[phrase]) for number, phrase in enumerate(phrases)},
+            {size: _defined({ap: by_size[ap][number] for ap in by_size}) for number, size in enumerate(SIZES)},
             self._curves(),
-            leak(self._images, self._words),
-            {phrase: _advice(swept) for phrase, swept in sweeps.items()},
+            leak(self._images, self._groups),
+            {phrase: _best_threshold(swept) for phrase, swept in sweeps.items()},
         )
 
-    def min_questions(self) -> int:
-        """Of the questions whose answer is yes and those whose answer is no, how many there are of the fewer."""
-        yes_yes, yes_no, no_yes, no_no = self._tally.present.sum(0)
-        return int(min(yes_yes + yes_no, no_yes + no_no))
+    def min_presence_count(self) -> int:
+        """The number of prompts whose phrase is in the image, or of those whose phrase is not: the smaller one."""
+        tp, fn, fp, tn = self._counts.presence.sum(0)
+        return int(min(tp + fn, fp + tn))
 
-    def _of(self, kind: str) -> average_precision.Precision:
-        return self._precision[f"map_{kind}"]
-
-    @property
-    def _phrases(self) -> tuple[str, ...]:
-        return self._of("segm").phrases
-
-    def _of_phrase(self, number: int, swept: Sweep) -> Values:
-        values = {f"ap_{kind}": average_precision.by_phrase(self._of(kind).values)[number] for kind in KINDS}
-        values["ap50_segm"] = average_precision.average(self._of("segm").values[0, :, number, 0])
-        return _defined(values | dict(zip(("f1", "precision", "recall"), swept.at(SCORE_THRESHOLD), strict=True)))
+    def _of_phrase(self, number: int, swept: ThresholdSweep) -> Values:
+        values = {f"ap_{kind}": ap_by_phrase(ap.values)[number] for kind, ap in self._ap.items()}
+        values["ap50_segm"] = mean_defined(self._ap["segm"].values[0, :, number, 0])
+        return _defined(values | swept.at(SCORE_THRESHOLD)._asdict())
 
     def _curves(self) -> dict[str, Curve]:
         """Of the phrases that have objects."""
-        masks = self._of("segm")
+        masks = self._ap["segm"]
         both = {p: (masks.values[0, :, n, 0], masks.scores[0, :, n, 0]) for n, p in enumerate(masks.phrases)}
         return {
             phrase: Curve(values.round(4).tolist(), scores.round(4).tolist())
@@ -77,48 +87,51 @@ class Counted:
             if not np.isnan(values).any()
         }
 
-    def resampled_precision(self, row: np.ndarray, main: str) -> dict[Key, float]:
-        """mAP of the drawn images; and of the main metric that of each phrase and size."""
-        found: dict[Key, float] = {}
-        for name, one in self._precision.items():
-            values = one.resampled(row)
-            found["all", "", name] = average_precision.over_all(values)
-            if name == main:
-                parts = (
-                    ("phrase", one.phrases, average_precision.by_phrase),
-                    ("size", average_precision.SIZES, average_precision.by_size),
-                )
-                for subject, names, of in parts:
-                    found |= {(subject, part, name): value for part, value in zip(names, of(values), strict=True)}
-        return found
+    def resampled_ap(self, image_indices: np.ndarray, main_metric: str) -> dict[Key, float]:
+        """Average precision as if the split had exactly these images.
 
-    def resampled_measures(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The metrics that are sums over images, by name, each (count,)."""
-        asked, fired = (weights @ self._fired).T
+        Args:
+            image_indices: (I,) int, with repetitions.
+            main_metric: "map_segm" or "map_bbox"; this one also for each phrase and object size.
+        """
+        values: dict[Key, float] = {}
+        for kind, ap in self._ap.items():
+            name, resampled = f"map_{kind}", ap.resampled(image_indices)
+            values["all", "", name] = mean_ap(resampled)
+            if name == main_metric:
+                for phrase, value in zip(ap.phrases, ap_by_phrase(resampled), strict=True):
+                    values["phrase", phrase, name] = value
+                for size, value in zip(SIZES, ap_by_size(resampled), strict=True):
+                    values["size", size, name] = value
+        return values
+
+    def summed_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The metrics that follow from sums over images, each (R,); weights: (R, I), how often each image counts."""
+        absent, fired = (weights @ self._fired).T
         with np.errstate(invalid="ignore"):
-            firing = fired / asked
-        return {**cgf1.measures(self._tally.weighted(weights)), "false_firing": firing}
+            firing = fired / absent
+        return {**cgf1.scores(self._counts.weighted(weights)), "false_firing": firing}
 
 
-def object_sizes(pairs: list[PromptResult]) -> dict[str, int]:
-    """How many objects are small, medium and large, by the area of their masks, as COCO has it."""
+def object_sizes(results: list[PromptResult]) -> dict[str, int]:
+    """How many objects are small, medium and large, by the area of their masks, as in COCO."""
     from pycocotools import mask as rle_ops
 
     areas = [
         float(rle_ops.area(mask))
-        for pair in pairs
-        for mask, crowd in zip(pair.gt_masks, pair.gt_crowd, strict=True)
+        for result in results
+        for mask, crowd in zip(result.gt_masks, result.gt_crowd, strict=True)
         if not crowd
     ]
     small, medium = sum(area < 32**2 for area in areas), sum(32**2 <= area < 96**2 for area in areas)
-    return dict(zip(average_precision.SIZES, (small, medium, len(areas) - small - medium), strict=True))
+    return dict(zip(SIZES, (small, medium, len(areas) - small - medium), strict=True))
 
 
-def _advice(swept: Sweep) -> Advice | None:
+def _best_threshold(swept: ThresholdSweep) -> BestThreshold | None:
     best = swept.best_threshold()
-    return None if best is None else Advice(best, swept.at(best)[0], swept.at(SCORE_THRESHOLD)[0])
+    return None if best is None else BestThreshold(best, swept.at(best).f1, swept.at(SCORE_THRESHOLD).f1)
 
 
 def _defined(values: Mapping[str, float]) -> Values:
-    """None for what is not a number."""
+    """None for what is not finite."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""The questions that a split is asked, each (image, phrase) with its true objects and the model's answers."""
+"""Prompts every image of a split for its phrases and pairs the predictions with the ground truth."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sam3_lora.masks import decode_segmentation, encode_rle
 from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 
-SCORE_THRESHOLD = 0.5  # from which on an answer is given, as on the inference page; mAP takes every score
-MAX_DETECTIONS = 100  # per image and phrase, as COCO counts them
+SCORE_THRESHOLD = 0.5  # of all metrics but average precision, which takes every score; as on the inference page
+MAX_DETECTIONS = 100  # per image and phrase, as in COCO
 
 
 @dataclass(frozen=True)
 class PromptResult:
-    """One question asked, (image, phrase), with its true objects and the answers, best first.
+    """One phrase on one image: its ground truth, G objects, and its predictions, K objects, best first.
 
-    truth_* hold G objects, answer_* K objects: boxes xywh in pixels, masks as compressed RLE.
+    Boxes are xywh in pixels, masks compressed RLE, scores in [0, 1].
     """
 
     image_id: int | str
@@ -38,8 +38,8 @@ class PromptResult:
     pred_scores: list[float]
 
     @property
-    def given(self) -> np.ndarray:
-        """(K,) bool: the answers that are given at the score threshold."""
+    def above_threshold(self) -> np.ndarray:
+        """(K,) bool: predictions whose score is at least SCORE_THRESHOLD."""
         return np.asarray(self.pred_scores) >= SCORE_THRESHOLD
 
     @property
@@ -49,105 +49,103 @@ class PromptResult:
 
     @cached_property
     def ious(self) -> np.ndarray:
-        """(K, G) overlap of masks: IoU with objects; with crowd regions, as COCO does, the share of the answer."""
+        """(K, G) mask IoU; with crowd regions, as in COCO, the share of the prediction that lies inside."""
         return mask_ious(self.pred_masks, self.gt_masks, self.gt_crowd)
 
 
 @dataclass(frozen=True)
 class ImagePredictions:
-    """All that one image was asked, and what one model answered.
-
-    pairs: for the phrases of the split's objects; others: for further words, only what is given at the score
-    threshold; present: the phrases of all that is annotated in the image, crowds and unusable objects included.
-    """
+    """All predictions of one model on one image."""
 
     image: ImageRecord
-    pairs: list[PromptResult]
-    others: list[PromptResult]
-    present: frozenset[str]
+    results: list[PromptResult]  # for the phrases of the split's objects
+    extra: list[PromptResult]  # for extra phrases; only predictions above the score threshold
+    present: frozenset[str]  # phrases of everything annotated in the image, crowds and unusable objects included
 
 
-def mask_ious(
-    answers: list[dict[str, Any]], truths: list[dict[str, Any]], crowd: list[bool] | None = None
-) -> np.ndarray:
-    """(K, G) overlaps of masks given as RLE, see :attr:`PromptResult.ious`."""
+def mask_ious(preds: list[dict[str, Any]], gt: list[dict[str, Any]], gt_crowd: list[bool] | None = None) -> np.ndarray:
+    """(K, G) overlaps of K predicted with G ground-truth masks, all RLE; see :attr:`PromptResult.ious`."""
     from pycocotools import mask as rle_ops
 
-    if not answers or not truths:
-        return np.zeros((len(answers), len(truths)))
-    flags = [int(flag) for flag in crowd] if crowd is not None else [0] * len(truths)
-    return np.asarray(rle_ops.iou(answers, truths, flags))
+    if not preds or not gt:
+        return np.zeros((len(preds), len(gt)))
+    return np.asarray(rle_ops.iou(preds, gt, [int(flag) for flag in gt_crowd or [False] * len(gt)]))
 
 
-def phrases_of(split: Split, phrases: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The phrases that at least one object of the split answers."""
-    found = {phrase_of(a.category, phrases) for image in split.images for a in image.annotations if not a.iscrowd}
+def phrases_of(split: Split, category_phrases: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The phrases that at least one object of the split answers to, sorted."""
+    found = {
+        phrase_of(a.category, category_phrases) for image in split.images for a in image.annotations if not a.iscrowd
+    }
     return tuple(sorted(found))
 
 
 def pixels_of(image: ImageRecord) -> np.ndarray:
-    """The picture at the size that its annotations refer to, which may not be its file's. (H, W, 3) uint8."""
+    """The image at the size that its annotations refer to, which may not be its file's: (H, W, 3) uint8 RGB."""
     return cv2.resize(load_image(image), (image.width, image.height), interpolation=cv2.INTER_AREA)
 
 
-def ask(
+def predict_image(
     predictor: Predictor,
     image: ImageRecord,
-    asked: Iterable[str],
-    phrases: Mapping[str, str] | None = None,
-    others: Iterable[str] = (),
+    phrases: Iterable[str],
+    category_phrases: Mapping[str, str] | None = None,
+    extra_phrases: Iterable[str] = (),
     pixels: np.ndarray | None = None,
 ) -> ImagePredictions:
-    """Asks one image for each phrase, through the very `detect` and post-processing that inference uses.
+    """Prompts one image for each phrase, with the same detection and post-processing as inference.
 
     Args:
-        asked: the split's phrases; their answers of every score are kept, for mAP.
-        phrases: the user's own words by category.
-        others: further words; only what they find at the score threshold is kept.
-        pixels: the picture, if it has been read before.
+        predictor: the model, with its adapter at the strength set now.
+        image: with its annotations.
+        phrases: of the split's objects; their predictions of every score are kept, for average precision.
+        category_phrases: the user's own phrase of each category.
+        extra_phrases: further phrases; only predictions above the score threshold are kept.
+        pixels: what :func:`pixels_of` gives, if it has been read already.
     """
     predictor.set_image(pixels_of(image) if pixels is None else pixels)
-    results = postprocess_all(predictor.prompt(tuple(asked), threshold=0.0), PostprocessConfig(threshold=0.0))
-    truths: dict[str, list[Annotation]] = {phrase: [] for phrase in results}
+    found = postprocess_all(predictor.prompt(tuple(phrases), threshold=0.0), PostprocessConfig(threshold=0.0))
+    gt: dict[str, list[Annotation]] = {phrase: [] for phrase in found}
     for annotation in image.annotations:
-        truths.setdefault(phrase_of(annotation.category, phrases), []).append(annotation)
-    unusable = {phrase_of(category, phrases) for category in image.unusable_categories}
-    # Where an object is known to be but cannot be read, neither an answer nor none can be called wrong.
-    pairs = [_pair(image, truths[phrase], _counted(results[phrase])) for phrase in results if phrase not in unusable]
-    words = tuple(others)
-    found = predictor.prompt(words, threshold=SCORE_THRESHOLD) if words else {}
-    found = postprocess_all(found, PostprocessConfig(SCORE_THRESHOLD))
-    present = frozenset(phrase for phrase, objects in truths.items() if objects) | unusable
-    return ImagePredictions(image, pairs, [_pair(image, [], result) for result in found.values()], present)
+        gt.setdefault(phrase_of(annotation.category, category_phrases), []).append(annotation)
+    unusable = {phrase_of(category, category_phrases) for category in image.unusable_categories}
+    # Where an object is known to exist but cannot be read, a prediction is neither true nor false.
+    results = [_result(image, gt[phrase], _limited(one)) for phrase, one in found.items() if phrase not in unusable]
+    extra = tuple(extra_phrases)
+    found_extra = predictor.prompt(extra, threshold=SCORE_THRESHOLD) if extra else {}
+    found_extra = postprocess_all(found_extra, PostprocessConfig(SCORE_THRESHOLD))
+    present = frozenset(phrase for phrase, objects in gt.items() if objects) | unusable
+    return ImagePredictions(image, results, [_result(image, [], one) for one in found_extra.values()], present)
 
 
-def _counted(result: PhraseResult) -> PhraseResult:
-    """The answers that any measure looks at: COCO's hundred best, and all that are given."""
+def _limited(result: PhraseResult) -> PhraseResult:
+    """The predictions that count in any metric: COCO's hundred best, and all above the score threshold."""
     count = max(MAX_DETECTIONS, int((result.scores >= SCORE_THRESHOLD).sum()))
     return result.take(np.arange(min(count, len(result))))
 
 
-def _pair(image: ImageRecord, truths: list[Annotation], result: PhraseResult) -> PromptResult:
+def _result(image: ImageRecord, gt: list[Annotation], predicted: PhraseResult) -> PromptResult:
     size_hw = (image.height, image.width)
-    x0, y0, x1, y1 = result.boxes_xyxy.T if len(result) else np.zeros((4, 0))
+    boxes_xywh = predicted.boxes_xyxy.copy()
+    boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
     return PromptResult(
         image_id=image.id,
-        phrase=result.phrase,
+        phrase=predicted.phrase,
         size_hw=size_hw,
-        gt_boxes=[list(truth.bbox_xywh) for truth in truths],
-        gt_masks=[_truth_mask(truth, size_hw) for truth in truths],
-        gt_crowd=[truth.iscrowd for truth in truths],
-        pred_boxes=np.stack((x0, y0, x1 - x0, y1 - y0), axis=1).tolist(),
-        pred_masks=[encode_rle(mask) for mask in result.each_mask()],
-        pred_scores=result.scores.tolist(),
+        gt_boxes=[list(one.bbox_xywh) for one in gt],
+        gt_masks=[_gt_mask(one, size_hw) for one in gt],
+        gt_crowd=[one.iscrowd for one in gt],
+        pred_boxes=boxes_xywh.tolist(),
+        pred_masks=[encode_rle(mask) for mask in predicted.each_mask()],
+        pred_scores=predicted.scores.tolist(),
     )
 
 
-def _truth_mask(truth: Annotation, size_hw: tuple[int, int]) -> dict[str, Any]:
+def _gt_mask(annotation: Annotation, size_hw: tuple[int, int]) -> dict[str, Any]:
     """An object's mask as RLE; an object that has only a box is its box, as in COCO's own tools."""
-    if truth.segmentation is not None:
-        return encode_rle(decode_segmentation(truth.segmentation, size_hw))
-    x, y, w, h = truth.bbox_xywh
+    if annotation.segmentation is not None:
+        return encode_rle(decode_segmentation(annotation.segmentation, size_hw))
+    x, y, w, h = annotation.bbox_xywh
     mask = np.zeros(size_hw, dtype=bool)
     mask[round(y) : round(y + h), round(x) : round(x + w)] = True
     return encode_rle(mask)

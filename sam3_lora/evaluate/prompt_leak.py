@@ -1,8 +1,9 @@
-"""Prompt leak: which phrases fire where they should not; and what the base knew that an adapter has lost."""
+"""Prompt leak, false firing and forgetting: phrases that fire where they should not, and ones that no longer do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,43 +11,48 @@ import numpy as np
 from sam3_lora.config import DEMO
 from sam3_lora.data.prompts import could_mean, phrase_of
 from sam3_lora.data.records import Split
-from sam3_lora.evaluate.outcomes import HIT_IOU, met_objects
+from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, match_predictions
 from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult, mask_ious
 
-# Nouns for things that hardly any picture holds. No training asks them (see data.prompts.EVERYDAY_WORDS for those
-# that it does), so that an adapter cannot have learned by heart to be silent.
-FOREIGN_WORDS = ("walrus", "toucan", "lobster", "lasagna", "banjo", "hammock", "wheelbarrow", "trombone")
-# What a base model knows well, wherever it is.
-COMMON_WORDS = ("person", "car", "tree", "building", "sign", "chair", "bottle", "dog")
-DEMO_WORDS = ("circle", "ring", "square", "triangle", "star", "cross", "blob", "line")
+# Nouns for things that hardly any image holds. Training never uses them as negatives (its own are in
+# data.prompts.EVERYDAY_WORDS), so an adapter cannot have learned to stay silent on exactly these.
+UNRELATED_PHRASES = ("walrus", "toucan", "lobster", "lasagna", "banjo", "hammock", "wheelbarrow", "trombone")
+# Common objects that a base model finds wherever they are.
+COMMON_PHRASES = ("person", "car", "tree", "building", "sign", "chair", "bottle", "dog")
+DEMO_PHRASES = ("circle", "ring", "square", "triangle", "star", "cross", "blob", "line")
 
-CATEGORY, FOREIGN, COMMON = "category", "foreign", "common"
+CATEGORY, UNRELATED, COMMON = "category", "foreign", "common"  # kinds of phrases, as stored in reports
 
 
-class Words(msgspec.Struct, frozen=True):
-    """The phrases that are asked. categories: of the split's objects; absent: of its categories without one."""
+class PhraseGroups(msgspec.Struct, frozen=True):
+    """The phrases that every image is prompted with."""
 
-    categories: tuple[str, ...]
-    absent: tuple[str, ...]
-    foreign: tuple[str, ...]
+    categories: tuple[str, ...]  # of the split's objects
+    absent: tuple[str, ...]  # of the dataset's categories without an object in this split
+    unrelated: tuple[str, ...]
     common: tuple[str, ...]
 
     @property
-    def others(self) -> tuple[str, ...]:
+    def extra(self) -> tuple[str, ...]:
         """All but those of the split's objects."""
-        return tuple(dict.fromkeys((*self.absent, *self.foreign, *self.common)))
+        return tuple(dict.fromkeys((*self.absent, *self.unrelated, *self.common)))
 
     def kind(self, phrase: str) -> str:
-        return FOREIGN if phrase in self.foreign else COMMON if phrase in self.common else CATEGORY
+        """CATEGORY, UNRELATED or COMMON."""
+        return UNRELATED if phrase in self.unrelated else COMMON if phrase in self.common else CATEGORY
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """How often phrases fire where they should not, in shares from 0 to 1.
+    """How often phrases fire where they should not, as shares in [0, 1].
 
-    rows: phrases that were asked; kinds: of each "category", "foreign" or "common"; columns: phrases of the
-    objects there are. on_objects[row][column]: the share of the column's objects that the row's phrase marks;
-    None where it may mean them. anywhere[row]: the share of images without it in which it finds something; None
-    where nobody knows whether it is there.
+    Attributes:
+        rows: the phrases of the prompts.
+        kinds: of each row "category", "foreign" (unrelated) or "common".
+        columns: the phrases of the ground-truth objects.
+        on_objects: [row][column] share of the column's objects that the row's phrase marks; None where it may
+            mean them.
+        anywhere: [row] share of images without the phrase in which it predicts something; None where it is not
+            known whether the phrase is in the image.
     """
 
     rows: list[str]
@@ -66,27 +72,32 @@ class Leak(msgspec.Struct, frozen=True):
         return max(cells, key=lambda cell: cell[2], default=None)
 
 
-def words_for(
-    split: Split, asked: tuple[str, ...], phrases: Mapping[str, str] | None, base: str, own: Iterable[str] = ()
-) -> Words:
-    """Which words are asked beside the split's phrases.
+def phrase_groups(
+    split: Split,
+    phrases: tuple[str, ...],
+    category_phrases: Mapping[str, str] | None,
+    base: str,
+    retention_phrases: Iterable[str] = (),
+) -> PhraseGroups:
+    """Chooses the extra phrases that are prompted beside those of the split's objects.
 
     Args:
-        asked: the phrases of the split's objects.
-        phrases: the user's own words by category.
+        split: its categories without objects become absent phrases.
+        phrases: of the split's objects.
+        category_phrases: the user's own phrase of each category.
         base: the base model's name; the demo's model knows shapes, not people.
-        own: further words that the user wants to be kept.
+        retention_phrases: further phrases that the adapter must not forget.
     """
-    categories = (phrase_of(category, phrases) for category in split.categories)
-    absent = [p for p in dict.fromkeys(categories) if p and not _means_any(p, asked)]
-    own_words = (" ".join(word.lower().split()) for word in own)
-    common = (*own_words, *(DEMO_WORDS if base == DEMO else COMMON_WORDS))
-    taken = (*asked, *absent)
-    return Words(
-        asked,
+    categories = (phrase_of(category, category_phrases) for category in split.categories)
+    absent = [p for p in dict.fromkeys(categories) if p and not _means_any(p, phrases)]
+    wanted = (" ".join(phrase.lower().split()) for phrase in retention_phrases)
+    common = (*wanted, *(DEMO_PHRASES if base == DEMO else COMMON_PHRASES))
+    taken = (*phrases, *absent)
+    return PhraseGroups(
+        phrases,
         tuple(absent),
-        tuple(word for word in FOREIGN_WORDS if not _means_any(word, taken)),
-        tuple(dict.fromkeys(word for word in common if word and not _means_any(word, taken))),
+        tuple(phrase for phrase in UNRELATED_PHRASES if not _means_any(phrase, taken)),
+        tuple(dict.fromkeys(phrase for phrase in common if phrase and not _means_any(phrase, taken))),
     )
 
 
@@ -94,77 +105,83 @@ def _means_any(phrase: str, others: Iterable[str]) -> bool:
     return any(could_mean(phrase, other) for other in others)
 
 
-def leak(images: list[ImagePredictions], words: Words) -> Leak:
-    """Counts what one model's answers mark that they do not mean."""
-    rows = (*words.categories, *words.others)
-    marked = np.zeros((len(rows), len(words.categories)))
-    objects, fired, asked = marked.copy(), np.zeros(len(rows)), np.zeros(len(rows))
+def leak(images: list[ImagePredictions], groups: PhraseGroups) -> Leak:
+    """Counts which objects one model's false positives mark."""
+    rows = (*groups.categories, *groups.extra)
+    marked = np.zeros((len(rows), len(groups.categories)))
+    objects, fired, absent = marked.copy(), np.zeros(len(rows)), np.zeros(len(rows))
     for image in images:
-        for pair in (*image.pairs, *image.others):
-            row, masks = rows.index(pair.phrase), _unasked_answers(pair)
-            if not _means_any(pair.phrase, image.present):
-                asked[row] += 1
-                fired[row] += pair.given.any()
-            for truth in image.pairs:
-                column, there = words.categories.index(truth.phrase), ~truth.crowd
-                objects[row, column] += there.sum()
-                marked[row, column] += (mask_ious(masks, truth.gt_masks).max(0, initial=0)[there] >= HIT_IOU).sum()
+        for result in (*image.results, *image.extra):
+            row, masks = rows.index(result.phrase), _false_positives(result)
+            if not _means_any(result.phrase, image.present):
+                absent[row] += 1
+                fired[row] += result.above_threshold.any()
+            for gt in image.results:
+                column, is_object = groups.categories.index(gt.phrase), ~gt.crowd
+                objects[row, column] += is_object.sum()
+                overlaps = mask_ious(masks, gt.gt_masks).max(0, initial=0)
+                marked[row, column] += (overlaps[is_object] >= MATCH_IOU).sum()
     return Leak(
         list(rows),
-        [words.kind(phrase) for phrase in rows],
-        list(words.categories),
+        [groups.kind(phrase) for phrase in rows],
+        list(groups.categories),
         [
             [
-                None if could_mean(phrase, column) or not total else float(hits / total)
-                for column, hits, total in zip(words.categories, marked[row], objects[row], strict=True)
+                None if could_mean(phrase, column) or not total else float(count / total)
+                for column, count, total in zip(groups.categories, marked[row], objects[row], strict=True)
             ]
             for row, phrase in enumerate(rows)
         ],
         [
-            None if words.kind(phrase) == COMMON or not asked[row] else float(fired[row] / asked[row])
+            None if groups.kind(phrase) == COMMON or not absent[row] else float(fired[row] / absent[row])
             for row, phrase in enumerate(rows)
         ],
     )
 
 
-def _unasked_answers(pair: PromptResult) -> list[dict]:
-    """The masks of the answers that are given and meet no object of the phrase itself."""
-    met = met_objects(pair) if pair.gt_masks else np.full(len(pair.pred_scores), -1)
-    return [pair.pred_masks[row] for row in np.flatnonzero(pair.given & (met < 0))]
+def _false_positives(result: PromptResult) -> list[dict[str, Any]]:
+    """Masks above the score threshold that match no object of the phrase itself."""
+    matched = match_predictions(result) if result.gt_masks else np.full(len(result.pred_scores), -1)
+    return [result.pred_masks[row] for row in np.flatnonzero(result.above_threshold & (matched < 0))]
 
 
-def false_firing(images: list[ImagePredictions], words: Words) -> np.ndarray:
-    """(I, 2): of each image the questions whose answer is surely no, and those of them that were answered."""
+def false_firing(images: list[ImagePredictions], groups: PhraseGroups) -> np.ndarray:
+    """(I, 2) of each image: prompts for phrases that are surely absent, and those with a prediction."""
     counts = np.zeros((len(images), 2))
     for number, image in enumerate(images):
-        for pair in (*image.pairs, *image.others):
-            if words.kind(pair.phrase) != COMMON and not _means_any(pair.phrase, image.present):
-                counts[number] += 1, pair.given.any()
+        for result in (*image.results, *image.extra):
+            if groups.kind(result.phrase) != COMMON and not _means_any(result.phrase, image.present):
+                counts[number] += 1, result.above_threshold.any()
     return counts
 
 
-def kept(
-    base: list[ImagePredictions], adapter: list[ImagePredictions], words: Words
+def retained(
+    base: list[ImagePredictions], adapter: list[ImagePredictions], groups: PhraseGroups
 ) -> tuple[np.ndarray, dict[str, list[int]]]:
-    """What the base finds by its common words and the adapter still does.
+    """What the base model finds with the common phrases and the adapter still finds.
 
-    Objects of the dataset do not count: that a word no longer marks those may be what was learned.
+    Objects of the dataset do not count: that a common phrase no longer marks those may be what was learned.
+
+    Args:
+        base: predictions of the base model.
+        adapter: predictions with the adapter on the same images.
+        groups: the phrases both were prompted with.
 
     Returns:
-        (I, 2) what the base finds in each image, and what of it the adapter finds (IoU 0.5); the same by word.
+        (I, 2) objects the base finds in each image, and those of them the adapter finds (IoU 0.5); both by phrase.
     """
-    counts, by_word = np.zeros((len(base), 2)), {word: [0, 0] for word in words.common}
+    counts, by_phrase = np.zeros((len(base), 2)), {phrase: [0, 0] for phrase in groups.common}
     for number, (before, after) in enumerate(zip(base, adapter, strict=True)):
-        truths = [mask for pair in before.pairs for mask in pair.gt_masks]
-        crowd = [flag for pair in before.pairs for flag in pair.gt_crowd]
-        answers = {pair.phrase: pair for pair in after.others}
-        for pair in before.others:
-            if pair.phrase not in by_word:
+        gt = [mask for result in before.results for mask in result.gt_masks]
+        crowd = [flag for result in before.results for flag in result.gt_crowd]
+        with_adapter = {result.phrase: result.pred_masks for result in after.extra}
+        for result in before.extra:
+            if result.phrase not in by_phrase:
                 continue
-            of_dataset = mask_ious(pair.pred_masks, truths, crowd).max(1, initial=0) >= HIT_IOU
-            known = [mask for mask, not_counted in zip(pair.pred_masks, of_dataset, strict=True) if not not_counted]
-            again = mask_ious(known, answers[pair.phrase].pred_masks).max(1, initial=0) >= HIT_IOU
-            counts[number] += len(known), again.sum()
-            by_word[pair.phrase][0] += len(known)
-            by_word[pair.phrase][1] += int(again.sum())
-    return counts, by_word
+            of_dataset = mask_ious(result.pred_masks, gt, crowd).max(1, initial=0) >= MATCH_IOU
+            found = [mask for mask, excluded in zip(result.pred_masks, of_dataset, strict=True) if not excluded]
+            kept = mask_ious(found, with_adapter[result.phrase]).max(1, initial=0) >= MATCH_IOU
+            counts[number] += len(found), kept.sum()
+            by_phrase[result.phrase][0] += len(found)
+            by_phrase[result.phrase][1] += int(kept.sum())
+    return counts, by_phrase

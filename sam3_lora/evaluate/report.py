@@ -1,42 +1,25 @@
-"""What an evaluation found, as it is stored, compared and shown."""
+"""An evaluation's report: the structs that are stored as JSON, compared and shown."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import field
 
-from sam3_lora.errors import DataError
 from sam3_lora.evaluate.prompt_leak import Leak
 
 VERSION = 1
 
-# name -> (label, meaning); the order in which they are shown
-METRICS = {
-    "map_segm": ("Mask mAP", "How well objects are found and outlined: COCO AP, IoU 0.5 to 0.95"),
-    "map_bbox": ("Box mAP", "The same for boxes"),
-    "f1_50": ("F1", "Balance of missed and false objects at IoU 0.5 and score 0.5"),
-    "cgf1": ("cgF1", "SAM 3's own measure: positive F1 × presence MCC"),
-    "positive_f1": ("Positive F1", "F1 where the phrase is in the image, mean over IoU 0.5 to 0.95"),
-    "il_mcc": ("Presence MCC", "Whether it knows that a phrase is not in the image: 1 always, 0 by chance"),
-    "false_firing": (
-        "False firing",
-        "Share of the questions for absent things that find something; lower is better",
-    ),
-    "validation_loss": ("Validation loss", "Weighted total of the training loss; lower is better"),
-}
-LOWER_IS_BETTER = frozenset({"false_firing", "validation_loss"})
-
 Values = dict[str, float | None]  # by name of the metric; None where not defined
 
 
-class Count(msgspec.Struct, frozen=True):
-    """How much of a phrase there is. images: those with an object; categories: of the dataset that ask it."""
+class PhraseCount(msgspec.Struct, frozen=True):
+    """How often a phrase occurs in the ground truth."""
 
     objects: int
-    images: int
-    categories: list[str]
+    images: int  # with at least one object
+    categories: list[str]  # of the dataset, prompted by this phrase
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -46,7 +29,7 @@ class Curve(msgspec.Struct, frozen=True):
     scores: list[float]
 
 
-class Advice(msgspec.Struct, frozen=True):
+class BestThreshold(msgspec.Struct, frozen=True):
     """The score threshold with the highest F1 (masks, IoU 0.5) on this split, and F1 at 0.5 beside it."""
 
     threshold: float
@@ -54,82 +37,77 @@ class Advice(msgspec.Struct, frozen=True):
     f1_at_half: float
 
 
-class Numbers(msgspec.Struct, frozen=True):
-    """What was measured of one model.
+class ModelMetrics(msgspec.Struct, frozen=True):
+    """All metrics of one model."""
 
-    metrics: by the names of METRICS. phrases: each phrase's ap_segm, ap_bbox, ap50_segm and, at score 0.5 and IoU
-    0.5, f1, precision, recall. sizes: ap_segm and ap_bbox of small, medium and large objects. thresholds: None for
-    a phrase of which nothing was found.
-    """
-
-    metrics: Values
-    phrases: dict[str, Values]
-    sizes: dict[str, Values]
+    metrics: Values  # by the names of metrics.METRICS
+    phrases: dict[str, Values]  # ap_segm, ap_bbox, ap50_segm; at score 0.5 and IoU 0.5: f1, precision, recall
+    sizes: dict[str, Values]  # small, medium, large: ap_segm, ap_bbox
     curves: dict[str, Curve]
     leak: Leak
-    thresholds: dict[str, Advice | None]
+    thresholds: dict[str, BestThreshold | None]  # None for a phrase without a true positive
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Adapter minus base. subject: "all", "phrase" or "size", of which `name`; low, high: 95 % interval, or None."""
+    """Adapter minus base in one metric."""
 
-    subject: str
-    name: str
+    subject: str  # "all", "phrase" or "size"
+    name: str  # of the phrase or size
     metric: str
     base: float | None
     adapter: float | None
     difference: float | None
-    low: float | None = None
+    low: float | None = None  # 95 % confidence interval of the difference
     high: float | None = None
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """What the base finds by common words, how much of it the adapter still finds, and the share's 95 % interval."""
+class Retention(msgspec.Struct, frozen=True):
+    """Objects that the base model finds with common phrases, and how many of them the adapter still finds."""
 
     found: int
     kept: int
-    low: float | None
+    low: float | None  # 95 % confidence interval of kept / found
     high: float | None
-    by_word: dict[str, list[int]]
+    by_phrase: dict[str, list[int]] = field(name="by_word")  # [found, kept]
 
 
-class Alarm(msgspec.Struct, frozen=True):
-    """Something got worse. kind: "metric", "phrase", "size" or "forgotten"; short: for the verdict; message: whole."""
-
-    kind: str
-    short: str
-    message: str
+# Outcomes as reports of earlier versions call them.
+_OLD_OUTCOMES = {"right": "tp", "found": "tp", "wrong": "fp", "missed": "fn", "poor": "low_iou"}
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """One object or answer on an image. box xywh in pixels; mask: RLE; outcome: see outcomes.py, or "missed"."""
+class ShownObject(msgspec.Struct, frozen=True):
+    """A ground-truth object or a prediction on an image, with its outcome (see precision_recall_f1.py)."""
 
     phrase: str
-    box: list[float]
-    mask: dict[str, Any]
+    box: list[float]  # xywh in pixels
+    mask: dict[str, Any]  # RLE
     outcome: str
     score: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.outcome in _OLD_OUTCOMES:
+            msgspec.structs.force_setattr(self, "outcome", _OLD_OUTCOMES[self.outcome])
+
 
 class WorstImage(msgspec.Struct, frozen=True):
-    """An image with errors: its objects, either model's answers, and the errors of the model that is judged."""
+    """An image with errors: its ground truth, both models' predictions, and the errors of the judged model."""
 
     file_name: str
     path: str
     size_hw: tuple[int, int]
-    false: int
-    missed: int
-    poor: int
-    truths: list[Shape]
-    base: list[Shape]
-    adapter: list[Shape] | None
+    fp: int = field(name="false")
+    fn: int = field(name="missed")
+    low_iou: int = field(name="poor")
+    gt: list[ShownObject] = field(name="truths")
+    base: list[ShownObject]
+    adapter: list[ShownObject] | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The head of a report, which is quick to read. made: local time, ISO; seconds: it took; resamples: drawn."""
+    """The head of a report, which is quick to read."""
 
     version: int = VERSION
-    made: str
+    made: str  # local time, ISO 8601
     seconds: float
     dataset: str
     split: str
@@ -138,68 +116,35 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     base_name: str
     adapter_name: str | None
     adapter_folder: str | None
-    verdict: str
+    verdict: str  # the sentence, for lists of reports
 
 
 class Report(Summary, frozen=True, kw_only=True):
-    """An evaluation. own_phrases: category -> the words it was asked by, where these are not its name.
+    """An evaluation of a base model, and of an adapter beside it."""
 
-    boxes_only: no object has an outline, so that masks are measured against boxes.
-    """
-
-    own_phrases: dict[str, str]
-    boxes_only: bool
-    phrases: dict[str, Count]
+    category_phrases: dict[str, str] = field(name="own_phrases")  # where a phrase is not the category's name
+    boxes_only: bool  # no object has an outline, so masks are measured against boxes
+    phrases: dict[str, PhraseCount]
     sizes: dict[str, int]
-    base: Numbers
-    adapter: Numbers | None
+    base: ModelMetrics
+    adapter: ModelMetrics | None
     differences: list[Difference]
-    kept: Kept | None
-    alarms: list[Alarm]
+    retention: Retention | None = field(name="kept")
     notes: list[str]
-    not_defined: dict[str, str]
+    not_defined: dict[str, str]  # metric -> NO_NEGATIVES or NO_POSITIVES of cgf1.py
     resamples: int
     worst: list[WorstImage]
 
     @property
     def main_metric(self) -> str:
-        """The metric that the verdict goes by."""
-        return main_metric(self.boxes_only)
+        """The metric that decides the verdict."""
+        return "map_bbox" if self.boxes_only else "map_segm"
 
     @property
-    def judged(self) -> Numbers:
-        """The adapter's numbers, or the base model's where there is no adapter."""
+    def judged(self) -> ModelMetrics:
+        """The adapter's metrics, or the base model's where there is no adapter."""
         return self.adapter or self.base
 
-    def to_json(self) -> str:
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-
-    def advised_thresholds(self) -> dict[str, float]:
-        """Phrase -> the threshold that suits the judged model best."""
-        return {phrase: advice.threshold for phrase, advice in self.judged.thresholds.items() if advice}
-
-
-def main_metric(boxes_only: bool) -> str:
-    return "map_bbox" if boxes_only else "map_segm"
-
-
-def read_report(path: Path) -> Report:
-    """A stored report. Raises DataError if the file is none, or was written by a newer version."""
-    return _read(path, Report)
-
-
-def read_summary(path: Path) -> Summary:
-    """The head of a stored report. Raises DataError as :func:`read_report` does."""
-    return _read(path, Summary)
-
-
-def _read(path: Path, kind: type) -> Any:
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"The evaluation {path} cannot be read ({getattr(error, 'strerror', None) or error})", "Evaluate again"
-        ) from None
-    if found.version > VERSION:
-        raise DataError(f"The evaluation {path} was stored by a newer version", "Update this app, or evaluate again")
-    return found
+    def best_thresholds(self) -> dict[str, float]:
+        """Phrase -> the score threshold with the highest F1 of the judged model."""
+        return {phrase: best.threshold for phrase, best in self.judged.thresholds.items() if best}

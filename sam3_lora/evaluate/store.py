@@ -1,4 +1,4 @@
-"""Where evaluations are kept: in the run whose adapter they measured, others beside the runs."""
+"""Stores evaluation reports: in the run whose adapter they measured, others beside the runs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from sam3_lora.errors import RunError, Sam3LoraError
-from sam3_lora.evaluate.report import Report, Summary, read_summary
+import msgspec
+
+from sam3_lora.errors import DataError, RunError, Sam3LoraError
+from sam3_lora.evaluate.report import VERSION, Report, Summary
+from sam3_lora.evaluate.verdict import alerts_of
+from sam3_lora.evaluate.words import alert_phrase, alert_sentence
 from sam3_lora.runs.run import Run
 
 FOLDER = "evaluations"
+S = TypeVar("S", bound=Summary)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A stored evaluation. run: the name of its run, empty if its adapter belongs to none."""
+class StoredReport:
+    """A stored evaluation."""
 
     path: Path
-    run: str
+    run: str  # its name; empty if the adapter belongs to none
     summary: Summary
 
     @property
     def name(self) -> str:
-        """What it is called in an address: "RUN/20260131-101500", or the time alone."""
+        """Its name in an address: "RUN/20260131-101500", or the time alone."""
         return f"{self.run}/{self.path.stem}" if self.run else self.path.stem
 
 
 def run_of(adapter: Path | None) -> Run | None:
-    """The run that an adapter's folder lies in (RUN/adapters/best); None if it lies in none."""
+    """The run that an adapter's folder belongs to (RUN/adapters/best); None if it belongs to none."""
     if adapter is None:
         return None
     folder = Path(os.path.abspath(adapter))
@@ -42,19 +48,35 @@ def run_of(adapter: Path | None) -> Run | None:
 
 
 def phrases_of_run(adapter: Path | None) -> dict[str, str]:
-    """The words that an adapter's run asked the categories by; empty without a run. Raises ConfigError if damaged."""
+    """The category phrases of an adapter's run; empty without a run. Raises ConfigError if damaged."""
     run = run_of(adapter)
     return dict(run.config.data.category_phrases) if run else {}
 
 
 def folder_of(adapter: Path | None, runs: Path) -> Path:
-    """Where an evaluation of this adapter belongs."""
+    """The folder for evaluations of this adapter; runs: where those of no run go."""
     run = run_of(adapter)
     return (run.folder if run else runs) / FOLDER
 
 
-def keep(report: Report, folder: Path) -> Path:
-    """Writes an evaluation under the time it was made; whole or not at all. Raises RunError if it cannot be written."""
+def to_json(report: Report) -> str:
+    """A report as JSON, with its alerts in words beside the numbers they follow from."""
+    alarms = [
+        {"kind": alert.kind, "short": alert_phrase(alert), "message": alert_sentence(alert)}
+        for alert in alerts_of(report)
+    ]
+    return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(report) | {"alarms": alarms}), indent=1).decode()
+
+
+def save(report: Report, folder: Path) -> Path:
+    """Writes a report under the time it was made; whole or not at all.
+
+    Returns:
+        The new file; an earlier one is never overwritten.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     stem = report.made.replace("-", "").replace(":", "").replace("T", "-")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,9 +85,9 @@ def keep(report: Report, folder: Path) -> Path:
             for number in range(1, 1000)
             if not (path := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")).exists()
         )
-        half = path.with_suffix(".tmp")
-        half.write_text(report.to_json(), encoding="utf-8")
-        half.replace(path)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(to_json(report), encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise RunError(
             f"The evaluation cannot be written to {folder}: {error.strerror or error}",
@@ -74,12 +96,34 @@ def keep(report: Report, folder: Path) -> Path:
     return path
 
 
-def stored(runs: Iterable[Path]) -> list[Stored]:
-    """The evaluations in these folders of runs, newest first; files that cannot be read are passed over."""
-    found: dict[Path, Stored] = {}
+def read_report(path: Path) -> Report:
+    """A stored report. Raises DataError if the file is not one, or was written by a newer version."""
+    return _read(path, Report)
+
+
+def read_summary(path: Path) -> Summary:
+    """The head of a stored report. Raises DataError as :func:`read_report` does."""
+    return _read(path, Summary)
+
+
+def _read(path: Path, kind: type[S]) -> S:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"The evaluation {path} cannot be read ({getattr(error, 'strerror', None) or error})", "Evaluate again"
+        ) from None
+    if found.version > VERSION:
+        raise DataError(f"The evaluation {path} was stored by a newer version", "Update this app, or evaluate again")
+    return found
+
+
+def stored_reports(runs: Iterable[Path]) -> list[StoredReport]:
+    """The reports in these folders of runs, newest first; files that cannot be read are skipped."""
+    found: dict[Path, StoredReport] = {}
     for root in runs:
         for path in (*root.glob(f"{FOLDER}/*.json"), *root.glob(f"*/{FOLDER}/*.json")):
             run = path.parent.parent.name if path.parent.parent != root else ""
             with suppress(Sam3LoraError):
-                found[path] = Stored(path, run, read_summary(path))
+                found[path] = StoredReport(path, run, read_summary(path))
     return sorted(found.values(), key=lambda one: (one.summary.made, one.name), reverse=True)

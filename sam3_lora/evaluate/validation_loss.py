@@ -1,4 +1,4 @@
-"""The validation loss: the very loss of training, averaged over a split without dropout and gradients."""
+"""The validation loss: the training loss averaged over a split, without dropout and gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from sam3_lora.config import LossConfig
 from sam3_lora.data.dataset import Split
 from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group
-from sam3_lora.loss import LossReport
+from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.predictor import Predictor
 
 
@@ -24,18 +24,25 @@ def validation_loss(
     num_negatives: int,
     batch_size: int,
     phrases: Mapping[str, str] | None,
-    turn: Callable[[], AbstractContextManager] = nullcontext,
+    using_model: Callable[[], AbstractContextManager] = nullcontext,
 ) -> float:
-    """The weighted total of the default loss over a split. turn: entered for each use of the predictor."""
-    from sam3_lora.loss import Sam3LossWrapper
+    """The weighted total of the default loss over a split.
 
+    Args:
+        predictor: the model, with its adapter as it is switched inside `using_model`.
+        split: with annotations.
+        num_negatives: phrases per image that nothing there answers to.
+        batch_size: in images.
+        phrases: the user's own phrase of each category.
+        using_model: entered around each forward pass.
+    """
     loss = Sam3LossWrapper.from_config(LossConfig())
     loader = validation_loader(split, predictor.processor, split.categories, num_negatives, batch_size, phrases=phrases)
 
-    def forward(batch):
+    def forward(batch: Batch) -> LossReport:
         batch = batch.to(predictor.device)
         inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
-        with turn():
+        with using_model():
             return loss(predictor.detector(*inputs), batch.targets)
 
     return mean_loss(loader, forward).total
@@ -43,10 +50,10 @@ def validation_loss(
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """A loss report averaged over batches: the total, and each term raw and weighted."""
+    """A loss report averaged over batches."""
 
     total: float
-    raw: dict[str, float]
+    raw: dict[str, float]  # by name of the term, unweighted
     weighted: dict[str, float]
 
 
@@ -76,7 +83,17 @@ def validation_loader(
     num_workers: int = 0,
     phrases: Mapping[str, str] | None = None,
 ) -> DataLoader:
-    """Batches of a split in its own order, with the same negatives at every evaluation."""
+    """Batches of a split in its own order, with the same negatives at every evaluation.
+
+    Args:
+        split: with annotations.
+        processor: the base model's Sam3Processor.
+        categories: the dataset's, from which negatives are drawn.
+        num_negatives: phrases per image that nothing there answers to.
+        batch_size: in images.
+        num_workers: processes that load images; 0 loads them in this one.
+        phrases: the user's own phrase of each category.
+    """
     return DataLoader(
         SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases),
         batch_size=batch_size,
@@ -91,7 +108,12 @@ def validation_loader(
 
 @torch.no_grad()
 def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> MeanLoss:
-    """The mean over a loader's batches, each weighted by its number of images."""
+    """The mean over a loader's batches, each weighted by its number of images.
+
+    Args:
+        loader: of :func:`validation_loader`.
+        forward: computes the loss of a batch.
+    """
     vectors, images, names = [], [], []
     for batch in map(checked, loader):
         report = forward(batch)

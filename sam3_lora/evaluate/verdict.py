@@ -1,120 +1,132 @@
-"""Was it worth it? What got worse becomes an alarm, and everything together one sentence."""
+"""The verdict on an adapter, and alerts for what got worse: kinds and numbers, whose words are in words.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
-from sam3_lora.evaluate.report import LOWER_IS_BETTER, METRICS, Alarm, Difference, Kept
+from sam3_lora.evaluate.metrics import LOWER_IS_BETTER
+from sam3_lora.evaluate.report import Difference, Report, Retention
 
-SAME = 0.0005  # what cannot be told apart with three decimals
-MIN_KEPT, MIN_FOUND = 0.9, 5  # of what the base finds, the share that has to stay; fewer say nothing
+NEGLIGIBLE = 0.0005  # differences below this are 0.000 in print
+MIN_KEPT, MIN_FOUND = 0.9, 5  # alert below this share of what the base model finds, if it finds at least so many
 FEW_IMAGES = 20
 MIN_F1 = 0.05  # at a score of 0.5; an adapter below it is of no use, however surely it beats the base
-_ALARMING = ("map_segm", "map_bbox", "cgf1", "false_firing")  # the other metrics are parts of these
+_ALERTING = ("map_segm", "map_bbox", "cgf1", "false_firing")  # the other metrics are parts of these
 
 
-def better(difference: Difference) -> bool | None:
-    """Whether the adapter is surely better (True), surely worse (False), or neither (None): the interval holds 0, or
-    what is told as 0 with three decimals."""
+@dataclass(frozen=True)
+class Alert:
+    """Something that surely got worse: a difference, or what the adapter no longer finds."""
+
+    kind: str  # "metric", "phrase", "size" or "forgotten"
+    difference: Difference | None = None
+    retention: Retention | None = None
+
+
+class VerdictKind(StrEnum):
+    """What an evaluation says about the adapter."""
+
+    BASE_ONLY = "base only"
+    UNDEFINED = "undefined"
+    TOO_FEW_IMAGES = "too few images"
+    TOO_LITTLE_LEARNED = "too little learned"
+    NO_DIFFERENCE = "no difference"
+    WORTH_IT = "worth it"
+    MIXED = "mixed"
+    NOT_WORTH_IT = "not worth it"
+    NOT_SIGNIFICANT = "not significant"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of an evaluation."""
+
+    kind: VerdictKind
+    metric: str  # that decides
+    images: int
+    base: float | None  # the metric of the base model
+    change: Difference | None = None  # in the metric; None without an adapter
+    f1: float | None = None  # of the adapter at a score of 0.5
+    alerts: tuple[Alert, ...] = ()
+
+
+def improvement(difference: Difference) -> bool | None:
+    """True for surely better, False for surely worse, None where the interval holds 0 or nearly so."""
     if difference.low is None or difference.high is None:
         return None
     sign = -1 if difference.metric in LOWER_IS_BETTER else 1
     low, high = sorted((sign * difference.low, sign * difference.high))
-    if abs(difference.difference or 0) < SAME:
+    if abs(difference.difference or 0) < NEGLIGIBLE:
         return None
-    return True if low >= SAME else False if high <= -SAME else None
+    return True if low >= NEGLIGIBLE else False if high <= -NEGLIGIBLE else None
 
 
-def alarms(differences: Sequence[Difference], kept: Kept | None, main: str) -> list[Alarm]:
-    """What surely got worse, beside the main metric itself, which the verdict begins with."""
+def find_alerts(differences: Sequence[Difference], retention: Retention | None, main_metric: str) -> list[Alert]:
+    """What surely got worse, beside the main metric itself, which the verdict begins with.
+
+    Args:
+        differences: in all metrics, phrases and sizes.
+        retention: what the adapter still finds with common phrases.
+        main_metric: "map_segm" or "map_bbox".
+    """
+    one_phrase = sum(one.subject == "phrase" for one in differences) == 1  # whose metric is the main one
     found = []
-    one_phrase = sum(one.subject == "phrase" for one in differences) == 1  # which is what the main metric tells of
     for one in differences:
-        told_elsewhere = one.metric == main or one.metric not in _ALARMING
-        if better(one) is not False or (one.subject == "all" and told_elsewhere):
-            continue
-        if one.subject == "phrase" and one_phrase:
-            continue
-        change = f"from {one.base:.3f} to {one.adapter:.3f} ({_interval(one)})"
-        label = METRICS[one.metric][0]
-        if one.subject == "phrase":
-            found.append(Alarm("phrase", f"{one.name} got worse", f"{one.name}: {label} went {change}."))
-        elif one.subject == "size":
-            found.append(
-                Alarm(
-                    "size", f"{one.name} objects got worse", f"{one.name.capitalize()} objects: {label} went {change}."
-                )
-            )
-        elif one.metric == "false_firing":
-            short = "it fires more often on what is not there"
-            found.append(Alarm("metric", short, f"False firing rose {change}: it learned to answer yes."))
+        if one.subject == "all":
+            alerting = one.metric in _ALERTING and one.metric != main_metric
         else:
-            found.append(Alarm("metric", f"{label} fell", f"{label} fell {change}."))
-    if kept is not None and kept.found >= MIN_FOUND and kept.high is not None and kept.high < MIN_KEPT:
-        found.append(_forgotten(kept))
+            alerting = one.subject == "size" or not one_phrase
+        if alerting and improvement(one) is False:
+            found.append(Alert("metric" if one.subject == "all" else one.subject, one))
+    if retention and retention.found >= MIN_FOUND and retention.high is not None and retention.high < MIN_KEPT:
+        found.append(Alert("forgotten", retention=retention))
     return found
 
 
-def _forgotten(kept: Kept) -> Alarm:
-    words = [word for word, (found, still) in kept.by_word.items() if still < found]
-    worst = sorted(words, key=lambda word: kept.by_word[word][1] - kept.by_word[word][0])[:3]
-    lost = kept.found - kept.kept
-    return Alarm(
-        "forgotten",
-        f"it forgot {lost} of {kept.found} other things that the base finds",
-        f"Old concepts were forgotten: of {kept.found} things that the base finds by other words, "
-        f"the adapter finds {kept.kept}; most are lost for {_listed(worst)}. "
-        "Nothing is annotated for these words: look whether the things were really there.",
-    )
+def alerts_of(report: Report) -> list[Alert]:
+    """The alerts of a report, also of a stored one."""
+    return find_alerts(report.differences, report.retention, report.main_metric)
 
 
-def verdict(
-    differences: Sequence[Difference], found_alarms: Sequence[Alarm], main: str, images: int, base: float | None
-) -> str:
-    """The result in one sentence. base: the main metric of the base model, for where there is no adapter."""
-    label = METRICS[main][0][0].lower() + METRICS[main][0][1:]
-    one = next((one for one in differences if one.subject == "all" and one.metric == main), None)
-    if one is None:
-        reached = "not defined" if base is None else f"{base:.3f}"
-        return f"The base model reaches a {label} of {reached} on {images} images; there is no adapter to compare with."
-    costs = _listed([alarm.short for alarm in found_alarms[:3]])
-    if len(found_alarms) > 3:
-        costs += f" and {len(found_alarms) - 3} more"
-    if one.difference is None:
-        return f"Not decided: {label} cannot be compared on these {images} images{_but(costs)}."
-    change = f"from {one.base:.3f} to {one.adapter:.3f} ({_interval(one)})"
-    if one.low is None:
-        few = "1 image is" if images == 1 else f"{images} images are"
-        return f"Not decided: {label} goes {change}, but {few} too few to tell{_but(costs)}."
-    f1 = next((one.adapter for one in differences if one.subject == "all" and one.metric == "f1_50"), None)
-    if one.difference > 0 and f1 is not None and f1 < MIN_F1:
-        return (
-            f"Too little learned: the adapter brings {label} {change}, but at a score of 0.5 it finds next to nothing "
-            f"(F1 {f1:.3f}){_and(costs)}. Train longer, or try lower thresholds."
-        )
-    if abs(one.difference) < SAME and max(abs(one.low), abs(one.high)) < SAME:
-        return f"No difference: {label} stays at {one.adapter:.3f} with the adapter{_but(costs)}."
-    if better(one):
-        rest = _but(costs) or ", and nothing else that was measured got worse"
-        return f"{'Mixed' if costs else 'Worth it'}: the adapter raises {label} {change}{rest}."
-    if better(one) is False:
-        return f"Not worth it: the adapter lowers {label} {change}{_and(costs)}."
-    return f"Not decided: {label} goes {change}, which {images} images cannot tell from chance{_but(costs)}."
+def judge(
+    differences: Sequence[Difference],
+    alerts: Sequence[Alert],
+    main_metric: str,
+    images: int,
+    base: float | None,
+) -> Verdict:
+    """The verdict of an evaluation.
+
+    Args:
+        differences: empty without an adapter.
+        alerts: of :func:`find_alerts`.
+        main_metric: "map_segm" or "map_bbox".
+        images: how many were measured on.
+        base: the main metric of the base model.
+    """
+    overall = {one.metric: one for one in differences if one.subject == "all"}
+    change = overall.get(main_metric)
+    f1 = overall["f1_50"].adapter if "f1_50" in overall else None
+    kind = _kind(change, f1, bool(alerts))
+    return Verdict(kind, main_metric, images, base, change, f1, tuple(alerts))
 
 
-def _but(costs: str) -> str:
-    return f", but {costs}" if costs else ""
-
-
-def _and(costs: str) -> str:
-    return f", and {costs}" if costs else ""
-
-
-def _interval(one: Difference) -> str:
-    if one.low is None or one.high is None:
-        return f"{one.difference:+.3f}"
-    return f"{one.difference:+.3f}, 95 % interval {one.low:+.3f} to {one.high:+.3f}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
+def _kind(change: Difference | None, f1: float | None, has_alerts: bool) -> VerdictKind:
+    if change is None:
+        return VerdictKind.BASE_ONLY
+    if change.difference is None:
+        return VerdictKind.UNDEFINED
+    if change.low is None or change.high is None:
+        return VerdictKind.TOO_FEW_IMAGES
+    if change.difference > 0 and f1 is not None and f1 < MIN_F1:
+        return VerdictKind.TOO_LITTLE_LEARNED
+    if abs(change.difference) < NEGLIGIBLE and max(abs(change.low), abs(change.high)) < NEGLIGIBLE:
+        return VerdictKind.NO_DIFFERENCE
+    better = improvement(change)
+    if better is None:
+        return VerdictKind.NOT_SIGNIFICANT
+    if not better:
+        return VerdictKind.NOT_WORTH_IT
+    return VerdictKind.MIXED if has_alerts else VerdictKind.WORTH_IT

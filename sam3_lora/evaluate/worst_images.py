@@ -1,70 +1,72 @@
-"""The images where a model errs most, with all that is needed to draw them."""
+"""The images with the most errors, with all that is needed to draw them."""
 
 from __future__ import annotations
 
-from sam3_lora.evaluate.outcomes import POOR, WRONG, Outcome, outcome
+from sam3_lora.evaluate.precision_recall_f1 import CROWD, FN, FP, LOW_IOU, TP, classify
 from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult
-from sam3_lora.evaluate.report import Shape, WorstImage
+from sam3_lora.evaluate.report import ShownObject, WorstImage
 
 MAX_IMAGES_PER_ERROR = 20  # images kept for each kind of error
-_FOUND, _MISSED, _CROWD = "found", "missed", "crowd"
 
 
 def worst_images(base: list[ImagePredictions], adapter: list[ImagePredictions] | None) -> list[WorstImage]:
-    """Those with the most errors of the adapter (without one, of the base model), worst first.
+    """The images with the most errors of the adapter (without one, of the base model), worst first.
 
-    For each kind of error (false, missed, poorly outlined) the worst MAX_IMAGES_PER_ERROR are among them.
+    For each kind of error (false positives, false negatives, low IoU) the worst MAX_IMAGES_PER_ERROR are included.
+
+    Args:
+        base: the base model's predictions.
+        adapter: the adapter's on the same images, or None.
     """
     judged = base if adapter is None else adapter
-    counted = [_errors(image) for image in judged]
+    errors = [_errors(image) for image in judged]
+    totals = [sum(counts) for counts in errors]
     chosen: set[int] = set()
-    for rank in (sum, *(lambda errors, kind=kind: errors[kind] for kind in range(3))):
-        ranked = sorted(range(len(judged)), key=lambda number, rank=rank: -rank(counted[number]))
-        chosen |= {number for number in ranked[:MAX_IMAGES_PER_ERROR] if rank(counted[number])}
-    order = sorted(chosen, key=lambda number: (-sum(counted[number]), number))
-    return [_image(base[n], None if adapter is None else adapter[n], judged[n], counted[n]) for n in order]
+    for counts in (totals, *zip(*errors, strict=True)):
+        ranked = sorted(range(len(judged)), key=counts.__getitem__, reverse=True)
+        chosen |= {number for number in ranked[:MAX_IMAGES_PER_ERROR] if counts[number]}
+    order = sorted(chosen, key=lambda number: (-totals[number], number))
+    return [_image(base[n], None if adapter is None else adapter[n], errors[n]) for n in order]
 
 
 def _errors(image: ImagePredictions) -> tuple[int, int, int]:
-    """False answers, missed objects and poor outlines; an object that is poorly outlined is not counted as missed."""
-    outcomes = [outcome(pair) for pair in image.pairs]
-    false, poor = (sum(one.count(kind) for one in outcomes) for kind in (WRONG, POOR))
-    missed = sum(int(one.missed.sum()) - min(one.count(POOR), int(one.missed.sum())) for one in outcomes)
-    return false, missed, poor
+    """False positives, false negatives and low IoUs; an object found with a low IoU is no false negative."""
+    fp, fn, low_iou = 0, 0, 0
+    for outcome in map(classify, image.results):
+        poor, missed = outcome.predictions.count(LOW_IOU), int(outcome.is_fn.sum())
+        fp += outcome.predictions.count(FP)
+        fn += missed - min(poor, missed)
+        low_iou += poor
+    return fp, fn, low_iou
 
 
-def _image(
-    base: ImagePredictions, adapter: ImagePredictions | None, judged: ImagePredictions, errors: tuple[int, int, int]
-) -> WorstImage:
+def _image(base: ImagePredictions, adapter: ImagePredictions | None, errors: tuple[int, int, int]) -> WorstImage:
     record = base.image
-    false, missed, poor = errors
     return WorstImage(
         record.file_name,
         str(record.path),
         (record.height, record.width),
-        false,
-        missed,
-        poor,
-        [shape for pair in judged.pairs for shape in _truths(pair, outcome(pair))],
-        _answers(base),
-        None if adapter is None else _answers(adapter),
+        *errors,
+        [shown for result in (adapter or base).results for shown in _ground_truth(result)],
+        [shown for result in base.results for shown in _predictions(result)],
+        None if adapter is None else [shown for result in adapter.results for shown in _predictions(result)],
     )
 
 
-def _truths(pair: PromptResult, found: Outcome) -> list[Shape]:
+def _ground_truth(result: PromptResult) -> list[ShownObject]:
+    is_fn = classify(result).is_fn.tolist()
     return [
-        Shape(pair.phrase, box, mask, _CROWD if crowd else _MISSED if missed else _FOUND)
-        for box, mask, crowd, missed in zip(
-            pair.gt_boxes, pair.gt_masks, pair.gt_crowd, found.missed.tolist(), strict=True
-        )
+        ShownObject(result.phrase, box, mask, CROWD if crowd else FN if missed else TP)
+        for box, mask, crowd, missed in zip(result.gt_boxes, result.gt_masks, result.gt_crowd, is_fn, strict=True)
     ]
 
 
-def _answers(image: ImagePredictions) -> list[Shape]:
-    shapes = []
-    for pair in image.pairs:
-        given = pair.given.nonzero()[0].tolist()
-        for row, name in zip(given, outcome(pair).answers, strict=True):
-            box = [round(value, 1) for value in pair.pred_boxes[row]]
-            shapes.append(Shape(pair.phrase, box, pair.pred_masks[row], name, round(pair.pred_scores[row], 4)))
-    return shapes
+def _predictions(result: PromptResult) -> list[ShownObject]:
+    shown = []
+    rows = result.above_threshold.nonzero()[0].tolist()
+    for row, outcome in zip(rows, classify(result).predictions, strict=True):
+        box = [round(value, 1) for value in result.pred_boxes[row]]
+        shown.append(
+            ShownObject(result.phrase, box, result.pred_masks[row], outcome, round(result.pred_scores[row], 4))
+        )
+    return shown

@@ -23,10 +23,10 @@ def test_stock_transformers_loads_all_of_it():
 
 
 def test_the_base_knows_its_concepts_and_says_no_to_the_rest():
-    answers = measure_demo.ask_scenes(Predictor.load("demo"), 25, seed=5)
-    threshold = answers.best_threshold()
-    assert answers.f1(threshold) > 0.6
-    assert answers.false_firing(threshold) < 0.2
+    results = measure_demo.predict_scenes(Predictor.load("demo"), 25, seed=5)
+    threshold = results.best_threshold()
+    assert results.sweep.at(threshold).f1 > 0.6
+    assert results.false_firing(threshold) < 0.2
 
 
 def test_a_short_run_lowers_the_validation_loss(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from transformers import Sam3Model
 
 from sam3_lora.data.dataset import open_dataset
+from sam3_lora.evaluate.precision_recall_f1 import ThresholdSweep
 from sam3_lora.predict.predictor import PhraseResult, Predictor
 from scripts import make_demo_model, measure_demo, scenes
 from scripts import pretrain_demo_model as pretraining
@@ -97,13 +98,14 @@ def result(masks: list[np.ndarray], scores: list[float]) -> PhraseResult:
 def test_an_object_is_found_once():
     half = np.zeros((20, 20), bool)
     half[:10] = True
-    right = measure_demo.hits(result([half, half, ~half], [0.9, 0.8, 0.7]), [half])
-    assert right == [True, False, False]
-    answers = measure_demo.Answers(np.array([0.9, 0.8, 0.7]), np.array(right), objects=1, absent=np.array([0.6, 0.1]))
-    assert answers.f1(0.85) == 1
-    assert answers.f1(0.75) == pytest.approx(2 / 3)
-    assert 0.8 < answers.best_threshold() <= 0.9
-    assert answers.false_firing(0.5) == 0.5
+    is_tp = measure_demo.true_positives(result([half, half, ~half], [0.9, 0.8, 0.7]), [half])
+    assert is_tp == [True, False, False]
+    sweep = ThresholdSweep(np.array([0.9, 0.8, 0.7]), np.array(is_tp), num_objects=1)
+    results = measure_demo.SceneResults(sweep, max_absent_scores=np.array([0.6, 0.1]))
+    assert sweep.at(0.85).f1 == 1
+    assert sweep.at(0.75).f1 == pytest.approx(2 / 3)
+    assert 0.8 < results.best_threshold() <= 0.9
+    assert results.false_firing(0.5) == 0.5
 
 
 def test_the_measure_gives_every_number(tiny_base):

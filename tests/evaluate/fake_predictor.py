@@ -1,4 +1,4 @@
-"""A predictor that knows the right answers and spoils them as told, so that a whole evaluation takes a second."""
+"""A predictor that knows the ground truth and degrades it as configured, so that a whole evaluation takes a second."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sam3_lora.predict.postprocess import PhraseResult
 
 
 class FakePredictor:
-    """Finds the objects of a split.
+    """Predicts the objects of a split.
 
-    base, adapter: by phrase, (the share of objects found, the share of images in which something false is found).
+    base, adapter: by phrase, (recall, the share of images with a false positive).
     """
 
     def __init__(self, split: Split, base: dict[str, tuple], adapter: dict[str, tuple] | None = None) -> None:
@@ -24,18 +24,18 @@ class FakePredictor:
         self.has_adapter = adapter is not None
         self.strength = 1.0 if self.has_adapter else 0.0
         self.processor = None
-        self.asked: list[tuple[int, float, tuple[str, ...]]] = []
+        self.prompts: list[tuple[int, float, tuple[str, ...]]] = []
 
     def set_image(self, pixels: np.ndarray) -> None:
         self._number, self._image = self._known[pixels.tobytes()]
 
     def prompt(self, phrases, threshold: float = 0.5, limit=None) -> dict[str, PhraseResult]:
-        self.asked.append((self._number, self.strength, tuple(phrases)))
-        return {phrase: self._answer(phrase).above(threshold) for phrase in phrases}
+        self.prompts.append((self._number, self.strength, tuple(phrases)))
+        return {phrase: self._predict(phrase).above(threshold) for phrase in phrases}
 
-    def _answer(self, phrase: str) -> PhraseResult:
+    def _predict(self, phrase: str) -> PhraseResult:
         image, rng = self._image, np.random.default_rng((self._number, len(phrase)))
-        hit, false = self._quality[self.strength].get(phrase, (0.0, 0.0))
+        recall, false = self._quality[self.strength].get(phrase, (0.0, 0.0))
         found = [
             (
                 decode_segmentation(one.segmentation, (image.height, image.width)),
@@ -43,7 +43,7 @@ class FakePredictor:
                 0.6 + 0.3 * rng.random(),
             )
             for one in image.annotations
-            if phrase_of(one.category) == phrase and one.segmentation is not None and rng.random() < hit
+            if phrase_of(one.category) == phrase and one.segmentation is not None and rng.random() < recall
         ]
         if rng.random() < false:
             mask = np.zeros((image.height, image.width), dtype=bool)
@@ -63,4 +63,4 @@ class FakePredictor:
 @pytest.fixture
 def no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """A validation loss for predictors without a model."""
-    monkeypatch.setattr("sam3_lora.evaluate.side_by_side.validation_loss", lambda *_, **__: 100.0)
+    monkeypatch.setattr("sam3_lora.evaluate.evaluation.validation_loss", lambda *_, **__: 100.0)

@@ -1,4 +1,4 @@
-"""Intervals, alarms and the verdict's sentence on made cases."""
+"""Confidence intervals, alerts and verdicts on made-up cases."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sam3_lora.evaluate import bootstrap
-from sam3_lora.evaluate.report import Difference, Kept
-from sam3_lora.evaluate.verdict import alarms, better, verdict
+from sam3_lora.evaluate.report import Difference, Retention
+from sam3_lora.evaluate.verdict import VerdictKind, find_alerts, improvement, judge
+from sam3_lora.evaluate.words import alert_phrase, alert_sentence, verdict_sentence
 
 
 def difference(metric="map_segm", base=0.2, adapter=0.5, low=0.2, high=0.4, subject="all", name="") -> Difference:
@@ -16,20 +17,20 @@ def difference(metric="map_segm", base=0.2, adapter=0.5, low=0.2, high=0.4, subj
 
 def test_the_interval_of_a_mean_is_that_of_statistics() -> None:
     values = np.random.default_rng(1).normal(3, 2, 200)
-    drawn = bootstrap.draws(200, 4000)
-    low, high = bootstrap.interval((bootstrap.weights_of(drawn) @ values) / 200)
+    samples = bootstrap.resample(200, 4000)
+    low, high = bootstrap.confidence_interval((bootstrap.image_weights(samples) @ values) / 200)
     half = 1.96 * values.std() / np.sqrt(200)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
 
 
 def test_the_same_split_is_drawn_for_both_models() -> None:
-    assert (bootstrap.draws(30, 5) == bootstrap.draws(30, 5)).all()
-    assert bootstrap.weights_of(bootstrap.draws(30, 5)).sum(1).tolist() == [30] * 5
+    assert (bootstrap.resample(30, 5) == bootstrap.resample(30, 5)).all()
+    assert bootstrap.image_weights(bootstrap.resample(30, 5)).sum(1).tolist() == [30] * 5
 
 
 def test_what_is_hardly_ever_defined_has_no_interval() -> None:
-    assert bootstrap.interval(np.array([1, np.nan, np.nan])) is None
-    assert bootstrap.interval(np.array([1, 1, np.nan])) == (1, 1)
+    assert bootstrap.confidence_interval(np.array([1, np.nan, np.nan])) is None
+    assert bootstrap.confidence_interval(np.array([1, 1, np.nan])) == (1, 1)
 
 
 def test_large_splits_are_drawn_less_often_but_often_enough() -> None:
@@ -47,80 +48,100 @@ def test_large_splits_are_drawn_less_often_but_often_enough() -> None:
         ("false_firing", 0.1, 0.3, False),
     ],
 )
-def test_better_is_what_the_whole_interval_says(metric: str, low: float, high: float, expected: bool | None) -> None:
-    assert better(difference(metric, 0.5, 0.5 + (low + high) / 2, low, high)) is expected
+def test_improvement_is_what_the_whole_interval_says(
+    metric: str, low: float, high: float, expected: bool | None
+) -> None:
+    assert improvement(difference(metric, 0.5, 0.5 + (low + high) / 2, low, high)) is expected
 
 
 PHRASES = [difference(subject="phrase", name="crack"), difference(subject="phrase", name="joint")]
 WORSE_JOINT = difference(subject="phrase", name="joint", base=0.5, adapter=0.2, low=-0.4, high=-0.2)
-FORGOTTEN = Kept(20, 6, 0.2, 0.4, {"car": [15, 3], "tree": [5, 3]})
+FORGOTTEN = Retention(20, 6, 0.2, 0.4, {"car": [15, 3], "tree": [5, 3]})
 
 
-def test_nothing_is_alarming_where_nothing_got_worse() -> None:
-    assert alarms([difference(), *PHRASES], Kept(20, 19, 0.85, 1.0, {}), "map_segm") == []
+def test_no_alert_where_nothing_got_worse() -> None:
+    assert find_alerts([difference(), *PHRASES], Retention(20, 19, 0.85, 1.0, {}), "map_segm") == []
 
 
 @pytest.mark.parametrize(
-    ("differences", "kept", "kind", "word"),
+    ("differences", "retention", "kind", "phrase"),
     [
-        ([difference(), PHRASES[0], WORSE_JOINT], None, "phrase", "joint"),
-        ([difference(subject="size", name="small", base=0.5, adapter=0.2, low=-0.4, high=-0.2)], None, "size", "small"),
-        ([difference("false_firing", 0.1, 0.4, 0.2, 0.4)], None, "metric", "fires"),
-        ([difference("cgf1", 0.5, 0.2, -0.4, -0.2)], None, "metric", "cgF1"),
-        ([difference()], FORGOTTEN, "forgotten", "forgot 14 of 20"),
+        ([difference(), PHRASES[0], WORSE_JOINT], None, "phrase", "joint got worse"),
+        (
+            [difference(subject="size", name="small", base=0.5, adapter=0.2, low=-0.4, high=-0.2)],
+            None,
+            "size",
+            "small objects got worse",
+        ),
+        ([difference("false_firing", 0.1, 0.4, 0.2, 0.4)], None, "metric", "fires more often"),
+        ([difference("cgf1", 0.5, 0.2, -0.4, -0.2)], None, "metric", "cgF1 fell"),
+        ([difference()], FORGOTTEN, "forgotten", "14 of 20"),
     ],
 )
-def test_an_alarm_for_what_got_worse(differences: list, kept: Kept | None, kind: str, word: str) -> None:
-    (alarm,) = alarms(differences, kept, "map_segm")
-    assert alarm.kind == kind and word in alarm.short
-    assert alarm.message.endswith(".")
+def test_an_alert_for_what_got_worse(differences: list, retention: Retention | None, kind: str, phrase: str) -> None:
+    (alert,) = find_alerts(differences, retention, "map_segm")
+    assert alert.kind == kind
+    assert (alert.difference, alert.retention) == (None if retention else differences[-1], retention)
+    assert phrase in alert_phrase(alert)
+    assert alert_sentence(alert).endswith(".")
 
 
-def test_no_alarm_on_what_chance_explains_or_hardly_anything_shows() -> None:
+def test_no_alert_where_chance_explains_it_or_there_is_too_little_data() -> None:
     wide = difference(subject="phrase", name="joint", base=0.5, adapter=0.4, low=-0.3, high=0.1)
     unsure = difference(subject="size", name="small", base=0.5, adapter=0.4, low=None, high=None)
-    assert alarms([difference(), PHRASES[0], wide, unsure], Kept(3, 0, 0.0, 0.0, {"car": [3, 0]}), "map_segm") == []
-
-
-def test_the_only_phrase_gives_no_second_alarm() -> None:
-    assert alarms([WORSE_JOINT], None, "map_segm") == []
-
-
-def sentence(one: Difference, found=(), images: int = 40) -> str:
-    said = verdict([one], found, "map_segm", images, one.base)
-    assert said.endswith(".") and "\n" not in said
-    return said
-
-
-def test_the_verdict_follows_from_interval_and_alarms() -> None:
-    (alarm,) = alarms([difference(), PHRASES[0], WORSE_JOINT], None, "map_segm")
-    assert sentence(difference()).startswith("Worth it: the adapter raises mask mAP from 0.200 to 0.500 (+0.300, 95 %")
-    assert "nothing else that was measured got worse" in sentence(difference())
-    assert sentence(difference(), [alarm]).startswith("Mixed") and "but joint got worse" in sentence(
-        difference(), [alarm]
+    assert (
+        find_alerts([difference(), PHRASES[0], wide, unsure], Retention(3, 0, 0.0, 0.0, {"car": [3, 0]}), "map_segm")
+        == []
     )
-    lower = difference(base=0.5, adapter=0.2, low=-0.4, high=-0.2)
-    assert sentence(lower).startswith("Not worth it: the adapter lowers")
-    assert sentence(difference(base=0.2, adapter=0.25, low=-0.1, high=0.2)).startswith("Not decided")
-    assert sentence(difference(base=0.3, adapter=0.3, low=0.0, high=0.0)).startswith("No difference")
 
 
-def test_four_alarms_are_not_all_listed() -> None:
-    many = alarms([difference(subject="size", name=name, low=-0.4, high=-0.2) for name in "abcd"], None, "map_segm")
+def test_the_only_phrase_gives_no_second_alert() -> None:
+    assert find_alerts([WORSE_JOINT], None, "map_segm") == []
+
+
+def judged(one: Difference, alerts=(), images: int = 40):
+    verdict = judge([one], alerts, "map_segm", images, one.base)
+    said = verdict_sentence(verdict)
+    assert said.endswith(".") and "\n" not in said
+    return verdict.kind, said
+
+
+def test_the_verdict_follows_from_interval_and_alerts() -> None:
+    (alert,) = find_alerts([difference(), PHRASES[0], WORSE_JOINT], None, "map_segm")
+    kind, said = judged(difference())
+    assert kind == VerdictKind.WORTH_IT
+    assert said.startswith("Worth it: the adapter raises mask mAP from 0.200 to 0.500 (+0.300, 95 % interval +0.200 to")
+    kind, said = judged(difference(), [alert])
+    assert kind == VerdictKind.MIXED and said.startswith("Mixed") and "but joint got worse" in said
+    assert judged(difference(base=0.5, adapter=0.2, low=-0.4, high=-0.2))[0] == VerdictKind.NOT_WORTH_IT
+    assert judged(difference(base=0.2, adapter=0.25, low=-0.1, high=0.2))[0] == VerdictKind.NOT_SIGNIFICANT
+    assert judged(difference(base=0.3, adapter=0.3, low=0.0, high=0.0))[0] == VerdictKind.NO_DIFFERENCE
+    assert judged(difference(low=None, high=None), images=1)[0] == VerdictKind.TOO_FEW_IMAGES
+    undefined = Difference("all", "", "map_segm", None, 0.5, None)
+    assert judged(undefined)[0] == VerdictKind.UNDEFINED
+
+
+def test_four_alerts_are_not_all_listed() -> None:
+    many = find_alerts(
+        [difference(subject="size", name=name, low=-0.4, high=-0.2) for name in "abcd"], None, "map_segm"
+    )
     assert len(many) == 4
-    assert "and 1 more" in sentence(difference(), many)
+    assert "and 1 more" in judged(difference(), many)[1]
 
 
-def test_without_an_adapter_the_verdict_says_so() -> None:
-    said = verdict([], [], "map_segm", 24, 0.25)
+def test_without_an_adapter_the_verdict_is_about_the_base() -> None:
+    verdict = judge([], [], "map_segm", 24, 0.25)
+    assert (verdict.kind, verdict.base, verdict.images) == (VerdictKind.BASE_ONLY, 0.25, 24)
+    said = verdict_sentence(verdict)
     assert "base model reaches a mask mAP of 0.250" in said and "no adapter" in said
 
 
 def test_an_adapter_that_finds_nothing_at_half_is_not_worth_it_however_surely_it_is_better() -> None:
     found_nothing = [difference(base=0, adapter=0.02, low=0.01, high=0.03), difference("f1_50", 0, 0.01, 0.0, 0.02)]
-    said = verdict(found_nothing, [], "map_segm", 40, 0)
-    assert said.startswith("Too little learned") and "F1 0.010" in said
+    verdict = judge(found_nothing, [], "map_segm", 40, 0)
+    assert (verdict.kind, verdict.f1) == (VerdictKind.TOO_LITTLE_LEARNED, 0.01)
+    assert "F1 0.010" in verdict_sentence(verdict)
 
 
 def test_an_interval_that_begins_at_what_is_printed_as_zero_decides_nothing() -> None:
-    assert better(difference(base=0, adapter=0.002, low=0.0001, high=0.009)) is None
+    assert improvement(difference(base=0, adapter=0.002, low=0.0001, high=0.009)) is None

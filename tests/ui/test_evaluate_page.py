@@ -12,13 +12,14 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.evaluate import Report, measure, read_report
+from sam3_lora.evaluate import EvaluationRequest, Report, read_report
+from sam3_lora.evaluate import evaluate as run_evaluation
 from sam3_lora.evaluate.report import Difference
-from sam3_lora.evaluate.store import keep
+from sam3_lora.evaluate.store import save
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.evaluate import tables
 from sam3_lora.ui.evaluate.history import comparison
-from sam3_lora.ui.evaluate.job import EvaluationJob, EvaluationRequest, evaluation_job
+from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job
 from sam3_lora.ui.evaluate.worst_images import draw_objects, of_kind
 from sam3_lora.ui.resources import SharedPredictor
 from tests.evaluate.fake_predictor import FakePredictor, no_loss  # noqa: F401
@@ -116,7 +117,7 @@ def test_earlier_results_are_listed_and_shown_again(app: AppTest, tmp_path: Path
     older = msgspec.structs.replace(made_report(data), made="2026-01-01T10:00:00", verdict="The older one.")
     newer = msgspec.structs.replace(older, made="2026-02-02T10:00:00", verdict="The newer one.")
     for report in (older, newer):
-        keep(report, run.folder / "evaluations")
+        save(report, run.folder / "evaluations")
     visit(app, data)
     assert app.subheader[0].value == "The newer one."
     assert app.dataframe[-1].value["Verdict"].tolist() == ["The newer one.", "The older one."]
@@ -143,28 +144,29 @@ def test_dataset_without_objects_gives_a_sentence(app: AppTest, tmp_path: Path) 
 
 def made_report(data: Path) -> Report:
     split = open_dataset(data).split("valid")
-    return measure(FakePredictor(split, POOR, GOOD), split, dataset=str(data), base_name="demo", adapter_name="a/best")
+    request = EvaluationRequest(split, dataset=str(data), base_name="demo", adapter_name="a/best")
+    return run_evaluation(FakePredictor(split, POOR, GOOD), request)
 
 
 def test_a_job_that_is_cancelled_keeps_nothing(data: Path, tmp_path: Path) -> None:
     split = open_dataset(data).split("valid")
     predictor, job = FakePredictor(split, POOR, GOOD), EvaluationJob()
     shared = SharedPredictor(predictor)
-    question = EvaluationRequest("d", split, "demo", "a/best", None, {}, (), tmp_path / "kept")
+    request, folder = EvaluationRequest(split, "d", "demo", "a/best"), tmp_path / "kept"
     with shared.lock:  # somebody else uses the model: the job waits for its turn
-        assert job.start(shared, question)
-        assert not job.start(shared, question), "one at a time"
+        assert job.start(shared, request, folder)
+        assert not job.start(shared, request, folder), "one at a time"
         job.stop()
         assert job.snapshot().state == "stopping"
     wait(job)
-    assert job.snapshot().state == "cancelled" and not (tmp_path / "kept").exists()
-    assert len(predictor.asked) <= 4
+    assert job.snapshot().state == "cancelled" and not folder.exists()
+    assert len(predictor.prompts) <= 4
 
 
 def test_a_job_that_fails_says_so(data: Path, tmp_path: Path) -> None:
     split, job = open_dataset(data).split("valid"), EvaluationJob()
     broken = SimpleNamespace(has_adapter=False)
-    job.start(SharedPredictor(broken), EvaluationRequest("d", split, "demo", None, None, {}, (), tmp_path))
+    job.start(SharedPredictor(broken), EvaluationRequest(split, "d", "demo"), tmp_path)
     wait(job)
     assert "app's log" in job.snapshot().error
 
@@ -201,13 +203,13 @@ def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> Non
 
 def test_worst_images_are_sorted_by_the_chosen_error_and_drawn_to_scale(data: Path) -> None:
     worst = made_report(data).worst
-    for kind in ("false", "missed", "poor"):
+    for kind in ("fp", "fn", "low_iou"):
         counts = [getattr(one, kind) for one in of_kind(worst, kind)]
         assert counts == sorted(counts, reverse=True) and 0 not in counts
-    image = next(one for one in worst if one.truths)
+    image = next(one for one in worst if one.gt)
     colors = SimpleNamespace(of=lambda phrase: (1, 2, 3))
     height, width = image.size_hw
-    for drawn in draw_objects(image.truths, image.size_hw, (2 * height, 3 * width), colors):
+    for drawn in draw_objects(image.gt, image.size_hw, (2 * height, 3 * width), colors):
         assert drawn.mask.shape == (2 * height, 3 * width)
         rows, columns = drawn.mask.nonzero()
         x0, y0, x1, y1 = drawn.box_xyxy

@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
-from sam3_lora.evaluate.markdown import to_markdown
-from sam3_lora.evaluate.report import METRICS, Report, read_report
-from sam3_lora.evaluate.store import Stored, stored
+from sam3_lora.evaluate.metrics import METRICS
+from sam3_lora.evaluate.report import Report
+from sam3_lora.evaluate.store import StoredReport, read_report, stored_reports, to_json
+from sam3_lora.evaluate.words import to_markdown
 from sam3_lora.text import plural
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import download
@@ -23,13 +24,13 @@ _SHOWN = "evaluation-shown"
 _TABLE = "evaluations-table"
 
 
-def all_stored() -> list[Stored]:
+def all_stored() -> list[StoredReport]:
     """The evaluations of the app's folder of runs and of the configured one, newest first."""
     config: RunConfig | None = st.session_state.get(state.RUN_CONFIG)
-    return stored(dict.fromkeys([*([Path(config.output.runs)] if config else []), runs_folder()]))
+    return stored_reports(dict.fromkeys([*([Path(config.output.runs)] if config else []), runs_folder()]))
 
 
-def choose(known: list[Stored]) -> Stored | None:
+def choose(known: list[StoredReport]) -> StoredReport | None:
     """The evaluation that is shown: the one opened last, that of the address, or the newest; None without any."""
     by_name = {one.name: one for one in known}
     asked = st.session_state.get(_SHOWN) or st.query_params.get(PARAMETER)
@@ -40,7 +41,7 @@ def choose(known: list[Stored]) -> Stored | None:
     return chosen
 
 
-def open_path(path: Path, known: list[Stored]) -> None:
+def open_path(path: Path, known: list[StoredReport]) -> None:
     """Makes the evaluation in this file the one that is shown."""
     st.session_state[_SHOWN] = next((one.name for one in known if one.path == path), None)
 
@@ -51,21 +52,21 @@ def load(path: str, stamp: int) -> Report:
     return read_report(Path(path))
 
 
-def report_of(one: Stored) -> Report:
+def report_of(one: StoredReport) -> Report:
     return load(str(one.path), one.path.stat().st_mtime_ns)
 
 
 def downloads(report: Report, name: str) -> None:
     """The report as files."""
     for label, make, ending, mime in (
-        ("JSON", report.to_json, "json", "application/json"),
+        ("JSON", lambda: to_json(report), "json", "application/json"),
         ("Markdown", lambda: to_markdown(report), "md", "text/markdown"),
     ):
         file = f"evaluation-{name.replace('/', '-')}.{ending}"
         download(label, make, file, mime, f"download-evaluation-{label}", "The report as a file")
 
 
-def show(known: list[Stored], shown: Stored) -> None:
+def show(known: list[StoredReport], shown: StoredReport) -> None:
     """The table of all evaluations; one selected row can be opened, several are compared."""
     if len(known) < 2:
         return
@@ -95,7 +96,7 @@ def show(known: list[Stored], shown: Stored) -> None:
         st.caption("Select one to open it, or several to compare them.")
 
 
-def _row(one: Stored, shown: Stored) -> dict[str, object]:
+def _row(one: StoredReport, shown: StoredReport) -> dict[str, object]:
     head = one.summary
     return {
         "": "shown" if one == shown else "",
@@ -106,7 +107,7 @@ def _row(one: Stored, shown: Stored) -> dict[str, object]:
     }
 
 
-def _compare(chosen: list[Stored]) -> None:
+def _compare(chosen: list[StoredReport]) -> None:
     st.dataframe(
         comparison([report_of(one) for one in chosen]),
         placeholder="–",

@@ -10,30 +10,12 @@ from typing import Literal
 
 import streamlit as st
 
-from sam3_lora.data.dataset import Split
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.evaluate import EvaluationRequest
 from sam3_lora.ui.components.layout import escape, guarded, progress
 from sam3_lora.ui.resources import SharedPredictor
 
 _POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What is to be measured. adapter None: the base model alone; folder: where the result is kept."""
-
-    dataset: str
-    split: Split
-    base: str
-    adapter_name: str | None
-    adapter_folder: Path | None
-    phrases: dict[str, str]
-    own_words: tuple[str, ...]
-    folder: Path
-
-    @property
-    def title(self) -> str:
-        return f"{self.adapter_name or 'base model alone'}, split {self.split.name} of {self.dataset}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +35,7 @@ class Snapshot:
 
 
 class EvaluationJob:
-    """At most one evaluation at a time; the result is stored where the question says."""
+    """At most one evaluation at a time; its report is stored."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,14 +46,17 @@ class EvaluationJob:
         with self._lock:
             return self._snapshot
 
-    def start(self, shared: SharedPredictor, question: EvaluationRequest) -> bool:
-        """Begins in the background. False, and nothing else, if one is under way."""
+    def start(self, shared: SharedPredictor, request: EvaluationRequest, folder: Path) -> bool:
+        """Starts in the background; False, and nothing else, if one is running. folder: where the report goes."""
+        title = f"{request.adapter_name or 'base model alone'}, split {request.split.name} of {request.dataset}"
         with self._lock:
             if self._snapshot.active:
                 return False
             self._stop.clear()
-            self._snapshot = Snapshot("running", question.title, what="Starting")
-        threading.Thread(target=self._run, args=(shared, question), name="evaluation", daemon=True).start()
+            self._snapshot = Snapshot("running", title, what="Starting")
+        threading.Thread(
+            target=self._run, args=(shared, request, folder, title), name="evaluation", daemon=True
+        ).start()
         return True
 
     def stop(self) -> None:
@@ -81,38 +66,26 @@ class EvaluationJob:
             if self._snapshot.state == "running":
                 self._snapshot = replace(self._snapshot, state="stopping")
 
-    def _run(self, shared: SharedPredictor, question: EvaluationRequest) -> None:
+    def _run(self, shared: SharedPredictor, request: EvaluationRequest, folder: Path, title: str) -> None:
         from sam3_lora.evaluate import Cancelled
 
         try:
-            ended = Snapshot("done", question.title, 1.0, path=self._measure(shared, question))
+            ended = Snapshot("done", title, 1.0, path=self._measure(shared, request, folder))
         except Cancelled:
-            ended = Snapshot("cancelled", question.title)
+            ended = Snapshot("cancelled", title)
         except Sam3LoraError as error:
-            ended = Snapshot("done", question.title, error=f"{error.message}. {error.fix}.")
+            ended = Snapshot("done", title, error=f"{error.message}. {error.fix}.")
         except Exception:  # a thread's last resort: the person at the screen gets a sentence, we get a log
             logging.getLogger("sam3_lora.ui").exception("An evaluation failed")
-            ended = Snapshot("done", question.title, error="The evaluation failed; the app's log has the details.")
+            ended = Snapshot("done", title, error="The evaluation failed; the app's log has the details.")
         with self._lock:
             self._snapshot = ended
 
-    def _measure(self, shared: SharedPredictor, question: EvaluationRequest) -> Path:
-        from sam3_lora.evaluate import measure, store
+    def _measure(self, shared: SharedPredictor, request: EvaluationRequest, folder: Path) -> Path:
+        from sam3_lora.evaluate import evaluate, store
 
-        report = measure(
-            shared.predictor,
-            question.split,
-            dataset=question.dataset,
-            base_name=question.base,
-            adapter_name=question.adapter_name,
-            adapter_folder=question.adapter_folder,
-            phrases=question.phrases,
-            own_words=question.own_words,
-            progress=self._tell,
-            cancelled=self._stop.is_set,
-            turn=lambda: shared.lock,
-        )
-        return store.keep(report, question.folder)
+        report = evaluate(shared.predictor, request, progress=self._tell, cancelled=self._stop.is_set, lock=shared.lock)
+        return store.save(report, folder)
 
     def _tell(self, share: float, what: str) -> None:
         with self._lock:

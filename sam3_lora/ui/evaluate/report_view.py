@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from sam3_lora.evaluate.markdown import number
-from sam3_lora.evaluate.report import METRICS, Report
+from sam3_lora.evaluate.metrics import METRICS
+from sam3_lora.evaluate.report import Report
+from sam3_lora.evaluate.verdict import alerts_of
+from sam3_lora.evaluate.words import alert_sentence, not_defined_sentences, number
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import escape
@@ -36,7 +38,7 @@ def show(report: Report, key: str) -> None:
             help=tile.help,
         )
     colors = PhraseColors(
-        tuple(name for count in report.phrases.values() for name in count.categories), report.own_phrases
+        tuple(name for count in report.phrases.values() for name in count.categories), report.category_phrases
     )
     view = st.segmented_control(
         "Details",
@@ -63,12 +65,9 @@ def show(report: Report, key: str) -> None:
 def _head(report: Report) -> None:
     st.subheader(escape(report.verdict), anchor=False)
     st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}, {_when_and_what(report)}"))
-    if report.alarms:
+    if alerts := [escape(alert_sentence(alert)) for alert in alerts_of(report)]:
         st.warning(
-            "\n".join(f"- {escape(alarm.message)}" for alarm in report.alarms)
-            if len(report.alarms) > 1
-            else escape(report.alarms[0].message),
-            icon=":material/warning:",
+            "\n".join(f"- {alert}" for alert in alerts) if len(alerts) > 1 else alerts[0], icon=":material/warning:"
         )
     for note in report.notes:
         st.caption(f":material/info: {escape(note)}")
@@ -91,8 +90,8 @@ def _when_and_what(report: Report) -> str:
 
 def _numbers(report: Report) -> None:
     _frame(table(report, "all"), "All metrics of the base model and the adapter")
-    for name, why in report.not_defined.items():
-        st.caption(f"{METRICS[name][0]} is not defined, because {escape(why)}.")
+    for sentence in not_defined_sentences(report):
+        st.caption(escape(sentence))
     main = METRICS[report.main_metric][0]
     left, right = st.columns(2, gap="large")
     with left:
@@ -156,20 +155,20 @@ def _leak(report: Report) -> None:
 
 
 def _forgotten(report: Report) -> None:
-    kept = report.kept
-    if kept is None:
+    retention = report.retention
+    if retention is None:
         return
-    st.markdown("**What the base knew**")
-    if not kept.found:
-        st.caption("The base model finds nothing by other words on these images, so nothing can have been forgotten.")
+    st.markdown("**Forgetting**")
+    if not retention.found:
+        st.caption("The base model finds nothing with other phrases on these images, so nothing can be forgotten.")
         return
-    between = "" if kept.low is None else f" (95 % interval {kept.low:.0%} to {kept.high:.0%})"
+    between = "" if retention.low is None else f" (95 % interval {retention.low:.0%} to {retention.high:.0%})"
     st.caption(
-        f"Of {plural(kept.found, 'thing')} that the base finds by other words, the adapter still finds {kept.kept}"
-        f"{between}."
+        f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter still finds "
+        f"{retention.kept}{between}."
     )
-    rows = [{"Word": word, "Base": found, "Adapter": still} for word, (found, still) in kept.by_word.items()]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, width=420, alt="Things found by other words, by either model")
+    rows = [{"Phrase": phrase, "Base": found, "Adapter": kept} for phrase, (found, kept) in retention.by_phrase.items()]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width=420, alt="Objects found with other phrases, by model")
 
 
 def _thresholds(report: Report) -> None:
@@ -177,11 +176,11 @@ def _thresholds(report: Report) -> None:
     rows = [
         {
             "Phrase": phrase,
-            "Threshold": advice.threshold if advice else None,
-            "F1": advice.f1 if advice else None,
-            "F1 at 0.5": advice.f1_at_half if advice else report.judged.phrases[phrase]["f1"],
+            "Threshold": best.threshold if best else None,
+            "F1": best.f1 if best else None,
+            "F1 at 0.5": best.f1_at_half if best else report.judged.phrases[phrase]["f1"],
         }
-        for phrase, advice in report.judged.thresholds.items()
+        for phrase, best in report.judged.thresholds.items()
     ]
     st.dataframe(
         pd.DataFrame(rows),
@@ -194,7 +193,7 @@ def _thresholds(report: Report) -> None:
         },
         alt="The best score threshold of each phrase",
     )
-    advised = report.advised_thresholds()
+    advised = report.best_thresholds()
 
     def take_along() -> None:
         st.session_state[ADVISED_THRESHOLDS] = advised

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sam3_lora.evaluate.markdown import changes, interval, number
-from sam3_lora.evaluate.report import LOWER_IS_BETTER, METRICS, Difference, Report
-from sam3_lora.evaluate.verdict import SAME, better
+from sam3_lora.evaluate.metrics import LOWER_IS_BETTER, METRICS
+from sam3_lora.evaluate.report import Difference, Report
+from sam3_lora.evaluate.verdict import NEGLIGIBLE, improvement
+from sam3_lora.evaluate.words import changes, interval, number, reason
 from sam3_lora.ui.components.layout import escape
 
 _TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric
@@ -37,15 +38,17 @@ def _tile(one: Difference, report: Report) -> Tile:
     label, meaning = METRICS[one.metric]
     value = one.adapter if report.adapter else one.base
     why = report.not_defined.get(one.metric)
-    help_text = f"{meaning}. Not defined, because {why}." if why else f"{meaning}."
+    help_text = f"{meaning}. Not defined, because {reason(why)}." if why else f"{meaning}."
     shown = "not defined" if value is None else number(value)
     if one.difference is None:
         return Tile(label, shown, None, "off", help_text)
-    if abs(one.difference) < SAME:
+    if abs(one.difference) < NEGLIGIBLE:
         return Tile(label, shown, "same as the base", "off", help_text)
     between = "" if one.low is None else f" ({interval(one)})"
     color = "inverse" if one.metric in LOWER_IS_BETTER else "normal"
-    return Tile(label, shown, f"{one.difference:+.3f}{between}", color if better(one) is not None else "off", help_text)
+    return Tile(
+        label, shown, f"{one.difference:+.3f}{between}", color if improvement(one) is not None else "off", help_text
+    )
 
 
 def table(report: Report, subject: str) -> pd.DataFrame:
@@ -71,7 +74,7 @@ def in_words(one: Difference) -> str:
     """ "better", "worse", "the same", or why nobody can tell."""
     if one.difference is None:
         return "not comparable"
-    if abs(one.difference) < SAME:
+    if abs(one.difference) < NEGLIGIBLE:
         return "the same"
     improved = (one.difference < 0) == (one.metric in LOWER_IS_BETTER)
     if one.low is None and one.metric in ("il_mcc", "cgf1"):
@@ -80,7 +83,7 @@ def in_words(one: Difference) -> str:
         return "better" if improved else "worse"
     if one.low is None:
         return "too few images" if one.subject == "all" else "too few objects"
-    return {True: "better", False: "worse", None: "may be chance"}[better(one)]
+    return {True: "better", False: "worse", None: "may be chance"}[improvement(one)]
 
 
 def phrase_table(report: Report) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from sam3_lora.data.images import load_image
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate.report import Report, Shape, WorstImage
+from sam3_lora.evaluate.report import Report, ShownObject, WorstImage
 from sam3_lora.masks import decode_segmentation
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
@@ -20,15 +20,14 @@ from sam3_lora.ui.components.layout import escape
 
 _SIZE, _MIN_SIZE = 760, 480  # pixels of the longer side of a picture
 _MAX_DRAWN = 40
-_KINDS = {"All errors": None, "False positives": "false", "Misses": "missed", "Bad masks": "poor"}
+_KINDS = {"All errors": None, "False positives": "fp", "Misses": "fn", "Low IoU": "low_iou"}
 _PLACE, _KIND = "worst-place", "worst-kind"
 # What an outcome is called, and its colour where that is not its phrase's.
 _OUTCOMES: dict[str, tuple[str, Color | None]] = {
-    "right": ("", None),
-    "found": ("", None),
-    "wrong": ("false", (214, 48, 49)),
-    "poor": ("bad mask", (230, 126, 34)),
-    "missed": ("missed", (214, 48, 49)),
+    "tp": ("", None),
+    "fp": ("false positive", (214, 48, 49)),
+    "low_iou": ("low IoU", (230, 126, 34)),
+    "fn": ("missed", (214, 48, 49)),
     "ignored": ("in a crowd", (140, 140, 140)),
     "crowd": ("crowd", (140, 140, 140)),
 }
@@ -82,9 +81,9 @@ def _pager(key: str, place: int, count: int, image: WorstImage) -> None:
         errors = [
             plural(number, name)
             for number, name in (
-                (image.false, "false positive"),
-                (image.missed, "missed object"),
-                (image.poor, "bad mask"),
+                (image.fp, "false positive"),
+                (image.fn, "missed object"),
+                (image.low_iou, "low-IoU mask"),
             )
             if number
         ]
@@ -97,10 +96,10 @@ def _pictures(image: WorstImage, colors: PhraseColors) -> None:
         st.caption(f"The image {escape(image.path)} is not there any more; only what was found in it is shown.")
         pixels = np.full((*image.size_hw, 3), 96, dtype=np.uint8)
     shown = fit(pixels, _SIZE, _MIN_SIZE)
-    panels = [("Ground truth", image.truths), ("Base", image.base), ("Adapter", image.adapter)]
+    panels = [("Ground truth", image.gt), ("Base", image.base), ("Adapter", image.adapter)]
     panels = [(name, shapes) for name, shapes in panels if shapes is not None]
     for column, (name, shapes) in zip(st.columns(len(panels)), panels, strict=True):
-        what = "object" if name == "Ground truth" else "answer"
+        what = "object" if name == "Ground truth" else "prediction"
         with column, st.container(key=f"worst-{name.split()[0].lower()}", gap="xxsmall"):
             st.markdown(f"**{name}** :gray[{plural(len(shapes), what)}]")
             drawn = overlay(shown, draw_objects(shapes, image.size_hw, shown.shape[:2], colors))
@@ -118,7 +117,7 @@ def _pixels(image: WorstImage) -> np.ndarray | None:
 
 
 def draw_objects(
-    shapes: list[Shape], size_hw: tuple[int, int], drawn_hw: tuple[int, int], colors: PhraseColors
+    shapes: list[ShownObject], size_hw: tuple[int, int], drawn_hw: tuple[int, int], colors: PhraseColors
 ) -> list[DrawObject]:
     """What is drawn of the shapes, for a picture of another size."""
     rows = np.minimum(np.arange(drawn_hw[0]) * size_hw[0] // drawn_hw[0], size_hw[0] - 1)

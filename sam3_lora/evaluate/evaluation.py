@@ -1,0 +1,267 @@
+"""Evaluates a base model, and an adapter beside it, on a split: predictions, losses, metrics, verdict, report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace as replace_struct
+
+from sam3_lora.data.dataset import Split
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.errors import DataError
+from sam3_lora.evaluate import bootstrap, cgf1, words
+from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
+from sam3_lora.evaluate.predictions import ImagePredictions, phrases_of, pixels_of, predict_image
+from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
+from sam3_lora.evaluate.report import Difference, ModelMetrics, PhraseCount, Report
+from sam3_lora.evaluate.validation_loss import validation_loss
+from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
+from sam3_lora.evaluate.worst_images import worst_images
+from sam3_lora.predict.predictor import Predictor
+
+Progress = Callable[[float, str], None]
+BASE, ADAPTER = "base", "adapter"
+_STRENGTHS = {BASE: 0.0, ADAPTER: 1.0}
+_PREDICTED, _LOSS_DONE, _COUNTED = 0.8, 0.9, 0.93  # shares of the progress at which these stages end
+
+
+class Cancelled(Exception):
+    """The evaluation was cancelled before it was done."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What is evaluated, and what the report calls it."""
+
+    split: Split
+    dataset: str
+    base_name: str
+    adapter_name: str | None = None
+    adapter_folder: Path | None = None
+    category_phrases: Mapping[str, str] = field(default_factory=dict)  # the user's own phrase of each category
+    retention_phrases: tuple[str, ...] = ()  # what the base model finds and the adapter must not forget
+    num_negatives: int = 3  # per image, of the validation loss
+    batch_size: int = 2  # of the validation loss
+
+
+def evaluate(
+    predictor: Predictor,
+    request: EvaluationRequest,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    lock: AbstractContextManager = nullcontext(),  # noqa: B008, it holds no state
+) -> Report:
+    """Evaluates the base model and, if the predictor has one, its adapter, side by side.
+
+    Args:
+        predictor: its strength is as before afterwards.
+        request: what to evaluate.
+        progress: called with the share done, in [0, 1], and what is being done.
+        cancelled: called before each image and each batch.
+        lock: held while the predictor is at work and released in between, so that others may use it.
+
+    Raises:
+        DataError: the split has nothing to measure on.
+        Cancelled: `cancelled` returned True.
+    """
+    return _Evaluation(predictor, request, progress or (lambda share, what: None), cancelled, lock).run()
+
+
+class _Evaluation:
+    """One evaluation in progress."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        request: EvaluationRequest,
+        progress: Progress,
+        cancelled: Callable[[], bool],
+        lock: AbstractContextManager,
+    ) -> None:
+        self._predictor, self._request = predictor, request
+        self._progress, self._cancelled, self._lock = progress, cancelled, lock
+        self._split = request.split.present()
+        self._models = (BASE, ADAPTER) if predictor.has_adapter else (BASE,)
+        self._notes: list[str] = []
+        if missing := len(request.split.images) - len(self._split.images):
+            self._notes.append(words.left_out(missing))
+
+    def run(self) -> Report:
+        started, request = time.monotonic(), self._request
+        phrases = phrases_of(self._split, request.category_phrases)
+        if not phrases:
+            raise DataError(
+                f"The split '{self._split.name}' has no object to measure on", "Choose a split with annotations"
+            )
+        groups = phrase_groups(
+            self._split, phrases, request.category_phrases, request.base_name, request.retention_phrases
+        )
+        predictions = self._predict(groups)
+        losses = self._losses()
+        self._progress(_LOSS_DONE, "Computing metrics")
+        calculators = {model: MetricCalculator(images, groups) for model, images in predictions.items()}
+        metrics = {model: one.metrics(losses[model]) for model, one in calculators.items()}
+        report = self._report(phrases, predictions, calculators[BASE], metrics)
+        if ADAPTER in metrics:
+            report = replace_struct(
+                report,
+                differences=self._differences(report, calculators, metrics),
+                retention=bootstrap.retention(predictions[BASE], predictions[ADAPTER], groups),
+            )
+        verdict = judge(
+            report.differences,
+            alerts_of(report),
+            report.main_metric,
+            report.images,
+            report.base.metrics[report.main_metric],
+        )
+        self._progress(1.0, "Done")
+        seconds = round(time.monotonic() - started, 1)
+        return replace_struct(report, verdict=words.verdict_sentence(verdict), seconds=seconds)
+
+    def _report(
+        self,
+        phrases: tuple[str, ...],
+        predictions: dict[str, list[ImagePredictions]],
+        base: MetricCalculator,
+        metrics: dict[str, ModelMetrics],
+    ) -> Report:
+        """The report but for the comparison of adapter and base."""
+        request, images = self._request, len(self._split.images)
+        boxes_only = not any(a.has_segmentation for image in self._split.images for a in image.annotations)
+        if images < FEW_IMAGES:
+            self._notes.append(words.few_images(images))
+        if boxes_only:
+            self._notes.append(words.BOXES_ONLY)
+        why = cgf1.why_not_defined(base.results)
+        has_adapter = ADAPTER in metrics
+        return Report(
+            made=datetime.now().isoformat(timespec="seconds"),
+            seconds=0.0,
+            dataset=request.dataset,
+            split=self._split.name,
+            images=images,
+            objects=self._split.num_objects,
+            base_name=request.base_name,
+            adapter_name=request.adapter_name if has_adapter else None,
+            adapter_folder=str(request.adapter_folder) if request.adapter_folder and has_adapter else None,
+            verdict="",
+            category_phrases=dict(request.category_phrases),
+            boxes_only=boxes_only,
+            phrases=self._phrase_counts(phrases),
+            sizes=object_sizes(base.results),
+            base=metrics[BASE],
+            adapter=metrics.get(ADAPTER),
+            differences=[],
+            retention=None,
+            notes=self._notes,
+            not_defined={} if why is None else {"il_mcc": why, "cgf1": why},
+            resamples=bootstrap.resamples_for(base.num_images, len(phrases)),
+            worst=worst_images(predictions[BASE], predictions.get(ADAPTER)),
+        )
+
+    def _differences(
+        self, report: Report, calculators: dict[str, MetricCalculator], metrics: dict[str, ModelMetrics]
+    ) -> list[Difference]:
+        num_objects = {("phrase", phrase): count.objects for phrase, count in report.phrases.items()}
+        num_objects |= {("size", size): count for size, count in report.sizes.items()}
+        samples = bootstrap.resample(calculators[BASE].num_images, report.resamples)
+        base, adapter = ((calculators[model], metrics[model]) for model in (BASE, ADAPTER))
+        return bootstrap.differences(base, adapter, report.main_metric, num_objects, samples, self._resampling_progress)
+
+    def _predict(self, groups: PhraseGroups) -> dict[str, list[ImagePredictions]]:
+        """Each model's predictions; images that cannot be read are left out of the split from here on."""
+        predictions: dict[str, list[ImagePredictions]] = {model: [] for model in self._models}
+        images, readable = self._split.images, np.ones(len(self._split.images), dtype=bool)
+        for number, image in enumerate(images):
+            self._raise_if_cancelled()
+            self._progress(_PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}")
+            try:
+                pixels = pixels_of(image)
+            except DataError:
+                readable[number] = False
+                continue
+            for model in self._models:
+                with self._as(model):
+                    predictions[model].append(
+                        predict_image(
+                            self._predictor,
+                            image,
+                            groups.categories,
+                            self._request.category_phrases,
+                            groups.extra,
+                            pixels,
+                        )
+                    )
+        if not readable.all():
+            unreadable = [image.file_name for image in images.take(~readable)]
+            self._notes.append(words.left_out(len(unreadable), unreadable))
+        self._split = replace(self._split, images=images.take(readable))
+        if not any(image.results for image in predictions[BASE]):
+            raise DataError(
+                f"Nothing can be measured in '{self._split.name}': each image has unusable annotations of each "
+                "category, or cannot be read",
+                "Correct them; the dataset page shows which",
+            )
+        return predictions
+
+    def _losses(self) -> dict[str, float]:
+        losses, request = {}, self._request
+        for number, model in enumerate(self._models):
+            share = number / len(self._models)
+            self._progress(_PREDICTED + (_LOSS_DONE - _PREDICTED) * share, "Validation loss")
+            losses[model] = validation_loss(
+                self._predictor,
+                self._split,
+                request.num_negatives,
+                request.batch_size,
+                request.category_phrases,
+                partial(self._as, model),
+            )
+        return losses
+
+    @contextmanager
+    def _as(self, model: str) -> Iterator[None]:
+        """Holds the predictor, switched to the base model or to the adapter as trained."""
+        self._raise_if_cancelled()
+        with self._lock:
+            before = self._predictor.strength
+            self._predictor.strength = _STRENGTHS[model]
+            try:
+                yield
+            finally:
+                self._predictor.strength = before
+
+    def _resampling_progress(self, share: float) -> None:
+        self._raise_if_cancelled()
+        self._progress(_COUNTED + (1 - _COUNTED) * share, "Bootstrap confidence intervals")
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled():
+            raise Cancelled
+
+    def _phrase_counts(self, phrases: tuple[str, ...]) -> dict[str, PhraseCount]:
+        phrase_by_category = {c: phrase_of(c, self._request.category_phrases) for c in self._split.categories}
+        objects: Counter[str] = Counter()
+        images: Counter[str] = Counter()
+        for image in self._split.images:
+            found = [phrase_of(a.category, self._request.category_phrases) for a in image.annotations if not a.iscrowd]
+            objects.update(found)
+            images.update(set(found))
+        return {
+            phrase: PhraseCount(
+                objects[phrase],
+                images[phrase],
+                [category for category, its_phrase in phrase_by_category.items() if its_phrase == phrase],
+            )
+            for phrase in phrases
+        }

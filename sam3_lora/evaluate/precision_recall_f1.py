@@ -1,0 +1,128 @@
+"""True and false positives of each prompt, and precision, recall and F1 over score thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, PromptResult
+
+MATCH_IOU = 0.5  # mask IoU from which a prediction is a true positive
+MIN_LOW_IOU = 0.1  # from here up to MATCH_IOU a prediction has found the object but outlines it badly
+THRESHOLDS = np.linspace(0.05, 0.95, 91).round(2)  # score thresholds tried; inference drops scores below 0.05
+
+TP, FP, FN, LOW_IOU = "tp", "fp", "fn", "low_iou"
+IGNORED, CROWD = "ignored", "crowd"  # a prediction inside a crowd region, and such a region: neither right nor wrong
+
+
+def match_predictions(result: PromptResult) -> np.ndarray:
+    """Matches predictions to ground truth greedily, best score first, as COCO does.
+
+    Returns:
+        (K,) int: index of the ground-truth object that each prediction matches at MATCH_IOU, -1 for none.
+    """
+    matched = np.full(len(result.pred_scores), -1)
+    free = ~result.crowd
+    for row in np.argsort(-np.asarray(result.pred_scores), kind="stable"):
+        ious = np.where(free, result.ious[row], 0)
+        if len(ious) and ious.max() >= MATCH_IOU:
+            matched[row] = int(ious.argmax())
+            free[matched[row]] = False
+    return matched
+
+
+@dataclass(frozen=True)
+class PromptOutcome:
+    """How the predictions of one prompt at a score threshold compare with its ground truth.
+
+    Attributes:
+        predictions: K of TP, FP, LOW_IOU (overlaps an unmatched object, but too little) or IGNORED (in a crowd).
+        ious: (K,) IoU of each prediction with its object.
+        is_fn: (G,) bool, objects without a true positive; crowd regions are never.
+    """
+
+    predictions: list[str]
+    ious: np.ndarray
+    is_fn: np.ndarray
+
+
+def classify(result: PromptResult, threshold: float = SCORE_THRESHOLD) -> PromptOutcome:
+    """Outcomes of the predictions whose score is at least the threshold, and the objects they miss."""
+    rows = np.flatnonzero(np.asarray(result.pred_scores) >= threshold)
+    matched = match_predictions(result)[rows]
+    ious, crowd = result.ious[rows], result.crowd
+    is_fn = ~crowd
+    is_fn[matched[matched >= 0]] = False
+    outcomes, best = [], np.zeros(len(rows))
+    for row, match in enumerate(matched):
+        # Only an object that no prediction matches can be badly outlined.
+        best[row] = ious[row, match] if match >= 0 else (ious[row] * is_fn).max(initial=0)
+        if match >= 0:
+            outcomes.append(TP)
+        elif (ious[row][crowd] >= MATCH_IOU).any():
+            outcomes.append(IGNORED)
+        else:
+            outcomes.append(LOW_IOU if best[row] >= MIN_LOW_IOU else FP)
+    return PromptOutcome(outcomes, best, is_fn)
+
+
+class PrecisionRecallF1(NamedTuple):
+    """All in [0, 1]; 0 where there is no true positive."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class ThresholdSweep:
+    """The predictions for one phrase in all images, to be measured at any score threshold.
+
+    Attributes:
+        scores: (N,) in [0, 1].
+        is_tp: (N,) bool.
+        num_objects: ground-truth objects.
+    """
+
+    scores: np.ndarray
+    is_tp: np.ndarray
+    num_objects: int
+
+    def at(self, threshold: float) -> PrecisionRecallF1:
+        """Precision, recall and F1 of the predictions whose score is at least the threshold."""
+        kept = self.scores >= threshold
+        tp, predicted = int((self.is_tp & kept).sum()), int(kept.sum())
+        f1 = 2 * tp / max(predicted + self.num_objects, 1)
+        return PrecisionRecallF1(tp / max(predicted, 1), tp / max(self.num_objects, 1), f1)
+
+    def best_threshold(self) -> float | None:
+        """The threshold of THRESHOLDS with the highest F1, the middle one of equals; None if none is above 0."""
+        values = np.array([self.at(threshold).f1 for threshold in THRESHOLDS])
+        if not values.max() > 0:
+            return None
+        best = np.flatnonzero(values >= values.max() - 1e-12)
+        runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)  # neighbours that are equally good
+        longest = max(runs, key=len)
+        return float(THRESHOLDS[longest[len(longest) // 2]])
+
+
+def sweep(results: Iterable[PromptResult]) -> ThresholdSweep:
+    """Gathers the predictions for one phrase; those in a crowd region are ignored."""
+    scores, is_tp, num_objects = [np.zeros(0)], [np.zeros(0, dtype=bool)], 0
+    for result in results:
+        matched, crowd = match_predictions(result), result.crowd
+        counted = (matched >= 0) | ~(result.ious[:, crowd] >= MATCH_IOU).any(1)
+        scores.append(np.asarray(result.pred_scores)[counted])
+        is_tp.append((matched >= 0)[counted])
+        num_objects += int((~crowd).sum())
+    return ThresholdSweep(np.concatenate(scores), np.concatenate(is_tp), num_objects)
+
+
+def f1_score(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """F1 of counts, element by element, with the small constants of SAM 3's evaluator (sam3/eval/cgf1_eval.py)."""
+    precision = tp / (tp + fp + 1e-4)
+    recall = tp / (tp + fn + 1e-4)
+    return 2 * precision * recall / (precision + recall + 1e-4)

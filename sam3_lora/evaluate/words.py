@@ -1,0 +1,240 @@
+"""An evaluation in words: sentences for verdicts, alerts and notes, numbers in print, and the report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sam3_lora.evaluate.cgf1 import NO_NEGATIVES, NO_POSITIVES
+from sam3_lora.evaluate.metrics import METRICS
+from sam3_lora.evaluate.report import Difference, Report, Retention
+from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind, alerts_of
+from sam3_lora.text import first_names, plural
+
+_MAX_ROWS = 10  # leaks and images that are listed
+_REASONS = {
+    NO_NEGATIVES: "every image contains every phrase, so there are no negatives",
+    NO_POSITIVES: "no image contains any of the phrases",
+}
+BOXES_ONLY = "No object has an outline, so masks are measured against boxes and box mAP decides."
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    """A metric with three decimals, "–" for None; signed: "+0.100" for a difference."""
+    return "–" if value is None else f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def interval(one: Difference) -> str:
+    """The confidence interval of a difference, "–" without one."""
+    return "–" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}"
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    label = METRICS[verdict.metric][0]
+    label = label[0].lower() + label[1:]
+    images, change = plural(verdict.images, "image"), verdict.change
+    if change is None:
+        reached = "undefined" if verdict.base is None else f"{verdict.base:.3f}"
+        return f"The base model reaches a {label} of {reached} on {images}; there is no adapter to compare with."
+    costs = _joined([alert_phrase(alert) for alert in verdict.alerts[:3]])
+    if len(verdict.alerts) > 3:
+        costs += f" and {len(verdict.alerts) - 3} more"
+    but, also = (f", {word} {costs}" if costs else "" for word in ("but", "and"))
+    by = _change(change)
+    match verdict.kind:
+        case VerdictKind.UNDEFINED:
+            return f"Not decided: {label} is undefined on {images}{but}."
+        case VerdictKind.TOO_FEW_IMAGES:
+            few = "is" if verdict.images == 1 else "are"
+            return f"Not decided: {label} goes {by}, but {images} {few} too few to tell{but}."
+        case VerdictKind.TOO_LITTLE_LEARNED:
+            return (
+                f"Too little learned: the adapter raises {label} {by}, but at a score of 0.5 it finds almost nothing "
+                f"(F1 {number(verdict.f1)}){also}. Train longer, or try lower thresholds."
+            )
+        case VerdictKind.NO_DIFFERENCE:
+            return f"No difference: {label} stays at {number(change.adapter)} with the adapter{but}."
+        case VerdictKind.WORTH_IT:
+            return f"Worth it: the adapter raises {label} {by}, and nothing else got worse."
+        case VerdictKind.MIXED:
+            return f"Mixed: the adapter raises {label} {by}{but}."
+        case VerdictKind.NOT_WORTH_IT:
+            return f"Not worth it: the adapter lowers {label} {by}{also}."
+    return f"Not decided: {label} goes {by}, which may be chance on {images}{but}."
+
+
+def alert_phrase(alert: Alert) -> str:
+    """The alert as a part of the verdict's sentence."""
+    one = alert.difference
+    if one is None:
+        assert alert.retention is not None, "an alert is about a difference or about retention"
+        lost = alert.retention.found - alert.retention.kept
+        return f"it no longer finds {lost} of {alert.retention.found} other objects that the base model finds"
+    if one.metric == "false_firing":
+        return "it fires more often on absent objects"
+    if alert.kind == "metric":
+        return f"{METRICS[one.metric][0]} fell"
+    return f"{one.name}{' objects' if alert.kind == 'size' else ''} got worse"
+
+
+def alert_sentence(alert: Alert) -> str:
+    """The alert with its numbers."""
+    one = alert.difference
+    if one is None:
+        assert alert.retention is not None, "an alert is about a difference or about retention"
+        return _forgotten(alert.retention)
+    label, by = METRICS[one.metric][0], _change(one)
+    if one.metric == "false_firing":
+        return f"False firing rose {by}: the adapter predicts objects that are not there more often."
+    if alert.kind == "metric":
+        return f"{label} fell {by}."
+    name = one.name if alert.kind == "phrase" else f"{one.name.capitalize()} objects"
+    return f"{name}: {label} fell {by}."
+
+
+def _forgotten(retention: Retention) -> str:
+    lost = {phrase: found - kept for phrase, (found, kept) in retention.by_phrase.items() if kept < found}
+    worst = sorted(lost, key=lambda phrase: -lost[phrase])[:3]
+    return (
+        f"Forgetting: of {retention.found} objects that the base model finds with other phrases, the adapter finds "
+        f"{retention.kept}; most are lost for {_joined(worst)}. These phrases are not annotated, so check whether the "
+        "base model was right."
+    )
+
+
+def few_images(images: int) -> str:
+    """A note on a small split."""
+    return f"Only {plural(images, 'image')}: treat the numbers and their intervals with caution."
+
+
+def left_out(count: int, names: Sequence[str] = ()) -> str:
+    """A note on images that were left out: unreadable ones, given by their names, or else missing files."""
+    images = f"{plural(count, 'image')} {'was' if count == 1 else 'were'} left out"
+    if not names:
+        return f"{images} because the files are missing."
+    return f"{images} because they cannot be read: {first_names(names, 3)}."
+
+
+def not_defined_sentences(report: Report) -> list[str]:
+    """Why metrics of a report are not defined."""
+    return [f"{METRICS[name][0]} is not defined, because {reason(why)}." for name, why in report.not_defined.items()]
+
+
+def reason(why: str) -> str:
+    """A reason of :attr:`Report.not_defined` in words; reports of earlier versions hold the words themselves."""
+    return _REASONS.get(why, why)
+
+
+def changes(report: Report, subject: str) -> list[Difference]:
+    """A report's rows of one subject ("all", "phrase" or "size"); without an adapter only the base's numbers."""
+    if report.adapter is not None:
+        return [one for one in report.differences if one.subject == subject]
+    if subject == "all":
+        return [Difference(subject, "", name, value, None, None) for name, value in report.base.metrics.items()]
+    main = report.main_metric
+    values = report.base.phrases if subject == "phrase" else report.base.sizes
+    ap = main.replace("map_", "ap_")
+    return [Difference(subject, name, main, one[ap], None, None) for name, one in values.items()]
+
+
+def to_markdown(report: Report) -> str:
+    """The whole report but the pictures."""
+    who = f"adapter {report.adapter_name} beside base {report.base_name}" if report.adapter else report.base_name
+    parts = [
+        "# Evaluation\n",
+        f"**{_cell(report.verdict)}**\n",
+        f"{_cell(who)}; split {_cell(report.split)} of {_cell(report.dataset)}: {plural(report.images, 'image')}, "
+        f"{plural(report.objects, 'object')}; {report.made.replace('T', ' ')}.\n",
+        *_bullets("Got worse", map(alert_sentence, alerts_of(report))),
+        *_bullets("Notes", [*report.notes, *not_defined_sentences(report)]),
+        _changes("Metrics", report, "all"),
+        _changes("By phrase", report, "phrase"),
+        _changes("By object size", report, "size"),
+        *_retention(report),
+        _leaks(report),
+        *_thresholds(report),
+        *_worst(report),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _changes(title: str, report: Report, subject: str) -> str:
+    first = "Metric" if subject == "all" else f"{METRICS[report.main_metric][0]} of"
+    head = [first, "Base", "Adapter", "Difference", "95 % interval"]
+    body = [
+        [
+            METRICS[one.metric][0] if subject == "all" else one.name,
+            number(one.base),
+            number(one.adapter),
+            number(one.difference, True),
+            interval(one),
+        ]
+        for one in changes(report, subject)
+    ]
+    width = len(head) if report.adapter else 2
+    return _table(title, head[:width], [row[:width] for row in body])
+
+
+def _retention(report: Report) -> list[str]:
+    retention = report.retention
+    if retention is None:
+        return []
+    if not retention.found:
+        return ["## Forgetting\n", "The base model finds nothing with other phrases on these images.\n"]
+    rows = [[phrase, str(found), str(kept)] for phrase, (found, kept) in retention.by_phrase.items()]
+    total = f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter finds "
+    return [_table("Forgetting", ["Phrase", "Base finds", "Adapter still finds"], rows), f"{total}{retention.kept}.\n"]
+
+
+def _leaks(report: Report) -> str:
+    rows = []
+    leak, base = report.judged.leak, report.base.leak
+    for row, phrase in enumerate(leak.rows):
+        for column, of in enumerate(leak.columns):
+            if share := leak.on_objects[row][column]:
+                rows.append((share, [phrase, of, f"{base.on_objects[row][column] or 0:.0%}", f"{share:.0%}"]))
+    if not rows:
+        return "## Prompt leak\n\nNo phrase marks objects of another phrase.\n"
+    rows.sort(key=lambda one: -one[0])
+    width = 4 if report.adapter else 3
+    head = ["Phrase", "marks objects of", "Base", "Adapter"]
+    return _table("Prompt leak", head[:width], [row[:width] for _, row in rows[:_MAX_ROWS]])
+
+
+def _thresholds(report: Report) -> list[str]:
+    rows = [
+        [phrase, f"{best.threshold:.2f}", number(best.f1), number(best.f1_at_half)]
+        for phrase, best in report.judged.thresholds.items()
+        if best
+    ]
+    return [_table("Best score thresholds", ["Phrase", "Threshold", "F1", "F1 at 0.5"], rows)] if rows else []
+
+
+def _worst(report: Report) -> list[str]:
+    rows = [[one.file_name, str(one.fp), str(one.fn), str(one.low_iou)] for one in report.worst[:_MAX_ROWS]]
+    head = ["Image", "False positives", "Missed objects", "Low IoU"]
+    return [_table("Worst images", head, rows)] if rows else []
+
+
+def _change(one: Difference) -> str:
+    between = "" if one.low is None else f", 95 % interval {interval(one)}"
+    return f"from {number(one.base)} to {number(one.adapter)} ({number(one.difference, True)}{between})"
+
+
+def _bullets(title: str, lines: Iterable[str]) -> list[str]:
+    listed = [f"- {_cell(line)}" for line in lines]
+    return [f"## {title}\n", *listed, ""] if listed else []
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _joined(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
