@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sam3_lora.__main__ import app
+from sam3_lora.cli.app import app
 from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import ConfigError, Sam3LoraError
 from sam3_lora.runs.run import Run

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import Sam3Model, Sam3Processor
 from typer.testing import CliRunner
 
-from sam3_lora.__main__ import app
+from sam3_lora.cli.app import app
 from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ModelError
 from sam3_lora.model import lora

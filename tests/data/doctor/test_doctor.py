@@ -470,7 +470,7 @@ def test_a_dataset_without_images(tmp_path):
 def test_the_command_line_tells_the_same(tmp_path, sound):
     from typer.testing import CliRunner
 
-    from sam3_lora.__main__ import app
+    from sam3_lora.cli.app import app
     from sam3_lora.errors import DataError, Sam3LoraError
 
     def call(*arguments):
@@ -482,11 +482,11 @@ def test_the_command_line_tells_the_same(tmp_path, sound):
     report = examined(tmp_path, sound, renamed("leftmost wheel"))
     assert json.loads(call("--deep", "--json")) == json.loads(report.to_json())
     text = call("--report", tmp_path / "report.md")
-    assert report.findings[0].message in text and "Instead of 'leftmost wheel' ask for 'wheel'." in text
+    assert report.findings[0].message in text and "Better phrase for 'leftmost wheel': 'wheel'." in text
     assert (tmp_path / "report.md").read_text() == report.to_markdown()
     call("--report", tmp_path / "report.json")
     assert (tmp_path / "report.json").read_text() == report.to_json()
-    assert "leftmost wheel" in call() and "Instead" not in call()
+    assert "leftmost wheel" in call() and "Better phrase" not in call()
     with pytest.raises(DataError, match="report.txt"):
         call("--report", tmp_path / "report.txt")
     with pytest.raises(Sam3LoraError, match="cannot be written"):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam3_lora.__main__ import app
+from sam3_lora.cli.app import app
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.formats.png_masks import convert_masks
 from sam3_lora.data.images import load_image

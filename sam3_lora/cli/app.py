@@ -1,0 +1,36 @@
+"""The app of all commands, and how it ends on an error."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from sam3_lora.cli.config import config
+from sam3_lora.cli.convert_masks import convert_masks
+from sam3_lora.cli.evaluate import evaluate
+from sam3_lora.cli.inspect import inspect
+from sam3_lora.cli.merge import merge
+from sam3_lora.cli.output import echo
+from sam3_lora.cli.predict import predict
+from sam3_lora.cli.train import train
+from sam3_lora.errors import Sam3LoraError
+
+app = typer.Typer(
+    help="LoRA fine-tuning of SAM 3.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich takes as long as everything else together
+)
+for command in (inspect, convert_masks, config, train, predict, evaluate, merge):
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+def main() -> None:
+    """Runs a command; a user's mistake ends with exit code 2 and one sentence on stderr."""
+    try:
+        app()
+    except Sam3LoraError as error:
+        echo(f"Error: {error}", err=True)
+        sys.exit(2)

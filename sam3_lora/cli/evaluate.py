@@ -1,0 +1,100 @@
+"""The command evaluate: metrics of the base model and of an adapter on a split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sam3_lora.cli.options import Adapter, AsJson, Base, Dataset, DefaultPhrase, Device, ImageDir, base_model
+from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
+
+if TYPE_CHECKING:
+    from sam3_lora.evaluate import Report
+
+
+def evaluate(
+    dataset: Dataset,
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "valid",
+    base: Base = None,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    image_dir: ImageDir = "",
+    default_phrase: DefaultPhrase = "",
+    retention_phrase: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retention-phrase", "--word", help="A phrase that the base model knows and must not forget; repeatable."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the report to this .md or .json file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure base model and adapter side by side on a split.
+
+    The report is also stored in the run that the adapter belongs to.
+    """
+    from sam3_lora.data.dataset import open_dataset
+    from sam3_lora.evaluate import EvaluationRequest, store
+    from sam3_lora.evaluate import evaluate as run_evaluation
+    from sam3_lora.evaluate.words import to_markdown
+    from sam3_lora.predict.predictor import Predictor
+
+    require_report_suffix(out)
+    opened = open_dataset(dataset, images=image_dir, phrase=default_phrase)
+    base = base_model(base, adapter)
+    predictor = Predictor.load(base, adapter, device)
+    run = store.run_of(adapter)
+    request = EvaluationRequest(
+        opened.split(split),
+        dataset=dataset,
+        base_name=base,
+        adapter_name=f"{run.name}/{adapter.name}" if run else str(adapter),
+        adapter_folder=adapter,
+        category_phrases=store.phrases_of_run(adapter),
+        retention_phrases=tuple(retention_phrase or ()),
+    )
+    with progress_bar("Evaluating") as progress:
+        report = run_evaluation(predictor, request, progress=progress)
+    stored = store.save(report, run.folder / store.FOLDER) if run else None
+    if out is not None:
+        write_text(out, to_markdown(report) if out.suffix == ".md" else store.to_json(report))
+    if as_json:
+        echo_json(_as_json(report, stored))
+        return
+    _print(report)
+    for path in filter(None, (stored, out)):
+        echo(f"Wrote {path}")
+
+
+def _as_json(report: Report, stored: Path | None) -> dict[str, Any]:
+    """The metrics of base and adapter by model, and the rest of the report beside them."""
+    from sam3_lora.evaluate.store import to_json
+
+    whole = json.loads(to_json(report))
+    models = {name: values for name in ("base", "adapter") if (values := whole.pop(name))}
+    metrics = {name: values.pop("metrics") for name, values in models.items()}
+    return {**metrics, **whole, "details": models, "stored": str(stored) if stored else None}
+
+
+def _print(report: Report) -> None:
+    from sam3_lora.evaluate.metrics import METRICS
+    from sam3_lora.evaluate.verdict import alerts_of
+    from sam3_lora.evaluate.words import alert_sentence, changes, interval, not_defined_sentences, number
+
+    echo(report.verdict)
+    for line in (*map(alert_sentence, alerts_of(report)), *report.notes):
+        echo(f"  {line}")
+    columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)
+    for subject, title in (("all", ""), ("phrase", METRICS[report.main_metric][0]), ("size", "")):
+        echo(f"{title:18}" + "".join(f"{name:>18}" for name in columns))
+        for one in changes(report, subject):
+            values = (number(one.base), number(one.adapter), number(one.difference, True), interval(one))
+            name = METRICS[one.metric][0] if subject == "all" else one.name
+            echo(f"{name:18}" + "".join(f"{value:>18}" for value in values[: len(columns)]))
+    for sentence in not_defined_sentences(report):
+        echo(sentence)
+    for phrase, threshold in report.best_thresholds().items():
+        echo(f"Best threshold for {phrase!r}: {threshold:.2f}")

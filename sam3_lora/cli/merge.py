@@ -1,0 +1,28 @@
+"""The command merge: base model and adapter as one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam3_lora.cli.options import AsJson, Base, base_model
+from sam3_lora.cli.output import echo, echo_json
+
+
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Adapter folder, such as runs/RUN/adapters/best.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
+    base: Base = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge base and adapter into one transformers model."""
+    from sam3_lora.model.merge import merge_into_folder
+
+    base = base_model(base, adapter)
+    folder = merge_into_folder(base, adapter, out)
+    if as_json:
+        echo_json({"folder": str(folder), "base": base, "adapter": str(adapter)})
+    else:
+        echo(f"Wrote {folder}: {base} merged with the adapter {adapter}.")

@@ -1,0 +1,42 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam3_lora.config import DEMO, DataConfig
+from sam3_lora.errors import ConfigError
+
+_DATA = DataConfig.model_fields
+
+Dataset = Annotated[str, typer.Argument(help="Dataset folder, or 'demo'.")]
+ImageDir = Annotated[str, typer.Option("--image-dir", "--images", help=_DATA["image_dir"].description)]
+DefaultPhrase = Annotated[str, typer.Option("--default-phrase", "--phrase", help=_DATA["default_phrase"].description)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Adapter = Annotated[Path | None, typer.Option(help="Adapter folder; left out, the base model alone.")]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        help="'demo', a Hugging Face Hub id such as facebook/sam3, or a folder; left out, the adapter's base model."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def base_model(base: str | None, adapter: Path | None) -> str:
+    """The base model to load: the given one, else the adapter's, else the demo.
+
+    Raises:
+        ConfigError: the adapter does not name its base model.
+        ModelError: the folder contains no adapter.
+    """
+    if base or adapter is None:
+        return base or DEMO
+    from sam3_lora.model.adapter_files import read_settings
+
+    if named := read_settings(adapter).base_model_name_or_path:
+        return named
+    raise ConfigError(f"The adapter in {adapter} does not name its base model", "Give it with --base")

@@ -1,0 +1,83 @@
+"""The command predict: objects in one image, by phrases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sam3_lora.cli.options import Adapter, AsJson, Base, Device, base_model
+from sam3_lora.cli.output import echo, echo_json
+from sam3_lora.errors import Sam3LoraError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sam3_lora.predict.postprocess import PhraseResult
+
+
+def predict(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    prompt: Annotated[list[str], typer.Option(help="A phrase, or several separated by commas; repeatable.")],
+    base: Base = None,
+    adapter: Adapter = None,
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of an object.")] = 0.5,
+    out: Annotated[Path | None, typer.Option(help="Folder for an overlay image and the masks as PNG.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find all objects in an image that match phrases."""
+    from sam3_lora.data.prompts import split_phrases
+    from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
+    from sam3_lora.predict.predictor import Predictor, read_image
+
+    phrases = split_phrases(",".join(prompt))
+    if not all(map(str.isprintable, phrases)):
+        raise Sam3LoraError("Expected phrases of plain text, but one contains other bytes", "Write it in UTF-8")
+    pixels = read_image(image)
+    predictor = Predictor.load(base_model(base, adapter), adapter, device)
+    predictor.set_image(pixels)
+    results = postprocess_all(predictor.prompt(phrases, threshold), PostprocessConfig(threshold))
+    written = [] if out is None else _write_images(out, image.name, pixels, results)
+    if as_json:
+        echo_json({"phrases": {phrase: _as_json(result) for phrase, result in results.items()}})
+        return
+    for phrase, result in results.items():
+        echo(f"{phrase}: {len(result.scores)} found")
+        for one in _as_json(result):
+            echo(f"  score {one['score']:.2f}  box {one['box_xyxy']}  area {one['area']} px")
+    for path in written:
+        echo(f"Wrote {path}")
+
+
+def _as_json(result: PhraseResult) -> list[dict[str, float | list[float]]]:
+    """A phrase's objects: scores to 4 decimals, boxes in pixels to 1."""
+    return [
+        {"score": round(float(score), 4), "box_xyxy": [round(float(side), 1) for side in box], "area": int(area)}
+        for score, box, area in zip(result.scores, result.boxes_xyxy, result.areas, strict=True)
+    ]
+
+
+def _write_images(folder: Path, name: str, pixels: np.ndarray, results: dict[str, PhraseResult]) -> list[Path]:
+    """Writes an overlay of all objects, and one black-and-white PNG per object; returns the files."""
+    from PIL import Image
+
+    from sam3_lora.draw import DrawObject, category_color, overlay
+    from sam3_lora.predict.export import each_mask, file_part, found_image
+
+    objects = [
+        DrawObject(label=phrase, color=category_color(phrase), mask=mask, box_xyxy=tuple(box), score=float(score))
+        for phrase, result in results.items()
+        for mask, box, score in zip(result.each_mask(), result.boxes_xyxy, result.scores, strict=True)
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [folder / f"{file_part(Path(name).stem)}-overlay.png"]
+        Image.fromarray(overlay(pixels, objects)).save(written[0])
+        for part, mask in each_mask([found_image(name, pixels.shape[:2], results)]):
+            written.append(folder / part.replace("/", "-"))
+            Image.fromarray(mask).save(written[-1])
+    except OSError as error:
+        raise Sam3LoraError(f"Cannot write to {folder} ({error})", "Give another folder after --out") from None
+    return written

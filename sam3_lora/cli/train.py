@@ -1,0 +1,164 @@
+"""The command train: starts, resumes or checks a run, and prints its progress."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from sam3_lora.cli.options import AsJson
+from sam3_lora.cli.output import echo, echo_json
+from sam3_lora.cli.preflight import run_preflight
+from sam3_lora.config import RunConfig
+from sam3_lora.errors import ConfigError
+from sam3_lora.text import plural
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from sam3_lora.runs.run import Run, Status
+
+_PROGRESS_S = 5  # seconds between two lines about steps
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="A YAML file of settings; see the command config.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting: --set training.epochs=2; repeatable.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of a run to resume, instead of a configuration.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only try one step: memory, time, problems.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter; Ctrl-C stops and saves."""
+    if (config is None) == (resume is None):
+        raise ConfigError("Expected either a configuration file or --resume RUN", "Give exactly one of the two")
+    if resume is not None and settings:
+        raise ConfigError("A run is resumed with the settings it was started with", "Leave out --set")
+    if resume is not None and check:
+        raise ConfigError("Expected a configuration file to check", "Give one instead of --resume")
+
+    from sam3_lora.runs.run import Run
+
+    run = None if resume is None else Run.open(resume)
+    if run is None:
+        run_config = RunConfig.load(config).with_settings(_parse_settings(settings or []))
+    else:
+        run_config = run.config
+        run.require_resumable()
+    if check:
+        run_preflight(run_config, as_json)
+        return
+
+    from sam3_lora.train.loop import fit
+    from sam3_lora.train.setup import make_accelerator
+
+    accelerator = make_accelerator(run_config.training)
+    run = run or _create_run(accelerator, run_config)
+    is_main = accelerator.is_main_process
+    try:
+        with _progress_lines(run, err=as_json) if is_main else nullcontext():
+            _stop_on_signal(run)
+            status = fit(run, resume=resume is not None, accelerator=accelerator)
+    except KeyboardInterrupt:
+        after = f"--resume {run.folder} continues from its last one" if run.can_resume() else "there was none before"
+        echo(f"Aborted without saving a checkpoint; {after}.", err=True)
+        raise typer.Exit(130) from None
+    if is_main:
+        _print_outcome(run, status, as_json)
+
+
+def _parse_settings(settings: list[str]) -> dict[str, Any]:
+    """["training.epochs=2"] -> {"training.epochs": 2}; values are YAML, an empty one is empty text."""
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"Expected NAME=VALUE after --set, got '{setting}'", "Write --set training.epochs=2")
+        try:
+            parsed[name.strip()] = yaml.safe_load(value) if value.strip() else ""
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise ConfigError(f"The value in '{setting}' is not YAML", "Write it as in a configuration file") from None
+    return parsed
+
+
+def _create_run(accelerator: Accelerator, config: RunConfig) -> Run:
+    """The run that all processes train; the main process creates its folder."""
+    from accelerate.utils import broadcast_object_list
+
+    from sam3_lora.runs.run import Run
+
+    folder = [str(Run.create(config).folder) if accelerator.is_main_process else None]
+    return Run.open(broadcast_object_list(folder)[0])
+
+
+@contextmanager
+def _progress_lines(run: Run, err: bool) -> Iterator[None]:
+    """Prints what the run writes to its metrics, from a thread that reads them; on stderr if `err`."""
+    echo(f"Run {run.folder}", err=err)
+    ended = threading.Event()
+    _, written_before = run.metrics()  # by the run that is resumed
+
+    def follow() -> None:
+        shown, offset, last = 0.0, written_before, False
+        while not last:
+            last = ended.wait(0.5)
+            rows, offset = run.metrics(offset)
+            for row in rows:
+                if row["kind"] in ("note", "skipped"):
+                    echo(f"  {row.get('message', '')}", err=err)
+                elif row["kind"] == "validation":
+                    echo(f"  epoch {row['epoch']}: validation loss {row['total']:.3f}", err=err)
+                elif row["kind"] == "step" and (time.monotonic() - shown > _PROGRESS_S or row["step"] == 1):
+                    shown = time.monotonic()
+                    speed = f"{row['images_per_second']:.1f} images/s"
+                    total = run.status().total_steps
+                    echo(f"  step {row['step']} of {total}: loss {row['total']:.3f}, {speed}", err=err)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def _stop_on_signal(run: Run) -> None:
+    def stop(*_: Any) -> None:
+        echo("Stopping after this step; press Ctrl-C again to abort without saving.", err=True)
+        run.request_stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)  # sent by a cluster when a job's time is up
+
+
+def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
+    if as_json:
+        echo_json(
+            {
+                "run": str(run.folder),
+                "state": status.state,
+                "steps": status.step,
+                "best_validation_loss": status.best_validation_loss,
+                "reload_proof": status.reload_proof,
+            }
+        )
+        return
+    steps = plural(status.step, "step")
+    if not run.folder.exists():
+        echo(f"Discarded after {steps}.")
+        return
+    best = "" if status.best_validation_loss is None else f", best validation loss {status.best_validation_loss:.3f}"
+    echo(f"{status.state.capitalize()} after {steps}{best}.")
+    for name, folder in run.adapters().items():
+        echo(f"  {name} adapter: {folder}")
+    echo(f"  reload check: {status.reload_proof}")
