@@ -38,3 +38,8 @@ class RunError(Sam3LoraError):
 
 class TrainingError(Sam3LoraError):
     """A run that cannot go on, for example because its loss is no longer finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's exception says, without the rest of a long message; its type where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -68,7 +68,7 @@ def make_practice(rng: np.random.Generator, drawn: list[Tensor], wanted: list[Te
             if len(source):
                 start[row, column] = _shaken(rng, source[int(rng.integers(len(source)))].numpy())
         if len(boxes):
-            iou, _ = pairwise_iou(cxcywh_to_xyxy(torch.from_numpy(start[row])), cxcywh_to_xyxy(boxes))
+            iou = pairwise_iou(cxcywh_to_xyxy(torch.from_numpy(start[row])), cxcywh_to_xyxy(boxes))
             best, index = iou.max(1)
             goal[row], is_object[row] = boxes[index], best >= NEAR
     return Practice(torch.from_numpy(start), goal, is_object)

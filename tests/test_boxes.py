@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torchvision.ops import box_iou, generalized_box_iou
+from torchvision.ops import box_convert
 
 from sam3_lora import boxes
 
@@ -20,7 +20,7 @@ def test_formats_by_hand():
 
 
 def test_formats_go_there_and_back(random_xyxy):
-    torch.testing.assert_close(boxes.xywh_to_xyxy(boxes.xyxy_to_xywh(random_xyxy)), random_xyxy)
+    torch.testing.assert_close(boxes.xywh_to_xyxy(box_convert(random_xyxy, "xyxy", "xywh")), random_xyxy)
     torch.testing.assert_close(boxes.cxcywh_to_xyxy(boxes.xyxy_to_cxcywh(random_xyxy)), random_xyxy)
 
 
@@ -30,15 +30,23 @@ def test_normalize_divides_x_by_width_and_y_by_height(random_xyxy):
     torch.testing.assert_close(boxes.denormalize(boxes.normalize(random_xyxy, size_hw), size_hw), random_xyxy)
 
 
-def test_pairwise_iou_and_giou_equal_torchvision(random_xyxy):
-    a, b = random_xyxy[:20], random_xyxy[20:]
-    torch.testing.assert_close(boxes.pairwise_iou(a, b)[0], box_iou(a, b))
-    torch.testing.assert_close(boxes.pairwise_giou(a, b), generalized_box_iou(a, b))
+def test_formats_equal_torchvision(random_xyxy):
+    assert torch.equal(boxes.xyxy_to_cxcywh(random_xyxy), box_convert(random_xyxy, "xyxy", "cxcywh"))
+    assert torch.equal(boxes.cxcywh_to_xyxy(random_xyxy), box_convert(random_xyxy, "cxcywh", "xyxy"))
+    assert torch.equal(boxes.xywh_to_xyxy(random_xyxy), box_convert(random_xyxy, "xywh", "xyxy"))
+
+
+def test_pairwise_iou_and_giou_take_batches(random_xyxy):
+    a, b = random_xyxy[:20].reshape(5, 4, 4), random_xyxy[20:].reshape(5, 6, 4)
+    for pairwise in (boxes.pairwise_iou, boxes.pairwise_giou):
+        together = pairwise(a, b)
+        assert together.shape == (5, 4, 6)
+        torch.testing.assert_close(together[3], pairwise(a[3], b[3]))
 
 
 def test_matched_is_the_diagonal_of_pairwise(random_xyxy):
     a, b = random_xyxy[:25], random_xyxy[25:]
-    torch.testing.assert_close(boxes.matched_iou(a, b), boxes.pairwise_iou(a, b)[0].diagonal())
+    torch.testing.assert_close(boxes.matched_iou(a, b), boxes.pairwise_iou(a, b).diagonal())
     torch.testing.assert_close(boxes.matched_giou(a, b), boxes.pairwise_giou(a, b).diagonal())
 
 

@@ -105,7 +105,7 @@ def match_one_to_many(logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) ->
         return _as_matches([], [], [], logits.device)
     logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
     objects_cxcywh = _padded(targets.boxes.float(), counts)  # (P, most objects, 4)
-    iou, _ = pairwise_iou(cxcywh_to_xyxy(boxes_cxcywh), cxcywh_to_xyxy(objects_cxcywh))
+    iou = pairwise_iou(cxcywh_to_xyxy(boxes_cxcywh), cxcywh_to_xyxy(objects_cxcywh))
     quality = SCORE_SHARE * logits.sigmoid().unsqueeze(-1) + (1 - SCORE_SHARE) * iou  # (P, Q, most objects)
     is_object = torch.arange(quality.shape[-1], device=logits.device) < targets.counts.unsqueeze(-1)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sam3_lora.config import ASSETS, DEMO
-from sam3_lora.errors import ModelError
+from sam3_lora.errors import ModelError, first_line
 from sam3_lora.model import hub
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _locate(name_or_path: str | Path, patterns: list[str]) -> Path:
                 return path
             raise ModelError(f"The folder {path} is empty", DOWNLOAD_FIX)
     except (OSError, RuntimeError) as error:
-        raise ModelError(f"The folder '{name}' cannot be opened: {_first_line(error)}", DOWNLOAD_FIX) from error
+        raise ModelError(f"The folder '{name}' cannot be opened: {first_line(error)}", DOWNLOAD_FIX) from error
     if isinstance(name_or_path, str) and _REPOSITORY.fullmatch(name):
         return hub.download(name, patterns)
     raise ModelError(f"There is no folder {path}", DOWNLOAD_FIX)
@@ -143,7 +143,7 @@ def _read_config(folder: Path) -> Sam3Config:
         return Sam3Config(**values)
     except Exception as error:  # wrong values make the library stumble in ways without number
         raise ModelError(
-            f"The config.json in {folder} does not describe a SAM 3 model: {_first_line(error)}", DOWNLOAD_FIX
+            f"The config.json in {folder} does not describe a SAM 3 model: {first_line(error)}", DOWNLOAD_FIX
         ) from error
 
 
@@ -160,7 +160,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"The config.json in {folder} cannot be read, it may be half-written: {_first_line(error)}",
+            f"The config.json in {folder} cannot be read, it may be half-written: {first_line(error)}",
             "Copy or download the folder again",
         ) from error
     if not isinstance(values, dict):
@@ -182,13 +182,13 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
     except SafetensorError as error:
-        raise ModelError(f"The weights in {folder} are damaged or half-written: {_first_line(error)}", again) from error
+        raise ModelError(f"The weights in {folder} are damaged or half-written: {first_line(error)}", again) from error
     except OSError as error:
-        raise ModelError(f"The weights in {folder} cannot be read: {_first_line(error)}", again) from error
+        raise ModelError(f"The weights in {folder} cannot be read: {first_line(error)}", again) from error
     except (RuntimeError, MemoryError) as error:
         raise _explain_runtime_error(error, folder, "cpu") from error
     except Exception as error:  # a damaged index or config makes the library stumble in ways without number
-        raise ModelError(f"The model in {folder} cannot be read: {_first_line(error)}", again) from error
+        raise ModelError(f"The model in {folder} cannot be read: {first_line(error)}", again) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"Of the weights SAM 3 needs, {len(missing)} are missing in {folder}, {missing[0]} among them: "
@@ -210,7 +210,7 @@ def _load_processor(folder: Path, image_size: int) -> Sam3Processor:
         with _quiet():
             processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file makes the library stumble in ways without number
-        raise ModelError(f"The processor in {folder} cannot be loaded: {_first_line(error)}", fix) from error
+        raise ModelError(f"The processor in {folder} cannot be loaded: {first_line(error)}", fix) from error
     size = processor.image_processor.size["height"]
     if size != image_size:
         raise ModelError(
@@ -231,16 +231,12 @@ def _explain_runtime_error(error: BaseException, folder: Path, device: torch.dev
             f"The weights in {folder} do not fit its config.json: they have other sizes",
             "Copy or download the folder again, all files from the same place",
         )
-    return ModelError(f"The model in {folder} cannot be loaded onto '{device}': {_first_line(error)}", DOWNLOAD_FIX)
+    return ModelError(f"The model in {folder} cannot be loaded onto '{device}': {first_line(error)}", DOWNLOAD_FIX)
 
 
 def _image_size(config: Sam3Config) -> int:
     size = config.image_size
     return size if isinstance(size, int) else size[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

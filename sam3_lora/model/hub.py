@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from sam3_lora.errors import ModelError
+from sam3_lora.errors import ModelError, first_line
 
 HUB_URL = "https://huggingface.co"
 E = TypeVar("E", bound=BaseException)
@@ -71,7 +71,7 @@ def explain(name: str, error: Exception) -> ModelError:
             f"Give 'demo', a folder, or a name such as facebook/sam3 ({HUB_URL}/facebook/sam3)",
         )
     return ModelError(
-        f"'{name}' cannot be downloaded: {_first_line(error)}",
+        f"'{name}' cannot be downloaded: {first_line(error)}",
         "Free disk space or mend the cache folder (HF_HOME), or give the path of a folder that holds the model",
     )
 
@@ -94,7 +94,3 @@ def _cause(error: BaseException | None, kind: type[E]) -> E | None:
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""What was found in images, in the forms that people take away: COCO JSON, a table, masks as files."""
+"""Exports predictions: CSV, COCO JSON and masks as PNG files."""
 
 from __future__ import annotations
 
@@ -21,28 +21,34 @@ _COLUMNS = ("image", "phrase", "score", "left", "top", "right", "bottom", "area_
 
 @dataclass(frozen=True)
 class FoundObject:
-    """One object. box_xyxy in pixels; area in pixels of the mask; rle: the mask in COCO's compressed run lengths."""
+    """One predicted object."""
 
     phrase: str
     score: float
-    box_xyxy: tuple[float, float, float, float]
-    area: int
-    rle: dict[str, Any]
+    box_xyxy: tuple[float, float, float, float]  # in pixels
+    area: int  # pixels of the mask
+    rle: dict[str, Any]  # the mask as COCO's compressed run lengths
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """What was found in one image. name: its file's name, with the folders it lies in, divided by "/"."""
+    """The objects predicted in one image."""
 
-    name: str
+    name: str  # path of its file, with "/", relative to the folder that was predicted
     size_hw: tuple[int, int]
     objects: tuple[FoundObject, ...]
 
 
 def found_image(name: str, size_hw: tuple[int, int], results: Mapping[str, PhraseResult]) -> FoundImage:
-    """The answers of all phrases about one image, phrase by phrase, best first; masks are held as run lengths."""
+    """The predictions for all phrases in one image, phrase by phrase, best first, with masks as run lengths.
+
+    Args:
+        name: see :class:`FoundImage`.
+        size_hw: the image's height and width in pixels.
+        results: by phrase.
+    """
     objects = [
-        FoundObject(phrase, float(score), tuple(float(side) for side in box), int(mask.sum()), encode_rle(mask))
+        FoundObject(phrase, float(score), tuple(box.tolist()), int(mask.sum()), encode_rle(mask))
         for phrase, result in results.items()
         for score, box, mask in zip(result.scores, result.boxes_xyxy, result.each_mask(), strict=True)
     ]
@@ -50,7 +56,12 @@ def found_image(name: str, size_hw: tuple[int, int], results: Mapping[str, Phras
 
 
 def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, Any]:
-    """A COCO dataset of what was found: every image, also those without objects; each phrase is a category."""
+    """Predictions as a COCO dataset, with a score in each annotation.
+
+    Args:
+        images: all become entries, also those without objects.
+        phrases: all become categories, also those without objects.
+    """
     number = {phrase: index for index, phrase in enumerate(phrases, start=1)}
     annotations = []
     for image_id, image in enumerate(images, start=1):
@@ -93,7 +104,7 @@ def to_csv(images: Iterable[FoundImage]) -> str:
 
 
 def each_mask(images: Sequence[FoundImage]) -> Iterator[tuple[str, np.ndarray]]:
-    """A file name of its own for each mask, such as "road/crack-1.png", and the mask bool (H, W)."""
+    """Each mask, (H, W) bool, with a unique file name such as "road/crack-1.png"."""
     folders = _distinct(file_part(str(PurePosixPath(image.name).with_suffix(""))) for image in images)
     for image, folder in zip(images, folders, strict=True):
         phrases = list(dict.fromkeys(one.phrase for one in image.objects))
@@ -106,7 +117,7 @@ def each_mask(images: Sequence[FoundImage]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def masks_zip(images: Sequence[FoundImage]) -> bytes:
-    """All masks as black-and-white PNG files of their images' sizes, in one zip."""
+    """All masks as black-and-white PNG files of their images' sizes, in one zip archive."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, mask in each_mask(images):
@@ -117,12 +128,12 @@ def masks_zip(images: Sequence[FoundImage]) -> bytes:
 
 
 def file_part(text: str) -> str:
-    """Text as a part of a file's name on any system: letters, digits and "-" alone, 60 at most."""
+    """Text as a part of a file name that every system accepts: letters, digits and "-", at most 60 characters."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in text).split())[:60] or "unnamed"
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """The names, those that come again (in capitals, too) with a number that makes each its own."""
+    """The names, with a number appended to each repetition (regardless of case)."""
     taken: set[str] = set()
     distinct = []
     for name in names:
@@ -136,5 +147,5 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 def _as_text(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """A cell that no spreadsheet interprets as a formula."""
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

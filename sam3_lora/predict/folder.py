@@ -1,42 +1,42 @@
-"""The same phrases asked of a folder of images, one after the other; what cannot be read is told and passed over."""
+"""Prompts every image of a folder for the same phrases; images that cannot be read are skipped with a reason."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sam3_lora.data.folders import IMAGE_SUFFIXES
 from sam3_lora.errors import DataError
 from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor, read_image
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MIN_SCORE, MAX_OBJECTS = 0.05, 50  # what is asked for; the refinement then takes its part of it
+MIN_SCORE, MAX_OBJECTS = 0.05, 50  # per phrase; post-processing then keeps a part of these
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that nothing was asked of. why: one sentence."""
+    """An image that could not be read."""
 
     name: str
-    why: str
+    why: str  # one sentence
 
 
 @dataclass(frozen=True)
-class ImagePredictions:
-    """An image that was asked. pixels (H, W, 3) uint8, for whoever wants to draw on them now."""
+class FolderPrediction:
+    """An image and what was found in it."""
 
     found: FoundImage
-    pixels: np.ndarray
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
 
 
 def images_in(folder: str | Path) -> list[Path]:
-    """The image files in a folder and in those below it, by their endings, in the order of their names.
+    """The image files in a folder and its subfolders, by their suffixes, sorted by name.
 
     Raises:
         DataError: there is no such folder, or no image in it.
@@ -47,13 +47,13 @@ def images_in(folder: str | Path) -> list[Path]:
     found = [
         Path(where, name)
         for where, folders, names in os.walk(root)
-        if not folders.sort()  # None: sorts the folders that are walked into next
+        if not folders.sort()  # type: ignore[func-returns-value]  # None; sorts the folders that are walked next
         for name in sorted(names)
-        if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
     ]
     if not found:
-        endings = ", ".join(ending[1:] for ending in IMAGE_ENDINGS)
-        raise DataError(f"Expected images in the folder {root}, but found none", f"Give one with files of {endings}")
+        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        raise DataError(f"Expected images in the folder {root}, but found none", f"Use files of type {suffixes}")
     return found
 
 
@@ -62,20 +62,23 @@ def predict_images(
     paths: Sequence[Path],
     root: Path,
     phrases: Sequence[str],
-    how: PostprocessConfig,
+    config: PostprocessConfig,
     thresholds: Mapping[str, float] | None = None,
     *,
     strength: float | None = None,
-    turn: Callable[[], AbstractContextManager] = nullcontext,
-) -> Iterator[ImagePredictions | Skipped]:
-    """Asks the phrases of one image after the other.
+    lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008, it holds no state
+) -> Iterator[FolderPrediction | Skipped]:
+    """Prompts one image after the other.
 
     Args:
         predictor: with the adapter, if there is one.
-        root: the folder that the images' names are told from.
-        how, thresholds: as :func:`sam3_lora.predict.postprocess.postprocess_all` takes them.
+        paths: of the images.
+        root: the folder that the images' names are relative to.
+        phrases: noun phrases, such as "pothole".
+        config: post-processing steps.
+        thresholds: minimum scores of phrases that do not take the one of `config`.
         strength: of the adapter; None leaves it as it is.
-        turn: held while the model is at work, and not between two images.
+        lock: held while the model is at work, and released between two images.
     """
     for path in paths:
         name = path.relative_to(root).as_posix()
@@ -84,9 +87,10 @@ def predict_images(
         except DataError as error:
             yield Skipped(name, f"{error.message}.")
             continue
-        with turn():
+        with lock:
             if strength is not None:
                 predictor.strength = strength
             predictor.set_image(pixels)
             results = predictor.prompt(phrases, MIN_SCORE, MAX_OBJECTS)
-        yield ImagePredictions(found_image(name, pixels.shape[:2], postprocess_all(results, how, thresholds)), pixels)
+        size_hw = pixels.shape[0], pixels.shape[1]
+        yield FolderPrediction(found_image(name, size_hw, postprocess_all(results, config, thresholds)), pixels)

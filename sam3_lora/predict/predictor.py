@@ -1,13 +1,13 @@
-"""Predictor: set an image once, then prompt it many times, with as much of the adapter as wanted."""
+"""Predictor: set an image once, then prompt it many times, with any strength of the adapter."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -17,40 +17,54 @@ from torch import Tensor
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh
 from sam3_lora.data.images import BROKEN, to_rgb
 from sam3_lora.data.samples import tokenize
-from sam3_lora.errors import DataError, ModelError, Sam3LoraError
+from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
-from sam3_lora.predict.postprocess import PhraseResult, result_of
+from sam3_lora.predict.postprocess import PhraseResult, phrase_result
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
-VISUAL = "visual"  # the phrase SAM 3 was trained with where only example boxes say what is meant
-PHRASES_AT_ONCE = 16  # more go through the model in portions, so that memory does not grow with their number
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import Sam3Processor
+
+VISUAL = "visual"  # the phrase SAM 3 was trained with for prompts of exemplar boxes alone
+PHRASES_PER_BATCH = 16  # more go through the model in batches, so that memory does not grow with their number
 MAX_STRENGTH = 2.0
-KEPT_IMAGES, KEPT_PHRASES = 3, 256  # features in the caches; those of one image at full size take 0.1 GB
-# What a model stumbles over in its first image when the numbers of its configuration do not go together.
-_STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+MAX_CACHED_IMAGES, MAX_CACHED_PHRASES = 3, 256  # features of one image at full size take 0.1 GB
+# Raised in the first forward pass when numbers of the model's configuration contradict each other.
+_CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
 class Exemplars:
-    """Boxes that show on the image what is meant, or what is not.
+    """Boxes on the image that show by example what to find, or what not to find."""
 
-    boxes_xyxy (K, 4) in pixels; positive (K,) bool: an object like this one, or not like this one.
-    """
-
-    boxes_xyxy: np.ndarray
-    positive: np.ndarray
+    boxes_xyxy: np.ndarray  # (K, 4) float in pixels
+    positive: np.ndarray  # (K,) bool: find objects like this one, or none like this one
 
 
 class Predictor:
-    """SAM 3, and an adapter whose strength can be changed over the same weights.
+    """Finds the objects that phrases name in an image, with SAM 3 and, at any strength, an adapter.
 
-    The usual order is :meth:`set_image`, then :meth:`prompt` as often as wanted. Features of the last
-    images and phrases are kept, for the base model and for the adapter apart where it changes them.
+    Call :meth:`set_image`, then :meth:`prompt` as often as needed: the image is encoded only once. Features of the
+    last images and phrases are cached, separately for each strength of an adapter that changes them.
+
+    Example:
+        >>> predictor = Predictor.load("demo")
+        >>> predictor.set_image("road.jpg")
+        >>> result = predictor.prompt(["pothole"], threshold=0.5)["pothole"]
+        >>> result.boxes_xyxy.shape, result.masks.shape  # (K, 4) in pixels; (K, H, W) bool
     """
 
-    def __init__(self, base: LoadedModel, peft_model: Any = None) -> None:
+    def __init__(self, base: LoadedModel, peft_model: PeftModel | None = None) -> None:
+        """Wraps loaded models; :meth:`load` is the usual way.
+
+        Args:
+            base: the base model.
+            peft_model: the same model with an adapter attached, from :func:`sam3_lora.model.lora.load`.
+        """
         self._base = base
         self._peft_model = peft_model
         self._detector = Sam3Detector(base.model).eval()
@@ -58,38 +72,48 @@ class Predictor:
         self._image_key = b""
         self._adapted = lora.adapted_components(base.model)
         self._strength = 0.0 if peft_model is None else 1.0
-        self._has_answered = False
-        self._vision: OrderedDict[tuple, VisionFeatures] = OrderedDict()
-        self._without_boxes: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
-        self._text: OrderedDict[tuple, TextFeatures] = OrderedDict()
+        self._has_run = False
+        self._vision: OrderedDict[Hashable, VisionFeatures] = OrderedDict()
+        self._text_only_geometry: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+        self._text: OrderedDict[Hashable, TextFeatures] = OrderedDict()
 
     @classmethod
     def load(cls, base: str = "demo", adapter: str | Path | None = None, device: str = "auto") -> Predictor:
-        """Loads the base model and, if given, an adapter's folder.
+        """Loads the base model and, if given, an adapter.
+
+        Args:
+            base: "demo", a Hugging Face Hub id such as facebook/sam3, or a folder.
+            adapter: a folder that training or PEFT wrote; None for the base model alone.
+            device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
 
         Raises:
-            ModelError: either cannot be loaded, or they do not fit each other.
+            ModelError: either cannot be loaded, they do not fit each other, or there is no such device.
         """
         loaded = load_base(base, device=resolve_device(device))
         return cls(loaded, None if adapter is None else lora.load(loaded.model, Path(adapter)))
 
     @property
     def has_adapter(self) -> bool:
+        """Whether an adapter was loaded, whatever its strength."""
         return self._peft_model is not None
 
     @property
     def strength(self) -> float:
-        """How much of the adapter is in force: 0 is exactly the base model, 1 the adapter as it was trained."""
+        """The adapter's scale, in [0, MAX_STRENGTH]: 0 is exactly the base model, 1 the adapter as trained.
+
+        Raises:
+            Sam3LoraError: set out of this range, or above 0 without an adapter.
+        """
         return self._strength
 
     @strength.setter
     def strength(self, strength: float) -> None:
         if strength and not self.has_adapter:
-            raise Sam3LoraError("Expected an adapter to switch on, but none was loaded", "Load one with adapter=FOLDER")
+            raise Sam3LoraError("Expected an adapter to enable, but none was loaded", "Load one with adapter=FOLDER")
         if not 0 <= strength <= MAX_STRENGTH:
             raise Sam3LoraError(
                 f"Expected a strength between 0 and {MAX_STRENGTH:g}, got {strength:g}",
-                "Take 1 for the adapter as it is",
+                "Use 1 for the adapter as trained",
             )
         if strength != self._strength:
             lora.set_strength(self._peft_model, strength)
@@ -97,7 +121,7 @@ class Predictor:
 
     @property
     def adapter_enabled(self) -> bool:
-        """Whether prompts are answered with the adapter; False is the untouched base model."""
+        """Whether the adapter is used; False is exactly the base model."""
         return self._strength > 0
 
     @adapter_enabled.setter
@@ -106,24 +130,28 @@ class Predictor:
 
     @property
     def detector(self) -> Sam3Detector:
+        """The model that prompts run through."""
         return self._detector
 
     @property
-    def processor(self) -> Any:
+    def processor(self) -> Sam3Processor:
+        """Makes tensors of images and phrases."""
         return self._base.processor
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self._base.model.parameters()).device
 
     def set_image(self, image: np.ndarray | Image.Image | str | Path) -> None:
-        """Chooses the image that the next prompts are asked of.
+        """Sets the image for the prompts that follow; it is encoded at the first of them.
 
         Args:
-            image: (H, W, 3) uint8 RGB array, PIL image or path to a file.
+            image: (H, W, 3) uint8 RGB array in [0, 255], PIL image, or path to an image file. PIL images and files
+                are rotated as their EXIF data says.
 
         Raises:
-            DataError: it is none of these or cannot be read.
+            DataError: it is none of these, or cannot be read.
         """
         pixels = read_image(image)
         self._image = Image.fromarray(pixels)
@@ -137,49 +165,56 @@ class Predictor:
         phrases: Sequence[str],
         threshold: float = 0.5,
         limit: int | None = None,
-        examples: Exemplars | None = None,
+        exemplars: Exemplars | None = None,
     ) -> dict[str, PhraseResult]:
-        """Asks the image for every object that each phrase names.
+        """Finds every object that each phrase names in the image set last.
 
         Args:
-            phrases: noun phrases, such as "pothole"; blank ones and repetitions are passed over. With
-                examples there may be none: then the boxes alone say what is meant, under the name "visual".
-            threshold: least score, in [0, 1], of an object to be returned.
-            limit: at most this many objects per phrase, the best ones.
-            examples: boxes on this image that go with every phrase.
+            phrases: noun phrases, such as "pothole"; blank ones and repetitions are ignored. There may be none with
+                exemplars: then the boxes alone are the prompt, and the result is named "visual".
+            threshold: minimum score of an object, in [0, 1].
+            limit: maximum number of objects per phrase; None for all.
+            exemplars: boxes on this image that apply to every phrase.
+
+        Returns:
+            By phrase, in the order given: the objects, best first, in pixels of the image. Duplicates are still in
+            it; :func:`sam3_lora.predict.postprocess.postprocess_all` removes them.
 
         Raises:
-            Sam3LoraError: no image was set, there is neither phrase nor example, or a box is empty or outside.
-            ModelError: the model was loaded but cannot answer: its configuration does not go together.
+            Sam3LoraError: no image was set, there is neither a phrase nor an exemplar, or a box is empty or outside.
+            ModelError: the model's configuration contradicts itself.
         """
+        image = self._current_image()
+        names = tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
+        boxes = None if exemplars is None else self._exemplar_boxes(exemplars)
+        if not names and boxes is None:
+            raise Sam3LoraError("Expected at least one phrase", 'Name what to find, such as "pothole"')
+        names = names or (VISUAL,)
+        results = {}
+        for start in range(0, len(names), PHRASES_PER_BATCH):
+            batch = names[start : start + PHRASES_PER_BATCH]
+            detections = self._detect(batch, boxes)
+            for row, phrase in enumerate(batch):
+                size_hw = (image.height, image.width)
+                results[phrase] = phrase_result(phrase, detections, row, size_hw, threshold, limit)
+        return results
+
+    def _current_image(self) -> Image.Image:
         if self._image is None:
             raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
-        asked = tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
-        boxes = None if examples is None else self._example_boxes(examples)
-        if not asked and boxes is None:
-            raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
-        asked = asked or (VISUAL,)
-        size_hw = (self._image.height, self._image.width)
-        results = {}
-        for some in (asked[start : start + PHRASES_AT_ONCE] for start in range(0, len(asked), PHRASES_AT_ONCE)):
-            detections = self._detect(some, boxes)
-            results |= {
-                phrase: result_of(phrase, detections, row, size_hw, threshold, limit) for row, phrase in enumerate(some)
-            }
-        return results
+        return self._image
 
     def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
         try:
             detections = self._compute(phrases, boxes)
-        except _STUMBLES as error:
-            if self._has_answered or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
+        except _CONFIG_ERRORS as error:
+            if self._has_run or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
                 raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ModelError(
-                f"The base model '{self._base.name}' was loaded, but cannot answer: {reason}",
-                "Numbers in its config.json or its processor's files do not go together: copy or download it again",
+                f"The base model '{self._base.name}' was loaded, but fails on an image: {first_line(error)}",
+                "Its config.json and its processor's files contradict each other: copy or download it again",
             ) from error
-        self._has_answered = True
+        self._has_run = True
         return detections
 
     def _compute(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
@@ -188,65 +223,72 @@ class Predictor:
         repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)
         return self._detector.detect(vision, text, image_index, *repeated)
 
-    def _example_boxes(self, examples: Exemplars) -> tuple[Tensor, Tensor] | None:
+    def _exemplar_boxes(self, exemplars: Exemplars) -> tuple[Tensor, Tensor] | None:
         """Boxes (1, K, 4) cxcywh in [0, 1] and labels (1, K) as the detector takes them; None without any."""
-        if len(examples.boxes_xyxy) == 0:
+        if len(exemplars.boxes_xyxy) == 0:
             return None
-        boxes_xyxy = torch.as_tensor(np.asarray(examples.boxes_xyxy), dtype=torch.float32).reshape(-1, 4)
-        limits = boxes_xyxy.new_tensor((self._image.width, self._image.height) * 2)
-        inside = boxes_xyxy.clamp(min=0).minimum(limits)
+        image = self._current_image()
+        boxes_xyxy = torch.as_tensor(np.asarray(exemplars.boxes_xyxy), dtype=torch.float32).reshape(-1, 4)
+        inside = boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor((image.width, image.height) * 2))
         empty = ~torch.isfinite(boxes_xyxy).all(1) | (inside[:, 2:] - inside[:, :2] < 1).any(1)
         if empty.any():
             number = int(empty.nonzero()[0]) + 1
             raise Sam3LoraError(
-                f"Example box {number} is empty or lies outside the image of "
-                f"{self._image.width} x {self._image.height} pixels",
+                f"Exemplar box {number} is empty or outside the image of {image.width} x {image.height} pixels",
                 "Draw it around an object: [left, top, right, bottom] in pixels",
             )
-        normalized = normalize(xyxy_to_cxcywh(inside), (self._image.height, self._image.width))
-        labels = torch.as_tensor(np.asarray(examples.positive), dtype=torch.int64)
+        normalized = normalize(xyxy_to_cxcywh(inside), (image.height, image.width))
+        labels = torch.as_tensor(np.asarray(exemplars.positive), dtype=torch.int64)
         return normalized[None].to(self.device), labels[None].to(self.device)
 
     def _vision_features(self) -> VisionFeatures:
         key = (self._image_key, self._strength if "vision_encoder" in self._adapted else 0.0)
-        if key not in self._vision:
+        vision = self._vision.get(key)
+        if vision is None:
             pixels = self.processor.image_processor(images=self._image, return_tensors="pt").pixel_values
             dtype = next(self._base.model.parameters()).dtype
-            _keep(self._vision, key, self._detector.encode_images(pixels.to(self.device, dtype)), KEPT_IMAGES)
-        self._vision.move_to_end(key)
-        vision = self._vision[key]
+            vision = self._detector.encode_images(pixels.to(self.device, dtype))
+        _cache(self._vision, key, vision, MAX_CACHED_IMAGES)
         changed = {"vision_encoder", "geometry_encoder"} & self._adapted
         key = (self._image_key, self._strength if changed else 0.0)
-        if key not in self._without_boxes:
-            _keep(self._without_boxes, key, self._detector.text_only_geometry(vision), KEPT_IMAGES)
-        self._without_boxes.move_to_end(key)
-        return replace(vision, text_only_geometry=self._without_boxes[key])
+        geometry = self._text_only_geometry.get(key)
+        if geometry is None:
+            geometry = self._detector.text_only_geometry(vision)
+        _cache(self._text_only_geometry, key, geometry, MAX_CACHED_IMAGES)
+        return replace(vision, text_only_geometry=geometry)
 
     def _text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
         strength = self._strength if "text_encoder" in self._adapted else 0.0
-        new = [phrase for phrase in phrases if (phrase, strength) not in self._text]
-        if new:
+        features = {p: self._text[p, strength] for p in phrases if (p, strength) in self._text}
+        if new := [phrase for phrase in phrases if phrase not in features]:
             tokens = tokenize(self.processor.tokenizer, new)
             encoded = self._detector.encode_text(
                 tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
             )
             for row, phrase in enumerate(new):
-                features = TextFeatures(encoded.states[row : row + 1].clone(), encoded.mask[row : row + 1].clone())
-                _keep(self._text, (phrase, strength), features, KEPT_PHRASES)
-        found = [self._text[phrase, strength] for phrase in phrases]
-        for phrase in phrases:
-            self._text.move_to_end((phrase, strength))
+                features[phrase] = TextFeatures(
+                    encoded.states[row : row + 1].clone(), encoded.mask[row : row + 1].clone()
+                )
+        for phrase, one in features.items():
+            _cache(self._text, (phrase, strength), one, MAX_CACHED_PHRASES)
+        found = [features[phrase] for phrase in phrases]
         return TextFeatures(torch.cat([one.states for one in found]), torch.cat([one.mask for one in found]))
 
 
-def _keep(cache: OrderedDict, key: tuple, value: Any, most: int) -> None:
+def _cache(cache: OrderedDict[Hashable, V], key: Hashable, value: V, max_size: int) -> None:
+    """Makes an entry the most recently used one and drops the least recently used beyond `max_size`."""
     cache[key] = value
-    while len(cache) > most:
+    cache.move_to_end(key)
+    while len(cache) > max_size:
         cache.popitem(last=False)
 
 
 def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an array, or of a PIL image or a file, turned as its EXIF says. Raises DataError."""
+    """An image as (H, W, 3) uint8 RGB; PIL images and files are rotated as their EXIF data says.
+
+    Raises:
+        DataError: an array of another shape or type, or a file that cannot be read.
+    """
     if isinstance(image, Image.Image):
         return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     if isinstance(image, np.ndarray):
@@ -258,7 +300,7 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
         return image
     if Path(image).is_dir():
         raise DataError(
-            f"Expected one image, but {image} is a folder", "Give a file; the inference page asks whole folders"
+            f"Expected one image, but {image} is a folder", "Give a file; the inference page takes whole folders"
         )
     try:
         with Image.open(image) as file:
@@ -266,11 +308,11 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"Expected an image at {image}, but there is no such file", "Check the path") from None
     except Image.DecompressionBombError:
-        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise DataError(
-            f"The image {image} has more than {most:.0f} million pixels", "Make it smaller, or cut it into parts"
+            f"The image {image} has more than {limit:.0f} million pixels", "Scale it down, or cut it into tiles"
         ) from None
     except BROKEN as error:
         raise DataError(
-            f"The file {image} cannot be read as an image ({error})", "Give a whole JPEG or PNG file"
+            f"The file {image} cannot be read as an image ({error})", "Give an intact JPEG or PNG file"
         ) from None

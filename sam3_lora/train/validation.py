@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from sam3_lora.boxes import cxcywh_to_xyxy, pairwise_iou
-from sam3_lora.predict.postprocess import PostprocessConfig, postprocess, result_of
+from sam3_lora.predict.postprocess import PostprocessConfig, phrase_result, postprocess
 from sam3_lora.structures import Detections, Targets
 
 SCORE_THRESHOLD = IOU_THRESHOLD = 0.5
@@ -25,12 +25,12 @@ class BoxF1:
         """Counts a batch: in each phrase an answer may meet one object and an object one answer."""
         truths = cxcywh_to_xyxy(targets.boxes.float().cpu()).split(targets.counts.tolist())
         for phrase, of_phrase in enumerate(truths):
-            found = result_of("", detections, phrase, size_hw=(1, 1), threshold=SCORE_THRESHOLD)
+            found = phrase_result("", detections, phrase, size_hw=(1, 1), threshold=SCORE_THRESHOLD)
             answers = torch.from_numpy(postprocess(found, PostprocessConfig(SCORE_THRESHOLD)).boxes_xyxy)
             self._found += len(answers)
             self._objects += len(of_phrase)
             if len(answers) and len(of_phrase):
-                ious, _ = pairwise_iou(answers, of_phrase)
+                ious = pairwise_iou(answers, of_phrase)
                 pairs = linear_sum_assignment(-ious.nan_to_num().numpy())  # boxes without an area have none
                 self._right += int((ious[pairs] >= IOU_THRESHOLD).sum())
 

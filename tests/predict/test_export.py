@@ -1,4 +1,4 @@
-"""What was found, as files: read back by others, names that do not collide, nothing lost."""
+"""Exported predictions: read back by other tools, with unique file names, nothing lost."""
 
 import csv
 import io

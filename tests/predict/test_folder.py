@@ -1,4 +1,4 @@
-"""A folder of images in one go: each as if asked alone; what cannot be read is told and passed over."""
+"""A folder of images: each gives the same result as alone; images that cannot be read are skipped with a reason."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from PIL import Image
 
 from sam3_lora.errors import DataError
 from sam3_lora.predict.export import found_image
-from sam3_lora.predict.folder import MAX_OBJECTS, MIN_SCORE, ImagePredictions, Skipped, images_in, predict_images
+from sam3_lora.predict.folder import MAX_OBJECTS, MIN_SCORE, FolderPrediction, Skipped, images_in, predict_images
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 
@@ -33,12 +33,12 @@ def test_images_are_found_by_name_below_the_folder(folder, tmp_path_factory):
             images_in(wrong)
 
 
-def test_each_image_is_answered_as_if_asked_alone_and_broken_ones_are_told(folder):
+def test_each_image_gives_the_same_result_as_alone_and_broken_ones_are_skipped(folder):
     predictor = Predictor.load("demo", device="cpu")
-    phrases, how, thresholds = ["circle", "line"], PostprocessConfig(threshold=0.2, box_iou=0.7), {"line": 0.1}
-    answers = list(predict_images(predictor, images_in(folder), folder, phrases, how, thresholds))
-    assert [type(one) for one in answers] == [ImagePredictions, ImagePredictions, Skipped, ImagePredictions]
-    assert answers[2].name == "broken.png" and "cannot be read" in answers[2].why
+    phrases, config, thresholds = ["circle", "line"], PostprocessConfig(threshold=0.2, box_iou=0.7), {"line": 0.1}
+    predictions = list(predict_images(predictor, images_in(folder), folder, phrases, config, thresholds))
+    assert [type(one) for one in predictions] == [FolderPrediction, FolderPrediction, Skipped, FolderPrediction]
+    assert predictions[2].name == "broken.png" and "cannot be read" in predictions[2].why
     predictor.set_image(folder / "sub" / "c.png")
-    alone = postprocess_all(predictor.prompt(phrases, MIN_SCORE, MAX_OBJECTS), how, thresholds)
-    assert answers[3].found == found_image("sub/c.png", (40, 60), alone)
+    alone = postprocess_all(predictor.prompt(phrases, MIN_SCORE, MAX_OBJECTS), config, thresholds)
+    assert predictions[3].found == found_image("sub/c.png", (40, 60), alone)

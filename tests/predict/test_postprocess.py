@@ -1,4 +1,4 @@
-"""Thinning out answers, against cases computed by hand."""
+"""Non-maximum suppression and the other steps, against cases computed by hand."""
 
 import numpy as np
 import pytest
@@ -37,23 +37,23 @@ def test_overlaps():
 
 
 @pytest.mark.parametrize("kind", ["box_iou", "mask_iou"])
-@pytest.mark.parametrize(("most", "left"), [(0.34, 2), (0.33, 1)])
-def test_of_two_that_overlap_the_better_stays(kind, most, left):
-    found = postprocess(PAIR, PostprocessConfig(**{kind: most}))
+@pytest.mark.parametrize(("threshold", "left"), [(0.34, 2), (0.33, 1)])
+def test_of_two_overlapping_objects_the_better_stays(kind, threshold, left):
+    found = postprocess(PAIR, PostprocessConfig(**{kind: threshold}))
     assert spans(found) == [(0, 10), (5, 15)][:left]
 
 
-def test_a_part_goes_by_the_smaller_mask_only():
+def test_iom_removes_parts_of_other_objects():
     assert len(postprocess(NESTED, PostprocessConfig(mask_iou=0.5))) == 2
     assert spans(postprocess(NESTED, PostprocessConfig(mask_iom=0.5))) == [(0, 16)]
 
 
-def test_who_was_suppressed_suppresses_nobody():
+def test_a_suppressed_object_suppresses_no_other():
     chain = result((0, 10), (6, 16), (12, 20), scores=(0.9, 0.8, 0.7))
     assert spans(postprocess(chain, PostprocessConfig(mask_iou=0.2))) == [(0, 10), (12, 20)]
 
 
-def test_pieces_that_hang_together_become_one_with_the_best_score():
+def test_overlapping_pieces_are_merged_with_the_best_score():
     merged = postprocess(CHAIN, PostprocessConfig(threshold=0.45, merge=0.2))
     assert spans(merged) == [(0, 20)]
     assert merged.scores.tolist() == pytest.approx([0.9])
@@ -72,23 +72,23 @@ def test_presence_is_a_factor_that_can_be_left_out():
     assert bold.scores.tolist() == pytest.approx([0.75])
 
 
-def test_copies_go_unless_they_are_asked_for():
-    copies = result((0, 11), (0, 10), (12, 18), scores=(0.9, 0.8, 0.7))  # IoU 10 / 11
-    assert spans(postprocess(copies, PostprocessConfig())) == [(0, 11), (12, 18)]
-    assert len(postprocess(copies, PostprocessConfig(mask_iou=None))) == 3
+def test_duplicates_are_removed_by_default():
+    duplicates = result((0, 11), (0, 10), (12, 18), scores=(0.9, 0.8, 0.7))  # IoU 10 / 11
+    assert spans(postprocess(duplicates, PostprocessConfig())) == [(0, 11), (12, 18)]
+    assert len(postprocess(duplicates, PostprocessConfig(mask_iou=None))) == 3
 
 
 @pytest.mark.parametrize(
-    "how", [PostprocessConfig(), PostprocessConfig(box_iou=0.5, mask_iou=0.5, mask_iom=0.5, merge=0.1, largest=3)]
+    "config", [PostprocessConfig(), PostprocessConfig(box_iou=0.5, mask_iou=0.5, mask_iom=0.5, merge=0.1, largest=3)]
 )
-def test_nothing_found_stays_nothing(how):
+def test_nothing_found_stays_nothing(config):
     nothing = result(scores=())
-    assert len(postprocess(nothing, how)) == 0
-    assert postprocess(nothing, how).masks.shape == (0, *SIZE)
+    assert len(postprocess(nothing, config)) == 0
+    assert postprocess(nothing, config).masks.shape == (0, *SIZE)
 
 
 @pytest.mark.parametrize("sizes", [((42, 42), (448, 300)), ((30, 40), (17, 23)), ((7, 5), (7, 5)), ((3, 2), (1, 90))])
-def test_pieces_are_the_parts_of_the_upsampled_masks(sizes):
+def test_masks_at_full_size_are_the_upsampled_logits(sizes):
     rng = np.random.default_rng(0)
     for sparse in (0.0, 1.0, 2.5, 9.0):
         logits = rng.normal(size=(3, *sizes[0])).astype(np.float32) - np.float32(sparse)

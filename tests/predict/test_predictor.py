@@ -1,4 +1,4 @@
-"""Predictor: one image, many prompts; what comes back fits the image; the adapter is switched, not loaded twice."""
+"""Predictor: one image, many prompts; results fit the image; the adapter is switched, not loaded twice."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.predict.predictor import KEPT_IMAGES, PHRASES_AT_ONCE, Exemplars, Predictor, read_image
+from sam3_lora.predict.predictor import MAX_CACHED_IMAGES, PHRASES_PER_BATCH, Exemplars, Predictor, read_image
 
 SIZE_HW = (60, 90)
 
@@ -24,7 +24,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
-    """An adapter that changes the demo model's answers."""
+    """An adapter that changes the demo model's predictions."""
     torch.manual_seed(0)
     model = lora.attach(load_base("demo").model, RunConfig().lora)
     for name, parameter in model.named_parameters():
@@ -61,7 +61,7 @@ def test_a_threshold_afterwards_equals_one_from_the_start(predictor, image):
     assert len(predictor.prompt(["crack"], threshold=0.0, limit=3)["crack"]) == 3
 
 
-def test_a_phrase_is_answered_alike_alone_and_among_others(predictor, image):
+def test_a_phrase_gives_the_same_result_alone_and_among_others(predictor, image):
     predictor.set_image(image)
     alone = predictor.prompt(["crack"], threshold=0.0)["crack"]
     among = predictor.prompt(["joint", "crack", "a very long phrase " * 20], threshold=0.0)["crack"]
@@ -120,24 +120,24 @@ def test_prompts_need_an_image_and_a_phrase(image):
         fresh.prompt([" "])
 
 
-def test_a_model_that_loads_and_cannot_answer_is_told_in_a_sentence(image, tmp_path):
+def test_a_model_that_loads_but_cannot_run_gives_a_sentence(image, tmp_path):
     folder = shutil.copytree(ASSETS / "demo" / "model", tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config["geometry_encoder_config"]["num_attention_heads"] = 5  # 5 heads do not divide the width
     (folder / "config.json").write_text(json.dumps(config))
     predictor = Predictor.load(str(folder), device="cpu")
     predictor.set_image(image)
-    with pytest.raises(ModelError, match="was loaded, but cannot answer"):
+    with pytest.raises(ModelError, match="was loaded, but fails on an image"):
         predictor.prompt(["crack"])
 
 
-def answers(predictor, phrases=("crack", "joint"), **options):
+def prompt_all(predictor, phrases=("crack", "joint"), **options):
     """Everything that a prompt gives, as one array per phrase."""
     found = predictor.prompt(phrases, threshold=0.0, **options)
     return {phrase: np.concatenate((one.scores, one.boxes_xyxy.ravel())) for phrase, one in found.items()}
 
 
-def test_caches_answer_as_a_fresh_predictor_does(predictor, adapter, image):
+def test_caches_give_the_results_of_a_fresh_predictor(predictor, adapter, image):
     other = np.ascontiguousarray(image[::-1])
     for shown in (image, other, image):
         predictor.set_image(shown)
@@ -146,33 +146,33 @@ def test_caches_answer_as_a_fresh_predictor_does(predictor, adapter, image):
             fresh = Predictor.load("demo", adapter, device="cpu")
             fresh.strength = strength
             fresh.set_image(shown)
-            expected = answers(fresh, phrases)
-            for phrase, found in answers(predictor, phrases).items():
+            expected = prompt_all(fresh, phrases)
+            for phrase, found in prompt_all(predictor, phrases).items():
                 np.testing.assert_allclose(found, expected[phrase], atol=1e-5, rtol=1e-5)
     predictor.strength = 1.0
-    assert len(predictor._vision) <= KEPT_IMAGES
+    assert len(predictor._vision) <= MAX_CACHED_IMAGES
 
 
 def test_the_cache_of_phrases_is_bounded(predictor, image, monkeypatch):
-    monkeypatch.setattr("sam3_lora.predict.predictor.KEPT_PHRASES", 20)
+    monkeypatch.setattr("sam3_lora.predict.predictor.MAX_CACHED_PHRASES", 20)
     predictor.set_image(image)
     for start in range(0, 36, 12):
         predictor.prompt([f"word {number}" for number in range(start, start + 12)])
     assert len(predictor._text) == 20
 
 
-def test_many_phrases_go_in_portions(predictor, image):
+def test_many_phrases_go_through_the_model_in_batches(predictor, image):
     predictor.set_image(image)
-    many = [f"thing {number}" for number in range(PHRASES_AT_ONCE + 3)]
-    together = answers(predictor, many)
+    many = [f"thing {number}" for number in range(PHRASES_PER_BATCH + 3)]
+    together = prompt_all(predictor, many)
     assert list(together) == many
     for phrase in (many[0], many[-1]):
-        np.testing.assert_allclose(together[phrase], answers(predictor, [phrase])[phrase], atol=1e-4)
+        np.testing.assert_allclose(together[phrase], prompt_all(predictor, [phrase])[phrase], atol=1e-4)
 
 
 @pytest.mark.parametrize("component", ["vision_encoder", "text_encoder", "geometry_encoder", "mask_decoder"])
-def test_what_is_kept_is_never_another_strengths(component, image):
-    """Whatever part the adapter changes, asked at one strength after the other or on its own."""
+def test_cached_features_are_of_the_current_strength(component, image):
+    """Whatever component the adapter changes, at one strength after the other or on its own."""
     base = load_base("demo")
     model = lora.attach(base.model, RunConfig().with_settings({"lora.components": [component]}).lora)
     torch.manual_seed(0)
@@ -180,16 +180,16 @@ def test_what_is_kept_is_never_another_strengths(component, image):
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
 
-    def asked(predictor, strength):
+    def mask_logits(predictor, strength):
         predictor.strength = strength
         predictor.set_image(image)
         return predictor.prompt(["crack"], threshold=0.0)["crack"].mask_logits
 
     used = Predictor(base, model)
-    asked(used, 1.0)
+    mask_logits(used, 1.0)
     for strength in (0.0, 0.5, 1.0):
-        np.testing.assert_array_equal(asked(used, strength), asked(Predictor(base, model), strength))
-    assert not np.array_equal(asked(used, 0.0), asked(used, 1.0))
+        np.testing.assert_array_equal(mask_logits(used, strength), mask_logits(Predictor(base, model), strength))
+    assert not np.array_equal(mask_logits(used, 0.0), mask_logits(used, 1.0))
 
 
 def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapter, image):
@@ -201,10 +201,10 @@ def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapte
     found = {}
     for strength in (0.0, 0.5, 1.0, 1.5):
         predictor.strength = strength
-        found[strength] = answers(predictor)["crack"]
+        found[strength] = prompt_all(predictor)["crack"]
     predictor.strength = 1.0
-    np.testing.assert_array_equal(found[0.0], answers(base)["crack"])
-    np.testing.assert_array_equal(found[1.0], answers(trained)["crack"])
+    np.testing.assert_array_equal(found[0.0], prompt_all(base)["crack"])
+    np.testing.assert_array_equal(found[1.0], prompt_all(trained)["crack"])
     assert np.abs(found[0.5] - found[0.0]).max() > 1e-4
     assert np.abs(found[0.5] - found[1.0]).max() > 1e-4
     assert np.abs(found[1.5] - found[1.0]).max() > 1e-4
@@ -219,11 +219,11 @@ def test_strength_1_is_the_adapter_where_layers_have_scales_of_their_own(adapter
     (folder / "adapter_config.json").write_text(json.dumps(settings | {"alpha_pattern": {".*q_proj": 99}}))
     predictor = Predictor.load("demo", folder, device="cpu")
     predictor.set_image(image)
-    before = answers(predictor)["crack"]
+    before = prompt_all(predictor)["crack"]
     predictor.strength = 0.5
-    assert not np.array_equal(answers(predictor)["crack"], before)
+    assert not np.array_equal(prompt_all(predictor)["crack"], before)
     predictor.strength = 1.0
-    np.testing.assert_array_equal(answers(predictor)["crack"], before)
+    np.testing.assert_array_equal(prompt_all(predictor)["crack"], before)
 
 
 def test_pictures_of_any_depth_and_turn_are_read_as_files_are(image, tmp_path):
@@ -242,18 +242,18 @@ def test_pictures_of_any_depth_and_turn_are_read_as_files_are(image, tmp_path):
     assert read_image(tmp_path / "turned.png").shape == (SIZE_HW[1], SIZE_HW[0], 3)
 
 
-def test_examples_change_the_answer_with_a_phrase_and_alone(predictor, image):
+def test_exemplars_change_the_result_with_a_phrase_and_alone(predictor, image):
     predictor.set_image(image)
     box = np.array([[10.0, 5.0, 60.0, 40.0]])
-    plain = answers(predictor)["crack"]
-    like = answers(predictor, examples=Exemplars(box, np.array([True])))["crack"]
-    unlike = answers(predictor, examples=Exemplars(box, np.array([False])))["crack"]
+    plain = prompt_all(predictor)["crack"]
+    like = prompt_all(predictor, exemplars=Exemplars(box, np.array([True])))["crack"]
+    unlike = prompt_all(predictor, exemplars=Exemplars(box, np.array([False])))["crack"]
     assert np.abs(like - plain).max() > 1e-5
     assert np.abs(unlike - like).max() > 1e-5
-    alone = predictor.prompt([], threshold=0.0, examples=Exemplars(box, np.array([True])))
+    alone = predictor.prompt([], threshold=0.0, exemplars=Exemplars(box, np.array([True])))
     assert list(alone) == ["visual"]
     none = Exemplars(np.zeros((0, 4)), np.zeros(0, bool))
-    np.testing.assert_array_equal(answers(predictor, examples=none)["crack"], plain)
+    np.testing.assert_array_equal(prompt_all(predictor, exemplars=none)["crack"], plain)
     for wrong in ([[10, 10, 10, 40]], [[200, 200, 300, 300]], [[np.nan, 0, 5, 5]]):
-        with pytest.raises(Sam3LoraError, match="Example box 1"):
-            predictor.prompt(["crack"], examples=Exemplars(np.array(wrong, float), np.array([True])))
+        with pytest.raises(Sam3LoraError, match="Exemplar box 1"):
+            predictor.prompt(["crack"], exemplars=Exemplars(np.array(wrong, float), np.array([True])))

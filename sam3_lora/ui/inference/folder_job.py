@@ -121,7 +121,7 @@ class FolderJob:
             request.view.postprocess,
             request.view.thresholds,
             strength=request.strength,
-            turn=lambda: shared.lock,
+            lock=shared.lock,
         )
         try:
             for answer in answers:

@@ -11,9 +11,9 @@ import streamlit as st
 
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.dataset import Dataset, load_image
+from sam3_lora.data.folders import IMAGE_SUFFIXES
 from sam3_lora.draw import category_colors
 from sam3_lora.errors import DataError
-from sam3_lora.predict.folder import IMAGE_ENDINGS
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import guarded
@@ -58,8 +58,8 @@ def choose() -> Source:
 
 
 def _upload() -> Source:
-    endings = [ending.removeprefix(".") for ending in IMAGE_ENDINGS]
-    file = st.file_uploader("Image file", endings, key="image-file", label_visibility="collapsed")
+    suffixes = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+    file = st.file_uploader("Image file", suffixes, key="image-file", label_visibility="collapsed")
     return Source(file.name, images.decode(file.getvalue(), file.name)) if file else Source()
 
 

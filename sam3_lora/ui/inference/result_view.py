@@ -112,7 +112,7 @@ def _outlines(predictions: Predictions, result: PhraseResult) -> list[str]:
     keys = [(hashlib.blake2b(logits.tobytes(), digest_size=16).digest(), size_hw) for logits in result.mask_logits]
     new = [index for index, key in enumerate(keys) if key not in predictions.outlines]
     at_size = replace(result.take(np.array(new, dtype=np.int64)), size_hw=size_hw)
-    for index, piece in zip(new, at_size.pieces(), strict=True):
+    for index, piece in zip(new, at_size.mask_crops(), strict=True):
         empty = not piece.mask.size
         predictions.outlines[keys[index]] = "" if empty else outline_of(piece.mask, (piece.left, piece.top), to_image)
     return [predictions.outlines[key] for key in keys]

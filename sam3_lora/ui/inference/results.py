@@ -131,7 +131,7 @@ def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]
     if prompt.boxes:
         boxes_xyxy = np.array([box.box_xyxy for box in prompt.boxes], np.float32)
         exemplars = Exemplars(boxes_xyxy, np.array([box.positive for box in prompt.boxes]))
-    results = predictor.prompt(prompt.phrases, threshold=0.0, limit=MAX_PER_PHRASE, examples=exemplars)
+    results = predictor.prompt(prompt.phrases, threshold=0.0, limit=MAX_PER_PHRASE, exemplars=exemplars)
     return {
         phrase: result.take(result.without_presence().scores >= MIN_THRESHOLD) for phrase, result in results.items()
     }
