@@ -1,1 +1,1 @@
-"""Datasets: reading them, what is wrong with them, and what a model is asked and taught about their images."""
+"""Datasets: their formats, their findings, and the phrases and samples made of them."""

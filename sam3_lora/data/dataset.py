@@ -1,4 +1,4 @@
-"""Opens a dataset: its splits, and everything that is wrong with it as findings, never as a crash."""
+"""Opens a dataset: its splits, and everything that is wrong with it as findings."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def open_dataset(
     images: str | Path | None = None,
     phrase: str = "",
 ) -> Dataset:
-    """Reads a dataset's annotations; of its images only names are looked at, and a few headers.
+    """Reads a dataset's annotations; of its images only the names, and a few headers.
 
-    Large annotations are read once: what they say is kept in the user's cache folder (or that of the
-    environment variable SAM3_LORA_CACHE) until they change.
+    Large annotations are read once: they are kept as an index in the user's cache folder (or that of the environment
+    variable SAM3_LORA_CACHE) until they change.
 
     Args:
         path: a folder in one of the layouts that :mod:`sam3_lora.data.formats.layouts` knows (COCO in several,
             one JSON per image, YOLO), a COCO file, YOLO's data.yaml, or "demo" for the dataset that ships with the app.
-        progress: is told the share that is done, in [0, 1], and what is being read.
-        images: a further folder to look for the images in; it may lie outside the dataset.
-        phrase: what all objects are called if the annotations have no categories.
+        progress: called with the share that is done, in [0, 1], and the current step.
+        images: a further folder to search for the images; it may be outside the dataset.
+        phrase: the category of all objects if the annotations have no categories.
 
     Raises:
         DataError: there is nothing to open: no folder, or no annotations that can be read.
@@ -50,27 +50,27 @@ def open_dataset(
     require_text(root.absolute())
     layout = recognise(root, _images_folder(images), phrase)
     root = layout.root or (root.parent if root.is_file() else root)
-    tell = progress or (lambda share, what: None)
+    report = progress or (lambda share, step: None)
     splits: dict[str, Split] = {}
     findings: list[Finding] = []
     errors: list[DataError] = []
     for number, source in enumerate(layout.sources):
-        name, done = source.name, number / len(layout.sources)
-        tell(done, f"Reading {name}")
+        step = f"Reading {source.name}"
+
+        def report_split(share: float, number: int = number, step: str = step) -> None:
+            report((number + share) / len(layout.sources), step)
+
+        report_split(0.0)
         try:
             require_text(source.path)
-            splits[name], found = read_split(
-                source,
-                root,
-                lambda share, name=name, done=done: tell(done + share / len(layout.sources), f"Reading {name}"),
-            )
+            splits[source.name], found = read_split(source, root, report_split)
             findings += found
         except DataError as error:
             errors.append(error)
-            findings += _unreadable(name, error)
+            findings += _unreadable(source.name, error)
     if not splits:
         raise errors[0]
-    tell(1.0, "Done")
+    report(1.0, "Done")
     categories = tuple(dict.fromkeys(name for split in splits.values() for name in split.categories))
     findings += _check_categories(splits, categories) + _find_ignored_files(layout, root)
     return Dataset(root, layout.format, splits, categories, tuple(by_severity(findings)))
@@ -80,7 +80,7 @@ def _images_folder(images: str | Path | None) -> Path | None:
     if images is None or not str(images).strip():
         return None
     folder = Path(images).expanduser()
-    listing(folder)  # says in words if there is none
+    listing(folder)  # raises if there is no such folder
     require_text(folder.absolute())
     return folder
 

@@ -1,4 +1,4 @@
-"""Finds files in a dataset's folder, and nothing outside it."""
+"""Lists folders and finds files in a dataset's folder, and nothing outside it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
 
 ANNOTATION_FILE = "_annotations.coco.json"
-NO_TEXT = "its name has bytes that are no text; rename it"
+NO_TEXT = "its name is not valid text; rename it"
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
 
 
 def listing(root: Path) -> list[str]:
-    """The names of files and folders in a folder, sorted: no pipes and the like, which would be waited for for ever.
+    """The names of files and folders in a folder, sorted; without pipes and the like, which would block.
 
     Raises:
         DataError: there is no such folder, or it cannot be read.
@@ -31,28 +31,28 @@ def listing(root: Path) -> list[str]:
     except FileNotFoundError:
         raise DataError(f"There is no folder {root}", "Correct the path") from None
     except NotADirectoryError:
-        raise DataError(f"Expected a folder, but {root} is a file", "Give the folder that it lies in") from None
+        raise DataError(f"Expected a folder, but {root} is a file", "Give the folder that it is in") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no path"
+        reason = getattr(error, "strerror", None) or "it is not a path"
         raise DataError(f"The folder {root} cannot be read: {reason}", "Correct the path") from None
 
 
 def is_text(name: str) -> bool:
-    """Whether a name on the disk is text: there it may be any bytes, which no screen and no file could tell."""
+    """Whether a name on the disk is valid text: it may be any bytes, which JSON cannot hold."""
     return valid_text(name) == name
 
 
 def require_text(path: Path) -> None:
-    """Raises DataError for a path that is no text."""
+    """Raises DataError for a path that is not valid text."""
     if not is_text(str(path)):
         raise DataError(
-            f"Expected names that are text, but that of {valid_text(str(path))} has bytes that are none",
+            f"Expected names that are valid text, but that of {valid_text(str(path))} is not",
             "Rename the folder or file",
         )
 
 
 def subfolders(root: Path) -> list[str]:
-    """The names of the folders in a folder, sorted, without asking the disk about every file."""
+    """The names of the folders in a folder, sorted; none if it cannot be read."""
     try:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir())
@@ -61,7 +61,7 @@ def subfolders(root: Path) -> list[str]:
 
 
 def usual_order(splits: Iterable[str]) -> list[str]:
-    """Splits in the order in which people name them, in capitals or not."""
+    """Splits in the usual order (train, valid, test, others), in upper or lower case."""
     known = {name: place for place, name in enumerate(USUAL_SPLITS)}
     return sorted(splits, key=lambda name: (known.get(name.lower(), len(known)), name))
 
@@ -70,12 +70,13 @@ class ImageFiles:
     """Finds the images that one annotation file names, reading each folder once and no file at all.
 
     Args:
-        root: the dataset's folder. Nothing outside is ever looked at, links that lead there included.
+        root: the dataset's folder. Nothing outside is read, not even through links.
         base: the folder that file names count from.
-        folders: where images may lie; none: in `base` and in ``images/`` there.
-        outside: one more folder that the user pointed at, which may be anywhere.
+        folders: where images may be; none: in `base` and in ``images/`` there.
+        outside: a further folder that the user named, which may be anywhere.
 
-    before_listing is called with the path of a folder before it is looked into, but not of those listed already.
+    Attributes:
+        before_listing: called with the path of a folder before it is listed, but not of those listed already.
     """
 
     def __init__(self, root: Path, base: Path, folders: Sequence[Path] = (), outside: Path | None = None) -> None:
@@ -90,19 +91,19 @@ class ImageFiles:
         self._depth = len(base.relative_to(root).parts)
         self._listings: dict[str, frozenset[str]] = {}
         self._near: dict[str, dict[str, str]] = {}
-        self._links: set[str] = set()  # paths that are, or lie behind, a link out of the allowed folders
+        self._links: set[str] = set()  # paths that are, or are behind, a link out of the allowed folders
         for place in self._places:
             self._names(place)
 
     @property
     def listed(self) -> list[str]:
-        """The folders that were looked into so far."""
+        """The folders that were listed so far."""
         return [os.path.join(self._base, folder) for folder in self._listings]
 
     def find(self, file_name: str) -> tuple[str, bool] | None:
-        """The path of an image, seen from `base`, and whether a file is there.
+        """The path of an image, relative to `base`, and whether the file exists.
 
-        None if the name leads out of the dataset's folder; a path that ends in "/" if a link does.
+        None if the name leads outside the dataset's folder; a path that ends in "/" if a link does.
         """
         for place in self._places:
             if file_name in self._listings[place]:
@@ -121,7 +122,7 @@ class ImageFiles:
         return name, False
 
     def near(self, file_name: str) -> str:
-        """An image that is there and differs from a missing one by case, ending or %20 only; "" if none is."""
+        """An existing image whose name differs from a missing one only in case, suffix or %20; "" if there is none."""
         wanted = _plain_stem(posixpath.basename(file_name.replace("\\", "/")))
         for place in self._places:
             if place not in self._near:
@@ -136,7 +137,7 @@ class ImageFiles:
         return (path + "/", False) if path in self._links else None
 
     def _names(self, folder: str) -> frozenset[str]:
-        """The files in a folder, seen from `base`; nothing where there is no such folder, or one outside."""
+        """The files in a folder, relative to `base`; none if there is no such folder, or it is outside the dataset."""
         if folder not in self._listings:
             self._listings[folder] = frozenset()
             with contextlib.suppress(OSError, ValueError):  # ValueError: a name that no file system can hold
@@ -149,7 +150,7 @@ class ImageFiles:
                 names = []
                 with os.scandir(path) as entries:
                     for entry in entries:
-                        if entry.is_file() and is_text(entry.name):  # no pipe, which would be waited for for ever
+                        if entry.is_file() and is_text(entry.name):  # no pipe, which would block for ever
                             names.append(entry.name)
                         if entry.is_symlink() and not self._is_inside(entry.path):
                             self._links.add(_joined(folder, entry.name))
@@ -162,7 +163,7 @@ class ImageFiles:
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Whether a path, with all links followed, lies in the dataset's folder."""
+    """Whether a path, with all links followed, is in the dataset's folder."""
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle

@@ -1,4 +1,4 @@
-"""Opening image files as RGB pictures the way the annotations mean them."""
+"""Opens image files as RGB pixels, in the size and orientation that the annotations refer to."""
 
 from __future__ import annotations
 
@@ -13,45 +13,43 @@ from PIL import ExifTags, Image, ImageOps
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.errors import DataError
 
-# What Pillow's decoders raise on files that are missing, cut off or no images.
+# What Pillow's decoders raise on files that are missing, truncated or not images.
 BROKEN = (OSError, ValueError, TypeError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 MAX_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more takes gigabytes
-# Pillow speaks of odd metadata and of large sizes to programmers; here they are findings, or nothing. For good,
-# since warnings.catch_warnings() is not safe in threads.
+# Pillow warns of odd metadata and of large sizes; here these are findings, or nothing. Switched off for the whole
+# process, since warnings.catch_warnings() is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-LAB, LAB_FIX = "the colour mode LAB, which cannot be read", "Convert it to RGB"
+LAB, LAB_FIX = "the color mode LAB, which cannot be read", "Convert it to RGB"
 
 
 def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int | None = None) -> np.ndarray:
     """An image's pixels, uint8 (H, W, 3) RGB.
 
-    A camera's note to turn the picture (EXIF) is followed only if the annotation file gives the
-    turned size. The size may still differ from the record's: annotations refer to the record's.
+    An EXIF orientation is applied only if the annotation file gives the rotated size. The size may still differ from
+    the record's: annotations refer to the record's.
 
     Args:
         record: the image.
         enough: pixels of the longer side that are enough: a JPEG is then decoded at a half, a quarter or an
             eighth of its size as long as that leaves as many, which is much faster.
-        max_pixels: an image with more is not decoded; None: any is.
+        max_pixels: of an image that is decoded; None: no limit.
 
     Raises:
         DataError: the file is missing, has too many pixels or cannot be decoded.
     """
     try:
-        if record.path.exists() and not record.path.is_file():  # a pipe would be waited for for ever
-            raise OSError("it is no file")
+        if record.path.exists() and not record.path.is_file():  # a pipe would block for ever
+            raise OSError("it is not a file")
         with Image.open(record.path) as picture:
             _require_pixels(picture, record, max_pixels)
-            turn = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
+            rotate = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
             if enough is not None:
                 scale = enough / max(picture.size)
-                picture.draft(None, tuple(math.ceil(side * scale) for side in picture.size))
-            if turn:
-                picture = ImageOps.exif_transpose(picture)
-            return np.array(to_rgb(picture))
+                picture.draft(None, (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
+            return np.array(to_rgb(ImageOps.exif_transpose(picture) if rotate else picture))
     except FileNotFoundError:
         raise DataError(
-            f"Expected the image {record.path}, but it is not there",
+            f"Expected the image {record.path}, but it is missing",
             "Put it there, or delete its entry from the annotation file",
         ) from None
     except BROKEN as error:
@@ -71,7 +69,7 @@ def _require_pixels(picture: Image.Image, record: ImageRecord, most: int | None)
 
 
 def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """(width, height) from a file's header and whether EXIF turns it by a quarter; None if it is no image."""
+    """(width, height) from a file's header and whether EXIF rotates it by 90 degrees; None if it is not an image."""
     try:
         with Image.open(path) as picture:
             in_header = picture.format != "PNG" or "exif" in picture.info  # to find it elsewhere takes decoding all
@@ -81,10 +79,14 @@ def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
 
 
 def size_finding(size: tuple[int, int], expected: tuple[int, int]) -> str:
-    """The finding of an image whose (width, height) is not what the annotation file says; "" if it is.
+    """The kind of finding of an image whose size is not what the annotation file says; "" if it is.
 
-    Of equal proportions (up to a pixel of rounding) it was scaled, which training follows: it divides by the size in
-    the annotation file.
+    If the proportions are equal (up to a pixel of rounding) the image was scaled, which training takes into account: it
+    divides by the size in the annotation file.
+
+    Args:
+        size: (width, height) of the image file.
+        expected: (width, height) in the annotation file.
     """
     if size == expected:
         return ""
@@ -94,21 +96,21 @@ def size_finding(size: tuple[int, int], expected: tuple[int, int]) -> str:
 
 
 def is_turned(picture: Image.Image) -> bool:
-    """Whether a camera's note (EXIF) turns the picture by a quarter."""
+    """Whether the EXIF orientation rotates the picture by 90 degrees."""
     return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture; deeper grey is scaled, which Pillow's own conversion does not do.
+    """A picture as 8-bit RGB; deeper gray values are scaled, which Pillow's own conversion does not do.
 
     Raises:
-        DataError: the picture has the colour mode LAB.
+        DataError: the picture has the color mode LAB.
     """
     if picture.mode == "LAB":
         raise DataError(f"The image {getattr(picture, 'filename', '')} has {LAB}", LAB_FIX)
     if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
         picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
-    elif picture.mode in ("I", "F"):  # whole numbers or fractions of any range: the least becomes black
+    elif picture.mode in ("I", "F"):  # integers or floats of any range: the lowest becomes black
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
         low, high = min(values.min(), 0.0), values.max()
         full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)

@@ -1,16 +1,16 @@
-"""Which phrases an image is asked for: one per category that is there, and some that nothing there answers."""
+"""Chooses the phrases of an image: a positive one per category in it, and negative ones that nothing in it matches."""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sam3_lora.data.records import Annotation, ImageRecord
 
-# Nouns for things that are rarely in the pictures people train on, so that asking for them is
-# asking in vain; each group has the words that mean all of it.
+# Nouns for things that are rarely in images people train on, so that they make good negatives; each group has the words
+# that mean all of it.
 _EVERYDAY: dict[tuple[str, ...], tuple[str, ...]] = {
     ("animal", "wildlife", "mammal"): ("giraffe", "kangaroo", "polar bear", "camel", "hedgehog", "rhinoceros"),
     ("animal", "wildlife", "bird"): ("penguin", "flamingo", "parrot", "peacock"),
@@ -32,7 +32,7 @@ _MEANINGS = {word: meanings for meanings, words in _EVERYDAY.items() for word in
 
 
 class Positive(NamedTuple):
-    """A phrase and all the objects of an image that answer it, at least one."""
+    """A phrase and all the objects of an image that match it, at least one."""
 
     phrase: str
     annotations: tuple[Annotation, ...]
@@ -41,18 +41,18 @@ class Positive(NamedTuple):
 class _Shuffles(Protocol):
     """numpy's Generator or random.Random."""
 
-    def shuffle(self, x: list) -> None: ...
+    def shuffle(self, x: list[Any]) -> None: ...
 
 
 def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
-    """The words that SAM 3 is asked for a category.
+    """The phrase that SAM 3 is prompted with for a category.
 
     Args:
         category: its name, as written in the dataset.
         phrases: the user's own words by category (`data.category_phrases` of the configuration).
 
     Returns:
-        The user's words in lower case and single spaces (the tokenizer tells no cases apart); without any the
+        The user's words in lower case and single spaces (the tokenizer ignores case); without any the
         name itself: "Paint_Marking" -> "paint marking".
     """
     own = (phrases or {}).get(category)
@@ -61,10 +61,10 @@ def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
 
 
 def split_phrases(text: str) -> list[str]:
-    """ "pothole, Crack; crack" -> ["pothole", "Crack"]: what people type, without blanks and repetitions."""
+    """ "pothole, Crack; crack" -> ["pothole", "Crack"]: what people type, without blanks and duplicates."""
     phrases: dict[str, str] = {}
     for phrase in filter(None, map(str.strip, re.split("[,;\n]", text))):
-        phrases.setdefault(phrase.lower(), phrase)  # the tokenizer tells no cases apart
+        phrases.setdefault(phrase.lower(), phrase)  # the tokenizer ignores case
     return list(phrases.values())
 
 
@@ -75,12 +75,12 @@ def phrases_for(
     rng: _Shuffles,
     phrases: Mapping[str, str] | None = None,
 ) -> tuple[list[Positive], list[str]]:
-    """What to ask an image.
+    """The phrases of an image.
 
     Args:
         image: its crowds and unusable annotations give no positive, but rule their category out as a negative.
         categories: of the dataset, as written there.
-        num_negatives: phrases to ask although nothing in the image answers them.
+        num_negatives: how many negative phrases.
         rng: draws the negatives.
         phrases: the user's own words by category, see :func:`phrase_of`.
 
@@ -96,31 +96,35 @@ def phrases_for(
     present = {phrase_of(annotation.category, phrases) for annotation in image.annotations}
     present |= {phrase_of(category, phrases) for category in image.unusable_categories}
 
-    absent = _not_meant(dict.fromkeys(phrase_of(category, phrases) for category in categories), present)
+    absent = _negatives(dict.fromkeys(phrase_of(category, phrases) for category in categories), present)
     rng.shuffle(absent)
     negatives = absent[:num_negatives]
     if len(negatives) < num_negatives:
-        everyday = [word for word in _not_meant(EVERYDAY_WORDS, present) if word not in negatives]
+        everyday = [word for word in _negatives(EVERYDAY_WORDS, present) if word not in negatives]
         rng.shuffle(everyday)
         negatives += everyday[: num_negatives - len(negatives)]
     return [Positive(phrase, tuple(items)) for phrase, items in objects.items()], negatives
 
 
-def _not_meant(phrases: Iterable[str], present: set[str]) -> list[str]:
+def _negatives(phrases: Iterable[str], present: set[str]) -> list[str]:
     return [phrase for phrase in phrases if phrase and not any(could_mean(phrase, other) for other in present)]
 
 
 @functools.lru_cache(maxsize=65536)
 def could_mean(phrase: str, present: str) -> bool:
-    """Whether someone who asks for `phrase` could mean a thing called `present`.
+    """Whether `phrase` could mean an object called `present`, so that it is no negative beside it.
 
-    So it is if the words of one are all in the other, singular and plural being the same ("potholes" and
-    "road pothole"), if they differ by spaces only, or if `present` means the whole group of `phrase`.
+    That is so if the words of one are all in the other, singular and plural being the same ("potholes" and
+    "road pothole"), if they differ in spaces only, or if `present` means the whole group of `phrase`.
+
+    Args:
+        phrase: as :func:`phrase_of` gives it.
+        present: the phrase of an object in the image.
     """
     if any(_words(meaning) <= _words(present) for meaning in _MEANINGS.get(phrase, ())):
         return True
-    asked, there = _words(phrase), _words(present)
-    return asked <= there or there <= asked or _joined(phrase) == _joined(present)
+    words, other = _words(phrase), _words(present)
+    return words <= other or other <= words or _joined(phrase) == _joined(present)
 
 
 def _words(phrase: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What a dataset is in memory: images with their annotations, in splits, made from arrays when asked for."""
+"""What a dataset is in memory: splits of images with their annotations, made from arrays when they are needed."""
 
 from __future__ import annotations
 
@@ -11,40 +11,57 @@ import msgspec
 import numpy as np
 
 from sam3_lora.data.findings.findings import Finding
+from sam3_lora.data.index.gather import Box
 from sam3_lora.data.index.index import Index
 from sam3_lora.errors import DataError
 
 
-class Annotation:
+class _Record:
+    """Compared, shown and pickled by its values, which are the arguments of its constructor."""
+
+    __slots__ = ()
+
+    def _values(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, type(self)) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # its values may be lists
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self._values()}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._values()
+
+
+class Annotation(_Record):
     """One usable object of an image.
 
-    category: as written in the file; bbox_xywh: (left, top, width, height) in pixels of the size that
-    the file gives the image, inside it, width and height above zero; segmentation: as written in the
-    file (see :func:`sam3_lora.masks.decode_segmentation`), or None without a usable one; iscrowd: a
-    region of many objects, shown but never learned.
+    Attributes:
+        id: as in the file.
+        category: as written in the file.
+        bbox_xywh: (left, top, width, height) in pixels of the size that the file gives the image; inside it, width
+            and height above zero.
+        iscrowd: a region of many objects, shown but never learned.
     """
 
     __slots__ = ("_segmentation", "bbox_xywh", "category", "id", "iscrowd")
 
-    def __init__(
-        self,
-        id: int | str,
-        category: str,
-        bbox_xywh: tuple[float, float, float, float],
-        segmentation: Any,
-        iscrowd: bool,
-    ) -> None:
-        """segmentation: the value, or its JSON as a memoryview, read when asked for."""
+    def __init__(self, id: int | str, category: str, bbox_xywh: Box, segmentation: Any, iscrowd: bool) -> None:
+        """segmentation: the value, or its JSON as a memoryview, which is decoded when it is needed."""
         self.id, self.category, self.bbox_xywh, self.iscrowd = id, category, bbox_xywh, iscrowd
         self._segmentation = segmentation
 
     @property
     def has_segmentation(self) -> bool:
-        """Whether there is one, found out without reading it."""
+        """Whether there is one, found out without decoding it."""
         return self._segmentation is not None
 
     @property
     def segmentation(self) -> Any:
+        """As written in the file (see :func:`sam3_lora.masks.decode_segmentation`), or None without a usable one."""
         if not isinstance(self._segmentation, memoryview):
             return self._segmentation
         try:
@@ -52,27 +69,19 @@ class Annotation:
         except (ValueError, RecursionError):  # cannot be, unless the disk fails
             raise DataError(f"The segmentation of annotation {self.id} is damaged", "Open the dataset again") from None
 
-    def _values(self) -> tuple:
+    def _values(self) -> tuple[Any, ...]:
         return self.id, self.category, self.bbox_xywh, self.segmentation, self.iscrowd
 
-    def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if isinstance(other, Annotation) else NotImplemented
 
-    __hash__ = None
-
-    def __repr__(self) -> str:
-        return f"Annotation{self._values()}"
-
-    def __reduce__(self) -> tuple:
-        return Annotation, self._values()
-
-
-class ImageRecord:
+class ImageRecord(_Record):
     """One image as the annotation file describes it.
 
-    path: where the file is, or should be if `missing`; width, height: pixels; annotations: the usable
-    ones; unusable_categories: categories that are in the image by annotations that could not be used,
-    so that nobody claims they are absent.
+    Attributes:
+        id, file_name: as in the file.
+        path: where the image file is, or should be if `missing`.
+        width, height: pixels.
+        unusable_categories: categories that are in the image by annotations that cannot be used, so that they are no
+            negative phrases for it.
     """
 
     __slots__ = ("_annotations", "file_name", "height", "id", "missing", "path", "unusable_categories", "width")
@@ -88,40 +97,35 @@ class ImageRecord:
         unusable_categories: frozenset[str] = frozenset(),
         missing: bool = False,
     ) -> None:
-        """annotations: themselves, or what makes them when they are first asked for."""
+        """annotations: themselves, or a function that makes them when they are first needed."""
         self.id, self.file_name, self.path, self.width, self.height = id, file_name, path, width, height
         self.unusable_categories, self.missing = unusable_categories, missing
         self._annotations = annotations
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
+        """The usable ones, in the file's order."""
         if not isinstance(self._annotations, tuple):
             self._annotations = self._annotations()
         return self._annotations
 
-    def _values(self) -> tuple:
+    def _values(self) -> tuple[Any, ...]:
         size = self.width, self.height
         return self.id, self.file_name, self.path, *size, self.annotations, self.unusable_categories, self.missing
 
-    def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if isinstance(other, ImageRecord) else NotImplemented
-
-    __hash__ = None
-
-    def __repr__(self) -> str:
-        return f"ImageRecord{self._values()}"
-
-    def __reduce__(self) -> tuple:
-        return ImageRecord, self._values()
-
 
 class ImageTable(Sequence[ImageRecord]):
-    """The images of a split. A record is made whenever it is asked for; a slice is a table again.
+    """The images of a split. A record is made whenever it is read; a slice is a table again.
 
-    The arrays behind it answer questions about all images at once, without making any record:
-    names: file names, list of N; sizes_wh int64 (N, 2); missing bool (N,); counts int64 (N,), usable
-    annotations; and of all the annotations, image by image: category_index int32 (A,), into `categories`;
-    boxes_xywh float64 (A, 4), pixels; iscrowd bool (A,); image_index int64 (A,), of its image in this table.
+    The columns (names, sizes_wh, boxes_xywh, ...) describe all images at once, without making any record.
+
+    Args:
+        index: of the whole split.
+        folder: that the paths of the images count from.
+        rows: the images of the split that the table holds, int (N,); None: all.
+
+    Attributes:
+        categories: names, which `category_index` points into.
     """
 
     def __init__(self, index: Index, folder: Path, rows: np.ndarray | None = None) -> None:
@@ -136,49 +140,57 @@ class ImageTable(Sequence[ImageRecord]):
     def __getitem__(self, place: int) -> ImageRecord: ...
     @overload
     def __getitem__(self, place: slice) -> ImageTable: ...
-    def __getitem__(self, place):
+    def __getitem__(self, place: int | slice) -> ImageRecord | ImageTable:
         if isinstance(place, slice):
-            return self.take(self._rows[place], of_all=True)
+            return ImageTable(self._index, self._folder, self._rows[place])
         return self._record(int(self._rows[place]))
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return map(self._record, self._rows.tolist())
 
-    def take(self, places: np.ndarray, *, of_all: bool = False) -> ImageTable:
-        """The images at these places (int array or bool mask); of_all: places count in the whole split."""
-        return ImageTable(self._index, self._folder, places if of_all else self._rows[places])
+    def take(self, places: np.ndarray) -> ImageTable:
+        """The images at these places (int array or bool mask)."""
+        return ImageTable(self._index, self._folder, self._rows[places])
 
     @property
     def names(self) -> list[str]:
+        """File names, N of them."""
         names = self._index.words["file_names"]
         return [names[row] for row in self._rows.tolist()]
 
     @property
     def sizes_wh(self) -> np.ndarray:
-        return self._index.arrays["sizes_wh"][self._rows]
+        """Width and height in pixels, int64 (N, 2)."""
+        return _at(self._index.arrays["sizes_wh"], self._rows)
 
     @property
     def missing(self) -> np.ndarray:
-        return self._index.arrays["missing"][self._rows]
+        """Whether the image file is missing, bool (N,)."""
+        return _at(self._index.arrays["missing"], self._rows)
 
     @property
     def counts(self) -> np.ndarray:
-        return np.diff(self._index.arrays["first"])[self._rows]
+        """Usable annotations, int64 (N,)."""
+        return _at(np.diff(self._index.arrays["first"]), self._rows)
 
     @property
     def category_index(self) -> np.ndarray:
-        return self._index.arrays["category"][self._annotation_rows()]
+        """Of all annotations, image by image: the category, int32 (A,), into `categories`."""
+        return _at(self._index.arrays["category"], self._annotation_rows())
 
     @property
     def boxes_xywh(self) -> np.ndarray:
-        return self._index.arrays["boxes_xywh"][self._annotation_rows()]
+        """Of all annotations, image by image: (left, top, width, height) in pixels, float64 (A, 4)."""
+        return _at(self._index.arrays["boxes_xywh"], self._annotation_rows())
 
     @property
     def iscrowd(self) -> np.ndarray:
-        return self._index.arrays["iscrowd"][self._annotation_rows()]
+        """Of all annotations, image by image: whether it is a region of many objects, bool (A,)."""
+        return _at(self._index.arrays["iscrowd"], self._annotation_rows())
 
     @property
     def image_index(self) -> np.ndarray:
+        """Of all annotations, image by image: the place of the image in this table, int64 (A,)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     def categories_used(self) -> set[str]:
@@ -193,7 +205,8 @@ class ImageTable(Sequence[ImageRecord]):
             return slice(None)
         counts = self.counts
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(first[self._rows], counts) + offsets
+        rows: np.ndarray = np.repeat(first[self._rows], counts) + offsets
+        return rows
 
     def _record(self, row: int) -> ImageRecord:
         words, arrays = self._index.words, self._index.arrays
@@ -228,15 +241,24 @@ class ImageTable(Sequence[ImageRecord]):
             )
         )
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return ImageTable, (self._index, self._folder, self._rows)
+
+
+def _at(values: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
+    chosen: np.ndarray = values[places]
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One part of a dataset. json_path: its annotation file, or the folder of its annotation files.
+    """One part of a dataset.
 
-    categories: in the file's order, without repeats.
+    Attributes:
+        name: as its folder or file is called.
+        json_path: its annotation file, or the folder of its annotation files.
+        images: with their annotations.
+        categories: in the file's order, each once.
     """
 
     name: str
@@ -261,7 +283,15 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset and everything found wrong with it. format: in words; categories: of all splits, without repeats."""
+    """A dataset and everything found wrong with it.
+
+    Attributes:
+        root: its folder.
+        format: in words.
+        splits: by name, in the usual order.
+        categories: of all splits, each once.
+        findings: by severity.
+    """
 
     root: Path
     format: str
@@ -270,7 +300,15 @@ class Dataset:
     findings: tuple[Finding, ...]
 
     def split(self, name: str, setting: str = "") -> Split:
-        """A split by its name. Raises DataError that lists the splits there are; setting: that gave the name."""
+        """A split by its name.
+
+        Args:
+            name: of the split.
+            setting: that gave the name, for the error.
+
+        Raises:
+            DataError: there is no such split; it lists those there are.
+        """
         if name not in self.splits:
             raise DataError(
                 f"Expected a split '{name}' in {self.root}, but its splits are {', '.join(self.splits)}",
@@ -279,7 +317,12 @@ class Dataset:
         return self.splits[name]
 
     def split_fix(self, name: str, setting: str = "") -> str:
-        """What to give instead of `name` if just one split differs from it by capitals or as val and valid do."""
+        """What to give instead of `name` if exactly one split differs from it in case, or as val and valid do.
+
+        Args:
+            name: that no split has.
+            setting: that gave the name, or "".
+        """
         alike = [split for split in self.splits if _spelling(split) == _spelling(name)]
         return (f"Set {setting} to '{alike[0]}'" if setting else f"Give '{alike[0]}'") if len(alike) == 1 else ""
 

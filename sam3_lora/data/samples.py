@@ -1,4 +1,4 @@
-"""One image as tensors: pixels, the phrases it is asked for, and the objects each phrase should find."""
+"""Turns images into training samples: pixels, phrases, and the ground truth of each phrase as tensors."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ _log = logging.getLogger(__name__)
 class Sample:
     """One image with its phrases: positives first, then negatives.
 
-    pixel_values: float32 (3, S, S), squashed to the model's input size, in [-1, 1]; targets: counts
-    has one entry per phrase, masks are bool (N, S, S); flipped: the axes of (H, W) along which pixels and
-    targets are mirrored.
+    Attributes:
+        pixel_values: float32 (3, S, S) in [-1, 1], scaled to the model's input size without keeping the proportions.
+        phrases: P of them.
+        targets: counts has one entry per phrase, masks are bool (N, S, S).
+        image: where they come from.
+        flipped: the axes of (H, W) along which pixels and targets are flipped.
     """
 
     pixel_values: Tensor
@@ -44,10 +47,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Several samples as one, phrases packed in the order of the images.
+    """Several samples as one, their phrases packed in the order of the images.
 
-    pixel_values float32 (B, 3, S, S); image_index int64 (P,): the image each phrase is asked of;
-    input_ids, attention_mask int64 (P, T); targets: packed over all P phrases.
+    Attributes:
+        pixel_values: float32 (B, 3, S, S).
+        image_index: int64 (P,), the image of each phrase.
+        phrases: P of them.
+        input_ids, attention_mask: int64 (P, T).
+        targets: packed over all P phrases.
+        images: B records.
     """
 
     pixel_values: Tensor
@@ -58,30 +66,29 @@ class Batch:
     targets: Targets
     images: tuple[ImageRecord, ...]
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of :meth:`sam3_lora.model.detector.Sam3Detector.forward`."""
+        return self.pixel_values, self.input_ids, self.attention_mask, self.image_index
+
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(
-            self.pixel_values.to(device),
-            self.image_index.to(device),
-            self.phrases,
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.targets.to(device),
-            self.images,
-        )
+        """The batch with all tensors on a device."""
+        names = ("pixel_values", "image_index", "input_ids", "attention_mask", "targets")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
-class SampleDataset(torch.utils.data.Dataset):
+class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
     """A split's images as samples.
 
     Args:
         split: the images.
         processor: transformers' Sam3Processor of the base model.
         categories: of the whole dataset: the absent ones make the hardest negatives.
-        num_negatives: phrases per image that nothing there answers. An image without objects is asked
-            for one at least, since a sample without any phrase teaches nothing.
-        seed: with the epoch and the index it fixes the negatives, whoever loads the sample.
+        num_negatives: negative phrases per image. An image without objects gets at least one, since nothing is learned
+            from a sample without any phrase.
+        seed: with the epoch and the index it determines the negatives, in whichever process the sample is loaded.
         phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
-        flip: how samples may be mirrored, each way half of the time; fixed as the negatives are.
+        flip: how samples may be flipped, each way half of the time; determined as the negatives are.
     """
 
     def __init__(
@@ -102,7 +109,7 @@ class SampleDataset(torch.utils.data.Dataset):
         self._phrases = dict(phrases or {})
         self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[flip]
         # In shared memory, so that workers that outlive an epoch see the new one.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Draws other negatives from now on."""
@@ -112,10 +119,11 @@ class SampleDataset(torch.utils.data.Dataset):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Sample | DataError:
-        """Loads one sample. Raises DataError that names the file if the image is missing or broken.
+        """Loads one sample.
 
-        In a loader's worker process the error is returned instead, because torch would turn it into a
-        traceback on its way; :func:`checked` raises it where the batches arrive.
+        Raises:
+            DataError: the image is missing or damaged. In a loader's worker process the error is returned instead,
+                because torch would turn it into a traceback on its way; :func:`checked` raises it later.
         """
         try:
             return self._load(index)
@@ -127,61 +135,69 @@ class SampleDataset(torch.utils.data.Dataset):
     def _load(self, index: int) -> Sample:
         record = self._images[index]
         pixels = torch.from_numpy(load_image(record)).permute(2, 0, 1)
-        # Told where the channels are: of an image 3 pixels wide the processor would guess wrongly.
+        # The processor would guess the axis of the channels wrongly for an image 3 pixels wide.
         processed = self._image_processor(pixels, input_data_format="channels_first", return_tensors="pt")
         pixel_values = processed["pixel_values"][0]
         rng = np.random.default_rng((self._seed, int(self._epoch), index))
-        asked = (
-            self._num_negatives if any(not item.iscrowd for item in record.annotations) else max(self._num_negatives, 1)
-        )
-        positives, negatives = phrases_for(record, self._categories, asked, rng, self._phrases)
-        targets = _targets(
-            record,
-            [positive.annotations for positive in positives] + [()] * len(negatives),
-            tuple(pixel_values.shape[-2:]),
-        )
+        has_objects = any(not item.iscrowd for item in record.annotations)
+        num_negatives = self._num_negatives if has_objects else max(self._num_negatives, 1)
+        positives, negatives = phrases_for(record, self._categories, num_negatives, rng, self._phrases)
+        objects = [positive.annotations for positive in positives] + [()] * len(negatives)
+        targets = _targets(record, objects, (pixel_values.shape[-2], pixel_values.shape[-1]))
         phrases = (*(positive.phrase for positive in positives), *negatives)
         flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
-        return _mirrored(Sample(pixel_values, phrases, targets, record, flipped))
+        return _flipped(Sample(pixel_values, phrases, targets, record, flipped))
 
 
 class Collator:
-    """Samples to a batch; tokenizes the phrases as Sam3Processor does."""
+    """Makes a batch of samples; tokenizes the phrases as Sam3Processor does."""
 
     def __init__(self, processor: Any) -> None:
         self._tokenizer = processor.tokenizer
 
     def __call__(self, samples: Sequence[Sample | DataError]) -> Batch | DataError:
-        error = next((sample for sample in samples if isinstance(sample, DataError)), None)
-        if error is not None:
-            return error
-        phrases = tuple(phrase for sample in samples for phrase in sample.phrases)
+        """The batch, or the first error among the samples."""
+        loaded = []
+        for sample in samples:
+            if isinstance(sample, DataError):
+                return sample
+            loaded.append(sample)
+        phrases = tuple(phrase for sample in loaded for phrase in sample.phrases)
         tokens = tokenize(self._tokenizer, phrases)
-        asked = torch.tensor([len(sample.phrases) for sample in samples])
+        counts = torch.tensor([len(sample.phrases) for sample in loaded])
+        pixel_values = torch.stack([sample.pixel_values for sample in loaded])
         return Batch(
-            pixel_values=torch.stack([sample.pixel_values for sample in samples]),
-            image_index=torch.arange(len(samples)).repeat_interleave(asked),
+            pixel_values=pixel_values,
+            image_index=torch.arange(len(loaded)).repeat_interleave(counts),
             phrases=phrases,
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
-            targets=_pack([sample.targets for sample in samples], samples[0].pixel_values.shape[-2:]),
-            images=tuple(sample.image for sample in samples),
+            targets=_pack([sample.targets for sample in loaded], (pixel_values.shape[-2], pixel_values.shape[-1])),
+            images=tuple(sample.image for sample in loaded),
         )
 
 
 def checked(batch: Batch | DataError) -> Batch:
-    """The batch itself; raises the error that a worker met instead of it."""
+    """The batch itself; raises the error that a worker process returned instead of it."""
     if isinstance(batch, DataError):
         raise batch
     return batch
 
 
 def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:
-    """input_ids and attention_mask, int64 (P, MAX_TOKENS), as Sam3Processor makes them.
+    """The tokens of phrases, as Sam3Processor makes them, but truncated where the text encoder would raise.
 
-    Unlike it, this cuts a phrase that is too long, which the text encoder would refuse.
+    Args:
+        tokenizer: that of the processor.
+        phrases: P of them.
+
+    Returns:
+        input_ids and attention_mask, int64 (P, MAX_TOKENS).
     """
-    return tokenizer(list(phrases), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
+    tokens: Mapping[str, Tensor] = tokenizer(
+        list(phrases), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    )
+    return tokens
 
 
 def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_hw: tuple[int, int]) -> Targets:
@@ -192,14 +208,14 @@ def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_
     return Targets(
         boxes=_boxes(annotations, record),
         counts=torch.tensor([len(of_phrase) for of_phrase in objects], dtype=torch.int64),
-        masks=torch.stack([empty if mask is None else mask for mask in masks]) if _any(masks) else None,
+        masks=torch.stack([empty if mask is None else mask for mask in masks]) if _any_given(masks) else None,
         mask_valid=torch.tensor([mask is not None for mask in masks], dtype=torch.bool),
         exhaustive=torch.ones(len(objects), dtype=torch.bool),
     )
 
 
-def _mirrored(sample: Sample) -> Sample:
-    """The sample with pixels, boxes and masks mirrored along its axes."""
+def _flipped(sample: Sample) -> Sample:
+    """The sample with pixels, boxes and masks flipped along its axes."""
     if not sample.flipped:
         return sample
     targets, last_axes = sample.targets, [axis - 2 for axis in sample.flipped]
@@ -215,8 +231,8 @@ def _mirrored(sample: Sample) -> Sample:
 def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> Tensor:
     """Boxes cxcywh in [0, 1], float32 (N, 4), by the size that the annotation file gives the image.
 
-    Not by the size of the picture itself: where images were scaled after they were annotated, the
-    annotations still refer to the size in the file.
+    Not by the size of the image file: where images were scaled after annotation, the annotations still refer to the
+    size in the annotation file.
     """
     boxes_xywh = torch.tensor([annotation.bbox_xywh for annotation in annotations], dtype=torch.float64).reshape(-1, 4)
     boxes_xyxy = normalize(xywh_to_xyxy(boxes_xywh), (record.height, record.width)).clamp(0, 1)
@@ -230,14 +246,14 @@ def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int])
     try:
         mask = torch.from_numpy(decode_resized(annotation.segmentation, (record.height, record.width), size_hw))
     except DataError as error:
-        _log.warning("%s, annotation %s is learned without its mask: %s", record.file_name, annotation.id, error)
+        _log.warning("%s, annotation %s is used without its mask: %s", record.file_name, annotation.id, error)
         return None
     return mask if mask.any() else None
 
 
 def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
     masks = None
-    if _any([one.masks for one in targets]):
+    if _any_given([one.masks for one in targets]):
         masks = torch.cat(
             [
                 one.masks if one.masks is not None else torch.zeros((len(one.boxes), *size_hw), dtype=torch.bool)
@@ -253,12 +269,15 @@ def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
     )
 
 
-def _any(items: Iterable[object]) -> bool:
+def _any_given(items: Iterable[object]) -> bool:
     return any(item is not None for item in items)
 
 
 def leave_process_group(_worker: int) -> None:
-    """Takes a loader's process out of the group of training's: a terminal or a cluster tells a whole group to stop, and
-    the step in progress still needs its images. It ends with the loader, or with the process that began it."""
+    """Takes a loader's worker out of the training process's group.
+
+    A terminal or a cluster signals a whole group to stop, but the step in progress still needs its images. The worker
+    ends with the loader, or with the process that started it.
+    """
     if hasattr(os, "setpgrp"):
         os.setpgrp()

@@ -173,7 +173,7 @@ def _deeper(folder):
         (_files({"annotations/train.json": b'{"info": {}, "categories": {}, "items": []}'}), "Datumaro"),
         (_files({"annotations/captions_a.json": b"{}", "annotations/person_keypoints_a.json": b"{}"}), "2 other JSON"),
         (_files({"images/a.jpg": b"", "masks/a.png": b""}), "convert-masks .*images .*masks"),
-        (_files({"train/a_mask.png": b"", "train/a.jpg": b"", "train/_classes.csv": b""}), "masks as pictures"),
+        (_files({"train/a_mask.png": b"", "train/a.jpg": b"", "train/_classes.csv": b""}), "masks as image files"),
         (
             _content(
                 b'{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": "x"}]}'
@@ -275,7 +275,7 @@ def test_nobody_waits_for_a_pipe_named_like_an_image(tmp_path):
     image = open_dataset(tmp_path).split("train").images[0]
     image.path.unlink()
     os.mkfifo(image.path)
-    with pytest.raises(DataError, match="it is no file"):
+    with pytest.raises(DataError, match="it is not a file"):
         load_image(image)
 
 

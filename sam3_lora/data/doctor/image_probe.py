@@ -8,7 +8,7 @@ import threading
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -16,8 +16,6 @@ from PIL import ExifTags, Image
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, size_finding
 from sam3_lora.data.records import ImageRecord
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 SIZE_KINDS = ("image-unreadable", "size-mismatch", "image-scaled")  # also looked for when a dataset is opened
 THUMB = 16  # pixels a side of the thumbnail by which two images are compared
@@ -47,8 +45,8 @@ class ImageProbe:
     size: tuple[int, int] | None = None
     orientation: int = 1
     digest: bytes | None = None
-    gradient_hash: Array | None = None
-    thumb: Array | None = None
+    gradient_hash: np.ndarray | None = None
+    thumb: np.ndarray | None = None
 
 
 def probe(path: Path) -> ImageProbe:
@@ -106,7 +104,7 @@ def _find_color_mode(picture: Image.Image, found: ImageProbe) -> None:
 def _as_gray(picture: Image.Image, found: ImageProbe) -> Image.Image:
     """The image in shades of gray, decoded to its end."""
     if picture.mode in ("RGBA", "LA"):
-        if picture.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(picture.getchannel("A")).min() < 255:
             found.problems["image-transparent"] = ""
         return picture.convert("L")
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sam3_lora.data.doctor.image_probe import THUMB, ImageProbe
 from sam3_lora.data.findings.findings import FindingCollector, Severity
 from sam3_lora.text import short_repr
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_BITS = 16  # of 128 that may differ between similar images
 MIN_CORRELATION = 0.95  # of their thumbnails
@@ -27,8 +24,8 @@ class _Image:
     name: str
     path: str
     digest: bytes
-    gradient_hash: Array | None
-    thumb: Array | None
+    gradient_hash: np.ndarray | None
+    thumb: np.ndarray | None
 
 
 class DuplicateFinder:
@@ -113,7 +110,7 @@ def _add(
     findings[late.split].add(kind, late.name, detail=detail, severity=severity)
 
 
-def _are_versions(one: Array | None, other: Array | None) -> bool:
+def _are_versions(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     """Whether one thumbnail is about the other, turned or mirrored or not; True where there is nothing to compare."""
     if one is None or other is None or not one.std() or not other.std():
         return True
@@ -121,7 +118,7 @@ def _are_versions(one: Array | None, other: Array | None) -> bool:
     return any(np.corrcoef(one.ravel(), version.ravel())[0, 1] >= VERSION_CORRELATION for version in turned)
 
 
-def similar_pairs(bits: Array, thumbs: Array) -> Array:
+def similar_pairs(bits: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
     """Pairs of images that look nearly the same, without comparing each with each.
 
     Images that agree in one of eight bands of 16 bits are candidates (locality-sensitive hashing); sorted by their

@@ -223,7 +223,7 @@ def _check_polygons(polygons: list[list[float]], image: str, key: int | str, fin
             return
 
 
-def _shoelace(points: np.ndarray[Any, np.dtype[Any]]) -> float:
+def _shoelace(points: np.ndarray) -> float:
     """The area that the shoelace formula gives a polygon (N, 2)."""
     x, y = (points - points[0]).T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

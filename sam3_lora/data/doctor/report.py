@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +126,7 @@ def _finding_lines(finding: Finding) -> list[str]:
     return lines
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple]) -> list[str]:
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[str]:
     lines = [f"| {' | '.join(map(_cell, titles))} |", f"| {' | '.join('---' for _ in titles)} |"]
     lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows[:_ROWS]]
     return lines + [f"| and {len(rows) - _ROWS:,} more |{' |' * (len(titles) - 1)}"] * (len(rows) > _ROWS)

@@ -1,1 +1,1 @@
-"""What is wrong or odd with a dataset: kinds of findings, their causes and their words."""
+"""Findings: what is wrong or odd with a dataset, as facts (findings.py) and in words (words.py)."""

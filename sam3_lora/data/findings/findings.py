@@ -18,7 +18,7 @@ _SEVERITY_OF: dict[str, Severity] = {
     **dict.fromkeys(words.WARNINGS, "warning"),
     **dict.fromkeys(words.INFOS, "info"),
 }
-_SEVERITY_RANK = {"error": 0, "warning": 1, "info": 2}
+_RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 _KIND_RANK = {kind: rank for rank, kind in enumerate(words.WORDINGS)}
 _NOTHING = object()
 
@@ -131,8 +131,8 @@ class FindingCollector:
         draft = self._draft(kind)
         draft.count += 1
         draft.facts = {**facts, **draft.facts}
-        if severity is not None:
-            draft.severity = min(severity, draft.severity or severity, key=_SEVERITY_RANK.__getitem__)
+        if severity is not None and (draft.severity is None or _RANK[severity] < _RANK[draft.severity]):
+            draft.severity = severity
         if image is not None:
             draft.image_names[image] = None
         if len(draft.locations) < MAX_LOCATIONS:
@@ -197,4 +197,4 @@ class FindingCollector:
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
     """Errors first, then warnings, then infos; among equals in the order of the tables of words."""
-    return sorted(findings, key=lambda finding: (_SEVERITY_RANK[finding.severity], _KIND_RANK[finding.kind]))
+    return sorted(findings, key=lambda finding: (_RANK[finding.severity], _KIND_RANK[finding.kind]))

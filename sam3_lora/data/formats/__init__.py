@@ -1,1 +1,1 @@
-"""Dataset formats: one file per format, each turning files into COCO's three lists."""
+"""Dataset formats: one file per format, each of which gives COCO's three lists; layouts.py recognises them."""

@@ -1,10 +1,11 @@
-"""Recognises how a dataset's files are laid out, by looking."""
+"""Recognises the format of a dataset by its files and folders, and lists its splits as sources."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
@@ -20,15 +21,18 @@ _INSTANCES = re.compile(
 )
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
 _EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
-_MAX_FOLDERS = 64  # that are tried for the images of a single file
+_MAX_FOLDERS = 64  # that are searched for the images of a single file
 
 
 @dataclass(frozen=True)
 class Layout:
     """What was recognised.
 
-    format: in words; sources: one per split; ignored: annotation files that are not read; root: the dataset's folder,
-    if it is neither the one that was opened nor that of the file.
+    Attributes:
+        format: in words.
+        sources: one per split.
+        ignored: annotation files that are not read.
+        root: the dataset's folder, if it is neither the one that was opened nor that of the file.
     """
 
     format: str
@@ -38,20 +42,20 @@ class Layout:
 
 
 def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
-    """How the dataset in a folder is laid out.
+    """The format and the splits of the dataset in a folder. The formats are tried in the order below.
 
     Args:
         root: the folder, a COCO file, or YOLO's data.yaml, whose labels are then read even beside COCO files.
         images: a further folder to look for images in, wherever it is.
-        phrase: what all objects are called where the annotations have no categories.
+        phrase: the category of all objects where the annotations have no categories.
 
     Raises:
-        DataError: there is no such folder, or nothing in it that is known.
+        DataError: there is no such folder, or no format is recognised.
     """
     if root.suffix.lower() == ".json" and root.is_file():
         return _of_annotations(root.parent, images, root.name) or _single(root, root.parent, images)
     if root.name in YAML_NAMES and root.is_file():
-        return _yolo(root.parent) or _nothing(root.parent, listing(root.parent))
+        return _yolo(root.parent) or _unrecognised(root.parent, listing(root.parent))
     if is_archive(root) and root.is_file():
         raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
@@ -62,7 +66,7 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
         or _per_image(root, images, phrase)
         or _one_file(root, names, images)
         or _yolo(root)
-        or _nothing(root, names)
+        or _unrecognised(root, names)
     )
 
 
@@ -79,7 +83,7 @@ def _roboflow(root: Path, images: Path | None) -> Layout | None:
 
 
 def _of_annotations(folder: Path, images: Path | None, only: str = "") -> Layout | None:
-    """COCO's own layout, opened by its folder ``annotations`` or by the file `only` in it: the images lie beside it."""
+    """COCO's own layout, opened by its folder ``annotations`` or by the file `only` in it: the images are beside it."""
     folder = folder.absolute()
     if folder.name != "annotations" or (layout := _classic(folder.parent, listing(folder.parent), images)) is None:
         return None
@@ -113,10 +117,10 @@ def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None
     return None
 
 
-def _split_names(found: dict[str, re.Match]) -> dict[str, str]:
+def _split_names(found: dict[str, re.Match[str]]) -> dict[str, str]:
     """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train".
 
-    Where that is not enough to tell them apart, a split is called as its file is.
+    Where that is ambiguous, a split is named after its file.
     """
     splits: dict[str, str] = {}
     plain = [match[1].lower() for match in found.values()]
@@ -127,7 +131,7 @@ def _split_names(found: dict[str, re.Match]) -> dict[str, str]:
     return {split: splits[split] for split in usual_order(splits)}
 
 
-def _image_folders(root: Path, folder: Path, split: str, match: re.Match) -> tuple[Path, ...]:
+def _image_folders(root: Path, folder: Path, split: str, match: re.Match[str]) -> tuple[Path, ...]:
     written = match[1] + match[2]
     places = [root / written, root / "images" / written, root / split, root / "images" / split]
     places += [root / "images", root, folder, folder / "images"]
@@ -162,7 +166,7 @@ def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:
                 name = "train" if not (root / "train").is_dir() else f"{root.name} (top folder)"
             places = tuple(place for place in (folder, folder / "images", root / "images") if place.is_dir())
             sources.append(segment_anything_source(name, folder, files, root, phrase, places, images))
-    words = "JSON with one file per image, as Segment Anything's data and Roboflow's SAM 2 export have it"
+    words = "JSON with one file per image, like Segment Anything (SA-1B) and Roboflow's SAM 2 export"
     return Layout(words, sources) if sources else None
 
 
@@ -173,11 +177,11 @@ def _yolo(root: Path) -> Layout | None:
     return Layout("YOLO labels, one text file per image", ordered) if sources else None
 
 
-def _nothing(root: Path, names: list[str]) -> Layout:
+def _unrecognised(root: Path, names: list[str]) -> NoReturn:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
     deeper = next((root / name for name in subfolders(root)[:_MAX_FOLDERS] if _has_splits(root, name)), None)
     if deeper is not None:
-        raise DataError(f"{wanted}, but its splits lie one folder deeper", f"Open {deeper}")
+        raise DataError(f"{wanted}, but its splits are one folder deeper", f"Open {deeper}")
     if has_settings(root):
         raise DataError(
             f"Expected YOLO's labels in labels/ beside the images in images/ (or train/labels beside train/images) in "
@@ -189,8 +193,8 @@ def _nothing(root: Path, names: list[str]) -> Layout:
     candidates += [f"annotations/{name}" for name in inner if name.lower().endswith(".json")]
     if masks := mask_folders(root):
         raise DataError(
-            f"{wanted}, but found masks as pictures in {masks[1]}",
-            f"Make a split of them: python -m sam3_lora convert-masks {masks[0]} {masks[1]} OUT --class 1=crack",
+            f"{wanted}, but found masks as image files in {masks[1]}",
+            f"Convert them: python -m sam3_lora convert-masks {masks[0]} {masks[1]} OUT --class 1=crack",
         )
     if foreign := foreign_format(root):
         raise DataError(f"{wanted}, but the files there look like those of {foreign}, which are not read", _EXPORT)

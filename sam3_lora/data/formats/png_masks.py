@@ -1,4 +1,4 @@
-"""Makes a COCO dataset of images with semantic masks: a picture per image whose values or colours name classes."""
+"""Converts semantic masks to COCO: image files whose values or colors name the class of each pixel."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ import numpy as np
 from PIL import Image
 
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
-from sam3_lora.data.formats.yolo_labels import pictures_in
+from sam3_lora.data.formats.yolo_labels import images_in
 from sam3_lora.data.images import BROKEN, is_turned
 from sam3_lora.errors import DataError
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
 from sam3_lora.text import plural, short_repr
 
 Objects = Literal["components", "colors"]
-_MASK_SUFFIXES = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))  # JPEG blurs colours
+_MASK_SUFFIXES = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))  # JPEG blurs colors
 _ADDED = re.compile(r"[-_. ]?(mask|masks|label|labels|labelids|seg|segmentation|gt)$", re.IGNORECASE)
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
 
 
 @dataclass
 class Converted:
-    """What came of it. objects: by class; unknown: masks by a value that has no class; skipped: file -> why."""
+    """What was converted.
+
+    Attributes:
+        images: written.
+        objects: written, by class.
+        unknown: masks by a value in them that has no class.
+        skipped: file -> why.
+    """
 
     images: int = 0
     objects: Counter[str] = field(default_factory=Counter)
@@ -53,28 +60,28 @@ def convert_masks(
 
     Args:
         images: the folder of the images.
-        masks: the folder of their masks: as large as the images, named like them, or like them with ``_mask`` and
-            the like behind; single values (grey or palette), or colours.
+        masks: the folder of their masks, as large as the images and named like them, or like them with ``_mask`` or a
+            similar suffix; single values (gray or palette), or colors.
         out: a new folder for the split, such as ``dataset/train``.
-        classes: names by value ("1") or by colour ("#ff0000"); what is not named is background.
+        classes: names by value ("1") or by color ("#ff0000"); everything else is background.
         objects: "components": each connected region of a class is an object; "colors": all of a class's pixels
             in an image are one.
-        min_pixels: regions below this are left out.
-        progress: is told the share that is done, in [0, 1].
+        min_pixels: of a region; smaller ones are left out.
+        progress: called with the share that is done, in [0, 1].
 
     Raises:
-        DataError: nothing to convert, classes that are none, or `out` is there already.
+        DataError: there is nothing to convert, the classes are invalid, or `out` exists already.
     """
     by_value, in_colors = _values(classes)
-    listing(images), listing(masks)  # say in words if they are not there
+    listing(images), listing(masks)  # raise if they do not exist
     if out.exists():
-        raise DataError(f"Expected a new folder to write to, but {out} is there already", "Give another name")
+        raise DataError(f"Expected a new folder to write to, but {out} exists already", "Give another name")
     pairs, result = _pairs(images, masks)
     work = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        partial = work / out.name  # since mkdtemp's folders are for their owner only
+        partial = work / out.name  # mkdtemp's folders are readable by their owner only
         partial.mkdir()
         split = _Split(partial, by_value, in_colors, objects, min_pixels, result)
         for done, (image, mask) in enumerate(pairs, start=1):
@@ -87,7 +94,9 @@ def convert_masks(
         (partial / ANNOTATION_FILE).write_text(json.dumps(split.content), "utf-8")
         partial.rename(out)
     except OSError as error:
-        raise DataError(f"{out} cannot be written: {error.strerror}", "Give another folder, or make room") from None
+        raise DataError(
+            f"{out} cannot be written: {error.strerror}", "Give another folder, or free some space"
+        ) from None
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
@@ -105,20 +114,19 @@ def _no_object(masks: Path, classes: Mapping[str, str], result: Converted, min_p
 
 
 def _values(classes: Mapping[str, str]) -> tuple[dict[int, str], bool]:
-    """Class names by value, or by colour as 0xRRGGBB; and whether they are colours."""
-    fix = "Name them by value (1=crack) or by colour ('#ff0000=crack')"
+    """Class names by value, or by color as 0xRRGGBB; and whether they are colors."""
+    fix = "Name them by value (1=crack) or by color ('#ff0000=crack')"
     if not classes or not all(any(map(str.isalnum, name)) for name in classes.values()):
         raise DataError("Expected at least one class, and a name of words for each", fix)
     if all(key.isascii() and key.isdigit() and len(key) <= 5 for key in classes):
         return {int(key): name for key, name in classes.items()}, False
-    colors = [_COLOR.fullmatch(key) for key in classes]
-    if all(colors):
-        return {int(match[1], 16): name for match, name in zip(colors, classes.values(), strict=True)}, True
-    raise DataError(f"Expected classes by values or by colours, got {short_repr(list(classes))}", fix)
+    if all(map(_COLOR.fullmatch, classes)):
+        return {int(key.removeprefix("#"), 16): name for key, name in classes.items()}, True
+    raise DataError(f"Expected classes by values or by colors, got {short_repr(list(classes))}", fix)
 
 
 def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converted]:
-    """Images with their masks, by name; what stands alone is skipped."""
+    """Images with their masks, by name; images without a mask are skipped."""
     result = Converted()
     of_stem: dict[str, list[Path]] = {}
     for path in sorted(masks.rglob("*")):
@@ -127,20 +135,20 @@ def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converte
             for stem in dict.fromkeys((str(inner), _ADDED.sub("", str(inner)))):
                 of_stem.setdefault(stem, []).append(path)
     pairs = []
-    for image in pictures_in(images):
+    for image in images_in(images):
         name = str(image.relative_to(images))
         named_so = of_stem.get(str(image.relative_to(images).with_suffix("")), ())
         mask = next((path for path in named_so if path != image), None)
         if mask is None:
-            result.skipped[name] = "no mask of its name"
+            result.skipped[name] = "no mask with its name"
         else:
             pairs.append((image, mask))
-    for _, mask in pairs:  # masks that lie among the images are none
+    for _, mask in pairs:  # masks among the images are not images
         if mask.is_relative_to(images):
             result.skipped.pop(str(mask.relative_to(images)), None)
     if not pairs:
         raise DataError(
-            f"Expected masks in {masks} named like the images in {images}, but no two names fit",
+            f"Expected masks in {masks} named like the images in {images}, but no names match",
             "Name each mask like its image, as PNG",
         )
     return pairs, result
@@ -159,7 +167,7 @@ class _Split:
         result: Converted,
     ) -> None:
         self._out, self._by_value, self._in_colors, self._result = out, by_value, in_colors, result
-        self._objects, self._least_pixels = objects, min_pixels
+        self._objects, self._min_pixels = objects, min_pixels
         self._numbers = {name: number for number, name in enumerate(dict.fromkeys(by_value.values()), start=1)}
         self.content: dict[str, list[dict[str, Any]]] = {
             "images": [],
@@ -168,7 +176,7 @@ class _Split:
         }
 
     def add(self, image: Path, mask: Path, name: str) -> None:
-        """Copies an image and takes the objects of its mask in; or notes why that cannot be."""
+        """Copies an image and adds the objects of its mask; or notes why it is skipped."""
         try:
             with Image.open(image) as picture:
                 width, height = picture.size
@@ -180,7 +188,7 @@ class _Split:
         except BROKEN as error:
             self._result.skipped[name] = f"cannot be decoded ({error})"
             return
-        if turned and values.shape == (width, height):  # drawn on the picture as viewers show it, and learned so
+        if turned and values.shape == (width, height):  # drawn on the image as viewers show it
             width, height = height, width
         if values.shape != (height, width):
             self._result.skipped[name] = f"its mask is {values.shape[1]} x {values.shape[0]}, not {width} x {height}"
@@ -199,7 +207,7 @@ class _Split:
         for region in _regions(bitmap) if self._objects == "components" else [bitmap]:
             rle = encode_rle(region)
             area, corners = mask_area(rle, region.shape), mask_to_box_xyxy(region)
-            if corners is None or area < self._least_pixels:
+            if corners is None or area < self._min_pixels:
                 continue
             x0, y0, x1, y1 = corners
             self.content["annotations"].append(
@@ -217,20 +225,21 @@ class _Split:
 
 
 def _regions(bitmap: np.ndarray) -> Iterator[np.ndarray]:
-    """Its connected regions bool (H, W), corners counted as connected, one after the other: there may be thousands."""
+    """The 8-connected regions, bool (H, W), one after the other, since there may be thousands."""
     count, labels = cv2.connectedComponents(bitmap.astype(np.uint8), connectivity=8)
     return (labels == label for label in range(1, count))
 
 
 def _read(path: Path, in_colors: bool) -> np.ndarray:
-    """A mask's values int64 (H, W): of grey or of a palette, or colours as 0xRRGGBB."""
+    """A mask's values, int64 (H, W): gray or palette, or colors as 0xRRGGBB."""
     with Image.open(path) as picture:
         if in_colors:
-            red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int64), -1, 0)
-            return red << 16 | green << 8 | blue
+            colors: np.ndarray = np.asarray(picture.convert("RGB")).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+            return colors
         if picture.mode in ("P", "L", "1", "I", "I;16"):
             return np.asarray(picture).astype(np.int64)
         channels = np.asarray(picture.convert("RGB")).astype(np.int64)
     if not (channels == channels[..., :1]).all():
-        raise DataError("its mask has colours, but the classes are named by value", "Name the classes by colour")
-    return channels[..., 0]
+        raise DataError("its mask has colors, but the classes are named by value", "Name the classes by color")
+    gray: np.ndarray = channels[..., 0]
+    return gray

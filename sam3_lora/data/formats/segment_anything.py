@@ -1,8 +1,8 @@
-"""Reads one JSON file per image, as Segment Anything's own data and Roboflow's SAM 2 export have them."""
+"""Reads one JSON file per image, the format of SA-1B (Segment Anything) and of Roboflow's SAM 2 export."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import NO_TEXT, ImageFiles, is_inside, is_text
-from sam3_lora.data.formats.sources import Source
+from sam3_lora.data.formats.sources import Progress, Source
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, valid_text
 
@@ -30,7 +30,7 @@ class _Head(msgspec.Struct):
 
 
 def is_per_image(files: list[Path], root: Path) -> bool:
-    """Whether JSON files hold one image each: {"image": {...}, "annotations": [...]}, judged by some of them."""
+    """Whether JSON files hold one image each: {"image": {...}, "annotations": [...]}, judged by a sample of them."""
     some = files[:: max(1, len(files) // _PROBED)]
     return any(_read(path, root, _Head) is not None for path in some[: 2 * _PROBED])
 
@@ -41,8 +41,13 @@ def segment_anything_source(
     """A split of files with one image each.
 
     Args:
-        phrase: what all objects are called; empty: like the dataset's folder.
-        places, outside: see :func:`sam3_lora.data.formats.sources.coco_source`.
+        name: of the split.
+        folder: of the files.
+        files: one per image.
+        root: the dataset's folder: nothing outside is read.
+        phrase: the category of all objects; empty: the name of the dataset's folder.
+        places: where images may be.
+        outside: a further folder for images that the user named, wherever it is.
     """
     return Source(
         name,
@@ -63,8 +68,8 @@ class _Content:
         self._phrase = phrase or valid_text(root.resolve().name)
         if not any(map(str.isalnum, self._phrase)):
             raise DataError(
-                f"Expected a name for the objects, since the annotation files give no categories, but the folder's "
-                f"({short_repr(self._phrase)}) has no letter",
+                f"Expected a name for the objects, since the annotation files give no categories, but that of the "
+                f"folder ({short_repr(self._phrase)}) has no letter",
                 "Give a phrase when you open the dataset",
             )
         if not phrase:
@@ -76,7 +81,7 @@ class _Content:
     def categories(self) -> list[Any]:
         return [{"id": 0, "name": self._phrase}]
 
-    def images(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
+    def images(self, progress: Progress) -> Iterator[list[Any]]:
         for number, path in enumerate(self._files, start=1):
             content = _read(path, self._root, _Head) if is_text(path.name) else None
             progress(number / len(self._files))
@@ -86,7 +91,7 @@ class _Content:
             else:
                 yield [content.image | {"id": path.name}]
 
-    def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
+    def annotations(self, progress: Progress) -> Iterator[list[Any]]:
         for number, path in enumerate(self._files, start=1):
             content = _read(path, self._root, _Whole) if is_text(path.name) else None
             progress(number / len(self._files))
@@ -97,12 +102,12 @@ class _Content:
 def _entry(entry: Any, path: Path, place: int) -> Any:
     if not isinstance(entry, dict):
         return entry
-    # Ids are told apart within a file only.
+    # Ids are unique within a file only.
     return entry | {"id": f"{path.stem}:{place}", "image_id": path.name, "category_id": 0}
 
 
 def _read(path: Path, root: Path, kind: type[msgspec.Struct]) -> Any:
-    """A file of one image; None if it is none, or lies outside the dataset."""
+    """A file of one image; None if it is not one, or is outside the dataset."""
     try:
         if path.stat().st_size > MAX_BYTES or not is_inside(path, root):
             return None

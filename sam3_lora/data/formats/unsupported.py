@@ -1,4 +1,4 @@
-"""Names the formats that are not read, so that their owner learns which export to choose."""
+"""Recognises formats that are not supported, so that the error can name them and the export to choose instead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BY_ENDING = {
     ".jsonl": "JSON lines (JSONL files)",
     ".csv": "a table of boxes (CSV files)",
 }
-# By keys that an entry has, all of them.
+# By the keys that an entry has, all of them.
 _BY_KEYS: dict[tuple[str, ...], str] = {
     ("shapes",): "LabelMe",
     ("_via_img_metadata",): "the VGG Image Annotator",
@@ -35,7 +35,7 @@ _BY_KEYS: dict[tuple[str, ...], str] = {
     ("categories", "items"): "Datumaro",
     ("image", "annotations"): "CreateML",
 }
-_TASKS = {"caption": "captions", "segments_info": "panoptic segments, whose masks lie in PNG files"}
+_TASKS = {"caption": "captions", "segments_info": "panoptic segments, whose masks are in PNG files"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations", "SegmentationClass")
 _MAX_FOLDERS, _DEEPEST, _MAX_FILES = 64, 3, 3
@@ -43,15 +43,16 @@ _MAX_BYTES = 16 * 2**20  # of a JSON file that is read to learn its kind
 
 
 def is_archive(path: Path) -> bool:
+    """Whether a file has the ending of an archive."""
     return path.suffix.lower() in _ARCHIVES
 
 
 def foreign_format(root: Path) -> str:
-    """The format that the dataset in a folder seems to have, in words; "" if nothing tells."""
+    """The format that the dataset in a folder seems to have, in words; "" if unknown."""
     folders = list(islice(_folders(root, root), _MAX_FOLDERS))
     names: dict[Path, list[str]] = {}
     for folder in folders:
-        with suppress(DataError):  # a folder that cannot be read tells nothing
+        with suppress(DataError):  # a folder that cannot be read
             names[folder] = listing(folder)
     for folder, inside in names.items():
         for name in [name for name in inside if name.lower().endswith(".json")][:_MAX_FILES]:
@@ -66,10 +67,10 @@ def foreign_format(root: Path) -> str:
 
 
 def mask_folders(root: Path) -> tuple[Path, Path] | None:
-    """The folders of the images and of their masks as pictures, if that is how the dataset is made."""
+    """The folders of the images and of their masks as image files, if the dataset consists of these."""
     for folder in islice(_folders(root, root), _MAX_FOLDERS):
         inner = subfolders(folder)
-        masks = next((folder / name for name in _MASK_FOLDERS if name in inner and _has_pictures(folder / name)), None)
+        masks = next((folder / name for name in _MASK_FOLDERS if name in inner and _has_images(folder / name)), None)
         if masks is not None and "images" in inner:
             return folder / "images", masks
         with suppress(DataError):
@@ -79,7 +80,7 @@ def mask_folders(root: Path) -> tuple[Path, Path] | None:
 
 
 def format_of(content: Any) -> str:
-    """The format of a JSON file with such content, in words; "" if it tells nothing."""
+    """The format of a JSON file with this content, in words; "" if unknown."""
     if isinstance(content, list) and content:
         content = content[0]
     if not isinstance(content, dict):
@@ -89,7 +90,7 @@ def format_of(content: Any) -> str:
 
 
 def other_task(sketch: dict[str, Any]) -> str:
-    """What a COCO file for another task has as annotations, in words; "" if nothing tells."""
+    """What a COCO file for another task has as annotations, in words; "" if it is for this task or unknown."""
     entries = sketch.get("annotations")
     entry = entries[0] if isinstance(entries, list) and entries else None
     if not isinstance(entry, dict) or "category_id" in entry:
@@ -102,14 +103,14 @@ def _of_keys(content: dict[str, Any]) -> str:
 
 
 def _folders(folder: Path, root: Path, depth: int = 0) -> Iterator[Path]:
-    """A folder and those in it, the nearest first among brothers."""
+    """A folder and those in it, depth first."""
     yield folder
     for name in subfolders(folder)[:_MAX_FOLDERS] if depth < _DEEPEST else ():
         if is_inside(folder / name, root):
             yield from _folders(folder / name, root, depth + 1)
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     with suppress(DataError):
         return any(name.lower().endswith((".png", ".bmp", ".tif", ".tiff")) for name in listing(folder))
     return False

@@ -1,4 +1,4 @@
-"""Finds where the splits of a YOLO dataset lie, by looking and by what data.yaml says."""
+"""Finds the splits of a YOLO dataset, by its folders and by what data.yaml says."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ import yaml
 
 from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_text
 from sam3_lora.data.formats.sources import Source
-from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, is_label_file, pictures_in
+from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, images_in, is_label_file
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words
 
 MANY_FILES = 500  # from here on an index is worth keeping
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _YAML_SPLITS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
-_PROBED = 32  # images of a folder that are looked for labels beside them
+_PROBED = 32  # images of a folder that are checked for labels beside them
 
 
 def yolo_sources(root: Path) -> list[Source]:
-    """The splits of a YOLO dataset, none if it is none.
+    """The splits of a YOLO dataset, none if it is not one.
 
-    Folders are found by looking, since data.yaml often names where they lay on another machine:
-    ``SPLIT/images`` and ``SPLIT/labels``, or ``images/SPLIT`` and ``labels/SPLIT``, or ``images`` and ``labels``, or
-    labels beside the images. Where data.yaml gives lists of images, or several folders for a split, it has the say.
+    Folders are searched for, since data.yaml often gives their paths on another machine: ``SPLIT/images`` and
+    ``SPLIT/labels``, or ``images/SPLIT`` and ``labels/SPLIT``, or ``images`` and ``labels``, or labels beside the
+    images. Where data.yaml gives lists of images, or several folders for a split, data.yaml is followed.
+
+    Args:
+        root: the dataset's folder.
 
     Raises:
-        DataError: data.yaml cannot be read, or names no classes where it should.
+        DataError: data.yaml cannot be read, or its class names are invalid.
     """
     settings = _settings(root)
     names = _class_names(settings, root)
@@ -48,19 +51,20 @@ def yolo_sources(root: Path) -> list[Source]:
 
 
 def has_labels(root: Path) -> bool:
-    """Whether YOLO's folders are there."""
+    """Whether a folder has YOLO's folders of labels."""
     return bool(_folder_pairs(root))
 
 
 def has_settings(root: Path) -> bool:
-    """Whether YOLO's data.yaml is there."""
+    """Whether a folder has YOLO's data.yaml."""
     return any((root / name).is_file() for name in YAML_NAMES)
 
 
 def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], keypoints: int) -> Source:
-    plain = len(parts) == 1 and parts[0].labels is not None
-    base = parts[0].labels if plain else root
-    files, folders = [], []
+    only_labels = parts[0].labels if len(parts) == 1 else None
+    base = only_labels or root
+    files: list[Path] = []
+    folders: list[Path] = []
     for part in parts:
         if part.labels is not None and is_inside(part.labels, root):
             found = sorted(part.labels.rglob("*.txt"))
@@ -73,7 +77,7 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], key
     return Source(
         name,
         base,
-        lambda: ImageFiles(root, base, (parts[0].images,) if plain else (root,)),
+        lambda: ImageFiles(root, base, (parts[0].images,) if only_labels else (root,)),
         labels.open,
         (*folders, *files, *settings),
         len(files) >= MANY_FILES or any(part.labels is None for part in parts),
@@ -84,7 +88,7 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], key
 def _folder_pairs(root: Path) -> dict[str, Part]:
     pairs = {}
     for folder in _folders(root):
-        inner = {path.name for path in _folders(folder / "labels")}  # a dataset by itself, if they are splits
+        inner = {path.name for path in _folders(folder / "labels")}  # if these are splits, it is a dataset by itself
         if (folder / "images").is_dir() and (folder / "labels").is_dir() and inner.isdisjoint(USUAL_SPLITS):
             pairs[folder.name] = Part(folder / "images", folder / "labels")
     for folder in _folders(root / "labels"):
@@ -102,13 +106,13 @@ def _has_labels_beside(folder: Path, root: Path) -> bool:
     """Whether text files beside images are labels, and not captions for example."""
     if not is_inside(folder, root):
         return False
-    pictures = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    labels = (path.with_suffix(".txt") for path in islice(pictures, _PROBED))
+    images = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    labels = (path.with_suffix(".txt") for path in islice(images, _PROBED))
     return any(is_inside(path, root) and is_label_file(path) for path in labels)
 
 
 def _named_parts(root: Path, settings: dict[str, Any], key: str) -> Iterator[Part]:
-    """Where data.yaml says that a split lies, as far as that is in the dataset; its labels may be missing."""
+    """The folders that data.yaml gives for a split, as far as they are in the dataset; the labels may be missing."""
     named = settings.get(key)
     for one in named if isinstance(named, list) else [named]:
         if isinstance(one, str) and is_text(one) and "\0" not in one:
@@ -131,8 +135,8 @@ def _named_part(root: Path, base: Any, named: str) -> Part | None:
         if images.is_dir() and is_inside(images, root) and labels != images:
             if labels.is_dir():
                 return Part(images, labels)
-            if unlabelled is None and pictures_in(images):
-                unlabelled = Part(images, labels)  # told when it is opened
+            if unlabelled is None and images_in(images):
+                unlabelled = Part(images, labels)  # an error when it is opened
     return unlabelled
 
 
@@ -141,26 +145,27 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _settings(root: Path) -> dict[str, Any]:
-    """data.yaml's content, as far as it is an object."""
+    """The content of data.yaml, as far as it is an object."""
     path = next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
     if path is None or not is_inside(path, root):
         return {}
     try:
-        content = yaml.safe_load(path.read_text("utf-8")) if path.stat().st_size <= MAX_BYTES else None
+        content: Any = yaml.safe_load(path.read_text("utf-8")) if path.stat().st_size <= MAX_BYTES else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         raise DataError(f"Expected YAML in {path}, but it cannot be read as that", "Export the dataset again") from None
     return content if isinstance(content, dict) else {}
 
 
 def _keypoints(settings: dict[str, Any]) -> int:
-    """How many numbers of a line are keypoints, as data.yaml has it for poses; 0 if it is of none."""
-    shape = settings.get("kpt_shape")
-    plain = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)
-    return shape[0] * shape[1] if plain else 0
+    """How many numbers of a line are keypoints, by the shape that data.yaml gives for poses; 0 without poses."""
+    match settings.get("kpt_shape"):
+        case [int(points), int(values)] if points > 0 and values > 0:
+            return points * values
+    return 0
 
 
 def _class_names(settings: dict[str, Any], root: Path) -> dict[int, str]:
-    """Names by class number, as data.yaml has them; none if it has none."""
+    """Names by class number, as data.yaml gives them, if it does."""
     names = settings.get("names")
     pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
     found = {}

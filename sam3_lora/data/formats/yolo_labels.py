@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import IMAGE_SUFFIXES, NO_TEXT, is_inside, is_text, require_inside
-from sam3_lora.data.formats.sources import Unusable, Watch
+from sam3_lora.data.formats.sources import Progress, Unusable, Watch
 from sam3_lora.data.images import size_on_disk
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, valid_text
 
 MAX_BYTES = 2**24  # of one label file, of a list of images, or of data.yaml
-_SURELY_PIXELS = 2.0  # a number of a line above this is no fraction of an image, even of an object that leaves it
+_SURELY_PIXELS = 2.0  # a number of a line above this is not a fraction of an image, even of an object beyond it
 
 
 @dataclass(frozen=True)
 class Part:
-    """images: a folder of images, with folders in it, and labels: that of their labels, of the same shape; or images:
-    a text file that names one image per line, and no labels: those lie where "images" in a path becomes "labels"."""
+    """Images and their labels.
+
+    Attributes:
+        images: a folder of images, with subfolders; or a text file that names one image per line.
+        labels: the folder of their labels, with the same subfolders; None for a text file, where the path of a label
+            file is that of the image with "labels" instead of "images".
+    """
 
     images: Path
     labels: Path | None
@@ -33,8 +38,12 @@ class Part:
 class Labels:
     """The labels of one split.
 
-    base: the folder that file names count from; names: of the classes, by number; keypoints: numbers of a line
-    behind the box that are keypoints of a pose, 0 for none.
+    Attributes:
+        root: the dataset's folder.
+        base: the folder that file names count from.
+        parts: images with their labels.
+        names: of the classes, by number.
+        keypoints: numbers of a line after the box that are keypoints of a pose, 0 for none.
     """
 
     root: Path
@@ -44,19 +53,27 @@ class Labels:
     keypoints: int = 0
 
     def open(self, findings: FindingCollector, watch: Watch) -> _Content:
+        """The content of the labels.
+
+        Args:
+            findings: takes what is wrong with the files.
+            watch: called with each file before it is read.
+
+        Raises:
+            DataError: a folder is missing or outside the dataset.
+        """
         for folder in (folder for part in self.parts for folder in (part.images, part.labels or part.images)):
             require_inside(folder, self.root)
         for part in self.parts:
             if part.labels is not None and not part.labels.is_dir():
                 raise DataError(
-                    f"data.yaml names the images in {part.images}, but their labels are not there: {part.labels} is "
-                    "missing",
+                    f"data.yaml names the images in {part.images}, but the folder of labels is missing: {part.labels}",
                     "Put the label files there, one text file per image, or take the split out of data.yaml",
                 )
         return _Content(self, self.names or self._from_classes_txt(), findings, watch)
 
     def class_files(self) -> list[Path]:
-        """Where a classes.txt may lie."""
+        """Where a classes.txt may be."""
         return [folder / "classes.txt" for folder in dict.fromkeys((self.root, self.base.parent, self.base))]
 
     def _from_classes_txt(self) -> dict[int, str]:
@@ -67,12 +84,12 @@ class Labels:
         return {}
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The image files in a folder and the folders in it, sorted; links to folders are not followed."""
     found = []
     for place, _, names in os.walk(folder):
         found += [Path(place, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
-    return sorted(path for path in found if path.is_file())  # no pipe, which would be waited for for ever
+    return sorted(path for path in found if path.is_file())  # no pipe, which would block for ever
 
 
 def is_label_file(path: Path) -> bool:
@@ -91,31 +108,31 @@ class _Content:
     def __init__(self, labels: Labels, names: dict[int, str], findings: FindingCollector, watch: Watch) -> None:
         self._root, self._base, self._parts, self._findings = labels.root, labels.base, labels.parts, findings
         self._names, self._keypoints, self._watch = names, labels.keypoints, watch
-        self._pictures = dict(self._all_pictures())
+        self._images = dict(self._all_images())
         self._sizes: dict[str, tuple[int, int]] = {}
         self.looked_into = 0
 
-    def _all_pictures(self) -> Iterator[tuple[str, tuple[Path, Path]]]:
-        """File name, image and its labels, of every image of the split."""
+    def _all_images(self) -> Iterator[tuple[str, tuple[Path, Path]]]:
+        """(file name, (image, label file)) of every image of the split."""
         for part in self._parts:
             if part.labels is None:
                 yield from self._listed(part.images)
                 continue
-            for image in pictures_in(part.images):
+            for image in images_in(part.images):
                 inner = image.relative_to(part.images)
                 name = str(inner) if len(self._parts) == 1 else os.path.relpath(image, self._base)
                 yield name, (image, (part.labels / inner).with_suffix(".txt"))
 
     def _listed(self, path: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
-        """The images that a list names: seen from the dataset's folder or from the list's, or by the end of a path that
-        held on another machine."""
+        """The images that a list names: relative to the dataset's folder or to the list's, or by the end of a path on
+        another machine."""
         try:
             lines = path.read_text("utf-8-sig").splitlines() if path.stat().st_size <= MAX_BYTES else None
         except (OSError, ValueError):
             lines = None
         if lines is None:
             raise DataError(f"Expected a list of images in {path}, but it cannot be read", "Write one path per line")
-        cut = 0  # leading folders that are of another machine: mostly the same for all lines
+        cut = 0  # leading folders of a path on another machine: usually the same for all lines
         for line in filter(None, map(str.strip, lines)):
             parts = [part for part in line.replace("\\", "/").split("/") if part not in ("", ".", "..")]
             cuts = [cut, *range(len(parts))] if len(parts) > cut else range(len(parts))
@@ -140,14 +157,14 @@ class _Content:
 
     def _numbers(self) -> list[int]:
         """The classes in all label files."""
-        labels = dict.fromkeys(label for _, label in self._pictures.values())
+        labels = dict.fromkeys(label for _, label in self._images.values())
         lines = (line for path in labels if _is_file(path) for line in self._lines(path) or ())
         tokens = (line.split(maxsplit=1)[0] for line in lines if line.strip())
         return sorted({int(token) for token in tokens if token.isascii() and token.isdigit() and len(token) < 10})
 
-    def images(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
-        for number, (name, (path, _)) in enumerate(self._pictures.items(), start=1):
-            progress(number / len(self._pictures))
+    def images(self, progress: Progress) -> Iterator[list[Any]]:
+        for number, (name, (path, _)) in enumerate(self._images.items(), start=1):
+            progress(number / len(self._images))
             if not is_text(name):
                 self._findings.add("image-unreadable", valid_text(name), detail=NO_TEXT)
                 continue
@@ -161,21 +178,21 @@ class _Content:
                 self._findings.add("image-unreadable", name)
                 continue
             size, turned = on_disk
-            self._sizes[name] = size = size[::-1] if turned else size  # labels are of the picture as it is shown
+            self._sizes[name] = size = size[::-1] if turned else size  # labels refer to the image as viewers show it
             yield [{"id": name, "file_name": name, "width": size[0], "height": size[1]}]
-        known = {label for _, label in self._pictures.values()}
-        for part in (part for part in self._parts if part.labels is not None):
-            for path in sorted(part.labels.rglob("*.txt")):
+        known = {label for _, label in self._images.values()}
+        for images, labels in ((part.images, part.labels) for part in self._parts):
+            for path in sorted(labels.rglob("*.txt")) if labels else ():
                 if path in known or path.name == "classes.txt":
                     continue
-                if part.labels != part.images or is_label_file(path):  # beside images other texts may lie
-                    name = str(path.relative_to(part.labels).with_suffix(""))
+                if labels != images or is_label_file(path):  # beside images there may be other text files
+                    name = os.path.splitext(os.path.relpath(path, labels))[0]
                     self._findings.add("label-without-image", valid_text(name))
 
-    def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
+    def annotations(self, progress: Progress) -> Iterator[list[Any]]:
         for number, (name, size) in enumerate(self._sizes.items(), start=1):
             progress(number / len(self._sizes))
-            path = self._pictures[name][1]
+            path = self._images[name][1]
             self._watch(path)
             if not _is_file(path):
                 self._findings.add("image-without-label-file", name)
@@ -188,7 +205,7 @@ class _Content:
                 yield [self._object(line, name, place, size) for place, line in enumerate(lines, 1) if line.strip()]
 
     def _object(self, line: str, name: str, place: int, size_wh: tuple[int, int]) -> dict[str, Any] | Unusable:
-        """A line as an entry of 'annotations'. name: of the image; place: of the line, from 1."""
+        """A line as an entry of 'annotations'; name: of the image, place: of the line, from 1."""
         key = f"{os.path.splitext(name)[0]}:{place}"
         number, values = _numbers_of(line.split())
         entry = None
@@ -218,7 +235,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _labels_of(image: Path, root: Path) -> Path:
-    """Where an image's labels lie: in "labels" instead of the last "images" of its path."""
+    """The label file of an image: in "labels" instead of the last "images" of its path."""
     parts = list(image.relative_to(root).parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -226,7 +243,7 @@ def _labels_of(image: Path, root: Path) -> Path:
 
 
 def _numbers_of(tokens: list[str]) -> tuple[int | None, list[float]]:
-    """A line's class, None if it is no whole number, and the numbers behind it, none if one is no finite number."""
+    """A line's class, None if it is not an integer, and the numbers after it, none if one of them is not finite."""
     numbers = []
     for token in tokens:
         try:
@@ -252,7 +269,7 @@ def _entry(number: int, values: list[float], size_wh: tuple[int, int], keypoints
 
 
 def _is_pose(values: list[float], keypoints: int) -> bool:
-    """Whether keypoints stand behind a box: as many numbers as data.yaml says, or visibilities (0, 1 or 2) third each.
+    """Whether keypoints follow a box: as many numbers as data.yaml says, or every third one a visibility (0, 1 or 2).
 
     A fraction of an image is never 2, so that no polygon is taken for a pose.
     """

@@ -1,1 +1,1 @@
-"""A split as arrays: parsed once, kept in a cache, mapped into memory."""
+"""Reads a split into an index: its images and annotations as arrays, cached on disk if they are many."""

@@ -1,4 +1,4 @@
-"""Where the indexes of large datasets are kept, outside the datasets, and when one still holds."""
+"""The cache of indexes of large datasets, outside the datasets: where it is, and when an index is still valid."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def cache_folder() -> Path:
 
 
 class Watched:
-    """Files and folders that an index was made from: it holds as long as none of them changed.
+    """Files and folders that an index was made from: it is valid as long as none of them has changed.
 
-    This program's own reading code is among them, so that no index outlives the version that made it.
+    The code of sam3_lora.data is among them, so that no index outlives the version that made it.
     """
 
     def __init__(self) -> None:
@@ -43,15 +43,17 @@ class Watched:
             self.add(path)
 
     def add(self, path: Path | str) -> None:
-        """Notes a file or folder as it is now: to be called before it is read. What has no name in text is not read."""
+        """Notes the state of a file or folder, before it is read. One whose name is not valid text is never read."""
         if is_text(str(path)):
             self._states.setdefault(str(path), _state(str(path)))
 
     def as_words(self) -> dict[str, tuple[int, int]]:
+        """The states by path, for the index."""
         return self._states
 
     @staticmethod
-    def holds(words: dict[str, list[int]]) -> bool:
+    def is_unchanged(words: dict[str, list[int]]) -> bool:
+        """Whether the files and folders of an index are as they were."""
         return all(list(_state(path)) == state for path, state in words.items())
 
 
@@ -59,13 +61,13 @@ def index_of(key: str, build: Callable[[IndexWriter], None], *, keep: bool) -> I
     """The index of a split, from the cache or built now.
 
     Args:
-        key: names the split and all options that change how it is read.
-        build: writes the index; its words hold "watched", as :class:`Watched` gives it, and "token".
+        key: identifies the split and all options that change how it is read.
+        build: writes the index; its words hold "watched" (:meth:`Watched.as_words`) and "token" (:func:`new_token`).
         keep: whether to use the cache; small splits are read faster than they are looked up.
     """
     file = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.index"
     if keep:
-        index = _sound(file)
+        index = _valid(file)
         if index is None:
             index = _built(file, build)
         if index is not None:
@@ -76,15 +78,15 @@ def index_of(key: str, build: Callable[[IndexWriter], None], *, keep: bool) -> I
 
 
 def new_token() -> str:
-    """Tells one building of an index from every other."""
+    """A random name that distinguishes this build of an index from every other."""
     return secrets.token_hex(8)
 
 
-def _sound(file: Path) -> Index | None:
-    """The index in a file if it is whole and holds."""
+def _valid(file: Path) -> Index | None:
+    """The index in a file if it is intact and still valid."""
     try:
         index = Index.open(file)
-        if Watched.holds(index.words["watched"]):
+        if Watched.is_unchanged(index.words["watched"]):
             os.utime(file)  # says that it is in use
             return index
     except FileNotFoundError:
@@ -95,14 +97,14 @@ def _sound(file: Path) -> Index | None:
 
 
 def _built(file: Path, build: Callable[[IndexWriter], None]) -> Index | None:
-    """Builds an index to the side and puts it into its place whole; None if the cache folder cannot take it."""
+    """Builds an index in a temporary file and renames it; None if the cache folder cannot be written."""
     partial = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _tidy(file.parent)
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as target:
             partial = Path(target.name)
-            build(IndexWriter(target))
+            build(IndexWriter(target.file))
         partial.replace(file)
         return Index.open(file)
     except OSError as error:
@@ -115,7 +117,7 @@ def _built(file: Path, build: Callable[[IndexWriter], None]) -> Index | None:
 
 
 def _tidy(folder: Path) -> None:
-    """Deletes indexes that nobody used for long, and what crashed processes left."""
+    """Deletes indexes that have not been used for long, and what crashed processes left."""
     oldest = time.time() - _UNUSED_DAYS * 86_400
     for path in [*folder.glob("*.index"), *folder.glob("*.partial")]:
         with contextlib.suppress(OSError):

@@ -12,7 +12,6 @@ from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.index import IndexWriter
 
 Box = tuple[float, float, float, float]
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ class AnnotationColumns:
 
     def sorted(
         self, kept: list[GatheredImage], findings: FindingCollector
-    ) -> tuple[dict[str, Array], list[int | str] | None]:
+    ) -> tuple[dict[str, np.ndarray], list[int | str] | None]:
         """The arrays of an index, with the annotations in the order of the images and without exact duplicates.
 
         Args:
@@ -112,7 +111,7 @@ class AnnotationColumns:
         order = self._without_duplicates(order, image, boxes, kept, findings)
         ids = [self.ids[number] for number in order.tolist()]
         texts = any(isinstance(key, str) for key in ids)
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "first": np.searchsorted(image[order], np.arange(len(kept) + 1)).astype(np.int64),
             "category": np.array(self._category, np.int32)[order],
             "boxes_xywh": boxes[order],
@@ -127,12 +126,12 @@ class AnnotationColumns:
 
     def _without_duplicates(
         self,
-        order: Array,
-        image: Array,
-        boxes: Array,
+        order: np.ndarray,
+        image: np.ndarray,
+        boxes: np.ndarray,
         kept: list[GatheredImage],
         findings: FindingCollector,
-    ) -> Array:
+    ) -> np.ndarray:
         """`order` without annotations that repeat an earlier one of their image in everything but the id."""
         columns = (image, np.array(self._category, np.int64), np.frombuffer(bytes(self._crowd), np.uint8))
         key = np.array(self._hashes, np.int64).view(np.uint64)
@@ -146,7 +145,8 @@ class AnnotationColumns:
         repeated[first] = False
         for number in order[repeated].tolist():
             findings.add("duplicate-annotation", kept[image[number]].file_name, self.ids[number])
-        return order[~repeated]
+        unique: np.ndarray = order[~repeated]
+        return unique
 
 
 def image_words(kept: list[GatheredImage]) -> dict[str, Any]:

@@ -55,11 +55,11 @@ class ImageReader:
         """Reads a piece of the list; entries that cannot be used become findings."""
         self.is_empty = self.is_empty and not entries
         for entry in entries:
+            key, file_name = None, None
             if type(entry) is ImageEntry:
                 key, file_name = identifier(entry.id), entry.file_name
-            else:
-                key = identifier(entry.get("id")) if isinstance(entry, dict) else None
-                file_name = file_name_of(entry) if isinstance(entry, dict) else None
+            elif isinstance(entry, dict):
+                key, file_name = identifier(entry.get("id")), file_name_of(entry)
             if key is not None and isinstance(file_name, str) and file_name.strip():
                 self._read_entry(key, valid_text(file_name), as_plain(entry))
                 continue

@@ -1,4 +1,4 @@
-"""A split's images and annotations as arrays in one file: written once, mapped into memory, made of plain bytes."""
+"""The index of a split: its images and annotations as arrays in one file, written once and mapped into memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import mmap
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -17,19 +17,24 @@ from sam3_lora.errors import DataError
 _MAGIC = b"SAM3LORA"
 _PLACES = struct.Struct("<QQ")  # where the arrays begin, where the header begins
 _TRAILER = struct.Struct("<QQI8s")  # the places, a checksum of all that is before it and of them, the magic
-_PIECE = 2**20  # bytes that are read at once to be checked
+_PIECE = 2**20  # bytes that are written, or read to be checked, at once
 _KINDS = ("bool", "int32", "int64", "float64")
 
 
 class Index:
-    """An open index.
+    """An open index; see :class:`sam3_lora.data.records.ImageTable` for what it holds.
 
-    text: JSON of all segmentations, one after another; arrays: by name; words: what is no array, as
-    JSON values. See :class:`sam3_lora.data.records.ImageTable` for what they hold.
+    Args:
+        buffer: what :class:`IndexWriter` wrote, all of it.
+        path: of its file; None for an index in memory.
+
+    Attributes:
+        text: JSON of all segmentations, one after another.
+        arrays: by name.
+        words: everything that is not an array, as JSON values.
     """
 
     def __init__(self, buffer: Any, path: Path | None = None) -> None:
-        """buffer: what :class:`IndexWriter` wrote, all of it."""
         view = memoryview(buffer)
         begin, header, _, _ = _TRAILER.unpack(view[-_TRAILER.size :])
         content = msgspec.json.decode(view[header : -_TRAILER.size])
@@ -49,7 +54,7 @@ class Index:
             _check(file)
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Between processes an index on disk travels as its path, one in memory as its bytes."""
         if self.path is not None:
             return _reopened, (self.path, self.words["token"])
@@ -86,33 +91,47 @@ def _reopened(path: Path, token: str) -> Index:
 class IndexWriter:
     """Writes an index from front to back, so that the text never has to be in memory."""
 
-    def __init__(self, file: BinaryIO | None = None) -> None:
+    def __init__(self, file: IO[bytes] | None = None) -> None:
         """file: to write to, opened for binary writing; None keeps everything in memory."""
-        self._file = file if file is not None else io.BytesIO()
+        self._memory = io.BytesIO()
+        self._file = self._memory if file is None else file
         self._size = self._checksum = 0
+        self._pending = bytearray()  # text that is not written yet, since larger pieces are faster
 
     def add_text(self, text: bytes) -> int:
-        """Appends the JSON of one segmentation and says where it begins."""
+        """Appends the JSON of one segmentation and returns where it begins."""
         start = self._size
-        self._write(text)
         self._size += len(text)
+        self._pending += text
+        if len(self._pending) >= _PIECE:
+            self._write_pending()
         return start
 
-    def _write(self, piece: bytes | memoryview) -> None:
+    def _write_pending(self) -> None:
+        self._write(self._pending)
+        self._pending = bytearray()
+
+    def _write(self, piece: bytes | bytearray | memoryview) -> None:
         self._checksum = zlib.crc32(piece, self._checksum)
         self._file.write(piece)
 
     def finish(self, arrays: dict[str, np.ndarray], words: dict[str, Any]) -> None:
-        """Writes all that is not text; nothing can be added afterwards."""
+        """Writes everything that is not text; nothing can be added afterwards.
+
+        Args:
+            arrays: by name; bool, int32, int64 or float64.
+            words: JSON values.
+        """
+        self._write_pending()
         begin, table = self._size, {}
         padding = -begin % 8
-        pieces = [b"\0" * padding]
+        pieces: list[bytes | memoryview] = [b"\0" * padding]
         size = padding
         for name, values in arrays.items():
             assert values.dtype.name in _KINDS
             table[name] = (values.dtype.name, values.shape, size)
             content = np.ascontiguousarray(values)
-            pieces += [memoryview(content).cast("B") if content.size else b"", b"\0" * (-content.nbytes % 8)]
+            pieces += [content.reshape(-1).view(np.uint8).data if content.size else b"", b"\0" * (-content.nbytes % 8)]
             size += content.nbytes + -content.nbytes % 8
         pieces.append(msgspec.json.encode({"arrays": table, "words": words}))
         for piece in pieces:
@@ -122,5 +141,5 @@ class IndexWriter:
         self._file.flush()
 
     def in_memory(self) -> Index:
-        """The finished index, if it was written into memory."""
-        return Index(self._file.getvalue())
+        """The finished index, if it was written to memory."""
+        return Index(self._memory.getvalue())

@@ -94,7 +94,7 @@ def test_what_is_left_out_is_told(folders):
 
 @pytest.mark.parametrize(
     ("classes", "match"),
-    [({}, "at least one class"), ({"1": ""}, "name of words"), ({"red": "crack"}, "by values or by colours")],
+    [({}, "at least one class"), ({"1": ""}, "name of words"), ({"red": "crack"}, "by values or by colors")],
 )
 def test_classes_that_are_none_are_told(folders, classes, match):
     with pytest.raises(DataError, match=match):
@@ -110,14 +110,14 @@ def test_masks_of_another_kind_are_told_and_nothing_is_left_behind(folders):
     assert not out.exists() and list(out.parent.iterdir()) == []
     for path in masks.rglob("*.png"):
         path.unlink()
-    with pytest.raises(DataError, match="no two names fit"):
+    with pytest.raises(DataError, match="no names match"):
         convert_masks(images, masks, out, CLASSES)
 
 
 def test_nothing_is_written_over(folders):
     images, masks, out = folders
     out.mkdir(parents=True)
-    with pytest.raises(DataError, match="there already"):
+    with pytest.raises(DataError, match="exists already"):
         convert_masks(images, masks, out, CLASSES)
 
 
