@@ -9,8 +9,8 @@ from sam3_lora.errors import DataError
 from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components.layout import empty_state, escape, page, show_error
-from sam3_lora.ui.dataset import examination, findings, gallery, image_view, phrases_view
-from sam3_lora.ui.dataset.examination import Examination
+from sam3_lora.ui.dataset import findings, gallery, image_view, phrases_view
+from sam3_lora.ui.dataset.scan_job import ScanJob, scan_job_of, show_scan, start_scan
 from sam3_lora.ui.dataset_view import Opened
 from sam3_lora.ui.next_run import phrases_of_dataset, read_dataset_as
 
@@ -41,9 +41,9 @@ def show_dataset(path: str) -> None:
     dataset = resources.open_dataset(path)
     st.session_state[state.DATASET_PATH] = path
     fingerprint = (*resources.fingerprint(path), *state.reading(path))
-    examined = examination.examination_of(path, fingerprint, dataset)
-    report = examined.snapshot().report
-    show(Opened(path, fingerprint, dataset, report.findings if report else dataset.findings), examined)
+    scan = scan_job_of(path, fingerprint)
+    report = scan.snapshot().result
+    show(Opened(path, fingerprint, dataset, report.findings if report else dataset.findings), scan)
 
 
 def choose_path() -> str:
@@ -125,7 +125,7 @@ def use_broken_copy() -> None:
     st.session_state[view.PATH] = str(path)
 
 
-def show(opened: Opened, examined: Examination) -> None:
+def show(opened: Opened, scan: ScanJob) -> None:
     view.keep_to_dataset(opened)
     phrases = phrases_of_dataset(opened.path)
     label = st.session_state.get(view.IMAGE)
@@ -135,13 +135,13 @@ def show(opened: Opened, examined: Examination) -> None:
         return
     chosen = choose_view(opened)
     if chosen == view.FINDINGS:
-        show_findings(opened, examined)
+        show_findings(opened, scan)
     elif chosen == view.STATISTICS:
-        show_statistics(examined)
+        show_statistics(opened, scan)
     elif chosen == view.PHRASES:
         phrases_view.show(opened, phrases)
     else:
-        show_images(opened, examined)
+        show_images(opened, scan)
 
 
 def choose_view(opened: Opened) -> str:
@@ -162,7 +162,7 @@ def choose_view(opened: Opened) -> str:
     return st.session_state[view.VIEW]
 
 
-def show_images(opened: Opened, examined: Examination) -> None:
+def show_images(opened: Opened, scan: ScanJob) -> None:
     """The splits in numbers beside the worst findings, so that errors are in the first screen; then the grid."""
     numbers, wrong = st.columns([5, 6], gap="large")
     with numbers:
@@ -171,16 +171,16 @@ def show_images(opened: Opened, examined: Examination) -> None:
         st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with wrong, st.container(gap="small"):
-        was_examined = examined.snapshot().report is not None
-        findings.show_worst(opened.findings, was_examined)
-        if not opened.findings and not was_examined:
+        scanned = scan.snapshot().result is not None
+        findings.show_worst(opened.findings, scanned)
+        if not opened.findings and not scanned:
             st.button(
-                "Look into every image",
-                key="look-into-images",
+                "Scan all images",
+                key="scan-images",
                 type="tertiary",
                 icon=":material/troubleshoot:",
-                on_click=look_into_images,
-                args=(examined,),
+                on_click=scan_images,
+                args=(opened, scan),
             )
         if opened.findings:
             st.button(
@@ -197,23 +197,23 @@ def show_images(opened: Opened, examined: Examination) -> None:
         empty_state("hide_image", "No split has an image", "Correct what is listed above, then read the dataset again.")
 
 
-def look_into_images(examined: Examination) -> None:
-    examined.start()
+def scan_images(opened: Opened, scan: ScanJob) -> None:
+    start_scan(scan, opened.dataset)
     view.show_view(view.FINDINGS)
 
 
-def show_findings(opened: Opened, examined: Examination) -> None:
-    examination.panel(examined, "Until then only the annotation files and a few images were read.")
+def show_findings(opened: Opened, scan: ScanJob) -> None:
+    show_scan(scan, opened.dataset, "Until then only the annotation files and a few images were read.")
     if opened.findings:
         st.caption(findings.summary(opened.findings))
     if not opened.findings:
-        findings.show_none(examined.snapshot().report is not None)
+        findings.show_none(scan.snapshot().result is not None)
     findings.show(opened.findings, partial(view.open_named, opened), partial(view.show_images_of, opened))
 
 
-def show_statistics(examined: Examination) -> None:
-    examination.panel(examined, "Shows what the dataset holds: classes, sizes, places, look-alikes.")
-    if report := examined.snapshot().report:
+def show_statistics(opened: Opened, scan: ScanJob) -> None:
+    show_scan(scan, opened.dataset, "Shows what the dataset holds: classes, sizes, places, look-alikes.")
+    if report := scan.snapshot().result:
         from sam3_lora.ui.dataset import statistics_view
 
         statistics_view.show(report)

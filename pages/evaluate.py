@@ -11,7 +11,7 @@ from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.evaluate import history, report_view
-from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, watch
+from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, show_progress, start_evaluation
 
 AWAITED = "evaluation-awaited"  # bool: this tab has started the evaluation that is under way, and opens its result
 
@@ -26,7 +26,7 @@ def main() -> None:
         with guarded():  # a dataset that cannot be measured on hides no earlier result
             ask(job, shown.name if shown else "")
         if job.snapshot().active:
-            watch(job)
+            show_progress(job)
         if shown is None:
             if not job.snapshot().active:
                 empty_state("straighten", "Nothing is measured yet", "Choose an adapter and a split, then Evaluate.")
@@ -48,8 +48,8 @@ def open_what_was_awaited(job: EvaluationJob, known: list[history.StoredReport])
     st.session_state[AWAITED] = False
     if snapshot.error:
         st.error(escape(snapshot.error), icon=":material/error:")
-    elif snapshot.path is not None:
-        history.open_path(snapshot.path, known)
+    elif snapshot.result is not None:
+        history.open_path(snapshot.result, known)
     elif snapshot.state == "cancelled":
         st.toast("The evaluation was cancelled; nothing was kept.", icon=":material/info:")
 
@@ -98,7 +98,7 @@ def start(
         category_phrases=dict(adapters.phrases_for(adapter, path)),
         retention_phrases=own,
     )
-    st.session_state[AWAITED] = job.start(shared, request, folder_of(folder, resources.runs_folder()))
+    st.session_state[AWAITED] = start_evaluation(job, shared, request, folder_of(folder, resources.runs_folder()))
     st.rerun()
 
 

@@ -7,19 +7,19 @@ from collections.abc import Callable
 import streamlit as st
 
 from sam3_lora.runs.run import Run
-from sam3_lora.train.job import Jobs
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page, show_error
 from sam3_lora.ui.components.live_chart import load_chart_library
-from sam3_lora.ui.resources import get_jobs
+from sam3_lora.ui.resources import get_train_job
 from sam3_lora.ui.train import run_view
 from sam3_lora.ui.train.compare_view import show_comparison
 from sam3_lora.ui.train.controls import is_asking, show_controls, stop_asking
 from sam3_lora.ui.train.diagnosis_view import show_meaning, show_symptoms
-from sam3_lora.ui.train.preflight_view import get_checks
+from sam3_lora.ui.train.preflight_view import get_check_job
 from sam3_lora.ui.train.run_chart import show_chart
 from sam3_lora.ui.train.sample_predictions import show_samples
 from sam3_lora.ui.train.start_run import show_next_run
+from sam3_lora.ui.train_job import TrainJob
 
 POLL_SECONDS = 2  # while a run goes on
 LIST_SECONDS = 4  # always: a run may begin in a terminal
@@ -29,14 +29,14 @@ DETAILS_SECONDS = 6
 def main() -> None:
     with page("Train", "Start a run and watch it learn. It goes on when you leave this page."):
         stop_asking()
-        jobs = get_jobs()
+        train_job = get_train_job()
         load_chart_library()
         found = runs.all_runs()
         beginnings = runs.beginnings(found)
-        show_next_run(jobs, beginnings)
+        show_next_run(train_job, beginnings)
         st.fragment(notice, run_every=LIST_SECONDS)(beginnings)
-        if jobs.problem is not None:
-            name, message = jobs.problem
+        if train_job.problem is not None:
+            name, message = train_job.problem
             st.error(f"The run {escape(name)} could not be trained: {escape(message)}", icon=":material/error:")
         if not found:
             empty_state(
@@ -45,21 +45,21 @@ def main() -> None:
                 "Press **Start training** above: the demo trains in minutes, even without a GPU.",
             )
             return
-        show_run(found, jobs)
+        show_run(found, train_job)
 
 
-def show_run(found: list[Run], jobs: Jobs) -> None:
+def show_run(found: list[Run], train_job: TrainJob) -> None:
     """The choice of a run, its controls, and all there is to see of it."""
     choice, buttons = st.columns([5, 4], vertical_alignment="bottom")
     with choice:
-        run = runs.choose_run(found, jobs.current)
+        run = runs.choose_run(found, train_job.current)
     status = run.status()
     with buttons:
-        show_controls(run, status, jobs, get_checks().is_busy)
+        show_controls(run, status, train_job, get_check_job().snapshot().active)
     offer_active_run(found, run)
     # Polls only while something goes on; when the situation changes, the page reruns and with it these lines.
-    going_on = status.active or jobs.current is not None
-    st.fragment(watch, run_every=POLL_SECONDS if going_on else None)(run, jobs, situation(run, jobs))
+    going_on = status.active or train_job.current is not None
+    st.fragment(watch, run_every=POLL_SECONDS if going_on else None)(run, train_job, situation(run, train_job))
     st.fragment(show_details, run_every=DETAILS_SECONDS if going_on else None)(run, found)
 
 
@@ -70,9 +70,9 @@ def notice(beginnings: tuple) -> None:
             st.rerun()
 
 
-def situation(run: Run, jobs: Jobs) -> tuple:
+def situation(run: Run, train_job: TrainJob) -> tuple:
     """What the buttons depend on."""
-    return run.status().state, jobs.current is not None, run.requests(), bool(run.adapters())
+    return run.status().state, train_job.current is not None, run.requests(), bool(run.adapters())
 
 
 def offer_active_run(found: list[Run], shown: Run) -> None:
@@ -85,10 +85,10 @@ def offer_active_run(found: list[Run], shown: Run) -> None:
             st.button("Show it", type="tertiary", key=f"show-{name}", on_click=runs.open_run, args=(run,))
 
 
-def watch(run: Run, jobs: Jobs, before: tuple) -> None:
+def watch(run: Run, train_job: TrainJob, before: tuple) -> None:
     """Everything about the run that changes with each step."""
     with guarded():
-        if not run.folder.exists() or (situation(run, jobs) != before and not is_asking()):
+        if not run.folder.exists() or (situation(run, train_job) != before and not is_asking()):
             st.rerun()
         status, followed = run.status(), runs.follow(run)
         with st.container(gap="small"):

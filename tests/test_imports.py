@@ -106,7 +106,7 @@ def test_pages_widgets_know_no_other_page_and_components_know_none(path: Path) -
     reached = {name.split(".")[2] for name in imported(path) if name.startswith("sam3_lora.ui.")}
     assert not reached & (PAGE_FOLDERS if at_the_top else others)
     if folder == "components":
-        assert reached <= {"components", "state", "resources"}
+        assert reached <= {"components", "state", "resources", "background_job"}
 
 
 @pytest.mark.parametrize("path", PAGE_FILES, ids=_name)

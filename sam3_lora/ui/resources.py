@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sam3_lora.data.dataset import Dataset
     from sam3_lora.predict.predictor import Predictor
-    from sam3_lora.train.job import Jobs
+    from sam3_lora.ui.train_job import TrainJob
 
 
 _WATCHED = (".json", ".yaml", ".yml")  # files that a change of the dataset is seen by
@@ -41,11 +41,11 @@ def runs_folder() -> Path:
 
 
 @st.cache_resource(show_spinner=False)
-def get_jobs() -> Jobs:
-    """The one registry of training jobs in this process."""
-    from sam3_lora.train.job import Jobs
+def get_train_job() -> TrainJob:
+    """The training job of this process."""
+    from sam3_lora.ui.train_job import TrainJob
 
-    return Jobs()
+    return TrainJob()
 
 
 def last_config() -> RunConfig | None:
@@ -76,6 +76,16 @@ def app_log() -> Path:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("sam3_lora").addHandler(handler)
     return path
+
+
+def log_unexpected(message: str) -> str:
+    """Logs a message with the exception that is being handled; returns where to, in words."""
+    try:
+        where = f"the file {app_log()}"
+    except OSError:
+        where = "the terminal that the app was started from"
+    logging.getLogger("sam3_lora.ui").exception(message)
+    return where
 
 
 def open_dataset(path: str) -> Dataset:

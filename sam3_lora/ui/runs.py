@@ -18,7 +18,7 @@ from sam3_lora.runs.run import Run, Status, list_runs, newest_first
 from sam3_lora.text import duration
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.resources import get_jobs, runs_folder
+from sam3_lora.ui.resources import get_train_job, runs_folder
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
@@ -50,7 +50,7 @@ def all_runs() -> list[Run]:
     config: RunConfig | None = st.session_state.get(state.RUN_CONFIG)
     folders = [config.output.runs_folder] if config else []
     folders += [Path(shown).parent for shown in (st.session_state.get(state.CURRENT_RUN),) if shown]
-    current = get_jobs().current
+    current = get_train_job().current
     folders += [current.folder.parent] if current else []
     found = {run.name: run for folder in dict.fromkeys((*folders, runs_folder())) for run in list_runs(folder)}
     return newest_first(found.values())

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
 from sam3_lora.runs.run import Run
-from sam3_lora.train.job import Jobs
 from sam3_lora.train.loop import fit
 from sam3_lora.train.setup import make_accelerator, plan, prepare
 from sam3_lora.train.train_loader import epoch_order
+from sam3_lora.ui.train_job import TrainJob
 from tests.factories import coco, write_dataset, write_split
 from tests.train.helpers import request_after, steps, totals, train
 
@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(config, mo
 
 
 def test_jobs_train_in_the_background_one_at_a_time(config):
-    jobs = Jobs()
+    jobs = TrainJob()
     run = jobs.start(config.with_settings({"training.max_steps": 500, "training.epochs": 500}))
     with pytest.raises(RunError, match="still being trained"):
         jobs.start(config)
@@ -278,7 +278,7 @@ def test_jobs_train_in_the_background_one_at_a_time(config):
 
 
 def test_a_job_that_fails_ends_in_the_failed_state(config):
-    jobs = Jobs()
+    jobs = TrainJob()
     run = jobs.start(config.with_settings({"data.path": "nowhere"}))
     assert jobs.wait(timeout=120)
     assert run.status().state == "failed"

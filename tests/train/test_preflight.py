@@ -1,7 +1,6 @@
 """The pre-flight: what it finds before anything starts, and that it leaves nothing behind."""
 
 import threading
-import time
 
 import pytest
 import torch
@@ -10,9 +9,10 @@ from sam3_lora.data.dataset import open_dataset
 from sam3_lora.train import memory, setup, step
 from sam3_lora.train.preflight import preflight
 from sam3_lora.train.preflight.checks import check_data, check_settings, planned_length
-from sam3_lora.train.preflight.job import Checks
 from sam3_lora.train.preflight.preflight import learning_rates
 from sam3_lora.train.setup import plan
+from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.train.preflight_view import start_check
 from tests.train.helpers import steps, train
 
 
@@ -120,25 +120,17 @@ def test_a_check_that_is_cancelled_ends_after_what_it_is_doing_and_frees_the_way
         return setup.prepare(*args, **options)
 
     monkeypatch.setattr(preflight, "prepare", load)
-    checks = Checks()
-    checks.cancel()  # of nothing
-    checks.start(config)
+    job = BackgroundJob("check")
+    assert start_check(job, config)
     assert loading.wait(60)
-    checks.cancel()
-    assert checks.is_busy and checks.latest.cancelling and checks.latest.doing == "Loading the model"
+    job.cancel()
+    assert (job.snapshot().state, job.snapshot().text) == ("stopping", "Loading the model")
+    assert not start_check(job, config), "one at a time"
     go_on.set()
-    _await_end(checks)
-    assert checks.latest.cancelled and checks.latest.result is None and not checks.latest.failure
-    checks.start(config)
-    _await_end(checks)
-    assert checks.latest.result.ok and not checks.latest.cancelled
-
-
-def _await_end(checks):
-    deadline = time.monotonic() + 120
-    while checks.is_busy and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not checks.is_busy
+    assert job.wait(120)
+    assert (job.snapshot().state, job.snapshot().result, job.snapshot().error) == ("cancelled", None, "")
+    assert start_check(job, config) and job.wait(120)
+    assert job.snapshot().state == "done" and job.snapshot().result.ok
 
 
 def warnings_of(config):

@@ -311,9 +311,9 @@ def test_the_doctor_looks_into_every_image(app: AppTest, tmp_path: Path) -> None
     spoiled.path.write_bytes(spoiled.path.read_bytes()[:200])  # not among the few that opening looks into
     open_path(app, tmp_path)
     app.button_group(key="view").set_value(view.FINDINGS).run()
-    app.button(key="examine").click().run()
+    app.button(key="scan").click().run()
     deadline = time.monotonic() + 20
-    while not any("images were looked into" in caption.value for caption in app.caption):
+    while not any("images scanned" in caption.value for caption in app.caption):
         assert time.monotonic() < deadline
         time.sleep(0.2)
         app.run()

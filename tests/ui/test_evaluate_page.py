@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +16,10 @@ from sam3_lora.evaluate import evaluate as run_evaluation
 from sam3_lora.evaluate.report import Difference
 from sam3_lora.evaluate.store import save
 from sam3_lora.runs.run import Run
+from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.evaluate import tables
 from sam3_lora.ui.evaluate.history import comparison
-from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job
+from sam3_lora.ui.evaluate.job import evaluation_job, start_evaluation
 from sam3_lora.ui.evaluate.worst_images import draw_objects, of_kind
 from sam3_lora.ui.resources import SharedPredictor
 from tests.evaluate.fake_predictor import FakePredictor, no_loss  # noqa: F401
@@ -67,10 +67,7 @@ def visit(app: AppTest, dataset: Path) -> AppTest:
 def evaluate(app: AppTest) -> None:
     """Presses the button, waits for the thread and draws the page again, as the fragment does in a browser."""
     app.button(key="evaluate").click().run()
-    deadline = time.monotonic() + 240
-    while evaluation_job().snapshot().active and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not evaluation_job().snapshot().active
+    assert evaluation_job().wait(240)
     app.run()
     assert not app.exception and not app.error
 
@@ -150,31 +147,26 @@ def made_report(data: Path) -> Report:
 
 def test_a_job_that_is_cancelled_keeps_nothing(data: Path, tmp_path: Path) -> None:
     split = open_dataset(data).split("valid")
-    predictor, job = FakePredictor(split, POOR, GOOD), EvaluationJob()
+    predictor, job = FakePredictor(split, POOR, GOOD), BackgroundJob("evaluation")
     shared = SharedPredictor(predictor)
     request, folder = EvaluationRequest(split, "d", "demo", "a/best"), tmp_path / "kept"
     with shared.lock:  # somebody else uses the model: the job waits for its turn
-        assert job.start(shared, request, folder)
-        assert not job.start(shared, request, folder), "one at a time"
-        job.stop()
+        assert start_evaluation(job, shared, request, folder)
+        assert not start_evaluation(job, shared, request, folder), "one at a time"
+        job.cancel()
         assert job.snapshot().state == "stopping"
-    wait(job)
+    assert job.wait(120)
     assert job.snapshot().state == "cancelled" and not folder.exists()
     assert len(predictor.prompts) <= 4
 
 
-def test_a_job_that_fails_says_so(data: Path, tmp_path: Path) -> None:
-    split, job = open_dataset(data).split("valid"), EvaluationJob()
+def test_a_job_that_fails_says_so(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path))  # for the app's log
+    split, job = open_dataset(data).split("valid"), BackgroundJob("evaluation")
     broken = SimpleNamespace(has_adapter=False)
-    job.start(SharedPredictor(broken), EvaluationRequest(split, "d", "demo"), tmp_path)
-    wait(job)
-    assert "app's log" in job.snapshot().error
-
-
-def wait(job: EvaluationJob) -> None:
-    deadline = time.monotonic() + 120
-    while job.snapshot().active and time.monotonic() < deadline:
-        time.sleep(0.05)
+    start_evaluation(job, SharedPredictor(broken), EvaluationRequest(split, "d", "demo"), tmp_path)
+    assert job.wait(120)
+    assert job.snapshot().state == "failed" and "failed unexpectedly" in job.snapshot().error
 
 
 def test_differences_are_told_in_words() -> None:

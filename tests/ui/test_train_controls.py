@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sam3_lora.monitor.expectations import Stage
 from sam3_lora.runs.run import Run
 from sam3_lora.runs.samples import write_sample
 from sam3_lora.train.preflight import preflight
-from sam3_lora.ui.train.preflight_view import get_checks
+from sam3_lora.ui.train.preflight_view import get_check_job
 from tests.factories import write_dataset
 from tests.ui.run_folders import create_run, finished_run, write_adapter, write_steps
 from tests.ui.test_train_page import texts, train_page
@@ -27,7 +26,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "runs"
     monkeypatch.setenv("SAM3_LORA_RUNS", str(folder))
     yield folder
-    get_checks().forget()  # every page of the process shows the last check
+    get_check_job().forget()  # every page of the process shows the last check
 
 
 def dialog(name: str, run: Run) -> AppTest:
@@ -246,16 +245,14 @@ def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those
     tiny_base,
     tmp_path: Path,
 ) -> None:
-    get_checks.clear()
+    get_check_job.clear()
     dataset = write_dataset(tmp_path / "data", images=5, empty_images=1)
     settings = {"model.base": str(tiny_base), "data.path": str(dataset), "lora.rank": 4, "training.device": "cpu"}
     create_run(runs, "small", **settings)  # the next run takes over the newest one's settings
     app = train_page()
     app.button(key="check").click().run()
     assert app.button(key="start").disabled and app.button(key="start").help
-    deadline = time.monotonic() + 240
-    while get_checks().is_busy and time.monotonic() < deadline:
-        time.sleep(0.2)
+    assert get_check_job().wait(240)
     app.run()
     (result,) = (expander for expander in app.expander if "Ready to start" in expander.label)
     assert {metric.label for metric in result.metric} == {
@@ -277,7 +274,7 @@ def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those
 
 
 def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: Path, monkeypatch) -> None:
-    get_checks.clear()
+    get_check_job.clear()
     dataset = write_dataset(tmp_path / "data", images=2)
     create_run(runs, "small", **{"model.base": str(tiny_base), "data.path": str(dataset), "training.device": "cpu"})
     go_on, prepare = threading.Event(), preflight.prepare
@@ -292,21 +289,17 @@ def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: P
     app.button(key="cancel-check").click().run()
     assert app.button(key="cancel-check").disabled and app.button(key="start").disabled
     go_on.set()
-    deadline = time.monotonic() + 120
-    while get_checks().is_busy and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert get_check_job().wait(120)
     app.run()
     assert "The check was cancelled" in texts(app) and not app.button(key="start").disabled
 
 
 def test_a_check_of_what_cannot_start_names_the_fix_and_keeps_it_from_starting(runs: Path) -> None:
-    get_checks.clear()
+    get_check_job.clear()
     create_run(runs, "nowhere", **{"data.path": "/nowhere/at/all"})
     app = train_page()
     app.button(key="check").click().run()
-    deadline = time.monotonic() + 240
-    while get_checks().is_busy and time.monotonic() < deadline:
-        time.sleep(0.2)
+    assert get_check_job().wait(240)
     app.run()
     assert any("1 problem keeps this run from starting" in expander.label for expander in app.expander)
     (box,) = (box for box in app.error if "/nowhere/at/all" in box.value)

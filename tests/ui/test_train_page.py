@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_number_is_told_in_one_box(runs: Path) -> None:
 def test_a_run_in_progress_is_listed_wherever_its_folder_is(runs: Path, tmp_path: Path, monkeypatch) -> None:
     elsewhere = finished_run(tmp_path / "elsewhere")
     assert "There is no run yet" in texts(train_page())
-    monkeypatch.setattr(runs_module, "get_jobs", lambda: SimpleNamespace(current=elsewhere))
+    monkeypatch.setattr(runs_module, "get_train_job", lambda: SimpleNamespace(current=elsewhere))
     assert train_page().selectbox(key="run-choice").value == elsewhere.name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui import state
-from sam3_lora.ui.resources import app_log
+from sam3_lora.ui.resources import log_unexpected
 
 # Only what the theme in .streamlit/config.toml cannot say. Selectors are Streamlit's test ids and
 # the st-key-* classes made from our own keys.
@@ -74,22 +73,12 @@ def guarded() -> Iterator[None]:
     except Sam3LoraError as error:
         show_error(error)
     except Exception:  # the last resort: the person at the screen gets a sentence, we get a log
-        where = _log_unforeseen()
+        where = log_unexpected("A page failed")
         st.error(
             f"Something went wrong that this app did not foresee. The details are in {escape(where)}.\n\n"
             "Reload the page to go on.",
             icon=":material/error:",
         )
-
-
-def _log_unforeseen() -> str:
-    """Logs the exception that is being handled; returns where to."""
-    try:
-        where = f"the file {app_log()}"
-    except OSError:
-        where = "the terminal that the app was started from"
-    logging.getLogger("sam3_lora.ui").exception("A page failed")
-    return where
 
 
 def show_error(error: Sam3LoraError) -> None:
@@ -125,21 +114,6 @@ def download(label: str, content: Callable[[], str | bytes], name: str, mime: st
         key=key,
         help=meaning,
     )
-
-
-def progress(
-    share: float, what: str, label: str, key: str, stop: Callable[[], None], stopping: bool, help: str
-) -> None:
-    """A bar in words, beside it the button that ends the work.
-
-    Args:
-        share: done, in [0, 1]; less or more is cut off.
-        label, key, help: of the button; stop: what it calls.
-        stopping: it was pressed.
-    """
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(max(share, 0.0), 1.0), what)
-        st.button(label, key=key, icon=":material/stop:", disabled=stopping, on_click=stop, help=help)
 
 
 def escape(text: str) -> str:

@@ -7,9 +7,10 @@ import streamlit as st
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
+from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import empty_state, escape, guarded
 from sam3_lora.ui.inference import downloads
-from sam3_lora.ui.inference.folder_job import FolderRequest, FolderSnapshot, folder_job, watch
+from sam3_lora.ui.inference.folder_job import FolderRequest, FolderResult, folder_job, start_folder
 from sam3_lora.ui.inference.prompt_form import PromptForm
 from sam3_lora.ui.inference.view_state import ViewState
 
@@ -25,23 +26,24 @@ def show(form: PromptForm, view: ViewState) -> None:
         with guarded():
             _start(form, view)
     snapshot = job.snapshot()
-    if snapshot.request is None:
+    request, result = snapshot.request, snapshot.result
+    if request is None:
         empty_state("perm_media", "No folder processed yet", "Choose a folder and phrases above, then press Prompt.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        request = snapshot.request
         st.markdown(f"**{escape(str(request.folder))}**", width="content")
         phrases = ", ".join(request.phrases)
         st.caption(escape(f"{phrases} · {request.model} · {request.view.summary()}"), width="content")
     if snapshot.active:
-        watch(job)
+        watch(job, "Cancel", "cancel-folder", "Ends after this image; the predictions until then stay")
         return
     if snapshot.error:
         st.error(escape(snapshot.error), icon=":material/error:")
-    _show_summary(snapshot)
-    if snapshot.found:
-        downloads.of_folder(request.folder, snapshot.found, request.phrases, request.view.colors)
-        _show_gallery(snapshot)
+    if result is not None:
+        _show_summary(result, cancelled=snapshot.state == "cancelled")
+        if result.found:
+            downloads.of_folder(request.folder, result.found, request.phrases, request.view.colors)
+            _show_gallery(result)
 
 
 def _start(form: PromptForm, view: ViewState) -> None:
@@ -55,31 +57,31 @@ def _start(form: PromptForm, view: ViewState) -> None:
     model, strength = f"base model {prompt.base}", None
     if prompt.adapter:
         model, strength = f"adapter {prompt.adapter} at strength {view.strength:g}", view.strength
-    if not folder_job().start(shared, FolderRequest(folder, prompt.phrases, model, strength, view)):
+    if not start_folder(folder_job(), shared, FolderRequest(folder, prompt.phrases, model, strength, view)):
         raise Sam3LoraError("Another folder is in progress", "Wait for it, or cancel it below")
 
 
-def _show_summary(snapshot: FolderSnapshot) -> None:
-    objects = sum(len(image.objects) for image in snapshot.found)
-    with_objects = sum(bool(image.objects) for image in snapshot.found)
-    summary = f"{plural(objects, 'object')} in {with_objects:,} of {plural(len(snapshot.found), 'image')}."
-    if snapshot.state == "cancelled":
-        summary += f" Cancelled after {snapshot.looked_at:,} of {snapshot.total:,}."
+def _show_summary(result: FolderResult, cancelled: bool) -> None:
+    objects = sum(len(image.objects) for image in result.found)
+    with_objects = sum(bool(image.objects) for image in result.found)
+    summary = f"{plural(objects, 'object')} in {with_objects:,} of {plural(len(result.found), 'image')}."
+    if cancelled:
+        summary += f" Cancelled after {result.processed:,} of {result.total:,}."
     st.markdown(summary)
-    if snapshot.skipped:
-        label = f"{plural(len(snapshot.skipped), 'file')} skipped"
+    if result.skipped:
+        label = f"{plural(len(result.skipped), 'file')} skipped"
         with st.expander(label, icon=":material/broken_image:", key="folder-skipped"):
-            for one in snapshot.skipped[:_MAX_SKIPPED]:
+            for one in result.skipped[:_MAX_SKIPPED]:
                 st.caption(f"**{escape(one.name)}** {escape(one.why)}")
-            if len(snapshot.skipped) > _MAX_SKIPPED:
+            if len(result.skipped) > _MAX_SKIPPED:
                 st.caption(f"The first {_MAX_SKIPPED} are listed.")
 
 
-def _show_gallery(snapshot: FolderSnapshot) -> None:
+def _show_gallery(result: FolderResult) -> None:
     only = st.toggle("Only images with objects", key=_ONLY, persist_state="session")
     shown = [
         (image, thumbnail)
-        for image, thumbnail in zip(snapshot.found, snapshot.pictures, strict=True)
+        for image, thumbnail in zip(result.found, result.thumbnails, strict=True)
         if image.objects or not only
     ]
     if not shown:

@@ -11,9 +11,9 @@ import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.runs.run import Run, Status
-from sam3_lora.train.job import Jobs
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.layout import escape, guarded
+from sam3_lora.ui.train_job import TrainJob
 
 # errand -> (label, Material symbol, what it does)
 _ASKING = "controls-asking"  # whether a dialog is open
@@ -25,7 +25,7 @@ ONE_SHOT_REQUESTS = {
 }
 
 
-def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
+def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool) -> None:
     """Pause or continue, stop, resume, and a menu of the rest."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="controls"):
         if status.state == "paused":
@@ -34,7 +34,13 @@ def show_controls(run: Run, status: Status, jobs: Jobs, checking: bool) -> None:
             _request_button("Pause", "pause", "pause", run, why_not_pause(status), "The model stays in memory.")
         _request_button("Stop", "stop", "stop", run, why_not_stop(status), "Saves, then ends; it can be resumed.")
         if status.state != "paused":  # "Continue" is what goes on then
-            _button("Resume", "resume", "resume", why_not_resume(run, status, jobs, checking), lambda: jobs.resume(run))
+            _button(
+                "Resume",
+                "resume",
+                "resume",
+                why_not_resume(run, status, train_job, checking),
+                lambda: train_job.resume(run),
+            )
         with st.popover("More", icon=":material/more_horiz:", key="more"):
             _show_menu(run, status)
 
@@ -65,9 +71,9 @@ def why_not_stop(status: Status) -> str | None:
     return None if status.active else "This run is not being trained."
 
 
-def why_not_resume(run: Run, status: Status, jobs: Jobs, checking: bool) -> str | None:
+def why_not_resume(run: Run, status: Status, train_job: TrainJob, checking: bool) -> str | None:
     if not status.active and status.state != "finished":
-        if jobs.current is not None:
+        if train_job.current is not None:
             return "Another run is in progress."
         if checking:
             return "A check is in progress: wait for its end, or cancel it above."

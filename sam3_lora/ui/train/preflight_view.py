@@ -9,9 +9,10 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.text import duration
-from sam3_lora.train.preflight.job import Check, Checks
+from sam3_lora.ui.background_job import BackgroundJob, Cancelled
 from sam3_lora.ui.components.forms import label_of
-from sam3_lora.ui.components.layout import escape, progress
+from sam3_lora.ui.components.job_progress import show_progress
+from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.live_chart import live_chart
 from sam3_lora.ui.next_run import use_settings
 
@@ -19,11 +20,30 @@ if TYPE_CHECKING:
     from sam3_lora.train.preflight.checks import Problem
     from sam3_lora.train.preflight.preflight import Measured, Preflight
 
+CheckJob = BackgroundJob[RunConfig, "Preflight"]
+
 
 @st.cache_resource(show_spinner=False)
-def get_checks() -> Checks:
-    """The one check of this process: every tab sees it, and a reload does not lose it."""
-    return Checks()
+def get_check_job() -> CheckJob:
+    """The check of this process: every tab sees it, and a reload does not lose it."""
+    return BackgroundJob("check")
+
+
+def start_check(job: CheckJob, config: RunConfig) -> bool:
+    """Checks a configuration in the background; False, with nothing done, while the job is active."""
+
+    def progress(share: float, text: str) -> None:
+        if job.is_cancelled():
+            raise Cancelled
+        job.report(share, text)
+
+    def work() -> Preflight:
+        # Loads transformers, peft and accelerate: only when needed.
+        from sam3_lora.train.preflight.preflight import preflight
+
+        return preflight(config, progress)
+
+    return job.start(config, work)
 
 
 def headline(result: Preflight) -> str:
@@ -36,36 +56,26 @@ def headline(result: Preflight) -> str:
     return f"Ready to start{to_know}"
 
 
-def show_check(check: Check, config: RunConfig | None) -> None:
-    """The progress of a check, or its result."""
-    if not check.is_over:
-        _show_progress(check)
+def show_check(job: CheckJob, config: RunConfig | None) -> None:
+    """The progress of a check, or its result. config: the settings now, None if they are not valid."""
+    check = job.snapshot()
+    if check.active:
+        show_progress(job, "Cancel", "cancel-check", "Ends after the step in progress")
         return
-    if check.cancelled:
+    if check.state == "cancelled":
         st.caption(":material/info: The check was cancelled. It has left nothing behind.")
         return
-    if check.result is None:
-        st.error(f"The check itself failed: {escape(check.failure)}", icon=":material/error:")
+    if check.error:
+        st.error(escape(check.error), icon=":material/error:")
+    if check.result is None or check.request is None:
         return
     result = check.result
     icon, color = ("check_circle", "green") if result.ok else ("error", "red")
     label = f":{color}[:material/{icon}:] {headline(result)}"
-    if check.config != config:
+    if check.request != config:
         label += " :gray-badge[The settings have changed since]"
     with st.expander(label, expanded=True, key="check-result"):
-        show_result(result, check.config)
-
-
-def _show_progress(check: Check) -> None:
-    progress(
-        check.share,
-        f"{check.doing}; cancelled after that" if check.cancelling else check.doing,
-        "Cancel",
-        "cancel-check",
-        get_checks().cancel,
-        stopping=check.cancelling,
-        help="It ends after what it is doing",
-    )
+        show_result(result, check.request)
 
 
 def show_result(result: Preflight, config: RunConfig) -> None:

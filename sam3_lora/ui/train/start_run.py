@@ -8,13 +8,13 @@ import streamlit as st
 
 from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.text import plural
-from sam3_lora.train.job import Jobs
-from sam3_lora.train.preflight.job import Checks
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.next_run import next_run, use_settings
 from sam3_lora.ui.train import preflight_view
+from sam3_lora.ui.train.preflight_view import CheckJob
+from sam3_lora.ui.train_job import TrainJob
 
 if TYPE_CHECKING:
     from sam3_lora.train.setup import TrainPlan
@@ -22,45 +22,46 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.7  # while a check goes on
 
 
-def show_next_run(jobs: Jobs, beginnings: tuple[tuple[str, bool], ...]) -> None:
+def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...]) -> None:
     """The run that the start button would start, in one line, or why it cannot; its check beneath.
 
     Args:
         beginnings: of all runs, see :func:`sam3_lora.ui.runs.beginnings`.
     """
     config, _ = next_run()
-    checks = preflight_view.get_checks()
-    reason = _why_not(config, jobs, checks)
+    check_job = preflight_view.get_check_job()
+    reason = _why_not(config, train_job, check_job)
     with st.container(border=True, key="next-run"):
         text, check, start = st.columns([8, 2, 3], vertical_alignment="center", gap="small")
         with text, st.container(gap="xxsmall"):
             st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
-            st.caption(f":material/info: {reason}" if reason else describe(config, _known_length(config, checks)))
+            st.caption(f":material/info: {reason}" if reason else describe(config, _known_length(config, check_job)))
             if reason is None:
                 _warn_of_others(beginnings)
             _show_links(config)
         with check:
-            _check_button(config, reason, checks)
+            _check_button(config, reason, check_job)
         with start:
-            _start_button(config, reason, jobs, checks)
-        if checks.latest is not None:
-            st.fragment(_watch_check, run_every=_POLL_SECONDS if checks.is_busy else None)(checks.is_busy, config)
+            _start_button(config, reason, train_job, check_job)
+        checked = check_job.snapshot()
+        if checked.state != "idle":
+            st.fragment(_watch_check, run_every=_POLL_SECONDS if checked.active else None)(checked.active, config)
 
 
-def _why_not(config: RunConfig | None, jobs: Jobs, checks: Checks) -> str | None:
-    if jobs.current is not None:
+def _why_not(config: RunConfig | None, train_job: TrainJob, check_job: CheckJob) -> str | None:
+    if train_job.current is not None:
         return "A run is in progress: stop it or wait for its end to start another."
-    if checks.is_busy:
+    if check_job.snapshot().active:
         return "The check is in progress: wait for its end, or cancel it."
     if config is None:
         return "Correct the marked settings on the configure page first."
     return None
 
 
-def _known_length(config: RunConfig, checks: Checks) -> TrainPlan | None:
+def _known_length(config: RunConfig, check_job: CheckJob) -> TrainPlan | None:
     """How long the run will be, if this configuration has been checked."""
-    latest = checks.latest
-    return latest.result.length if latest and latest.config == config and latest.result else None
+    checked = check_job.snapshot()
+    return checked.result.length if checked.result and checked.request == config else None
 
 
 def _warn_of_others(beginnings: tuple[tuple[str, bool], ...]) -> None:
@@ -84,7 +85,7 @@ def _show_links(config: RunConfig | None) -> None:
                 st.rerun()
 
 
-def _check_button(config: RunConfig | None, reason: str | None, checks: Checks) -> None:
+def _check_button(config: RunConfig | None, reason: str | None, check_job: CheckJob) -> None:
     pressed = st.button(
         "Check",
         icon=":material/fact_check:",
@@ -95,14 +96,14 @@ def _check_button(config: RunConfig | None, reason: str | None, checks: Checks) 
     )
     if pressed:
         with guarded():
-            checks.start(config)
+            preflight_view.start_check(check_job, config)
             st.rerun()
 
 
-def _start_button(config: RunConfig | None, reason: str | None, jobs: Jobs, checks: Checks) -> None:
-    latest = checks.latest
-    warned = latest is not None and latest.config == config and latest.result is not None and not latest.result.ok
-    if warned and latest.result.measured is None:
+def _start_button(config: RunConfig | None, reason: str | None, train_job: TrainJob, check_job: CheckJob) -> None:
+    checked = check_job.snapshot()
+    warned = checked.request == config and checked.result is not None and not checked.result.ok
+    if warned and checked.result.measured is None:
         reason = reason or "The run cannot start, as the check below says. Mend that, then check again."
     pressed = st.button(
         "Start anyway" if warned and reason is None else "Start training",
@@ -115,18 +116,19 @@ def _start_button(config: RunConfig | None, reason: str | None, jobs: Jobs, chec
     )
     if pressed:
         with guarded():
-            runs.open_run(jobs.start(config))
-            checks.forget()
+            runs.open_run(train_job.start(config))
+            check_job.forget()
             st.rerun()
 
 
-def _watch_check(was_busy: bool, config: RunConfig | None) -> None:
+def _watch_check(was_active: bool, config: RunConfig | None) -> None:
     with guarded():
-        checks = preflight_view.get_checks()
-        if checks.is_busy != was_busy:
+        check_job = preflight_view.get_check_job()
+        checked = check_job.snapshot()
+        if checked.active != was_active:
             st.rerun()
-        if checks.latest is not None:
-            preflight_view.show_check(checks.latest, config)
+        if checked.state != "idle":
+            preflight_view.show_check(check_job, config)
 
 
 def describe(config: RunConfig, known: TrainPlan | None = None) -> str:

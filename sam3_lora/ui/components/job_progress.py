@@ -1,0 +1,39 @@
+"""The progress of a background job on a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.components.layout import escape, guarded
+
+_POLL_S = 1.0
+
+
+def watch(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:
+    """Shows the progress and redraws it by itself; when the job ends, the whole page is drawn again.
+
+    Args:
+        job: an active job.
+        label, key, help: of the button that cancels it.
+    """
+    st.fragment(_watch, run_every=_POLL_S)(job, label, key, help)
+
+
+def _watch(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:
+    with guarded():
+        if not job.snapshot().active:
+            st.rerun(scope="app")
+        show_progress(job, label, key, help)
+
+
+def show_progress(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:
+    """A bar with the job's text and the button that cancels it; for the arguments see :func:`watch`."""
+    snapshot = job.snapshot()
+    stopping = snapshot.state == "stopping"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        text = f"{snapshot.text} (stopping)" if stopping else snapshot.text
+        st.progress(min(max(snapshot.share, 0.0), 1.0), escape(text))
+        st.button(label, key=key, icon=":material/stop:", disabled=stopping, on_click=job.cancel, help=help)

@@ -1,0 +1,95 @@
+"""The scan of all images of a dataset: one job per dataset, its progress and its report on the page."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from sam3_lora.data.dataset import Dataset
+from sam3_lora.text import plural
+from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.components.job_progress import watch
+from sam3_lora.ui.components.layout import download, escape
+
+if TYPE_CHECKING:
+    pass
+
+ScanJob = BackgroundJob[str, "Report"]  # started with the dataset's folder
+
+
+@dataclass
+class _Slot:
+    """The scan job of a dataset, for one state of its files."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    version: tuple = ()
+    job: ScanJob = field(default_factory=lambda: BackgroundJob("dataset scan"))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, on_release=lambda slot: slot.job.cancel())
+def _slot_of(path: str) -> _Slot:
+    return _Slot()
+
+
+def scan_job_of(path: str, version: tuple) -> ScanJob:
+    """The one scan job of a dataset, for all browser tabs.
+
+    Args:
+        path: of the dataset.
+        version: the fingerprint of its files; once they have changed, an earlier scan is cancelled and dropped.
+    """
+    slot = _slot_of(path)
+    with slot.lock:
+        if slot.version != version:
+            slot.job.cancel()
+            slot.version, slot.job = version, BackgroundJob("dataset scan")
+        return slot.job
+
+
+def start_scan(job: ScanJob, dataset: Dataset) -> None:
+    """Reads every image of the dataset in the background. Cancelled, it reports on what was read until then."""
+    from sam3_lora.data.doctor import examine
+
+    job.start(str(dataset.root), lambda: examine(dataset, job.report, job.is_cancelled))
+
+
+def show_scan(job: ScanJob, dataset: Dataset, benefit: str) -> None:
+    """The button that starts a scan, its progress, or its result.
+
+    Args:
+        job: of the dataset.
+        dataset: what is shown.
+        benefit: what a scan would show, as a sentence.
+    """
+    snapshot = job.snapshot()
+    if snapshot.active:
+        watch(job, "Stop", "stop-scan", "The images scanned until then are reported")
+        return
+    if snapshot.error:
+        st.error(escape(snapshot.error), icon=":material/error:")
+    report = snapshot.result
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if report is None:
+            scan_button("Scan all images", job, dataset, icon="troubleshoot")
+            st.caption(benefit, width="content")
+            return
+        if report.looked_at < report.images:
+            summary = f"Stopped after {report.looked_at:,} of {report.images:,} images."
+        else:
+            summary = f"{plural(report.images, 'image')} scanned."
+        st.caption(summary, width="content")
+        st.space("stretch")
+        for label, make, name, mime in (
+            ("JSON", report.to_json, "report.json", "application/json"),
+            ("Markdown", report.to_markdown, "report.md", "text/markdown"),
+        ):
+            download(label, make, name, mime, f"download-{name}", "The report as a file")
+        scan_button("Scan again", job, dataset, icon="refresh")
+
+
+def scan_button(label: str, job: ScanJob, dataset: Dataset, icon: str) -> None:
+    """A button that starts a scan. icon: a Material symbol's name."""
+    st.button(label, key="scan", icon=f":material/{icon}:", on_click=start_scan, args=(job, dataset))

@@ -1,0 +1,69 @@
+"""The background job: one piece of work at a time, watched through snapshots, cancelled, failed, forgotten."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+from sam3_lora.errors import DataError
+from sam3_lora.ui.background_job import BackgroundJob, Cancelled
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BackgroundJob[str, int]:
+    monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path))  # for the app's log
+    return BackgroundJob("counting")
+
+
+def test_the_result_stays_until_it_is_forgotten(job: BackgroundJob[str, int]) -> None:
+    assert job.snapshot().state == "idle"
+    assert job.start("to three", lambda: 3) and job.wait(10)
+    assert (job.snapshot().state, job.snapshot().request, job.snapshot().result) == ("done", "to three", 3)
+    job.cancel()
+    assert job.snapshot().state == "done", "there is nothing to cancel"
+    job.forget()
+    assert job.snapshot().result is None and job.snapshot().state == "idle"
+
+
+def test_one_at_a_time_and_a_cancelled_job_keeps_its_partial_result(job: BackgroundJob[str, int]) -> None:
+    reported, go_on = threading.Event(), threading.Event()
+
+    def work() -> int:
+        job.report(0.25, "Counting", 1)
+        job.report(0.5, "Still counting")
+        reported.set()
+        assert go_on.wait(10)
+        if job.is_cancelled():
+            raise Cancelled
+        return 2
+
+    assert job.start("a", work) and reported.wait(10)
+    now = job.snapshot()
+    assert (now.state, now.share, now.text, now.result) == ("running", 0.5, "Still counting", 1)
+    assert not job.start("b", lambda: 9)
+    job.forget()
+    job.cancel()
+    assert job.snapshot().state == "stopping" and job.snapshot().active
+    go_on.set()
+    assert job.wait(10)
+    assert (job.snapshot().state, job.snapshot().request, job.snapshot().result) == ("cancelled", "a", 1)
+    assert now.state == "running", "a snapshot does not change"
+    assert job.start("b", lambda: 9) and job.wait(10) and job.snapshot().result == 9
+
+
+def test_errors_become_sentences(job: BackgroundJob[str, int], caplog: pytest.LogCaptureFixture) -> None:
+    def wrong_data() -> int:
+        raise DataError("Expected a number", "Give one")
+
+    def broken() -> int:
+        raise ZeroDivisionError("a secret detail")
+
+    assert job.start("a", wrong_data) and job.wait(10)
+    assert (job.snapshot().state, job.snapshot().error) == ("failed", "Expected a number. Give one.")
+    with caplog.at_level(logging.ERROR):
+        assert job.start("b", broken) and job.wait(10)
+    assert job.snapshot().state == "failed" and "secret" not in job.snapshot().error
+    assert "counting failed" in job.snapshot().error and "a secret detail" in caplog.text
