@@ -249,12 +249,12 @@ class OutputConfig(Section):
 class RunConfig(Section):
     """All settings of a run."""
 
-    data: DataConfig = Field(default_factory=DataConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    lora: AdapterConfig = Field(default_factory=AdapterConfig)
-    loss: LossConfig = Field(default_factory=LossConfig)
-    training: TrainingConfig = Field(default_factory=TrainingConfig)
-    output: OutputConfig = Field(default_factory=OutputConfig)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    lora: AdapterConfig = AdapterConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    output: OutputConfig = OutputConfig()
 
     @classmethod
     def load(cls, path: str | Path) -> RunConfig:

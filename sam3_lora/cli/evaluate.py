@@ -51,7 +51,7 @@ def evaluate(
         opened.split(split),
         dataset=dataset,
         base_name=base,
-        adapter_name=f"{run.name}/{adapter.name}" if run else str(adapter),
+        adapter_name=f"{run.name}/{adapter.name}" if run and adapter else str(adapter),
         adapter_folder=adapter,
         category_phrases=store.phrases_of_run(adapter),
         retention_phrases=tuple(retention_phrase or ()),

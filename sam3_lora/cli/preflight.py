@@ -52,7 +52,7 @@ def _print_measured(result: Preflight, measured: Measured) -> None:
         echo(f"Memory: {measured.memory_bytes / _GB:.1f} of {measured.available_bytes / _GB:.1f} GB")
         how = "measured" if measured.largest_batch_is_measured else "estimated"
         echo(f"Largest batch: {measured.largest_batch} ({how}); effective batch: {result.effective_batch}")
-    if measured.total_seconds is not None:
+    if measured.total_seconds is not None and result.length is not None:
         steps = plural(result.length.total_steps, "step")
         total = duration(measured.total_seconds)
         echo(f"Time: {measured.seconds_per_step:.2f} s per step, about {total} for {steps}")

@@ -38,19 +38,16 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train an adapter; Ctrl-C stops and saves."""
-    if (config is None) == (resume is None):
-        raise ConfigError("Expected either a configuration file or --resume RUN", "Give exactly one of the two")
-    if resume is not None and settings:
-        raise ConfigError("A run is resumed with the settings it was started with", "Leave out --set")
-    if resume is not None and check:
-        raise ConfigError("Expected a configuration file to check", "Give one instead of --resume")
-
     from sam3_lora.runs.run import Run
 
+    if (config is None) == (resume is None):
+        raise ConfigError("Expected either a configuration file or --resume RUN", "Give exactly one of the two")
+    if resume is not None and (settings or check):
+        raise ConfigError("A run is resumed with the settings it was started with", "Leave out --set and --check")
     run = None if resume is None else Run.open(resume)
-    if run is None:
+    if config is not None:
         run_config = RunConfig.load(config).with_settings(_parse_settings(settings or []))
-    else:
+    elif run is not None:
         run_config = run.config
         run.require_resumable()
     if check:
