@@ -7,6 +7,7 @@ from sam3_lora.config import ASSETS
 
 
 def main() -> None:
+    """Sets up the app and runs the chosen page."""
     st.set_page_config(
         page_title="SAM 3 LoRA Studio",
         # A file of our own: a Material symbol would be fetched from the web, and there may be none.

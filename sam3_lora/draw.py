@@ -171,7 +171,7 @@ def _draw_labels(canvas: np.ndarray, objects: Sequence[DrawObject], width: int) 
         if anchor is None or not item.label:
             continue
         text = _ellipsis(item.label) if item.score is None else f"{_ellipsis(item.label)} {item.score:.2f}"
-        left, top, right, bottom = draw.textbbox((0, 0), text, font=font, anchor="ls")
+        left, _, right, _ = draw.textbbox((0, 0), text, font=font, anchor="ls")
         ascent, descent = font.getmetrics()
         size = (right - left + 2 * pad, ascent + descent + pad)
         chip = _place(size, anchor, (length, height), taken, width)

@@ -64,7 +64,7 @@ def decode_columns(
     runs = _runs(segmentation, size_hw)
     ends = np.cumsum(runs)
     if len(runs) < 2:
-        return np.zeros((to_hw or size_hw)[:1] + (0,), bool), 0
+        return np.zeros(((to_hw or size_hw)[0], 0), bool), 0
     inside = len(runs) - len(runs) % 2  # after the last run of ones nothing comes any more
     first, stop = int(ends[0]) // height, -(-int(ends[inside - 1]) // height)  # runs go down the columns
     runs = runs[:inside].copy()

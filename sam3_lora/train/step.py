@@ -109,6 +109,7 @@ def forward(setup: Setup, model: nn.Module, batch: Batch) -> LossReport:
 
 
 def file_names(group: Sequence[Batch]) -> tuple[str, ...]:
+    """The file names of a step's images."""
     return tuple(image.file_name for batch in group for image in batch.images)
 
 

@@ -266,7 +266,7 @@ def test_devices() -> None:
         resolve_device("tpu")
 
 
-@pytest.mark.parametrize("name, module", [("cuda", torch.cuda), ("mps", torch.backends.mps)])
+@pytest.mark.parametrize(("name", "module"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, module) -> None:
     monkeypatch.setattr(module, "is_available", lambda: False)
     with pytest.raises(ModelError, match=f"'{name}' was asked for"):

@@ -174,7 +174,7 @@ def test_a_real_run_has_no_symptom_and_its_terms_have_verdicts(config, only_step
     rows = run.metrics()[0]
     assert diagnose(rows, config) == []
     found = verdicts(config, rows)
-    assert list(found)[0] == "total" and found["total"].change < 0
+    assert next(iter(found)) == "total" and found["total"].change < 0
     assert all(verdict.words.endswith(".") for verdict in found.values())
 
 

@@ -96,7 +96,7 @@ def assert_equal(actual: Tensor, expected: Tensor, name: str) -> None:
 
 
 @pytest.mark.parametrize("boxes", [False, True], ids=["phrase", "phrase and boxes"])
-@pytest.mark.parametrize("images, phrases", [(2, 3), (1, 2), (1, 1)])
+@pytest.mark.parametrize(("images", "phrases"), [(2, 3), (1, 2), (1, 1)])
 def test_training_detections_of_every_layer_and_both_halves(pair, images: int, phrases: int, boxes: bool) -> None:
     theirs, ours = pair
     features = make_features(ours, seed=images * 10 + phrases, images=images, phrases=phrases)

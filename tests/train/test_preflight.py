@@ -54,8 +54,7 @@ def test_nothing_is_left_behind(flown):
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name and thread.is_alive()]
 
 
-def test_the_curve_is_the_one_that_a_run_follows(flown, config):
-    _, _, _, flight_config = flown
+def test_the_curve_is_the_one_that_a_run_follows(config):
     rates = dict(learning_rates(config, plan(config.training, images=6)))
     rows = steps(train(config))
     assert {row["step"]: row["lr"] for row in rows} == pytest.approx(rates)

@@ -48,6 +48,7 @@ def fill_form(config: RunConfig, names: Iterable[str] | None = None) -> None:
 
 
 def form_is_filled() -> bool:
+    """Whether this tab's form has values yet."""
     return _key(setting_names()[0]) in st.session_state
 
 

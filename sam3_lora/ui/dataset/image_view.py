@@ -173,7 +173,10 @@ def object_table(
             {
                 "Category": annotation.category,
                 "Phrase": phrase_of(annotation.category, own),
-                **{"cx": cx, "cy": cy, "w": w, "h": h},
+                "cx": cx,
+                "cy": cy,
+                "w": w,
+                "h": h,
                 "Box (px)": ", ".join(f"{value:.0f}" for value in annotation.bbox_xywh),
                 "Mask (px)": area,
                 "Mask (%)": None if area is None else 100 * area / (size_hw[0] * size_hw[1]),

@@ -53,6 +53,7 @@ def load(path: str, stamp: int) -> Report:
 
 
 def report_of(one: StoredReport) -> Report:
+    """The whole report, read once per state of its file."""
     return load(str(one.path), one.path.stat().st_mtime_ns)
 
 

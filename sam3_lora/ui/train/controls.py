@@ -60,18 +60,21 @@ def _show_menu(run: Run, status: Status) -> None:
 
 
 def why_not_pause(status: Status) -> str | None:
+    """Why the run cannot be paused, as a sentence; None if it can."""
     if status.state == "stopping":
         return "The run is stopping."
     return None if status.active else "This run is not being trained."
 
 
 def why_not_stop(status: Status) -> str | None:
+    """Why the run cannot be stopped, as a sentence; None if it can."""
     if status.state == "stopping":
         return "The run stops after the step in progress and saves its adapter."
     return None if status.active else "This run is not being trained."
 
 
 def why_not_resume(run: Run, status: Status, train_job: TrainJob, checking: bool) -> str | None:
+    """Why the run cannot be resumed, as a sentence; None if it can."""
     if not status.active and status.state != "finished":
         if train_job.current is not None:
             return "Another run is in progress."
@@ -81,6 +84,7 @@ def why_not_resume(run: Run, status: Status, train_job: TrainJob, checking: bool
 
 
 def why_not_errand(run: Run, status: Status, what: str) -> str | None:
+    """Why a one-shot request cannot be made, as a sentence; None if it can."""
     if not status.active or status.state == "stopping":
         return "This run is not being trained." if not status.active else "The run is stopping."
     if what in run.requests():

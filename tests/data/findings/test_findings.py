@@ -293,7 +293,7 @@ class TestFoundingBugs:
 
 def test_corners_instead_of_sizes_are_recognised(tmp_path):
     def change(entry):
-        x, y, w, h = entry["bbox"]
+        x, y, w, _ = entry["bbox"]
         entry["bbox"] = [x + 0.4 * (WIDTH - w), y, WIDTH, HEIGHT]
 
     dataset = opened(tmp_path, every_annotation(change), kinds=("box",))
