@@ -1,14 +1,14 @@
-"""The errors that a user's mistake may raise: each says what was expected, what came and how to fix it."""
+"""The errors for mistakes that a user can fix: each says what was expected, what was found and how to fix it."""
 
 from __future__ import annotations
 
 
 class Sam3LoraError(Exception):
-    """A mistake that the user can mend, told in one sentence together with its fix.
+    """A mistake that the user can fix.
 
     Args:
-        message: what was expected and what came instead, without a full stop at the end.
-        fix: what the user should do about it, as an instruction.
+        message: what was expected and what was found instead, without a full stop at the end.
+        fix: what to do about it, as an instruction.
     """
 
     def __init__(self, message: str, fix: str) -> None:
@@ -16,7 +16,7 @@ class Sam3LoraError(Exception):
         self.fix = fix.rstrip(".")
         super().__init__(f"{self.message}. {self.fix}.")
 
-    def __reduce__(self):  # so that it comes whole out of a process that loads images
+    def __reduce__(self) -> tuple[type[Sam3LoraError], tuple[str, str]]:  # pickled by worker processes of a loader
         return type(self), (self.message, self.fix)
 
 
@@ -25,7 +25,7 @@ class ConfigError(Sam3LoraError):
 
 
 class DataError(Sam3LoraError):
-    """A dataset or an image that cannot be opened at all (faults inside one are Findings instead)."""
+    """A dataset or an image that cannot be opened at all (problems inside one are findings instead)."""
 
 
 class ModelError(Sam3LoraError):
@@ -37,7 +37,7 @@ class RunError(Sam3LoraError):
 
 
 class TrainingError(Sam3LoraError):
-    """A run that cannot go on, for example because its loss is no longer finite."""
+    """A run that cannot continue, for example because its loss is no longer finite."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Grammar and numbers in print: plurals, lists of names, amounts, durations; owned by no part of the app."""
+"""Formats numbers, names and values for messages: plurals, lists of names, amounts, durations."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def first_names(names: Sequence[str], count: int = 5) -> str:
     """ "a, b, c" or "a, b, c, d, e and 7 more".
 
     Args:
-        names: what is listed, already as text for people.
-        count: how many are listed at most.
+        names: what is listed.
+        count: how many names are listed at most.
     """
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
 
 def amount(value: float, digits: int = 3) -> str:
-    """A loss or a norm as people read it: "0.0123", "12.3", "159,224"; only from a billion on "1.59e+12"."""
+    """A loss or a norm, readable: "0.0123", "12.3", "159,224"; from a billion on "1.59e+12"."""
     return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e9 else f"{value:.{digits}g}"
 
 
@@ -44,12 +44,12 @@ def duration(seconds: float | None) -> str:
 
 
 def short(text: str) -> str:
-    """At most 60 characters of it."""
+    """A text of at most 60 characters, shortened if needed."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def valid_text(text: str) -> str:
-    """Text that every screen and file can take: halves of surrogate pairs, which JSON may hold, become "?"."""
+    """Text that can be encoded as UTF-8: lone surrogates, which JSON may contain, become "?"."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

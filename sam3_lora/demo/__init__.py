@@ -1,1 +1,1 @@
-"""The demo that ships with the app: a copy of its dataset with one of each fault."""
+"""The demo that ships with the app: a copy of its dataset with every fault that the app can find."""

@@ -1,4 +1,4 @@
-"""Makes a copy of the demo dataset with one of each fault that the app can find, to learn what the findings mean."""
+"""Makes a copy of the demo dataset with every fault that the app can find, to show what the findings mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam3_lora.demo.faults import FAULTS
 from sam3_lora.demo.faults.fault import Case, SplitDraft
 from sam3_lora.errors import DataError
 
-SOUND = "sound"  # the name of an image in every split that nothing is wrong with, to compare with
+SOUND = "sound"  # the name of an intact image in every split, to compare with
 GUIDE = "README.md"
 _TITLE = "# A broken dataset"
 
@@ -23,18 +23,18 @@ _TITLE = "# A broken dataset"
 def make_broken_copy(source: Path, out: Path) -> Path:
     """Writes a dataset with every fault of FAULTS, each in an image of its own that is named after it.
 
-    The same source gives the same files. A copy that is there already is made anew.
+    The same source gives the same files. An existing copy is replaced.
 
     Args:
-        source: a sound dataset in Roboflow's layout with at least as many images with objects
-            as there are faults and splits; only read.
+        source: a dataset in Roboflow's layout without faults, with at least as many images with objects as there are
+            faults and splits; only read.
         out: the folder to write; it must be new, empty, or an earlier copy.
 
     Returns:
         `out`.
 
     Raises:
-        DataError: the source is no such dataset, or `out` holds something else or cannot be written.
+        DataError: the source is not such a dataset, or `out` has other content or cannot be written.
     """
     source, out = Path(source), Path(out)
     pool = _images_with_objects(source)
@@ -46,7 +46,7 @@ def make_broken_copy(source: Path, out: Path) -> Path:
             _write(pool, work)
             shutil.rmtree(out, ignore_errors=True)
             os.replace(work, out)
-            out.chmod(0o755)  # mkdtemp's folders are for their owner only
+            out.chmod(0o755)  # mkdtemp's folders are readable by their owner only
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -62,7 +62,7 @@ def _check_free(out: Path) -> None:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(
-            f"Expected a new or an empty folder for the broken copy, but {out} holds something", "Give another"
+            f"Expected a new or an empty folder for the broken copy, but {out} is not empty", "Give another folder"
         )
 
 
@@ -71,7 +71,7 @@ def _write(pool: Iterator[tuple[Path, dict, list[dict], list[dict]]], folder: Pa
     for draft in drafts.values():
         _add(draft, SOUND, pool)
     cases = [(fault, _add(drafts[fault.split], fault.kind, pool)) for fault in FAULTS.values()]
-    for fault, case in cases:  # after all images are there: some faults are of the whole split
+    for fault, case in cases:  # after all images are added: some faults concern the whole split
         fault.damage(case)
     for draft in drafts.values():
         draft.write()
@@ -111,8 +111,8 @@ def _guide() -> str:
     lines = [
         _TITLE,
         "",
-        "Made from the demo dataset, with one of each fault that the app can find. Each faulty image is named after",
-        "its fault; those called 'sound' are as they were.",
+        "Made from the demo dataset, with every fault that the app can find. Each faulty image is named after its",
+        "fault; those named 'sound' are unchanged.",
         "",
         "| Split | Finding | What was done |",
         "| --- | --- | --- |",

@@ -91,10 +91,10 @@ def test_it_is_small_and_explains_itself(broken):
 
 def test_nothing_else_is_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds something"):
+    with pytest.raises(DataError, match="is not empty"):
         make_broken_copy(DEMO, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(DataError, match="holds something"):
+    with pytest.raises(DataError, match="is not empty"):
         make_broken_copy(DEMO, tmp_path / "notes.txt")
 
 

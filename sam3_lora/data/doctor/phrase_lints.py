@@ -1,4 +1,4 @@
-"""Finds category names that SAM 3 will not understand as phrases, and suggests better ones."""
+"""Finds category names that SAM 3 does not understand as phrases, and suggests better ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _EMPTY = frozenset(
     "class category object item thing type kind cls obj id idx index unknown other others misc miscellaneous "
     "none null nan undefined unnamed default background foreground roi version ver".split()
 )
-_PLACES = frozenset(
+_POSITIONS = frozenset(
     "left right leftmost rightmost topmost uppermost lowermost nearest farthest furthest closest".split()
 )
-_PLACES_BEFORE_A_NOUN = frozenset(("top", "bottom"))  # a tank top is a piece of clothing
-_OFTEN_NO_PLACES = frozenset(("left", "right", "top", "bottom"))  # a right whale, a top hat
+_POSITIONS_BEFORE_A_NOUN = frozenset(("top", "bottom"))  # a tank top is a piece of clothing
+_OFTEN_NO_POSITIONS = frozenset(("left", "right", "top", "bottom"))  # a right whale, a top hat
 _ACRONYMS = frozenset("atm bbq cctv cd dvd gps hdd mri pc pcb psp pvc rv ssd tv tvs".split())
 _FILLERS = frozenset("the a an of in on at to from and with by side hand most row column position".split())
 _WORD = re.compile(r"[^\W\d_]+")
-# As CLIP's tokenizer cuts: letters, single digits, and runs of other signs; long words make several tokens.
+# As CLIP's tokenizer splits: letters, single digits, and runs of other signs; long words become several tokens.
 _PIECE = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_")
 _CAMEL = re.compile(r"(?<=[a-zà-ÿ]{2})(?=[A-ZÀ-Þ])")
 _LETTERS_OF_A_PIECE = 12
 _NUMBERED = re.compile(r"[^\W\d_]*[aeiouy][^\W\d_]*\d{1,3}|v\d+")  # "car2", the "v2" of "crack v2"; no "mp3"
-# What ends like a plural and is none, or means something else.
+# Words that look like a plural but are not, or that mean something else.
 _NO_PLURALS = ("glasses", "clothes", "series", "species", "news")
 _IRREGULAR = {"people": "person", "men": "man", "mice": "mouse", "children": "child", "feet": "foot"}
 _IRREGULAR |= {"teeth": "tooth", "geese": "goose"}
@@ -52,21 +52,21 @@ class Lint:
 
 
 def lint(name: str) -> Lint | None:
-    """What is wrong with a category's name or a phrase, the worst only; None if nothing is."""
+    """The worst problem of a category's name or a phrase; None if there is none."""
     apart = phrase_of(_CAMEL.sub(" ", name))
     words = apart.split()
     shouted = {word.lower() for word in name.split() if word.isalpha() and word.isupper() and len(word) > 1}  # "BMW"
     named = [word for word in _WORD.findall(apart) if word in shouted or not _is_code(word)]
-    if all(map(_says_nothing, named)):
+    if all(map(_is_empty, named)):
         return Lint("phrase-code", None)
     if _NUMBERED.fullmatch(words[-1]):
-        return Lint("phrase-code", " ".join(word for word in named if not _says_nothing(word)))
+        return Lint("phrase-code", " ".join(word for word in named if not _is_empty(word)))
     tokens = min_tokens(apart)
     if tokens > MAX_TOKENS:
         return Lint("phrase-long", None, f"at least {tokens} tokens")
-    places = {word for word in words if word in _PLACES} | _PLACES_BEFORE_A_NOUN.intersection(words[:-1])
-    if places:
-        return Lint("phrase-position", _without(words, places), ", ".join(map(repr, sorted(places))))
+    positions = {word for word in words if word in _POSITIONS} | _POSITIONS_BEFORE_A_NOUN.intersection(words[:-1])
+    if positions:
+        return Lint("phrase-position", _without(words, positions), ", ".join(map(repr, sorted(positions))))
     if len(words) > _MAX_WORDS:
         return Lint("phrase-long", None, f"{len(words)} words")
     if apart != phrase_of(name):
@@ -80,23 +80,23 @@ def min_tokens(phrase: str) -> int:
 
 
 def _is_code(word: str) -> bool:
-    """Whether a run of letters is no word: a single letter, or none that can be spoken."""
+    """Whether a run of letters is not a word: a single letter, or one without vowels."""
     return word.isascii() and word not in _ACRONYMS and (len(word) == 1 or not re.search("[aeiouy]", word))
 
 
-def _says_nothing(word: str) -> bool:
+def _is_empty(word: str) -> bool:
     return word in _EMPTY or word.removesuffix("s") in _EMPTY
 
 
 def _without(words: list[str], unwanted: set[str]) -> str | None:
-    """The phrase without words of place and the fillers beside them, where these begin or end it; None if that
-    leaves nothing or no phrase."""
+    """The phrase without words of position and the fillers beside them, at its start and end; None if that leaves
+    nothing, or may change the meaning."""
     kept = list(words)
     while kept and (kept[0] in _FILLERS or kept[0] in unwanted):
-        if kept.pop(0) in _OFTEN_NO_PLACES:
+        if kept.pop(0) in _OFTEN_NO_POSITIONS:
             return None
     while kept and (kept[-1] in _FILLERS or kept[-1] in unwanted):
-        if kept.pop() in _OFTEN_NO_PLACES and kept and kept[-1] not in _FILLERS:  # a sign called "turn left"
+        if kept.pop() in _OFTEN_NO_POSITIONS and kept and kept[-1] not in _FILLERS:  # a sign called "turn left"
             return None
     return None if unwanted.intersection(kept) else " ".join(kept) or None
 
@@ -109,41 +109,41 @@ def check(categories: Iterable[str], findings: FindingCollector) -> dict[str, st
     """
     names = tuple(dict.fromkeys(categories))
     lints = {name: lint(name) for name in names}
-    # A suggestion that two categories would share, or that is another one's name, would make them one.
-    asked = Counter(phrase_of(name) for name in names)
-    asked.update(found.suggestion for found in lints.values() if found and found.suggestion)
+    # A suggestion that two categories would share, or that is another one's name, would merge them.
+    uses = Counter(phrase_of(name) for name in names)
+    uses.update(found.suggestion for found in lints.values() if found and found.suggestion)
     suggestions: dict[str, str] = {}
-    plainest = _plainest(names)
+    simplest = _simplest(names)
     for category, found in lints.items():
         if found is not None:
-            suggestion = found.suggestion if found.suggestion and asked[found.suggestion] == 1 else None
-            ask = f"ask for {short_repr(suggestion)}" if suggestion else ""
-            detail = ", ".join(part for part in (found.reason, ask) if part)
+            suggestion = found.suggestion if found.suggestion and uses[found.suggestion] == 1 else None
+            better = f"better {short_repr(suggestion)}" if suggestion else ""
+            detail = ", ".join(part for part in (found.reason, better) if part)
             findings.add(found.kind, detail=f"{short_repr(category)}: {detail}" if detail else short_repr(category))
             if suggestion:
                 suggestions[category] = suggestion
     for category in lints:
-        plain = plainest[category]
-        if phrase_of(plain) != phrase_of(category):  # the same phrase is a finding of its own
+        plain = simplest[category]
+        if phrase_of(plain) != phrase_of(category):  # the same phrase is another kind of finding
             findings.add("phrase-plural", detail=f"{short_repr(category)} like {short_repr(plain)}")
             suggestions.setdefault(category, suggestions.get(plain, phrase_of(plain)))
     return suggestions
 
 
-def _plainest(names: tuple[str, ...]) -> dict[str, str]:
-    """For each name the plainest one of the same thing: one before several, and of names with the same letters the
-    one that is written apart."""
+def _simplest(names: tuple[str, ...]) -> dict[str, str]:
+    """For each name the simplest one of the same thing: singular before plural, and of names with the same letters the
+    one with more words."""
     keys = {name: "".join(phrase_of(name).split()) for name in names}
     known = set(keys.values())
     things = {name: next((one for one in _singulars(key) if one in known), key) for name, key in keys.items()}
-    plainest: dict[str, str] = {}
+    simplest: dict[str, str] = {}
     for name in sorted(names, key=lambda name: (keys[name] != things[name], -len(phrase_of(name).split()))):
-        plainest.setdefault(things[name], name)
-    return {name: plainest[things[name]] for name in names}
+        simplest.setdefault(things[name], name)
+    return {name: simplest[things[name]] for name in names}
 
 
 def _singulars(key: str) -> list[str]:
-    """What a phrase without its spaces may be the plural of; some of it are no words."""
+    """What a phrase without its spaces may be the plural of; some of these are not words."""
     found = [key.removesuffix(many) + one for many, one in _IRREGULAR.items() if key.endswith(many)]
     if not key.endswith("s") or key.endswith("ss") or key in _NO_PLURALS:
         return found

@@ -1,14 +1,14 @@
-"""What an examination found, and how it is written down for programs and for people."""
+"""The report of an examination, as JSON for programs and as Markdown for people."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sam3_lora.data.doctor.statistics import Histogram, Statistics
+from sam3_lora.data.doctor.statistics import Statistics
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.text import plural
 
@@ -21,9 +21,14 @@ _TITLES = {"error": "Error", "warning": "Warning", "info": "Note"}
 class Report:
     """All that is known about a dataset.
 
-    dataset: its folder; format: in words; findings: those of opening and of examining, worst first, each kind once
-    per split; statistics: of the images looked at; suggestions: category -> a phrase that SAM 3 understands better;
-    looked_at: images examined, fewer than `images` if it was cancelled.
+    Attributes:
+        dataset: its folder.
+        format: in words.
+        findings: those of opening and of examining, by severity, each kind once per split.
+        statistics: of the examined images.
+        suggestions: category -> a phrase that SAM 3 understands better.
+        looked_at: images examined, fewer than `images` if the examination was cancelled.
+        images: of the dataset.
     """
 
     dataset: str
@@ -43,18 +48,16 @@ class Report:
             "images": self.images,
             "looked_at": self.looked_at,
             "splits": {
-                name: {
-                    "images": count,
-                    "objects": sum(statistics.objects_per_category[name].values()),
-                    "categories": statistics.objects_per_category[name],
-                }
-                for name, count in statistics.images.items()
+                name: {"images": count, "objects": sum(objects.values()), "categories": objects}
+                for (name, count), objects in zip(
+                    statistics.images.items(), statistics.objects_per_category.values(), strict=True
+                )
             },
-            "findings": [_finding(finding) for finding in self.findings],
+            "findings": [_as_dict(finding) for finding in self.findings],
             "suggestions": self.suggestions,
             "statistics": {
-                "object_shares": _histogram(statistics.object_shares),
-                "aspect_ratios": _histogram(statistics.aspect_ratios),
+                "object_shares": asdict(statistics.object_shares),
+                "aspect_ratios": asdict(statistics.aspect_ratios),
                 "objects_per_image": [
                     {"objects": objects, "images": images} for objects, images in statistics.objects_per_image.items()
                 ],
@@ -68,7 +71,7 @@ class Report:
         return json.dumps(content, indent=1, allow_nan=False)
 
     def to_markdown(self) -> str:
-        """A page to read and to pass on."""
+        """A page to read and to share."""
         lines = [f"# Report on {_cell(self.dataset)}", "", f"{self.format}."]
         if self.looked_at < self.images:
             lines += ["", f"Cancelled after {self.looked_at:,} of {plural(self.images, 'image')}."]
@@ -88,29 +91,15 @@ class Report:
         lines += ["", *_table(("Objects of", *splits), rows), "", *_table(("Image size", "Images"), sizes), ""]
         if statistics.object_shares.median is not None:
             share, aspect = statistics.object_shares.median, statistics.aspect_ratios.median
-            lines.append(f"Half of the objects take less than {share:.3%} of their image's area.")
+            lines.append(f"Half of the objects cover less than {share:.3%} of their image's area.")
             lines.append(f"The median object is {aspect:.2f} times as wide as high.")
         return lines
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "severity": finding.severity,
-        "split": finding.split,
-        "count": finding.count,
-        "message": finding.message,
-        "fix": finding.fix,
-        "locations": [
-            {"image": place.image, "annotation": place.annotation, "detail": place.detail}
-            for place in finding.locations
-        ],
-        "image_names": finding.image_names,
-    }
-
-
-def _histogram(histogram: Histogram) -> dict[str, Any]:
-    return {"edges": histogram.edges, "counts": histogram.counts, "median": histogram.median}
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    shown = {name: getattr(finding, name) for name in ("kind", "severity", "split", "count", "message", "fix")}
+    places = [asdict(place) for place in finding.locations]
+    return shown | {"locations": places, "image_names": finding.image_names}
 
 
 def _finding_lines(finding: Finding) -> list[str]:
@@ -133,7 +122,7 @@ def _table(titles: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[str
 
 
 def _cell(value: Any) -> str:
-    """Text from a file as it is, which Markdown would take for formatting or a table's edge."""
+    """Text from a file, escaped so that Markdown shows it as it is."""
     text = f"{value:,}" if isinstance(value, int) else str(value)
     for sign in "\\|*_`<>#[]":
         text = text.replace(sign, "\\" + sign)

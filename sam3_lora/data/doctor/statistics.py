@@ -1,4 +1,4 @@
-"""Counts what a dataset holds, in a form that a chart can show and that stays small for any number of images."""
+"""Counts what a dataset holds, in a form that a chart can show and that stays small for any dataset."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ ASPECT_EDGES = tuple(float(f"{2 ** (power / 4):.4g}") for power in range(-16, 17
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """counts[i] values lie in [edges[i], edges[i + 1]); what lies beyond the edges counts in the outermost bins."""
+    """How often values fall into bins; values beyond the edges count in the outermost bins."""
 
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    median: float | None
+    edges: tuple[float, ...]  # ascending
+    counts: tuple[int, ...]  # counts[i]: values in [edges[i], edges[i + 1])
+    median: float | None  # None without values
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the images and objects of a dataset are like; crowds count nowhere.
+    """The images and objects of a dataset in numbers; crowds are not counted.
 
-    images: per split; objects_per_category: split -> category -> objects, every category of the split;
-    object_shares: area of mask, or else box, over the image's; aspect_ratios: width over height of boxes;
-    objects_per_image: number of objects -> images that have so many; image_sizes: (width, height) in pixels ->
-    images, most frequent first; heat_map: CELLS rows from top to bottom of CELLS shares in [0, 1], of all objects
-    those whose box covers the cell, all images being squashed to one square as for the model.
+    Attributes:
+        images: split -> images.
+        objects_per_category: split -> category -> objects, with every category of the split.
+        object_shares: area of the mask, or else of the box, over that of the image.
+        aspect_ratios: width over height of boxes.
+        objects_per_image: number of objects -> images with that many.
+        image_sizes: (width, height) in pixels -> images, most frequent first.
+        heat_map: CELLS rows from top to bottom of CELLS shares in [0, 1]: the share of objects whose box covers the
+            cell, with all images scaled to one square as for the model.
     """
 
     images: dict[str, int]
@@ -46,6 +50,7 @@ class Statistics:
 
     @property
     def num_objects(self) -> int:
+        """Objects in all splits."""
         return sum(sum(counts.values()) for counts in self.objects_per_category.values())
 
 
@@ -59,15 +64,22 @@ class StatisticsBuilder:
     aspects: list[np.ndarray] = field(default_factory=list)
     per_image: Counter[int] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    # How much the number of boxes over a cell changes from its neighbours above and to the left of it.
+    # The change of the number of boxes over a cell from the cells above and to the left (2-D difference array).
     steps: np.ndarray = field(default_factory=lambda: np.zeros((CELLS + 1, CELLS + 1), np.int64))
 
     def begin(self, split: Split) -> None:
+        """Takes in the categories of a split, before its images."""
         self.images[split.name] = 0
         self.objects[split.name] = Counter(dict.fromkeys(split.categories, 0))
 
     def add(self, split: str, record: ImageRecord, areas: Sequence[int | None]) -> None:
-        """Takes in one image; areas: in pixels of the masks of its annotations, None without a mask."""
+        """Takes in one image.
+
+        Args:
+            split: its split.
+            record: the image.
+            areas: of the masks of its annotations in pixels, None without a mask.
+        """
         objects = [(item, area) for item, area in zip(record.annotations, areas, strict=True) if not item.iscrowd]
         self.images[split] += 1
         self.per_image[len(objects)] += 1
@@ -94,6 +106,7 @@ class StatisticsBuilder:
             np.add.at(self.steps, (rows, columns), step)
 
     def build(self) -> Statistics:
+        """The statistics of all images taken in."""
         covers = self.steps.cumsum(axis=0).cumsum(axis=1)[:CELLS, :CELLS]
         objects = sum(count.total() for count in self.objects.values())
         heat = covers / max(objects, 1)

@@ -22,8 +22,8 @@ def _two_of_one_id(case: Case) -> None:
 
 
 @_fault("same-phrase")
-def _in_capitals(case: Case) -> None:
-    """A category is written in capitals, and a second time in small letters."""
+def _in_upper_case(case: Case) -> None:
+    """A category is written in upper case, and a second time in lower case."""
     names = {entry["id"]: entry.get("name") for entry in case.data["categories"]}
     case.first["category_id"] = case.add_category(names[case.first["category_id"]].upper())
 
@@ -41,7 +41,7 @@ def _a_number(case: Case) -> None:
 
 
 @_fault("phrase-position")
-def _a_place(case: Case) -> None:
+def _a_position(case: Case) -> None:
     """A category is called "left kerb"."""
     case.first["category_id"] = case.add_category("left kerb")
 
@@ -59,7 +59,7 @@ def _camel_case(case: Case) -> None:
 
 
 @_fault("phrase-plural")
-def _of_many(case: Case) -> None:
+def _plural(case: Case) -> None:
     """A category is called "potholes", another one "pothole"."""
     case.first["category_id"] = case.add_category("potholes")
 

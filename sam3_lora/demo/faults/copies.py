@@ -1,4 +1,4 @@
-"""Images that stand in the dataset twice, in the split "copies"."""
+"""Duplicate images, in the split "copies"."""
 
 from __future__ import annotations
 

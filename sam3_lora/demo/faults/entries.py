@@ -10,7 +10,7 @@ FAULTS = _fault.faults
 
 @_fault("path-outside-dataset")
 def _name_that_leads_out(case: Case) -> None:
-    """An image's file_name leads out of the dataset's folder."""
+    """An image's file_name leads outside the dataset's folder."""
     case.path.unlink()
     case.image["file_name"] = f"../../../{case.path.name}"
 

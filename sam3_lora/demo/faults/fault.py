@@ -1,4 +1,4 @@
-"""What a fault is, and the split that it is put into while that is being written."""
+"""The types that faults are written with: a fault, the image it damages, and the split under construction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from sam3_lora.masks import encode_rle
 
 
 class SplitDraft:
-    """A split before it is written. data: the content of its annotation file; keep: share of the file to write."""
+    """A split before it is written.
+
+    Attributes:
+        folder: of the split.
+        data: the content of its annotation file.
+        keep: share of the file to write.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -27,7 +33,15 @@ class SplitDraft:
         self.keep = 1.0
 
     def add(self, name: str, path: Path, image: dict, annotations: list[dict], known: list[dict]) -> Case:
-        """Copies an image and its annotations into the split under another name."""
+        """Copies an image and its annotations into the split under another name.
+
+        Args:
+            name: of the new file, without suffix.
+            path: of the image file.
+            image: its entry.
+            annotations: its annotations.
+            known: the categories.
+        """
         if not self.data["categories"]:
             self.data["categories"] = copy.deepcopy(known)
         image = {**image, "id": len(self.data["images"]) + 1, "file_name": name + path.suffix}
@@ -49,15 +63,16 @@ class SplitDraft:
 
 @dataclass
 class Case:
-    """One image to damage: its entry, those of its annotations (at least one), its file, and the split around it."""
+    """One image to damage."""
 
     split: SplitDraft
-    image: dict[str, Any]
-    annotations: list[dict[str, Any]]
-    path: Path
+    image: dict[str, Any]  # its entry
+    annotations: list[dict[str, Any]]  # its annotations, at least one
+    path: Path  # its file
 
     @property
     def data(self) -> dict[str, Any]:
+        """The content of the split's annotation file."""
         return self.split.data
 
     @property
@@ -71,14 +86,14 @@ class Case:
             return picture.convert("RGB")
 
     def put(self, picture: Image.Image, suffix: str, **options: Any) -> None:
-        """Replaces the file by a picture, in the format of the suffix; the entry's name and size follow."""
+        """Replaces the file by a picture, in the format of the suffix, and updates the entry."""
         self.path.unlink()
         self.path = self.path.with_suffix(suffix)
         picture.save(self.path, **options)
         self.image |= {"file_name": self.path.name, "width": picture.width, "height": picture.height}
 
     def drop_annotations(self) -> None:
-        """Leaves the image without objects."""
+        """Removes the annotations of the image."""
         self.data["annotations"] = [entry for entry in self.data["annotations"] if entry not in self.annotations]
 
     def add_object(self, box_xywh: tuple[int, int, int, int], segmentation: Any = None) -> dict[str, Any]:
@@ -110,25 +125,25 @@ class Case:
 
 @dataclass(frozen=True)
 class Fault:
-    """kind: of the finding; split: where it is put; sentence: what is done; damage: does it to an image's case."""
+    """A problem that the app can find, and how to make it."""
 
-    kind: str
-    split: str
-    sentence: str
+    kind: str  # of the finding
+    split: str  # that gets the fault
+    sentence: str  # what is done
     damage: Callable[[Case], None]
 
 
 @dataclass
 class FaultTable:
-    """Gathers the faults of one split: its functions are decorated with ``@table("kind-of-finding")``."""
+    """The faults of one split: functions decorated with ``@table("kind-of-finding")``."""
 
     split: str
     faults: dict[str, Fault] = field(default_factory=dict)
 
     def __call__(self, kind: str) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
-        def note(damage: Callable[[Case], None]) -> Callable[[Case], None]:
+        def register(damage: Callable[[Case], None]) -> Callable[[Case], None]:
             assert kind not in self.faults
             self.faults[kind] = Fault(kind, self.split, damage.__doc__ or "", damage)
             return damage
 
-        return note
+        return register

@@ -13,13 +13,13 @@ FAULTS = _fault.faults
 
 @_fault("image-missing")
 def _not_there(case: Case) -> None:
-    """An image that the file names is not there."""
+    """An image named in the annotation file is missing."""
     case.path.unlink()
 
 
 @_fault("image-unreadable")
 def _no_image(case: Case) -> None:
-    """A file with an image's name holds text."""
+    """A file with the name of an image contains text."""
     case.path.write_text("Not Found\n", encoding="utf-8")
 
 
@@ -32,7 +32,7 @@ def _of_another_size(case: Case) -> None:
 
 @_fault("image-scaled")
 def _made_smaller(case: Case) -> None:
-    """The annotation file gives an image twice its true width and height, as if it was made smaller since."""
+    """The annotation file gives an image twice its true width and height, as if it was scaled down later."""
     case.image["width"] *= 2
     case.image["height"] *= 2
     _without_run_lengths(case)
@@ -40,13 +40,13 @@ def _made_smaller(case: Case) -> None:
 
 def _without_run_lengths(case: Case) -> None:
     for entry in case.annotations:
-        if isinstance(entry["segmentation"], dict):  # run lengths have a size of their own, which would be noticed
+        if isinstance(entry["segmentation"], dict):  # the size in run lengths would be another finding
             del entry["segmentation"]
 
 
 @_fault("image-truncated")
 def _cut_off(case: Case) -> None:
-    """A file ends in the middle of the picture."""
+    """A file ends in the middle of the image."""
     content = case.path.read_bytes()
     case.path.write_bytes(content[: len(content) // 2])
 
@@ -66,7 +66,7 @@ def _of_a_microscope(case: Case) -> None:
 
 @_fault("image-16-bit")
 def _of_a_thermal_camera(case: Case) -> None:
-    """An image has 16 bits per pixel, of which it fills the lower 12."""
+    """An image has 16 bits per pixel, of which it uses the lower 12."""
     case.put(Image.fromarray(np.asarray(case.picture().convert("L")).astype(np.uint16) * 16), ".png")
 
 
@@ -79,7 +79,7 @@ def _of_two_frames(case: Case) -> None:
 
 @_fault("image-rotated")
 def _held_upright(case: Case) -> None:
-    """A camera's note says that the picture is to be turned by a quarter."""
+    """The EXIF orientation says that the image is to be rotated by 90 degrees."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     case.put(case.picture(), ".jpg", exif=exif)
@@ -87,13 +87,13 @@ def _held_upright(case: Case) -> None:
 
 @_fault("image-cmyk")
 def _for_print(case: Case) -> None:
-    """An image is in the colours of a printing press."""
+    """An image has CMYK colors."""
     case.put(case.picture().convert("CMYK"), ".jpg")
 
 
 @_fault("image-transparent")
 def _fading(case: Case) -> None:
-    """An image fades out to the right."""
+    """An image becomes transparent towards the right."""
     picture = case.picture()
     fading = np.broadcast_to(np.linspace(255, 0, picture.width).astype(np.uint8), (picture.height, picture.width))
     picture.putalpha(Image.fromarray(fading))
@@ -101,6 +101,6 @@ def _fading(case: Case) -> None:
 
 
 @_fault("image-palette")
-def _of_few_colours(case: Case) -> None:
-    """An image has a palette of 64 colours."""
+def _of_few_colors(case: Case) -> None:
+    """An image has a palette of 64 colors."""
     case.put(case.picture().quantize(64), ".png")

@@ -1,4 +1,4 @@
-"""Faults of single annotations, in the split "train"."""
+"""Faults of single annotations, their boxes and their masks, in the split "train"."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _no_width(case: Case) -> None:
 
 @_fault("boxes-outside-image")
 def _beyond_the_edge(case: Case) -> None:
-    """A box reaches beyond the right edge of the image."""
+    """A box extends beyond the right edge of the image."""
     case.first["bbox"] = [0.5 * case.image["width"], 10, case.image["width"], 40]
     del case.first["segmentation"]
 
@@ -53,7 +53,7 @@ def _crowd_in_words(case: Case) -> None:
 
 @_fault("duplicate-annotation")
 def _annotated_twice(case: Case) -> None:
-    """An annotation stands twice in the list."""
+    """An annotation is in the list twice."""
     case.data["annotations"].append({**case.first, "id": case.new_id("annotations")})
 
 
@@ -76,8 +76,8 @@ def _no_id(case: Case) -> None:
 
 
 @_fault("tiny-object")
-def _a_slip(case: Case) -> None:
-    """Beside the objects of an image stands one of 2 x 2 pixels, a slip of the mouse."""
+def _stray_click(case: Case) -> None:
+    """An image has an object of 2 x 2 pixels, a stray click."""
     case.add_object((200, 200, 2, 2), case.rectangle((200, 200, 2, 2)))
 
 
@@ -122,3 +122,30 @@ def _a_rare_one(case: Case) -> None:
 def _a_rare_one_beside_many(case: Case) -> None:
     """Another category has a single object, where others have hundreds."""
     case.first["category_id"] = case.add_category("patch of gravel")
+
+
+@_fault("box-mask-mismatch")
+def _box_elsewhere(case: Case) -> None:
+    """A box is in a corner of the image, its mask elsewhere."""
+    case.first["bbox"] = [2, 2, 30, 30]
+    case.first["segmentation"] = case.rectangle((200, 200, 100, 100))
+
+
+@_fault("empty-mask")
+def _no_pixel(case: Case) -> None:
+    """A mask has no pixel."""
+    case.first["segmentation"] = case.rectangle((0, 0, 0, 0))
+
+
+@_fault("polygon-crosses-itself")
+def _hourglass(case: Case) -> None:
+    """A polygon is drawn like an hourglass."""
+    case.first["bbox"] = [100, 100, 200, 200]
+    case.first["segmentation"] = [[100, 100, 300, 100, 100, 300, 300, 300]]
+
+
+@_fault("polygon-short-part")
+def _two_points(case: Case) -> None:
+    """A polygon has a second part of two points."""
+    case.first["bbox"] = [100, 100, 200, 200]
+    case.first["segmentation"] = [[100, 100, 300, 100, 300, 300, 100, 300], [20, 20, 40, 40]]

@@ -1,4 +1,4 @@
-"""Faults that spoil a whole annotation file, each in a split of its own; among them the three founding bugs."""
+"""Faults that make a whole annotation file unusable, each in a split of its own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _cut_off = FaultTable("cut-off")
 
 @_wrong_keys("annotations-wrong-key")
 def _under_another_key(case: Case) -> None:
-    """The annotations stand under the key "objects" instead of "annotations"."""
+    """The annotations are under the key "objects" instead of "annotations"."""
     case.data["objects"] = case.data.pop("annotations")
 
 
 @_wrong_mask_keys("masks-wrong-key")
 def _masks_under_another_key(case: Case) -> None:
-    """The masks stand under the key "polygon" instead of "segmentation"."""
+    """The masks are under the key "polygon" instead of "segmentation"."""
     for entry in case.data["annotations"]:
         entry["polygon"] = entry.pop("segmentation")
 
@@ -47,7 +47,7 @@ def _no_entries(case: Case) -> None:
 
 @_cut_off("split-unreadable")
 def _half_a_file(case: Case) -> None:
-    """The annotation file ends in the middle, as after a full disk or a broken download."""
+    """The annotation file ends in the middle, as after a full disk or an interrupted download."""
     case.split.keep = 0.5
 
 
