@@ -1,4 +1,4 @@
-"""The evaluate page: whether an adapter was worth it, measured on annotated images beside the base model."""
+"""The evaluate page: measures an adapter and the base model on annotated images, and compares them."""
 
 import streamlit as st
 
@@ -13,23 +13,23 @@ from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.evaluate import history, report_view
 from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, show_progress, start_evaluation
 
-AWAITED = "evaluation-awaited"  # bool: this tab has started the evaluation that is under way, and opens its result
+AWAITED = "evaluation-awaited"  # bool: this tab started the evaluation in progress, and opens its result
 
 
 def main() -> None:
     with page(
-        "Evaluate", "Measure on annotated images what your adapter gained over the base model, and what it cost."
+        "Evaluate", "Measure on annotated images what your adapter gains over the base model, and what it loses."
     ):
         job, known = evaluation_job(), history.all_stored()
-        open_what_was_awaited(job, known)
+        open_awaited(job, known)
         shown = history.choose(known)
-        with guarded():  # a dataset that cannot be measured on hides no earlier result
-            ask(job, shown.name if shown else "")
+        with guarded():  # a dataset without annotations hides no earlier result
+            request_evaluation(job, shown.name if shown else "")
         if job.snapshot().active:
             show_progress(job)
         if shown is None:
             if not job.snapshot().active:
-                empty_state("straighten", "Nothing is measured yet", "Choose an adapter and a split, then Evaluate.")
+                empty_state("straighten", "No evaluations yet", "Choose an adapter and a split, then press Evaluate.")
             return
         report = history.report_of(shown)
         with st.container(key="evaluation-report"):
@@ -40,8 +40,8 @@ def main() -> None:
         history.show(known, shown)
 
 
-def open_what_was_awaited(job: EvaluationJob, known: list[history.StoredReport]) -> None:
-    """Shows the result of the evaluation that this tab has started, or why there is none."""
+def open_awaited(job: EvaluationJob, known: list[history.StoredReport]) -> None:
+    """Opens the result of the evaluation that this tab started, or shows why there is none."""
     snapshot = job.snapshot()
     if snapshot.active or not st.session_state.get(AWAITED):
         return
@@ -51,11 +51,16 @@ def open_what_was_awaited(job: EvaluationJob, known: list[history.StoredReport])
     elif snapshot.result is not None:
         history.open_path(snapshot.result, known)
     elif snapshot.state == "cancelled":
-        st.toast("The evaluation was cancelled; nothing was kept.", icon=":material/info:")
+        st.toast("Evaluation cancelled. Nothing was saved.", icon=":material/info:")
 
 
-def ask(job: EvaluationJob, shown: str) -> None:
-    """What is to be measured, and the button that starts it; folded away when a result is opened."""
+def request_evaluation(job: EvaluationJob, shown: str) -> None:
+    """Draws the form of a new evaluation and starts it; folded up while a result is shown.
+
+    Args:
+        job: of this process.
+        shown: name of the result that the page shows, or empty.
+    """
     path = resources.current_dataset()
     dataset = resources.open_dataset(path)
     with st.expander("New evaluation", expanded=not shown, icon=":material/straighten:", key=f"new-evaluation-{shown}"):
@@ -65,28 +70,36 @@ def ask(job: EvaluationJob, shown: str) -> None:
         with by_adapter:
             adapter = adapters.choose("adapter")
             adapters.invite_to_train()
-        own = st.text_input(
-            "Other words that must not be forgotten",
-            key="own-words",
+        preserved = st.text_input(
+            "Phrases to preserve",
+            key="preserve",
             placeholder="person, car",
             persist_state="session",
-            help="Separated by commas. What the base finds by these words, the adapter should still find. Some "
-            "everyday words are always asked.",
+            help="Separated by commas. What the base model finds by these phrases, the adapter should still find. "
+            "Some everyday phrases are always included.",
         )
         base = adapter.base if adapter else state.base_model()
         with st.container(horizontal=True, vertical_alignment="center"):
             busy = job.snapshot().active
-            help_text = "Another evaluation is under way" if busy else None
-            asked = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
+            help_text = "Another evaluation is in progress" if busy else None
+            pressed = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
             st.caption(f"Dataset: {escape(path)}", width="content")
         adapters.tell_of_the_demo(base)
-    if asked:
-        start(job, path, split, base, adapter, tuple(split_phrases(own or "")))
+    if pressed:
+        start(job, path, split, base, adapter, tuple(split_phrases(preserved or "")))
 
 
 def start(
-    job: EvaluationJob, path: str, split: Split, base: str, adapter: adapters.Adapter | None, own: tuple[str, ...]
+    job: EvaluationJob, path: str, split: Split, base: str, adapter: adapters.Adapter | None, preserved: tuple[str, ...]
 ) -> None:
+    """Starts an evaluation in the background.
+
+    Args:
+        job: of this process.
+        path, split: the dataset and what of it is measured on.
+        base, adapter: the models.
+        preserved: phrases that the adapter should not forget.
+    """
     folder = adapter.folder if adapter else None
     shared = resources.get_predictor(base, folder)
     request = EvaluationRequest(
@@ -96,17 +109,18 @@ def start(
         adapter_name=adapter.name if adapter else None,
         adapter_folder=folder,
         category_phrases=dict(adapters.phrases_for(adapter, path)),
-        retention_phrases=own,
+        retention_phrases=preserved,
     )
-    st.session_state[AWAITED] = start_evaluation(job, shared, request, folder_of(folder, resources.runs_folder()))
+    reports = folder_of(folder, resources.runs_folder())
+    st.session_state[AWAITED] = start_evaluation(job, shared, request, reports)
     st.rerun()
 
 
 def choose_split(dataset: Dataset) -> Split:
-    """One of the splits that can be measured on. Raises DataError if there is none."""
+    """Draws the choice of a split with annotated objects. Raises DataError if there is none."""
     names = [split.name for split in dataset.splits.values() if split.num_objects]
     if not names:
-        raise DataError("Expected a split with objects to measure on, but there is none", "See the dataset page")
+        raise DataError("Expected a split with annotated objects, but there is none", "Check the dataset page")
     keep_valid("measured_split", names)
     preferred = names.index("valid") if "valid" in names else 0
     return dataset.split(st.selectbox("Split", names, preferred, key="measured_split", bind="query-params"))

@@ -1,4 +1,4 @@
-"""The train page: check and start a run, watch it live and learn what it means, steer it, look at any earlier one."""
+"""The train page: check and start a run, watch and control it, and look at earlier runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sam3_lora.ui.components.live_chart import load_chart_library
 from sam3_lora.ui.resources import get_train_job
 from sam3_lora.ui.train import run_view
 from sam3_lora.ui.train.compare_view import show_comparison
-from sam3_lora.ui.train.controls import is_asking, show_controls, stop_asking
-from sam3_lora.ui.train.diagnosis_view import show_meaning, show_symptoms
+from sam3_lora.ui.train.controls import dialog_closed, is_dialog_open, show_controls
+from sam3_lora.ui.train.diagnosis_view import show_alerts, show_diagnosis
 from sam3_lora.ui.train.preflight_view import get_check_job
 from sam3_lora.ui.train.run_chart import show_chart
 from sam3_lora.ui.train.sample_predictions import show_samples
 from sam3_lora.ui.train.start_run import show_next_run
 from sam3_lora.ui.train_job import TrainJob
 
-POLL_SECONDS = 2  # while a run goes on
+POLL_SECONDS = 2  # during a run
 LIST_SECONDS = 4  # always: a run may begin in a terminal
 DETAILS_SECONDS = 6
 
 
 def main() -> None:
-    with page("Train", "Start a run and watch it learn. It goes on when you leave this page."):
-        stop_asking()
+    with page("Train", "Start a run and watch it learn. Training continues if you leave."):
+        dialog_closed()
         train_job = get_train_job()
         load_chart_library()
         found = runs.all_runs()
@@ -41,7 +41,7 @@ def main() -> None:
         if not found:
             empty_state(
                 "monitoring",
-                "There is no run yet",
+                "No runs yet",
                 "Press **Start training** above: the demo trains in minutes, even without a GPU.",
             )
             return
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def show_run(found: list[Run], train_job: TrainJob) -> None:
-    """The choice of a run, its controls, and all there is to see of it."""
+    """Draws the choice of a run, its controls and its details."""
     choice, buttons = st.columns([5, 4], vertical_alignment="bottom")
     with choice:
         run = runs.choose_run(found, train_job.current)
@@ -57,65 +57,63 @@ def show_run(found: list[Run], train_job: TrainJob) -> None:
     with buttons:
         show_controls(run, status, train_job, get_check_job().snapshot().active)
     offer_active_run(found, run)
-    # Polls only while something goes on; when the situation changes, the page reruns and with it these lines.
-    going_on = status.active or train_job.current is not None
-    st.fragment(watch, run_every=POLL_SECONDS if going_on else None)(run, train_job, situation(run, train_job))
-    st.fragment(show_details, run_every=DETAILS_SECONDS if going_on else None)(run, found)
+    # Polls only during a run; when the situation changes, the page reruns and with it these lines.
+    in_progress = status.active or train_job.current is not None
+    st.fragment(watch, run_every=POLL_SECONDS if in_progress else None)(run, train_job, situation(run, train_job))
+    st.fragment(show_details, run_every=DETAILS_SECONDS if in_progress else None)(run, found)
 
 
 def notice(beginnings: tuple) -> None:
-    """Reruns the page when a run has begun, ended, come or gone, wherever that happened."""
+    """Reruns the page when a run was started, ended, created or deleted, by whichever process."""
     with guarded():
-        if runs.beginnings(runs.all_runs()) != beginnings and not is_asking():
+        if runs.beginnings(runs.all_runs()) != beginnings and not is_dialog_open():
             st.rerun()
 
 
 def situation(run: Run, train_job: TrainJob) -> tuple:
-    """What the buttons depend on."""
+    """What the buttons depend on; when it changes, the page is drawn again."""
     return run.status().state, train_job.current is not None, run.requests(), bool(run.adapters())
 
 
 def offer_active_run(found: list[Run], shown: Run) -> None:
-    """A line about a run that is being trained while another one is looked at."""
+    """Draws a line about each run that is being trained while another one is shown."""
     names = [name for name, active in runs.beginnings(found) if active and name != shown.name]
     for name in names:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(f":material/monitoring: {escape(runs.run_title(name))} is being trained.", width="content")
+            st.caption(f":material/monitoring: {escape(runs.run_title(name))} is training.", width="content")
             run = next(run for run in found if run.name == name)
-            st.button("Show it", type="tertiary", key=f"show-{name}", on_click=runs.open_run, args=(run,))
+            st.button("Show", type="tertiary", key=f"show-{name}", on_click=runs.open_run, args=(run,))
 
 
 def watch(run: Run, train_job: TrainJob, before: tuple) -> None:
-    """Everything about the run that changes with each step."""
+    """Draws what changes with each step: state, alerts, numbers, chart and diagnosis."""
     with guarded():
-        if not run.folder.exists() or (situation(run, train_job) != before and not is_asking()):
+        if not run.folder.exists() or (situation(run, train_job) != before and not is_dialog_open()):
             st.rerun()
         status, followed = run.status(), runs.follow(run)
         with st.container(gap="small"):
-            symptoms = [] if followed.config is None else followed.digest.symptoms(followed.config)
-            run_view.show_status(run, status, symptoms)
-            show_symptoms(symptoms)
+            alerts = [] if followed.config is None else followed.digest.symptoms(followed.config)
+            run_view.show_status(run, status, alerts)
+            show_alerts(alerts)
             if followed.problem is not None:
                 show_error(followed.problem)
         if followed.history.steps:
             run_view.show_numbers(status, followed.history)
             show_chart(run, followed.history)
             if followed.config is not None:
-                show_meaning(followed.digest, followed.config)
+                show_diagnosis(followed.digest, followed.config)
         elif status.state == "paused":
-            empty_state("pause_circle", "No step yet", "The run is paused before its first step.")
+            empty_state("pause_circle", "No step yet", "The run was paused before its first step.")
         elif status.active:
-            empty_state(
-                "hourglass_top", "No step yet", "The data and the model are being loaded; the chart starts here."
-            )
+            empty_state("hourglass_top", "No step yet", "Loading the data and the model. The chart appears here.")
 
 
 def show_details(run: Run, found: list[Run]) -> None:
-    """What is looked at now and then, one of it at a time."""
+    """Draws the tabs below, of which only the open one is computed."""
     with guarded():
         status, history = run.status(), runs.follow(run).history
         details: dict[str, Callable[[], None]] = {
-            "Looking at it learn": lambda: show_samples(run),
+            "Sample predictions": lambda: show_samples(run),
             "Adapters": lambda: run_view.show_adapters(run, status),
             "Last step": lambda: run_view.show_last_step(history),
             "Compare": lambda: show_comparison(run, found),

@@ -1,4 +1,4 @@
-"""In a real browser: run an evaluation, read the verdict, page through the worst images, take the thresholds along."""
+"""In a real browser: run an evaluation, read the verdict, page through the worst images, download the report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_from_a_button_to_the_worst_image(browser, app: App, tmp_path) -> None:
         wait_until_idle(page)
         page.get_by_test_id("stSidebarNavItems").get_by_role("link", name="Evaluate").click()
         expect(page.get_by_role("heading", name="Evaluate", exact=True)).to_be_visible(timeout=60_000)
-        expect(page.get_by_text("Nothing is measured yet")).to_be_visible()
+        expect(page.get_by_text("No evaluations yet")).to_be_visible()
 
         page.get_by_role("button", name="Evaluate", exact=True).click()
         expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=60_000)

@@ -103,7 +103,7 @@ def _keep_screenshots(browser, app: App) -> None:
             page.wait_for_timeout(1000)
             keep_screenshot(page, f"train-{theme}")
             _go_to(page, "Evaluate")
-            if page.get_by_text("Nothing is measured yet").count():
+            if page.get_by_text("No evaluations yet").count():
                 page.get_by_role("button", name="Evaluate", exact=True).click()
             page.get_by_test_id("stMetric").first.wait_for(timeout=120_000)
             wait_until_idle(page)

@@ -1,4 +1,4 @@
-"""A run's whole life in a real browser: check, start, watch, pause, stop, resume, finish, compare, download."""
+"""A run in a real browser from start to end: check, start, pause, stop, resume, finish, compare, download."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_from_the_check_to_the_archive(browser, app: App, tiny_base: Path, tmp_p
 
         open_page(second, app, "train")
         _state(second, "Paused")
-        _button(second, "Continue").click()
-        _state(page, "Training")  # in the first tab, without a hand laid on it
+        _button(second, "Resume").click()
+        _state(page, "Training")  # in the first tab, by itself
         _button(page, "Stop").click()
         _state(page, "Stopped")
         _state(second, "Stopped")
@@ -94,7 +94,7 @@ def _smoothing(page):
 def _check(page) -> None:
     _button(page, "Check").click()
     expect(page.get_by_text("Ready to start")).to_be_visible(timeout=PATIENCE_MS)
-    for words in ("Whole run", "Largest batch", "What is trained", "Learning rate"):
+    for words in ("Estimated time", "Largest batch", "Trained components", "Learning rate"):
         expect(page.get_by_text(words, exact=True).first).to_be_visible()
     expect(page.locator(f".st-key-check-result {CHART} .main-svg").first).to_be_visible()
 

@@ -1,4 +1,4 @@
-"""The evaluate page as a person uses it, with a predictor that knows the answers."""
+"""The evaluate page as a person uses it, with a predictor whose predictions are known."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.evaluate import tables
 from sam3_lora.ui.evaluate.history import comparison
 from sam3_lora.ui.evaluate.job import evaluation_job, start_evaluation
-from sam3_lora.ui.evaluate.worst_images import draw_objects, of_kind
+from sam3_lora.ui.evaluate.worst_images import draw_objects, with_error
 from sam3_lora.ui.resources import SharedPredictor
 from tests.evaluate.fake_predictor import FakePredictor, no_loss  # noqa: F401
 from tests.factories import write_dataset
+from tests.ui.helpers import ROOT, new_app, texts
 from tests.ui.run_folders import write_adapter
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 POOR = {"crack": (0.0, 1.0), "pothole": (0.5, 0.5), "joint": (1.0, 0.0)}
 GOOD = {"crack": (1.0, 0.0), "pothole": (1.0, 0.0), "joint": (0.0, 0.0), "walrus": (0.0, 1.0)}
 
@@ -48,7 +48,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> AppTest:
         return SharedPredictor(FakePredictor(split, POOR, GOOD if adapter else None))
 
     monkeypatch.setattr("sam3_lora.ui.resources.get_predictor", predictor)
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    return new_app()
 
 
 def make_run(runs: Path) -> Run:
@@ -72,14 +72,10 @@ def evaluate(app: AppTest) -> None:
     assert not app.exception and not app.error
 
 
-def text_on(app: AppTest) -> str:
-    return "\n".join(element.value for element in [*app.markdown, *app.caption, *app.subheader]).replace("\\", "")
-
-
 def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, data: Path) -> None:
     run = make_run(tmp_path / "runs")
     visit(app, data)
-    assert "Nothing is measured yet" in text_on(app)
+    assert "No evaluations yet" in texts(app)
     assert app.selectbox(key="measured_split").value == "valid", "what was not trained on is proposed"
     evaluate(app)
     (path,) = (run.folder / "evaluations").glob("*.json")
@@ -94,12 +90,12 @@ def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, d
     for view in ("Curves", "Prompt leak"):
         app.segmented_control(key="evaluation-view").set_value(view).run()
         assert not app.exception
-    assert "walrus" not in app.subheader[0].value and "find something" in text_on(app)
+    assert "walrus" not in app.subheader[0].value and "absent phrase" in texts(app)
     app.segmented_control(key="evaluation-view").set_value("Worst images").run()
-    first = text_on(app)
+    first = texts(app)
     assert "1 of " in first and "Ground truth" in first
     app.button(key="worst-next").click().run()
-    assert "2 of " in text_on(app)
+    assert "2 of " in texts(app)
 
     app.segmented_control(key="evaluation-view").set_value("Thresholds").run()
     advised = app.dataframe[0].value.set_index("Phrase")["Threshold"]
@@ -125,17 +121,17 @@ def test_earlier_results_are_listed_and_shown_again(app: AppTest, tmp_path: Path
 
 def test_without_an_adapter_the_base_alone_is_measured(app: AppTest, tmp_path: Path, data: Path) -> None:
     visit(app, data)
-    assert "There is no adapter yet" in text_on(app)
+    assert "There is no adapter yet" in texts(app)
     evaluate(app)
     assert "Adapter" not in app.dataframe[0].value
-    assert "The base model alone" in text_on(app)
+    assert "Base model alone" in texts(app)
     assert list((tmp_path / "runs" / "evaluations").glob("*.json"))
 
 
 def test_dataset_without_objects_gives_a_sentence(app: AppTest, tmp_path: Path) -> None:
     empty = write_dataset(tmp_path / "empty", images=0)
     visit(app, empty)
-    assert "split with objects" in app.error[0].value
+    assert "split with annotated objects" in app.error[0].value
     assert not app.button
 
 
@@ -169,17 +165,17 @@ def test_a_job_that_fails_says_so(data: Path, tmp_path: Path, monkeypatch: pytes
     assert job.snapshot().state == "failed" and "failed unexpectedly" in job.snapshot().error
 
 
-def test_differences_are_told_in_words() -> None:
-    def said(metric: str, change: float, low: float | None, high: float | None, subject: str = "all") -> str:
-        return tables.in_words(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
+def test_a_difference_counts_only_where_its_interval_says_so() -> None:
+    def change(metric: str, change: float, low: float | None, high: float | None, subject: str = "all") -> str:
+        return tables.change(Difference(subject, "", metric, 0.5, 0.5 + change, change, low, high))
 
-    assert said("map_segm", 0.2, 0.1, 0.3) == "better"
-    assert said("map_segm", -0.2, -0.3, -0.1) == "worse"
-    assert said("map_segm", 0.2, -0.1, 0.3) == "may be chance"
-    assert said("validation_loss", -20, None, None) == "better", "a lower loss is better"
-    assert said("map_segm", 0.0001, -0.1, 0.1) == "the same"
-    assert said("map_segm", 0.2, None, None, "size") == "too few objects"
-    assert tables.in_words(Difference("all", "", "cgf1", None, 0.5, None)) == "not comparable"
+    assert change("map_segm", 0.2, 0.1, 0.3) == "better"
+    assert change("map_segm", -0.2, -0.3, -0.1) == "worse"
+    assert change("map_segm", 0.2, -0.1, 0.3) == "inconclusive"
+    assert change("validation_loss", -20, None, None) == "better", "a lower loss is better"
+    assert change("map_segm", 0.0001, -0.1, 0.1) == "unchanged"
+    assert change("map_segm", 0.2, None, None, "size") == "too few objects"
+    assert tables.change(Difference("all", "", "cgf1", None, 0.5, None)) == "undefined"
 
 
 def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> None:
@@ -190,13 +186,13 @@ def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> Non
     assert tables.table(report, "phrase")["Objects"].sum() == report.objects
     side_by_side = comparison([report, report]).set_index("Metric")
     assert side_by_side.loc["Mask mAP"].tolist() == [round(report.adapter.metrics["map_segm"], 3)] * 2
-    assert "walrus" not in tables.leak_sentence(report), "it marks no object"
+    assert "walrus" not in tables.leak_summary(report), "it marks no object"
 
 
 def test_worst_images_are_sorted_by_the_chosen_error_and_drawn_to_scale(data: Path) -> None:
     worst = made_report(data).worst
     for kind in ("fp", "fn", "low_iou"):
-        counts = [getattr(one, kind) for one in of_kind(worst, kind)]
+        counts = [getattr(one, kind) for one in with_error(worst, kind)]
         assert counts == sorted(counts, reverse=True) and 0 not in counts
     image = next(one for one in worst if one.gt)
     colors = SimpleNamespace(of=lambda phrase: (1, 2, 3))

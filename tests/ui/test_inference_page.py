@@ -21,8 +21,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.inference import result_view
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.ui.helpers import ROOT, new_app, texts
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     monkeypatch.chdir(ROOT)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    yield new_app()
     torch.set_num_threads(threads)
 
 
@@ -57,10 +56,6 @@ def visit(app: AppTest, runs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return app
 
 
-def text_on(app: AppTest) -> str:
-    return "\n".join(element.value for element in [*app.markdown, *app.caption]).replace("\\", "")
-
-
 def png(size: tuple[int, int] = (40, 30)) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.full((size[1], size[0], 3), 128, np.uint8)).save(buffer, format="PNG")
@@ -69,13 +64,13 @@ def png(size: tuple[int, int] = (40, 30)) -> bytes:
 
 def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path, monkeypatch) -> None:
     visit(app, runs, monkeypatch)
-    assert "No predictions yet" in text_on(app)
+    assert "No predictions yet" in texts(app)
     assert app.selectbox(key="adapter").value.endswith("tried/best"), "the newest adapter is proposed"
     phrases = [phrase_of(name) for name in open_dataset("demo").categories]
     assert app.text_input(key="phrases").value == ", ".join(phrases[:8])
     app.button(key="prompt").click().run()
     assert not app.exception and not app.error
-    assert "**Base model**" in text_on(app) and "tried/best**" in text_on(app)
+    assert "**Base model**" in texts(app) and "tried/best**" in texts(app)
     table = app.dataframe[0].value
     assert table["Phrase"].tolist() == phrases[:8]
     assert {"Base: objects", "Adapter: objects", "Base: best score", "Adapter: best score"} < set(table.columns)
@@ -105,13 +100,13 @@ def test_threshold_filters_without_running_the_model_again(app: AppTest, runs: P
 def test_without_any_adapter_the_base_predicts_and_training_is_offered(app: AppTest, tmp_path, monkeypatch) -> None:
     visit(app, tmp_path / "none", monkeypatch)
     assert app.selectbox(key="adapter").value == NONE
-    assert "There is no adapter yet" in text_on(app)
+    assert "There is no adapter yet" in texts(app)
     app.text_input(key="phrases").set_value("ring, , ring , star")
     app.button(key="prompt").click().run()
     assert not app.exception and not app.error
     assert app.dataframe[0].value["Phrase"].tolist() == ["ring", "star"]
     assert "Adapter: objects" not in app.dataframe[0].value
-    assert "No adapter selected" in text_on(app)
+    assert "No adapter selected" in texts(app)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "not JSON", "half-written"])

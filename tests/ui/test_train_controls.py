@@ -1,4 +1,4 @@
-"""What can be done on the train page besides watching: check, steer, discard, rename, delete, compare, go on."""
+"""The controls of the train page: check, pause, stop, requests, rename, delete, compare, continue training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sam3_lora.runs.samples import write_sample
 from sam3_lora.train.preflight import preflight
 from sam3_lora.ui.train.preflight_view import get_check_job
 from tests.factories import write_dataset
+from tests.ui.helpers import boxes, texts, train_page
 from tests.ui.run_folders import create_run, finished_run, write_adapter, write_steps
-from tests.ui.test_train_page import texts, train_page
 
 
 @pytest.fixture
@@ -44,10 +44,6 @@ def dialog(name: str, run: Run) -> AppTest:
     return AppTest.from_function(script, default_timeout=30, args=(name, str(run.folder))).run()
 
 
-def boxes(app: AppTest) -> list[str]:
-    return [box.value for box in (*app.error, *app.warning, *app.info)]
-
-
 @pytest.fixture
 def running(runs: Path):
     """A run that another process is training."""
@@ -57,7 +53,7 @@ def running(runs: Path):
         yield run, writer
 
 
-def test_a_run_elsewhere_is_paused_and_continued(running) -> None:
+def test_a_run_of_another_process_is_paused_and_resumed(running) -> None:
     run, writer = running
     app = train_page()
     app.button(key="pause").click().run()
@@ -68,37 +64,37 @@ def test_a_run_elsewhere_is_paused_and_continued(running) -> None:
     assert "resume" not in {button.key for button in app.button}
     run.request("validate")
     app.run()
-    assert "Asked to validate: being done now" in texts(app)
+    assert "Requested: validate (in progress)" in texts(app)
     run.request_done("validate")
     app.button(key="continue").click().run()
     assert "pause" not in run.requests()
 
 
 @pytest.mark.parametrize("what", ["validate", "sample", "save"])
-def test_an_errand_is_asked_once_and_the_button_says_so(running, what: str) -> None:
+def test_a_request_is_made_once_and_shown_until_it_is_done(running, what: str) -> None:
     run, _ = running
     app = train_page()
     app.button(key=what).click().run()
     assert run.requests() == {what}
-    assert app.button(key=what).disabled and "Asked for already" in app.button(key=what).help
-    assert f"Asked to {what}: after the step in progress" in texts(app)
+    assert app.button(key=what).disabled and app.button(key=what).help
+    assert f"Requested: {what} (after" in texts(app)
     run.request_done(what)
     app.run()
     assert not app.button(key=what).disabled
 
 
-def test_discarding_a_run_asks_before(running) -> None:
+def test_discarding_a_run_asks_for_confirmation(running) -> None:
     run, _ = running
     app = train_page()
     app.button(key="discard").click().run()
-    assert "go for good" in texts(app) and not run.requests()
+    assert "permanently deleted" in texts(app) and not run.requests()
     dialog("discard_dialog", run).button(key="discard-confirmed-not").click().run()
     assert not run.requests()
     dialog("discard_dialog", run).button(key="discard-confirmed").click().run()
     assert run.requests() == {"discard"} and "Stopping" in texts(train_page())
 
 
-def test_buttons_that_cannot_act_say_why(runs: Path) -> None:
+def test_disabled_buttons_give_the_reason(runs: Path) -> None:
     finished_run(runs)
     app = train_page()
     for key in ("pause", "stop", "resume", "validate", "sample", "save"):
@@ -112,13 +108,13 @@ def test_a_run_without_validation_cannot_validate(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("in_this_tab", [True, False])
-def test_deleting_asks_before_and_shows_the_next_run(runs: Path, in_this_tab: bool) -> None:
+def test_deleting_asks_for_confirmation_and_shows_the_next_run(runs: Path, in_this_tab: bool) -> None:
     older = finished_run(runs, "older")
     older = Run(older.folder.rename(runs / "20250101-101500-older"))
     newer = finished_run(runs, "newer")
     app = train_page()
     app.button(key="delete").click().run()
-    assert "go for good" in texts(app) and newer.folder.exists()
+    assert "permanently deleted" in texts(app) and newer.folder.exists()
     asked = dialog("delete_dialog", newer)
     asked.button(key="delete-confirmed").click().run()
     assert not newer.folder.exists() and older.folder.exists()
@@ -126,18 +122,18 @@ def test_deleting_asks_before_and_shows_the_next_run(runs: Path, in_this_tab: bo
         app.session_state["run-deleted"] = asked.session_state["run-deleted"]
     app.run()
     assert app.selectbox(key="run-choice").value == older.name and not app.exception and not app.error
-    told = [toast.value for toast in app.toast]
-    assert (told == []) if in_this_tab else ("no longer there" in told[0]), "nobody is told of what he deleted himself"
+    messages = [toast.value for toast in app.toast]
+    assert (messages == []) if in_this_tab else (len(messages) == 1), "no message about a run deleted in this tab"
 
 
 def test_after_the_last_run_is_deleted_the_page_waits_for_new_ones_again(runs: Path) -> None:
     run = finished_run(runs)
     app = train_page()
     app.button(key="delete").click().run()
-    assert app.session_state["controls-asking"], "while the dialog is open nothing closes it"
+    assert app.session_state["controls-dialog-open"], "while the dialog is open nothing closes it"
     run.delete()
     app.run()
-    assert "There is no run yet" in texts(app) and not app.session_state["controls-asking"]
+    assert "No runs yet" in texts(app) and not app.session_state["controls-dialog-open"]
 
 
 def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
@@ -153,7 +149,7 @@ def test_renaming_keeps_the_run_and_refuses_what_is_no_name(runs: Path) -> None:
     assert app.selectbox(key="run-choice").value.endswith("-after-that") and "Finished" in texts(app)
 
 
-def test_a_sick_run_is_named_on_top_with_cause_and_fix(runs: Path) -> None:
+def test_an_alert_is_shown_on_top_with_cause_and_fix(runs: Path) -> None:
     run = create_run(runs)
     with run.writing() as writer:
         writer.update(force=True, state="running", total_steps=40)
@@ -167,7 +163,7 @@ def test_a_sick_run_is_named_on_top_with_cause_and_fix(runs: Path) -> None:
     assert "annotations were not found" in box.value and "What to do" in box.value
 
 
-def test_verdicts_stand_beside_their_ranges(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_are_shown_beside_their_ranges(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished_run(runs)
     ranges = {"loss_mask": (30.0, 60.0), "loss_dice": (0.01, 0.02)}
     monkeypatch.setattr(expectations, "demo_stages", lambda: (Stage(1, 100, ranges),))
@@ -177,8 +173,8 @@ def test_verdicts_stand_beside_their_ranges(runs: Path, monkeypatch: pytest.Monk
     assert "30 to 60" in rows["loss_mask"] and "Healthy" in rows["loss_mask"]
     assert "High" in rows["loss_dice"] and "No range" in rows["loss_bbox"]
     assert "loss\\_bbox, layer 1" not in "\n".join(table)
-    app.toggle(key="meaning-every").set_value(True).run()
-    assert "loss\\_bbox, layer 1" in texts(app)
+    app.toggle(key="diagnosis-all-layers").set_value(True).run()
+    assert "loss_bbox, layer 1" in texts(app)
 
 
 def test_samples_over_time_begin_with_the_base_model_and_follow_the_newest(runs: Path) -> None:
@@ -189,15 +185,15 @@ def test_samples_over_time_begin_with_the_base_model_and_follow_the_newest(runs:
 
     sample(0)
     app = train_page()
-    assert "Base model" in texts(app) and "0 found of 9" in texts(app)
+    assert "Base model" in texts(app) and "0 predicted" in texts(app)
     sample(5)
     app.run()
-    assert "5 found of 9" in texts(app)
+    assert "5 predicted" in texts(app)
     sample(7)
     app.run()
-    assert "7 found of 9" in texts(app), "a slider at its end stays there"
+    assert "7 predicted" in texts(app), "a slider at its end stays there"
     app.select_slider(f"sample-step-{run.name}").set_value(0).run()
-    assert "0 found of 9" in texts(app)
+    assert "0 predicted" in texts(app)
 
 
 def test_two_runs_are_compared_with_the_settings_that_differ(runs: Path) -> None:
@@ -216,13 +212,9 @@ def test_two_runs_are_compared_with_the_settings_that_differ(runs: Path) -> None
 
 @pytest.mark.parametrize(
     ("proof", "words"),
-    [
-        ("ok", "gave the same detections"),
-        ("scores differ by up to 0.2", "scores differ"),
-        ("", "made when the run ends"),
-    ],
+    [("ok", "Reload check passed"), ("scores differ by up to 0.2", "scores differ"), ("", "at the end of the run")],
 )
-def test_the_reload_proof_is_told_in_words(runs: Path, proof: str, words: str) -> None:
+def test_the_result_of_the_reload_check_is_shown(runs: Path, proof: str, words: str) -> None:
     run = finished_run(runs)
     with run.writing() as writer:
         writer.update(force=True, state="finished", reload_proof=proof)
@@ -230,14 +222,14 @@ def test_the_reload_proof_is_told_in_words(runs: Path, proof: str, words: str) -
     assert words in texts(app) + "".join(boxes(app))
 
 
-def test_a_new_run_can_go_on_from_an_adapter_and_start_afresh_again(runs: Path) -> None:
+def test_a_new_run_can_continue_from_an_adapter_or_start_from_scratch(runs: Path) -> None:
     run = finished_run(runs, "first")
     write_adapter(run, "last")
     app = train_page(details="Adapters")
-    app.button(key="go-on-last").click().run()
-    assert f"Goes on from {run.name}/adapters/last." in texts(app).replace("\\", "")
-    app.button(key="start-afresh").click().run()
-    assert "Goes on from" not in texts(app)
+    app.button(key="continue-training-last").click().run()
+    assert f"Continues training from {run.name}/adapters/last." in texts(app)
+    app.button(key="start-from-scratch").click().run()
+    assert "Continues training from" not in texts(app)
 
 
 def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those(
@@ -256,7 +248,7 @@ def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those
     app.run()
     (result,) = (expander for expander in app.expander if "Ready to start" in expander.label)
     assert {metric.label for metric in result.metric} == {
-        "Whole run",
+        "Estimated time",
         "Seconds per step",
         "Steps",
         "Memory",
@@ -270,7 +262,7 @@ def test_a_check_shows_what_a_run_needs_and_whether_the_settings_are_still_those
     app.switch_page("pages/configure.py").run()
     app.number_input(key="setting-lora-rank").set_value(2).run()
     app.switch_page("pages/train.py").run()
-    assert any("The settings have changed since" in expander.label for expander in app.expander)
+    assert any("Settings changed since" in expander.label for expander in app.expander)
 
 
 def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: Path, monkeypatch) -> None:
@@ -291,17 +283,17 @@ def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: P
     go_on.set()
     assert get_check_job().wait(120)
     app.run()
-    assert "The check was cancelled" in texts(app) and not app.button(key="start").disabled
+    assert "Check cancelled" in texts(app) and not app.button(key="start").disabled
 
 
-def test_a_check_of_what_cannot_start_names_the_fix_and_keeps_it_from_starting(runs: Path) -> None:
+def test_a_check_with_an_error_shows_it_and_disables_the_start(runs: Path) -> None:
     get_check_job.clear()
     create_run(runs, "nowhere", **{"data.path": "/nowhere/at/all"})
     app = train_page()
     app.button(key="check").click().run()
     assert get_check_job().wait(240)
     app.run()
-    assert any("1 problem keeps this run from starting" in expander.label for expander in app.expander)
+    assert any("1 error" in expander.label for expander in app.expander)
     (box,) = (box for box in app.error if "/nowhere/at/all" in box.value)
-    assert not box.value.startswith("-"), "one problem is no list"
-    assert app.button(key="start").disabled and "cannot start" in app.button(key="start").help
+    assert not box.value.startswith("-"), "a single problem is not a list"
+    assert app.button(key="start").disabled and app.button(key="start").help

@@ -1,4 +1,4 @@
-"""The train page without a browser: states in words, buttons that say why they cannot act, one box for a failure."""
+"""The train page without a browser: states, numbers, disabled buttons with their reasons, failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import TrainingError
@@ -16,9 +15,8 @@ from sam3_lora.ui import runs as runs_module
 from sam3_lora.ui.runs import run_title
 from sam3_lora.ui.train.diagnosis_view import _by_term
 from sam3_lora.ui.train.start_run import describe
+from tests.ui.helpers import new_app, texts, train_page
 from tests.ui.run_folders import create_run, failed_run, finished_run, write_steps
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -28,23 +26,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def train_page(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-    app.switch_page("pages/train.py")
-    for name, value in query.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception
-    return app
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.markdown, *app.caption))
-
-
 def test_without_a_run_the_page_says_what_to_do(runs: Path) -> None:
     app = train_page()
-    assert "There is no run yet" in texts(app)
+    assert "No runs yet" in texts(app)
     assert "Start training" in texts(app)
     assert not app.button(key="start").disabled
 
@@ -96,7 +80,7 @@ def test_a_run_that_is_being_trained_elsewhere_can_be_watched_and_stopped(runs: 
         assert "Stopping" in texts(app) and app.button(key="stop").disabled
 
 
-def test_a_run_whose_process_is_gone_is_called_crashed_and_says_how_to_go_on(runs: Path) -> None:
+def test_a_run_whose_process_is_gone_has_crashed_and_can_be_resumed(runs: Path) -> None:
     run = finished_run(runs)
     status = run.folder / "status.json"
     status.write_text('{"state": "running", "step": 3, "total_steps": 9, "updated": 1.0}')
@@ -108,7 +92,7 @@ def test_a_run_whose_process_is_gone_is_called_crashed_and_says_how_to_go_on(run
     (checkpoints / "step-00000002.pt").write_bytes(b"")
     app.run()
     assert not app.button(key="resume").disabled
-    assert "Resume goes on after step 2" in app.warning[0].value
+    assert "continues after step 2" in app.warning[0].value
 
 
 def test_the_newest_run_is_shown_first_and_another_by_link_or_choice(runs: Path) -> None:
@@ -164,20 +148,20 @@ def test_the_settings_of_a_run_can_be_used_again(runs: Path) -> None:
     assert not app.exception and app.number_input(key="setting-lora-rank").value == 5
 
 
-def test_a_new_tab_goes_on_with_the_settings_of_the_newest_run(runs: Path) -> None:
+def test_a_new_tab_starts_with_the_settings_of_the_newest_run(runs: Path) -> None:
     create_run(runs, "before", **{"lora.rank": 5, "data.path": "/data/cracks"})
     app = train_page()
     assert "Next run: before" in texts(app) and "rank 5 in" in texts(app) and "/data/cracks" in texts(app)
 
 
 def test_the_next_run_uses_the_dataset_that_was_opened(runs: Path) -> None:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    app = new_app()
     app.session_state["dataset_path"] = "/data/cracks"
     app.switch_page("pages/train.py").run()
     assert "/data/cracks" in texts(app)
 
 
-def test_a_start_that_fails_is_told_in_one_box(runs: Path) -> None:
+def test_a_start_that_fails_shows_one_box(runs: Path) -> None:
     runs.write_text("a file where the folder of the runs should be")
     app = train_page()
     app.button(key="start").click().run(timeout=60)
@@ -209,7 +193,7 @@ def test_a_run_with_damaged_settings_is_still_shown(runs: Path, content: bytes) 
         assert "Total loss" in {metric.label for metric in app.metric}
 
 
-def test_a_loss_that_is_no_number_is_told_in_one_box(runs: Path) -> None:
+def test_a_loss_that_is_not_finite_shows_one_box(runs: Path) -> None:
     message, fix = "Expected a finite loss, but loss_mask is not", "Start a new run"
     run = create_run(runs)
     with pytest.raises(TrainingError), run.writing() as writer:
@@ -217,12 +201,12 @@ def test_a_loss_that_is_no_number_is_told_in_one_box(runs: Path) -> None:
         writer.note(13, "not-finite", f"{message}.", images=["a.png"])
         raise TrainingError(message, fix)
     (box,) = train_page().error
-    assert "What to do" in box.value and "Train on from it" in box.value
+    assert "What to do" in box.value
 
 
 def test_a_run_in_progress_is_listed_wherever_its_folder_is(runs: Path, tmp_path: Path, monkeypatch) -> None:
     elsewhere = finished_run(tmp_path / "elsewhere")
-    assert "There is no run yet" in texts(train_page())
+    assert "No runs yet" in texts(train_page())
     monkeypatch.setattr(runs_module, "get_train_job", lambda: SimpleNamespace(current=elsewhere))
     assert train_page().selectbox(key="run-choice").value == elsewhere.name
 
@@ -239,21 +223,21 @@ def test_files_of_another_kind_do_no_harm(runs: Path) -> None:
         assert not app.error and "Crashed" in texts(app)
 
 
-def test_a_run_of_another_process_is_warned_of_before_a_start(runs: Path) -> None:
+def test_a_run_of_another_process_gives_a_warning_before_a_start(runs: Path) -> None:
     with create_run(runs).writing() as writer:
         write_steps(writer, 1, 10, 40)
         app = train_page()
-        assert "trained by another process" in texts(app) and not app.button(key="start").disabled
-    assert "trained by another process" not in texts(train_page())
+        assert "Another process is training" in texts(app) and not app.button(key="start").disabled
+    assert "Another process is training" not in texts(train_page())
 
 
 def test_high_layers_are_grouped_by_term() -> None:
     terms = ["presence_loss_aux_0", "presence_loss_aux_1", "loss_ce_o2m", "loss_bbox_aux_2_o2m"]
-    words = "presence_loss (layers 1 and 2), loss_ce, one-to-many (last layer), loss_bbox, one-to-many (layer 3)"
+    words = "presence_loss (layers 1, 2), loss_ce, one-to-many (last layer), loss_bbox, one-to-many (layer 3)"
     assert _by_term(terms).replace("\\", "") == words
 
 
 def test_the_next_run_says_how_long_it_will_be() -> None:
     config = RunConfig().with_settings({"training.max_steps": 40})
-    assert "at most 20 epochs or 40 steps in batches" in describe(config)
-    assert "40 steps in 1 epoch in batches" in describe(config, TrainPlan(50, 1, 40, 20))
+    assert "at most 20 epochs or 40 steps;" in describe(config)
+    assert "40 steps in 1 epoch;" in describe(config, TrainPlan(50, 1, 40, 20))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import streamlit as st
@@ -114,6 +114,11 @@ def download(label: str, content: Callable[[], str | bytes], name: str, mime: st
         key=key,
         help=meaning,
     )
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """The lines as a Markdown list; a single one stays as it is."""
+    return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
 
 
 def escape(text: str) -> str:

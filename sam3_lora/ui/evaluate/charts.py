@@ -1,4 +1,4 @@
-"""Charts of an evaluation: precision over recall, and which phrase fires on what."""
+"""Charts of an evaluation: precision-recall curves, and the matrix of which phrase fires on what."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ _GRID = "rgba(128, 128, 128, 0.2)"
 _RECALLS = np.linspace(0, 1, 101)
 _ANYWHERE = "anywhere"
 _ON_CELLS = "#ffffff"  # legible on every cell that holds a number, in both themes
-_MAX_ROWS = 40  # phrases in the heat map; those that leak most
+_MAX_ROWS = 40  # phrases in the heat map, those with the largest shares
 
 
 def curve_chart(report: Report, phrase: str, color: Color) -> go.Figure:
-    """Precision over recall of masks at IoU 0.5: the adapter drawn through, the base dashed."""
+    """Precision over recall of masks at IoU 0.5: the adapter's line is solid, the base's dashed.
+
+    Args:
+        report: of the evaluation.
+        phrase: whose curves are drawn.
+        color: of the adapter's line.
+    """
     figure = go.Figure()
-    lines = (("Adapter", report.adapter, "solid"), ("Base", report.base, "dash" if report.adapter else "solid"))
-    for name, numbers, dash in lines:
+    models = (("Adapter", report.adapter, "solid"), ("Base", report.base, "dash" if report.adapter else "solid"))
+    for name, numbers, dash in models:
         curve = numbers.curves.get(phrase) if numbers else None
         if curve is not None:
             figure.add_scatter(
@@ -44,7 +50,7 @@ def curve_chart(report: Report, phrase: str, color: Color) -> go.Figure:
 
 
 def _mark_threshold(figure: go.Figure, curve: Curve, name: str) -> None:
-    """A dot where the score falls to 0.5, if the curve gets there."""
+    """Draws a dot at the score 0.5, if the curve reaches it."""
     above = [index for index, score in enumerate(curve.scores) if score >= 0.5]
     if above:
         figure.add_scatter(
@@ -58,12 +64,12 @@ def _mark_threshold(figure: go.Figure, curve: Curve, name: str) -> None:
 
 
 def _label(text: str) -> str:
-    """Text that Plotly shows as it is: it reads some HTML."""
+    """Text escaped for Plotly, which renders some HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def leak_rows(report: Report) -> list[int]:
-    """The rows of the matrix that are shown: all, or those that leak most of either model."""
+    """The rows of the matrix that are shown: all, or those with the largest share in either model."""
     both = [numbers.leak for numbers in (report.base, report.adapter) if numbers]
     worst = [
         max([share or 0 for leak in both for share in (*leak.on_objects[row], leak.anywhere[row])], default=0)
@@ -75,7 +81,13 @@ def leak_rows(report: Report) -> list[int]:
 
 
 def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
-    """The matrix of one model: phrases down, what they fire on across; a cell that cannot leak stays empty."""
+    """The matrix of one model: a row per phrase, a column per kind of object; a cell that cannot leak is empty.
+
+    Args:
+        leak: of the model.
+        rows: which are shown, see :func:`leak_rows`.
+        with_names: whether the phrases are written beside the rows.
+    """
     columns = [*leak.columns, _ANYWHERE]
     values = [[*leak.on_objects[row], leak.anywhere[row]] for row in rows]
     figure = go.Figure(
@@ -93,7 +105,7 @@ def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
             colorscale=[[0, "rgba(128, 144, 144, 0.10)"], [0.001, "rgb(148, 96, 92)"], [1, "rgb(190, 40, 30)"]],
             showscale=False,
             hoverongaps=False,
-            hovertemplate="asked for %{y}, it fires on %{x}: %{z:.0%}<extra></extra>",
+            hovertemplate="prompt %{y} fires on %{x}: %{z:.0%}<extra></extra>",
         )
     )
     figure.update_layout(height=60 + 24 * len(rows), margin={"l": 0, "r": 0, "t": 8, "b": 0})

@@ -1,4 +1,4 @@
-"""Earlier evaluations: opened, compared, downloaded."""
+"""StoredReport evaluations: the choice of one, their table, comparison and downloads."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ def all_stored() -> list[StoredReport]:
 
 
 def choose(known: list[StoredReport]) -> StoredReport | None:
-    """The evaluation that is shown: the one opened last, that of the address, or the newest; None without any."""
-    by_name = {one.name: one for one in known}
-    asked = st.session_state.get(_SHOWN) or st.query_params.get(PARAMETER)
-    chosen = by_name.get(asked) or (known[0] if known else None)
+    """The evaluation to show: the one opened last, the one in the address, or the newest; None without any."""
+    wanted = st.session_state.get(_SHOWN) or st.query_params.get(PARAMETER)
+    chosen = next((one for one in known if one.name == wanted), known[0] if known else None)
     if chosen:
         st.session_state[_SHOWN] = chosen.name
         st.query_params[PARAMETER] = chosen.name
@@ -46,19 +45,18 @@ def open_path(path: Path, known: list[StoredReport]) -> None:
     st.session_state[_SHOWN] = next((one.name for one in known if one.path == path), None)
 
 
+def report_of(one: StoredReport) -> Report:
+    """The whole report of a stored evaluation."""
+    return _load(str(one.path), one.path.stat().st_mtime_ns)
+
+
 @st.cache_data(max_entries=8, show_spinner=False)
-def load(path: str, stamp: int) -> Report:
-    """A stored report; stamp: when the file was written."""
+def _load(path: str, modified_ns: int) -> Report:
     return read_report(Path(path))
 
 
-def report_of(one: StoredReport) -> Report:
-    """The whole report, read once per state of its file."""
-    return load(str(one.path), one.path.stat().st_mtime_ns)
-
-
 def downloads(report: Report, name: str) -> None:
-    """The report as files."""
+    """Draws the download buttons of a report; name: of the evaluation."""
     for label, make, ending, mime in (
         ("JSON", lambda: to_json(report), "json", "application/json"),
         ("Markdown", lambda: to_markdown(report), "md", "text/markdown"),
@@ -68,7 +66,12 @@ def downloads(report: Report, name: str) -> None:
 
 
 def show(known: list[StoredReport], shown: StoredReport) -> None:
-    """The table of all evaluations; one selected row can be opened, several are compared."""
+    """Draws the table of all evaluations: one selected row can be opened, several are compared.
+
+    Args:
+        known: all evaluations.
+        shown: the one that the page shows.
+    """
     if len(known) < 2:
         return
     st.markdown(f"**All evaluations** :gray[{len(known)}]")
@@ -79,7 +82,7 @@ def show(known: list[StoredReport], shown: StoredReport) -> None:
         on_select="rerun",
         selection_mode="multi-row",
         column_config={
-            "Made": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+            "Created": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
             "Verdict": st.column_config.TextColumn(width="large"),
         },
         alt="All stored evaluations with their verdicts",
@@ -94,15 +97,15 @@ def show(known: list[StoredReport], shown: StoredReport) -> None:
     elif rows:
         _compare([known[row] for row in rows])
     else:
-        st.caption("Select one to open it, or several to compare them.")
+        st.caption("Select one row to open it, or several to compare them.")
 
 
 def _row(one: StoredReport, shown: StoredReport) -> dict[str, object]:
     head = one.summary
     return {
         "": "shown" if one == shown else "",
-        "Made": datetime.fromisoformat(head.made),
-        "What": described(head.adapter_name, head.dataset, head.split),
+        "Created": datetime.fromisoformat(head.made),
+        "Evaluation": described(head.adapter_name, head.dataset, head.split),
         "Images": head.images,
         "Verdict": head.verdict,
     }
@@ -117,17 +120,19 @@ def _compare(chosen: list[StoredReport]) -> None:
         hide_index=True,
     )
     if len({(one.summary.dataset, one.summary.split, one.summary.images) for one in chosen}) > 1:
-        st.caption(":material/info: These were measured on different images, so their numbers do not compare directly.")
+        st.caption(
+            ":material/info: These evaluations used different images: their numbers are not directly comparable."
+        )
 
 
 def comparison(reports: list[Report]) -> pd.DataFrame:
     """One row per metric, one column per evaluation: the adapter's numbers, the base's where there is none."""
-    columns: dict[str, list] = {"Metric": [METRICS[name][0] for name in METRICS]}
+    columns: dict[str, list[object]] = {"Metric": [label for label, _ in METRICS.values()]}
     for report in reports:
-        made = report.made.replace("T", " ")[5:16]
-        title = f"{report.adapter_name or 'Base'}, {made}, {plural(report.images, 'image')}"
+        created = datetime.fromisoformat(report.made)
+        title = f"{report.adapter_name or 'Base'}, {created:%m-%d %H:%M}, {plural(report.images, 'image')}"
         while title in columns:
             title += " "
         values = report.judged.metrics
-        columns[title] = [None if values.get(name) is None else round(values[name], 3) for name in METRICS]
+        columns[title] = [None if value is None else round(value, 3) for value in map(values.get, METRICS)]
     return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""The result of an evaluation on the screen: the verdict first, then what it rests on."""
+"""The result of an evaluation on the screen: verdict, large numbers, and the details of one's choice."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.evaluate.words import alert_sentence, not_defined_sentences, number
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
-from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.evaluate import charts, worst_images
-from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_sentence, phrase_table, table, tiles
+from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_summary, phrase_table, table, tiles
 from sam3_lora.ui.runs import run_title
 from sam3_lora.ui.state import ADVISED_THRESHOLDS
 
 _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
+_NO_TOOLBAR = {"displayModeBar": False}
 
 
 def show(report: Report, key: str) -> None:
-    """The whole result. key: of the report, unique among those that this tab opens."""
-    _head(report)
+    """Draws the whole result.
+
+    Args:
+        report: of the evaluation.
+        key: of the report, unique among those that this tab opens.
+    """
+    _show_verdict(report)
     shown = tiles(report)
     for column, tile in zip(st.columns(len(shown)), shown, strict=True):
         column.metric(
@@ -37,9 +43,8 @@ def show(report: Report, key: str) -> None:
             height="stretch",
             help=tile.help,
         )
-    colors = PhraseColors(
-        tuple(name for count in report.phrases.values() for name in count.categories), report.category_phrases
-    )
+    categories = tuple(name for count in report.phrases.values() for name in count.categories)
+    colors = PhraseColors(categories, report.category_phrases)
     view = st.segmented_control(
         "Details",
         _VIEWS,
@@ -51,116 +56,111 @@ def show(report: Report, key: str) -> None:
         label_visibility="collapsed",
     )
     if view == "Numbers":
-        _numbers(report)
+        _show_numbers(report)
     elif view == "Curves":
-        _curves(report, colors)
+        _show_curves(report, colors)
     elif view == "Prompt leak":
-        _leak(report)
+        _show_leak(report)
+        _show_forgetting(report)
     elif view == "Worst images":
         worst_images.show(report, colors, key)
     else:
-        _thresholds(report)
+        _show_thresholds(report)
 
 
-def _head(report: Report) -> None:
+def _show_verdict(report: Report) -> None:
     st.subheader(escape(report.verdict), anchor=False)
-    st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}, {_when_and_what(report)}"))
+    size = f"{plural(report.images, 'image')}, {plural(report.objects, 'object')}"
+    created = report.made.replace("T", " ")[:16]
+    st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}: {size}, measured {created}"))
     if alerts := [escape(alert_sentence(alert)) for alert in alerts_of(report)]:
-        st.warning(
-            "\n".join(f"- {alert}" for alert in alerts) if len(alerts) > 1 else alerts[0], icon=":material/warning:"
-        )
+        st.warning(bullets(alerts), icon=":material/warning:")
     for note in report.notes:
         st.caption(f":material/info: {escape(note)}")
 
 
 def described(adapter: str | None, dataset: str, split: str) -> str:
     """ "potholes, 31 January 2026 at 17:59:02 (best), on split valid of demo"."""
-    who = "The base model alone"
+    model = "Base model alone"
     if adapter:
         run, _, kind = adapter.rpartition("/")
         title = run_title(run)
-        who = f"{title} ({kind})" if run and title != run else adapter
-    return f"{who}, on split {split} of {dataset}"
+        model = f"{title} ({kind})" if run and title != run else adapter
+    return f"{model}, on split {split} of {dataset}"
 
 
-def _when_and_what(report: Report) -> str:
-    made = report.made.replace("T", " ")[:16]
-    return f"{plural(report.images, 'image')}, {plural(report.objects, 'object')}, measured {made}"
-
-
-def _numbers(report: Report) -> None:
-    _frame(table(report, "all"), "All metrics of the base model and the adapter")
+def _show_numbers(report: Report) -> None:
+    _show_table(table(report, "all"), "All metrics of the base model and the adapter")
     for sentence in not_defined_sentences(report):
         st.caption(escape(sentence))
     main = METRICS[report.main_metric][0]
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**{main} by phrase**")
-        _frame(table(report, "phrase"), f"{main} of each phrase")
+        _show_table(table(report, "phrase"), f"{main} of each phrase")
     with right:
         st.markdown(f"**{main} by object size**")
-        _frame(table(report, "size"), f"{main} of small, medium and large objects")
-        st.caption("Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above, by the masks' areas.")
-    st.markdown("**Objects at score 0.5 and IoU 0.5**")
-    _frame(phrase_table(report), "Precision, recall and F1 of each phrase")
+        _show_table(table(report, "size"), f"{main} of small, medium and large objects")
+        st.caption("By mask area. Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above.")
+    st.markdown("**Precision and recall at score 0.5 and IoU 0.5**")
+    _show_table(phrase_table(report), "Precision, recall and F1 of each phrase")
     if report.adapter:
         st.caption(
-            f"Intervals: the middle 95 % of {report.resamples} bootstrap resamples of the images. "
-            "An interval that holds zero means that the difference may be chance."
+            f"95 % bootstrap intervals from {report.resamples} resamples of the images. "
+            "If an interval contains zero, the difference may be due to chance."
         )
 
 
-def _frame(rows: pd.DataFrame, alt: str) -> None:
-    plain = dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), st.column_config.NumberColumn(format="%.3f"))
+def _show_table(rows: pd.DataFrame, alt: str) -> None:
+    number_column, text_column = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
         rows,
         hide_index=True,
         placeholder="–",
         alt=alt,
         column_config={
-            **plain,
-            "Difference": st.column_config.NumberColumn(format="%+.3f"),
-            "In words": st.column_config.TextColumn(width=130),
-            "Meaning": st.column_config.TextColumn(width="large"),
+            **dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), number_column(format="%.3f")),
+            "Difference": number_column(format="%+.3f"),
+            "Change": text_column(width=130),
+            "Meaning": text_column(width="large"),
         },
     )
 
 
-def _curves(report: Report, colors: PhraseColors) -> None:
-    st.caption("Masks at IoU 0.5; a dot marks the score 0.5. The larger the area under a curve, the better.")
+def _show_curves(report: Report, colors: PhraseColors) -> None:
+    st.caption("Masks at IoU 0.5. A dot marks the score 0.5. A larger area under the curve is better.")
     phrases = [phrase for phrase in report.phrases if phrase in report.base.curves]
     for start in range(0, len(phrases), 2):
         for column, phrase in zip(st.columns(2, gap="large"), phrases[start : start + 2], strict=False):
             with column, st.container(gap="xxsmall"):
-                found = report.judged.phrases[phrase]["ap50_segm"]
-                st.markdown(f"**{escape(phrase)}** :gray[average precision {number(found)}]")
+                ap = report.judged.phrases[phrase]["ap50_segm"]
+                st.markdown(f"**{escape(phrase)}** :gray[average precision {number(ap)}]")
                 figure = charts.curve_chart(report, phrase, colors.of(phrase))
-                st.plotly_chart(figure, key=f"curve-{phrase}", config={"displayModeBar": False})
+                st.plotly_chart(figure, key=f"curve-{phrase}", config=_NO_TOOLBAR)
 
 
-def _leak(report: Report) -> None:
+def _show_leak(report: Report) -> None:
     st.caption(
-        "Each row is a phrase that was asked, each column what it fires on although it does not mean that: the share "
-        "of those objects that it marks, and of the images without it in which it finds anything at all."
+        "Each row is a prompt, each column what it fires on although it means something else: the share of those "
+        "objects that it marks. Anywhere: the share of images without the phrase in which it finds something."
     )
-    st.markdown(leak_sentence(report))
+    st.markdown(leak_summary(report))
     rows = charts.leak_rows(report)
     panels = [("Base", report.base.leak)] + ([("Adapter", report.adapter.leak)] if report.adapter else [])
     for column, (name, leak) in zip(st.columns([1.2, 1][: len(panels)], gap="medium"), panels, strict=True):
         with column, st.container(gap="xxsmall"):
             st.markdown(f"**{name}**")
             figure = charts.leak_chart(leak, rows, with_names=name == "Base")
-            st.plotly_chart(figure, key=f"leak-{name}", config={"displayModeBar": False})
-    _forgotten(report)
+            st.plotly_chart(figure, key=f"leak-{name}", config=_NO_TOOLBAR)
 
 
-def _forgotten(report: Report) -> None:
+def _show_forgetting(report: Report) -> None:
     retention = report.retention
     if retention is None:
         return
     st.markdown("**Forgetting**")
     if not retention.found:
-        st.caption("The base model finds nothing with other phrases on these images, so nothing can be forgotten.")
+        st.caption("The base model finds nothing with other phrases on these images: forgetting cannot be measured.")
         return
     between = "" if retention.low is None else f" (95 % interval {retention.low:.0%} to {retention.high:.0%})"
     st.caption(
@@ -171,8 +171,8 @@ def _forgotten(report: Report) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, width=420, alt="Objects found with other phrases, by model")
 
 
-def _thresholds(report: Report) -> None:
-    st.caption("The score threshold that balances missed and false objects best (F1 of masks) on this split.")
+def _show_thresholds(report: Report) -> None:
+    st.caption("The score threshold with the highest F1 of masks on this split, for each phrase.")
     rows = [
         {
             "Phrase": phrase,
@@ -195,20 +195,18 @@ def _thresholds(report: Report) -> None:
     )
     advised = report.best_thresholds()
 
-    def take_along() -> None:
+    def use_thresholds() -> None:
         st.session_state[ADVISED_THRESHOLDS] = advised
         if report.adapter_name:
-            st.session_state[_ADAPTER] = report.adapter_name  # of another one they would say nothing
+            st.session_state[_ADAPTER] = report.adapter_name  # they hold for no other one
 
     pressed = st.button(
         "Use in Inference",
         key="use-thresholds",
         icon=":material/image_search:",
         disabled=not advised,
-        on_click=take_along,
-        help="Opens the inference page with these thresholds"
-        if advised
-        else "Nothing right was found at any threshold",
+        on_click=use_thresholds,
+        help="Opens the inference page with these thresholds" if advised else "No threshold gives a true positive",
     )
     if pressed:
         # Streamlit refuses to clear parameters that widgets are bound to, but replaces them.

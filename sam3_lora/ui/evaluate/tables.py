@@ -1,8 +1,9 @@
-"""What an evaluation's report says in large numbers, tables and sentences; pure functions."""
+"""The large numbers, tables and sentences of an evaluation's report; pure functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ class Tile:
     label: str
     value: str
     delta: str | None
-    color: str
+    color: Literal["normal", "inverse", "off"]
     help: str
 
 
@@ -44,15 +45,19 @@ def _tile(one: Difference, report: Report) -> Tile:
         return Tile(label, shown, None, "off", help_text)
     if abs(one.difference) < NEGLIGIBLE:
         return Tile(label, shown, "same as the base", "off", help_text)
-    between = "" if one.low is None else f" ({interval(one)})"
-    color = "inverse" if one.metric in LOWER_IS_BETTER else "normal"
-    return Tile(
-        label, shown, f"{one.difference:+.3f}{between}", color if improvement(one) is not None else "off", help_text
-    )
+    delta = f"{one.difference:+.3f}" + ("" if one.low is None else f" ({interval(one)})")
+    if improvement(one) is None:
+        return Tile(label, shown, delta, "off", help_text)
+    return Tile(label, shown, delta, "inverse" if one.metric in LOWER_IS_BETTER else "normal", help_text)
 
 
 def table(report: Report, subject: str) -> pd.DataFrame:
-    """One row per metric, phrase or size: base, adapter, difference, its interval, and that in words."""
+    """One row per metric, phrase or size: base, adapter, difference, its interval, and the change in words.
+
+    Args:
+        report: of the evaluation.
+        subject: "all", "phrase" or "size".
+    """
     rows = []
     for one in changes(report, subject):
         row: dict[str, object] = {_FIRST[subject]: METRICS[one.metric][0] if subject == "all" else one.name}
@@ -63,27 +68,26 @@ def table(report: Report, subject: str) -> pd.DataFrame:
         row["Base"] = one.base
         if report.adapter:
             row |= {"Adapter": one.adapter, "Difference": one.difference, "95 % interval": interval(one)}
-            row["In words"] = in_words(one)
+            row["Change"] = change(one)
         if subject == "all":
             row["Meaning"] = METRICS[one.metric][1]
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def in_words(one: Difference) -> str:
-    """ "better", "worse", "the same", or why nobody can tell."""
+def change(one: Difference) -> str:
+    """ "better", "worse", "unchanged", "inconclusive", or why that cannot be decided."""
     if one.difference is None:
-        return "not comparable"
+        return "undefined"
     if abs(one.difference) < NEGLIGIBLE:
-        return "the same"
-    improved = (one.difference < 0) == (one.metric in LOWER_IS_BETTER)
+        return "unchanged"
     if one.low is None and one.metric in ("il_mcc", "cgf1"):
-        return "too few questions"
+        return "too few prompts"
     if one.low is None and one.metric == "validation_loss":  # which has no interval
-        return "better" if improved else "worse"
+        return "better" if one.difference < 0 else "worse"
     if one.low is None:
         return "too few images" if one.subject == "all" else "too few objects"
-    return {True: "better", False: "worse", None: "may be chance"}[improvement(one)]
+    return {True: "better", False: "worse", None: "inconclusive"}[improvement(one)]
 
 
 def phrase_table(report: Report) -> pd.DataFrame:
@@ -93,20 +97,24 @@ def phrase_table(report: Report) -> pd.DataFrame:
         for model, numbers in (("Base", report.base), ("Adapter", report.adapter)):
             values = numbers.phrases.get(phrase) if numbers else None
             if values:
-                numbered = {label: values[name] for label, name in PHRASE_COLUMNS.items()}
-                rows.append({"Phrase": phrase, "Model": model, **numbered})
+                by_label = {label: values[name] for label, name in PHRASE_COLUMNS.items()}
+                rows.append({"Phrase": phrase, "Model": model, **by_label})
     return pd.DataFrame(rows)
 
 
-def leak_sentence(report: Report) -> str:
-    """The worst of the matrix in words, as Markdown."""
-    firing, worst = report.judged.metrics["false_firing"], report.judged.leak.worst()
-    parts = [] if firing is None else [f"**{firing:.0%}** of the questions for what is not there find something"]
-    if worst:
-        parts.append(
-            f"asked for **{escape(worst[0])}**, it marks **{worst[2]:.0%}** of the objects **{escape(worst[1])}**"
+def leak_summary(report: Report) -> str:
+    """The rate of false alarms and the worst confusion of two phrases, as Markdown."""
+    rate, worst = report.judged.metrics["false_firing"], report.judged.leak.worst()
+    sentences = []
+    if rate is not None:
+        sentences.append(
+            f"**{rate:.0%}** of the prompts with an absent phrase find something."
+            if rate
+            else "No false alarms for absent phrases."
         )
+    if worst:
+        phrase, name, share = worst
+        sentences.append(f"Prompted with **{escape(phrase)}**, it marks **{share:.0%}** of **{escape(name)}** objects.")
     else:
-        parts.append("no phrase marks objects that it does not mean")
-    sentence = "; ".join(parts)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+        sentences.append("No phrase marks objects of another one.")
+    return " ".join(sentences)

@@ -12,51 +12,59 @@ from sam3_lora.data.records import ImageRecord
 from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate.report import Report, ShownObject, WorstImage
-from sam3_lora.masks import decode_segmentation
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
-from sam3_lora.ui.components.images import fit
+from sam3_lora.ui.components.images import fit, scaled_object
 from sam3_lora.ui.components.layout import escape
 
-_SIZE, _MIN_SIZE = 760, 480  # pixels of the longer side of a picture
+_SIZE, _MIN_SIZE = 760, 480  # pixels of the longer side of an image
 _MAX_DRAWN = 40
-_KINDS = {"All errors": None, "False positives": "fp", "Misses": "fn", "Low IoU": "low_iou"}
-_PLACE, _KIND = "worst-place", "worst-kind"
-# What an outcome is called, and its colour where that is not its phrase's.
-_OUTCOMES: dict[str, tuple[str, Color | None]] = {
-    "tp": ("", None),
-    "fp": ("false positive", (214, 48, 49)),
-    "low_iou": ("low IoU", (230, 126, 34)),
-    "fn": ("missed", (214, 48, 49)),
-    "ignored": ("in a crowd", (140, 140, 140)),
-    "crowd": ("crowd", (140, 140, 140)),
+# Choice -> the field of WorstImage that counts such errors, and what one of them is called.
+_ERRORS = {
+    "False positives": ("fp", "false positive"),
+    "Missed objects": ("fn", "missed object"),
+    "Low IoU": ("low_iou", "low-IoU mask"),
+}
+_ALL = "All errors"
+_RED, _ORANGE, _GRAY = (214, 48, 49), (230, 126, 34), (140, 140, 140)
+# What an outcome is called, and its color where that is not its phrase's.
+_OUTCOMES: dict[str, tuple[str, Color]] = {
+    "fp": ("FP", _RED),
+    "low_iou": ("low IoU", _ORANGE),
+    "fn": ("missed", _RED),
+    "ignored": ("in a crowd", _GRAY),
+    "crowd": ("crowd", _GRAY),
 }
 
 
 def show(report: Report, colors: PhraseColors, key: str) -> None:
-    """The pager and the pictures. key: of the report, so that another one begins at its first image."""
+    """Draws the choice of an image and the image.
+
+    Args:
+        report: of the evaluation.
+        colors: of its phrases.
+        key: of the report, so that another one begins at its first image.
+    """
     if not report.worst:
-        st.caption("There is no error to show: every object was found, and nothing else.")
+        st.caption("No errors: every object was found, without a false positive.")
         return
-    kind = st.segmented_control("Errors", list(_KINDS), default="All errors", required=True, key=f"{_KIND}-{key}")
-    images = of_kind(report.worst, _KINDS[kind])
+    kind = st.segmented_control("Errors", [_ALL, *_ERRORS], default=_ALL, required=True, key=f"worst-kind-{key}")
+    images = report.worst if kind == _ALL else with_error(report.worst, _ERRORS[kind][0])
     if not images:
-        st.caption(f"There are no {kind.lower()}.")
+        st.caption("No image has such an error.")
         return
-    place_key = f"{_PLACE}-{key}-{kind}"
-    place = min(st.session_state.get(place_key, 0), len(images) - 1)
-    _pager(place_key, place, len(images), images[place])
-    _pictures(images[place], colors)
+    index_key = f"worst-index-{key}-{kind}"
+    index = min(st.session_state.get(index_key, 0), len(images) - 1)
+    _show_pager(index_key, index, len(images), images[index])
+    _show_image(images[index], colors)
 
 
-def of_kind(images: list[WorstImage], kind: str | None) -> list[WorstImage]:
-    """The images with such errors, most first; None: with any."""
-    if kind is None:
-        return images
+def with_error(images: list[WorstImage], kind: str) -> list[WorstImage]:
+    """The images with errors of a kind ("fp", "fn" or "low_iou"), most first."""
     return sorted((one for one in images if getattr(one, kind)), key=lambda one: -getattr(one, kind))
 
 
-def _pager(key: str, place: int, count: int, image: WorstImage) -> None:
+def _show_pager(key: str, index: int, count: int, image: WorstImage) -> None:
     def go(to: int) -> None:
         st.session_state[key] = to
 
@@ -65,50 +73,43 @@ def _pager(key: str, place: int, count: int, image: WorstImage) -> None:
             "Previous",
             key="worst-previous",
             icon=":material/chevron_left:",
-            disabled=place == 0,
+            disabled=index == 0,
             on_click=go,
-            args=(place - 1,),
+            args=(index - 1,),
         )
         st.button(
             "Next",
             key="worst-next",
             icon=":material/chevron_right:",
             icon_position="right",
-            disabled=place == count - 1,
+            disabled=index == count - 1,
             on_click=go,
-            args=(place + 1,),
+            args=(index + 1,),
         )
-        errors = [
-            plural(number, name)
-            for number, name in (
-                (image.fp, "false positive"),
-                (image.fn, "missed object"),
-                (image.low_iou, "low-IoU mask"),
-            )
-            if number
-        ]
-        st.markdown(f"**{place + 1} of {count}**: {escape(image.file_name)}, {', '.join(errors)}", width="content")
+        errors = [plural(getattr(image, kind), name) for kind, name in _ERRORS.values() if getattr(image, kind)]
+        st.markdown(f"**{index + 1} of {count}**: {escape(image.file_name)}, {', '.join(errors)}", width="content")
 
 
-def _pictures(image: WorstImage, colors: PhraseColors) -> None:
-    pixels = _pixels(image)
+def _show_image(image: WorstImage, colors: PhraseColors) -> None:
+    pixels = _load(image)
     if pixels is None:
-        st.caption(f"The image {escape(image.path)} is not there any more; only what was found in it is shown.")
+        st.caption(f"The image {escape(image.path)} no longer exists: only its objects are shown.")
         pixels = np.full((*image.size_hw, 3), 96, dtype=np.uint8)
-    shown = fit(pixels, _SIZE, _MIN_SIZE)
-    panels = [("Ground truth", image.gt), ("Base", image.base), ("Adapter", image.adapter)]
-    panels = [(name, shapes) for name, shapes in panels if shapes is not None]
-    for column, (name, shapes) in zip(st.columns(len(panels)), panels, strict=True):
-        what = "object" if name == "Ground truth" else "prediction"
-        with column, st.container(key=f"worst-{name.split()[0].lower()}", gap="xxsmall"):
-            st.markdown(f"**{name}** :gray[{plural(len(shapes), what)}]")
-            drawn = overlay(shown, draw_objects(shapes, image.size_hw, shown.shape[:2], colors))
-            st.image(drawn, width="stretch", output_format="JPEG")
+    pixels = fit(pixels, _SIZE, _MIN_SIZE)
+    panels = [("Ground truth", "gt", "object", image.gt), ("Base", "base", "prediction", image.base)]
+    if image.adapter is not None:
+        panels.append(("Adapter", "adapter", "prediction", image.adapter))
+    for column, (title, key, noun, shapes) in zip(st.columns(len(panels)), panels, strict=True):
+        with column, st.container(key=f"worst-{key}", gap="xxsmall"):
+            st.markdown(f"**{title}** :gray[{plural(len(shapes), noun)}]")
+            drawing = overlay(pixels, draw_objects(shapes, image.size_hw, pixels.shape[:2], colors))
+            st.image(drawing, width="stretch", output_format="JPEG")
             if len(shapes) > _MAX_DRAWN:
                 st.caption(f"The first {_MAX_DRAWN} are drawn.")
 
 
-def _pixels(image: WorstImage) -> np.ndarray | None:
+def _load(image: WorstImage) -> np.ndarray | None:
+    """The image's pixels; None if it cannot be read any more."""
     height, width = image.size_hw
     try:
         return load_image(ImageRecord(0, image.file_name, Path(image.path), width, height, ()))
@@ -117,16 +118,22 @@ def _pixels(image: WorstImage) -> np.ndarray | None:
 
 
 def draw_objects(
-    shapes: list[ShownObject], size_hw: tuple[int, int], drawn_hw: tuple[int, int], colors: PhraseColors
+    shapes: list[ShownObject], size_hw: tuple[int, int], to_hw: tuple[int, int], colors: PhraseColors
 ) -> list[DrawObject]:
-    """What is drawn of the shapes, for a picture of another size."""
-    rows = np.minimum(np.arange(drawn_hw[0]) * size_hw[0] // drawn_hw[0], size_hw[0] - 1)
-    columns = np.minimum(np.arange(drawn_hw[1]) * size_hw[1] // drawn_hw[1], size_hw[1] - 1)
+    """The objects to draw, named and colored by what became of them.
+
+    Args:
+        shapes: objects or predictions of an image.
+        size_hw: of that image.
+        to_hw: of the image that they are drawn on.
+        colors: of the phrases.
+    """
     objects = []
     for shape in shapes[:_MAX_DRAWN]:
-        words, color = _OUTCOMES.get(shape.outcome, ("", None))
-        mask = decode_segmentation(shape.mask, tuple(size_hw))[np.ix_(rows, columns)]
-        x, y, w, h = (value * drawn_hw[1 - index % 2] / size_hw[1 - index % 2] for index, value in enumerate(shape.box))
-        label = f"{shape.phrase}: {words}" if words else shape.phrase
-        objects.append(DrawObject(label, color or colors.of(shape.phrase), mask, (x, y, x + w, y + h), shape.score))
+        label, color = shape.phrase, colors.of(shape.phrase)
+        if shape.outcome in _OUTCOMES:
+            outcome, color = _OUTCOMES[shape.outcome]
+            label = f"{shape.phrase}: {outcome}"
+        x, y, w, h = shape.box
+        objects.append(scaled_object(label, color, shape.mask, (x, y, x + w, y + h), size_hw, to_hw, shape.score))
     return objects

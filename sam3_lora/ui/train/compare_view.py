@@ -1,4 +1,4 @@
-"""Several runs side by side: one measure of each in a chart, what each reached, and where their settings differ."""
+"""Several runs side by side: one metric in a chart, a table of results, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.curves import COMPARED, compare
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.runs import follow, run_title, table_columns, table_row
-from sam3_lora.ui.train.run_chart import choose_look, show_picture
+from sam3_lora.ui.train.run_chart import choose_options, show_curves
 
-MAX_RUNS = 5  # beyond it neither colours nor columns can be told apart
+MAX_RUNS = 5  # more colors and columns are hard to tell apart
 _NOT_COMPARED = {"output.name", "output.runs"}
 
 
 def show_comparison(run: Run, runs: list[Run]) -> None:
-    """The run that is looked at beside others of one's choice."""
+    """Draws the run that is shown beside others to choose.
+
+    Args:
+        run: that is shown.
+        runs: all there are.
+    """
     others = {other.name: other for other in runs if other.name != run.name}
     if not others:
-        st.caption("There is no other run yet to compare with.")
+        st.caption("No other run to compare with.")
         return
     key = "compare-with"
     kept = [name for name in st.session_state.get(key, []) if name in others]
-    if kept != st.session_state.get(key, []):  # one was deleted, or is the one looked at now
+    if kept != st.session_state.get(key, []):  # one was deleted, or is the one that is shown now
         st.session_state[key] = kept
     chosen = st.multiselect(
         "Compare with",
@@ -37,10 +42,10 @@ def show_comparison(run: Run, runs: list[Run]) -> None:
     if not chosen:
         return
     compared = [run, *(others[name] for name in chosen)]
-    look = choose_look(list(COMPARED), "compare")
+    options = choose_options(list(COMPARED), "compare")
     histories = {run_title(each.name): follow(each).history for each in compared}
-    picture = compare(histories, look.shown, smoothing=look.smoothing, along=look.along)
-    show_picture(picture, look, "comparison", f"{look.shown} of {len(compared)} runs", height=340)
+    curves = compare(histories, options.shown, smoothing=options.smoothing, along=options.along)
+    show_curves(curves, options, "comparison", f"{options.shown} of {len(compared)} runs", height=340)
     st.dataframe(
         pd.DataFrame([table_row(each) for each in compared]),
         hide_index=True,
@@ -52,7 +57,7 @@ def show_comparison(run: Run, runs: list[Run]) -> None:
 
 
 def _show_differences(compared: list[Run]) -> None:
-    """A row for each setting that is not the same in all of them, a column for each run."""
+    """Draws a row for each setting that differs, a column for each run."""
     first, *others = compared
     try:
         names = {name: None for other in others for name in first.differences(other) if name not in _NOT_COMPARED}

@@ -1,4 +1,4 @@
-"""What can be done with a run: its buttons, and for each that cannot act now the reason."""
+"""The buttons of a run: pause, stop, resume, one-shot requests, rename, download, delete."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.runs.requests import Request
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.train_job import TrainJob
 
-# errand -> (label, Material symbol, what it does)
-_ASKING = "controls-asking"  # whether a dialog is open
-
-ONE_SHOT_REQUESTS = {
-    "validate": ("Validate now", "straighten", "Measures on the validation split after the step in progress."),
-    "sample": ("Sample now", "imagesmode", "Predicts the sample images after the step in progress."),
-    "save": ("Save now", "save", "Writes a checkpoint and the adapter after the step in progress."),
+_DIALOG_OPEN = "controls-dialog-open"  # bool
+_STOPPING = "The run is stopping: it ends after the current step and saves its adapter."
+_NOT_TRAINING = "This run is not being trained."
+# request -> (label, Material symbol, what it does)
+ONE_SHOT_REQUESTS: dict[Request, tuple[str, str, str]] = {
+    "validate": ("Validate now", "straighten", "Evaluates on the validation split after the current step."),
+    "sample": ("Sample now", "imagesmode", "Predicts the sample images after the current step."),
+    "save": ("Save now", "save", "Writes a checkpoint and the adapter after the current step."),
 }
 
 
 def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool) -> None:
-    """Pause or continue, stop, resume, and a menu of the rest."""
+    """Draws pause or resume, stop, and a menu of the rest.
+
+    Args:
+        run, status: the run that is shown.
+        train_job: of this process.
+        checking: whether a check is in progress.
+    """
+    blocked = _STOPPING if status.state == "stopping" else None if status.active else _NOT_TRAINING
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="controls"):
         if status.state == "paused":
-            _request_button("Continue", "play_arrow", "continue", run, why_not_pause(status))
+            _request_button("Resume", "play_arrow", "continue", run, blocked)
         else:
-            _request_button("Pause", "pause", "pause", run, why_not_pause(status), "The model stays in memory.")
-        _request_button("Stop", "stop", "stop", run, why_not_stop(status), "Saves, then ends; it can be resumed.")
-        if status.state != "paused":  # "Continue" is what goes on then
+            _request_button("Pause", "pause", "pause", run, blocked, "The model stays in memory.")
+        _request_button("Stop", "stop", "stop", run, blocked, "Saves a checkpoint and ends; the run can be resumed.")
+        if status.state != "paused":
             _button(
                 "Resume",
                 "resume",
@@ -41,92 +50,77 @@ def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool)
                 why_not_resume(run, status, train_job, checking),
                 lambda: train_job.resume(run),
             )
-        with st.popover("More", icon=":material/more_horiz:", key="more"):
-            _show_menu(run, status)
-
-
-def _show_menu(run: Run, status: Status) -> None:
-    with st.container(gap="xsmall"):
-        for what, (label, icon, meaning) in ONE_SHOT_REQUESTS.items():
-            _request_button(label, icon, what, run, why_not_errand(run, status, what), meaning)
-        st.divider()
-        renaming = "Stop the run first." if status.active else None
-        _button("Rename", "edit", "rename", renaming, lambda: rename_dialog(run), asks=True)
-        _show_download(run)
-        if status.active:
-            _button("Stop and discard", "delete", "discard", None, lambda: discard_dialog(run), asks=True)
-        else:
-            _button("Delete", "delete", "delete", None, lambda: delete_dialog(run), asks=True)
-
-
-def why_not_pause(status: Status) -> str | None:
-    """Why the run cannot be paused, as a sentence; None if it can."""
-    if status.state == "stopping":
-        return "The run is stopping."
-    return None if status.active else "This run is not being trained."
-
-
-def why_not_stop(status: Status) -> str | None:
-    """Why the run cannot be stopped, as a sentence; None if it can."""
-    if status.state == "stopping":
-        return "The run stops after the step in progress and saves its adapter."
-    return None if status.active else "This run is not being trained."
+        with st.popover("More", icon=":material/more_horiz:", key="more"), st.container(gap="xsmall"):
+            for request, (label, icon, meaning) in ONE_SHOT_REQUESTS.items():
+                _request_button(label, icon, request, run, blocked or _why_not_request(run, request), meaning)
+            st.divider()
+            _dialog_button(
+                "Rename", "edit", "rename", rename_dialog, run, "Stop the run first." if status.active else ""
+            )
+            _show_download(run)
+            if status.active:
+                _dialog_button("Stop and discard", "delete", "discard", discard_dialog, run)
+            else:
+                _dialog_button("Delete", "delete", "delete", delete_dialog, run)
 
 
 def why_not_resume(run: Run, status: Status, train_job: TrainJob, checking: bool) -> str | None:
-    """Why the run cannot be resumed, as a sentence; None if it can."""
+    """Why a run cannot be resumed now; None if it can.
+
+    Args:
+        run, status: the run that is shown.
+        train_job: of this process.
+        checking: whether a check is in progress.
+    """
     if not status.active and status.state != "finished":
         if train_job.current is not None:
             return "Another run is in progress."
         if checking:
-            return "A check is in progress: wait for its end, or cancel it above."
+            return "A check is in progress: wait for it, or cancel it above."
     return run.why_not_resume()
 
 
-def why_not_errand(run: Run, status: Status, what: str) -> str | None:
-    """Why a one-shot request cannot be made, as a sentence; None if it can."""
-    if not status.active or status.state == "stopping":
-        return "This run is not being trained." if not status.active else "The run is stopping."
-    if what in run.requests():
-        return "Asked for already: it is done after the step in progress."
-    if what == "validate":
+def _why_not_request(run: Run, request: Request) -> str | None:
+    if request in run.requests():
+        return "Requested: runs after the current step."
+    if request == "validate":
         with suppress(Sam3LoraError):  # a file that was damaged meanwhile: the run itself knows its settings
             return None if run.config.data.valid_split else "This run has no validation split."
     return None
 
 
-def _request_button(label: str, icon: str, what: str, run: Run, reason: str | None, meaning: str = "") -> None:
+def _request_button(label: str, icon: str, what: Request, run: Run, reason: str | None, meaning: str = "") -> None:
     _button(label, icon, what, reason, lambda: run.request(what), meaning)
 
 
-def _button(
-    label: str,
-    icon: str,
-    key: str,
-    reason: str | None,
-    act: Callable[[], object],
-    meaning: str = "",
-    asks: bool = False,
-) -> None:
-    """A button whose tooltip says why it cannot act, else what it does. asks: what it does is open a dialog."""
-    pressed = st.button(
+def _dialog_button(label: str, icon: str, key: str, dialog: Callable[[Run], None], run: Run, reason: str = "") -> None:
+    if _draw_button(label, icon, key, reason):
+        st.session_state[_DIALOG_OPEN] = True
+        dialog(run)
+
+
+def _button(label: str, icon: str, key: str, reason: str | None, act: Callable[[], object], meaning: str = "") -> None:
+    """A button that acts at once; its tooltip says why it cannot (reason), else what it does (meaning)."""
+    if _draw_button(label, icon, key, reason, meaning):
+        with guarded():
+            act()
+            st.rerun()
+
+
+def _draw_button(label: str, icon: str, key: str, reason: str | None, meaning: str = "") -> bool:
+    in_menu = key not in ("pause", "continue", "stop", "resume")
+    return st.button(
         label,
         icon=f":material/{icon}:",
         key=key,
-        disabled=reason is not None,
+        disabled=bool(reason),
         help=reason or meaning or None,
-        width="content" if key in ("pause", "continue", "stop", "resume") else "stretch",
+        width="stretch" if in_menu else "content",
     )
-    if pressed:
-        st.session_state[_ASKING] = asks
-        with guarded():
-            act()
-            if not asks:
-                st.rerun()
 
 
 def _show_download(run: Run) -> None:
-    reason = None if run.adapters() else "There is no adapter yet."
+    reason = None if run.adapters() else "This run has no adapter yet."
     st.download_button(
         "Download",
         lambda: _archive(run),
@@ -137,7 +131,7 @@ def _show_download(run: Run) -> None:
         on_click="ignore",
         width="stretch",
         disabled=reason is not None,
-        help=reason or "Adapters, settings, metrics and log in one file.",
+        help=reason or "Adapters, settings, metrics and log in a zip archive.",
     )
 
 
@@ -146,49 +140,49 @@ def _archive(run: Run) -> bytes:
         return run.archive(Path(folder)).read_bytes()
 
 
-def stop_asking() -> None:
-    """No dialog is open any more: one was closed, or the whole page runs, which closes all."""
-    st.session_state[_ASKING] = False
+def dialog_closed() -> None:
+    """Notes that no dialog is open: one was closed, or the whole page runs, which closes all."""
+    st.session_state[_DIALOG_OPEN] = False
 
 
-def is_asking() -> bool:
+def is_dialog_open() -> bool:
     """Whether a dialog is open: a page that reruns by itself would close it, and what was typed would be lost."""
-    return st.session_state.get(_ASKING, False)
+    return st.session_state.get(_DIALOG_OPEN, False)
 
 
-@st.dialog("Rename this run", on_dismiss=stop_asking)
+@st.dialog("Rename this run", on_dismiss=dialog_closed)
 def rename_dialog(run: Run) -> None:
-    """Asks for another name."""
-    before = runs.run_title(run.name).rpartition(", ")[0]
+    """Draws the field of another name."""
+    name = run.name
     with suppress(Sam3LoraError):
-        before = run.config.output.name
-    name = st.text_input("Name", before, key="new-name", max_chars=60)
+        name = run.config.output.name
+    name = st.text_input("Name", name, key="new-name", max_chars=60)
     if st.button("Rename", type="primary", key="rename-confirmed"):
         with guarded():
             runs.open_run(run.rename(name))
             st.rerun()
 
 
-@st.dialog("Delete this run?", on_dismiss=stop_asking)
+@st.dialog("Delete this run?", on_dismiss=dialog_closed)
 def delete_dialog(run: Run) -> None:
-    """Asks before everything of a run goes."""
+    """Asks for confirmation before a run is deleted."""
     _confirm(
         run,
-        "its adapters, checkpoints, metrics and pictures go for good.",
-        "Delete for good",
+        "its adapters, checkpoints, metrics and samples will be permanently deleted.",
+        "Delete",
         "delete-confirmed",
         lambda: runs.delete(run),
     )
 
 
-@st.dialog("Stop and discard this run?", on_dismiss=stop_asking)
+@st.dialog("Stop and discard this run?", on_dismiss=dialog_closed)
 def discard_dialog(run: Run) -> None:
-    """Asks before a run that is being trained is ended and deleted."""
+    """Asks for confirmation before a run that is being trained is ended and deleted."""
     _confirm(
         run,
-        "it ends after the step in progress, and its adapters, checkpoints, metrics and pictures go for good. "
-        "To keep them, press Stop instead.",
-        "Discard for good",
+        "it ends after the current step, and its adapters, checkpoints, metrics and samples will be permanently "
+        "deleted. To keep them, press Stop instead.",
+        "Discard",
         "discard-confirmed",
         lambda: run.request("discard"),
     )
@@ -197,7 +191,7 @@ def discard_dialog(run: Run) -> None:
 def _confirm(run: Run, consequence: str, label: str, key: str, act: Callable[[], object]) -> None:
     st.markdown(f"**{escape(runs.run_title(run.name))}**: {consequence}")
     with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button("Keep it", key=f"{key}-not"):
+        if st.button("Cancel", key=f"{key}-not"):
             st.rerun()
         if st.button(label, type="primary", key=key):
             with guarded():

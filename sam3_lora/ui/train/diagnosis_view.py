@@ -1,4 +1,4 @@
-"""What a run's losses mean: what is wrong with it on top, then each term beside the range that healthy runs show."""
+"""Diagnosis of a run: alerts on top, then each loss term beside the range that healthy runs show."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sam3_lora.text import amount
 from sam3_lora.ui.components.layout import escape
 
 MEANINGS = {
-    "total": "everything that is minimised",
-    "loss_mask": "pixels of the masks",
-    "loss_dice": "overlap of the masks",
-    "loss_bbox": "distance of the boxes",
-    "loss_giou": "overlap of the boxes",
-    "loss_ce": "which query found an object",
+    "total": "the sum that is minimized",
+    "loss_mask": "mask pixels",
+    "loss_dice": "mask overlap",
+    "loss_bbox": "box distance",
+    "loss_giou": "box overlap",
+    "loss_ce": "object scores",
     "presence_loss": "whether the phrase is in the image",
 }
 # level -> (word, colour)
@@ -34,44 +34,42 @@ _LEVELS = {
 }
 
 
-def show_symptoms(symptoms: list[Alert]) -> None:
-    """One box for each thing that is wrong, the worst first: what is seen, why, and what to do."""
-    boxes = {
-        "error": (st.error, ":material/error:"),
-        "warning": (st.warning, ":material/warning:"),
-        "info": (st.info, ":material/info:"),
-    }
-    for symptom in symptoms:
-        box, icon = boxes[symptom.severity]
-        box(
-            f"**{escape(symptom.message)}**\n\n{escape(symptom.cause)}\n\n**What to do:** {escape(symptom.fix)}",
-            icon=icon,
+def show_alerts(alerts: list[Alert]) -> None:
+    """Draws one box per alert, the worst first: what is wrong, why, and what to do."""
+    boxes = {"error": st.error, "warning": st.warning, "info": st.info}
+    for alert in alerts:
+        boxes[alert.severity](
+            f"**{escape(alert.message)}**\n\n{escape(alert.cause)}\n\n**What to do:** {escape(alert.fix)}",
+            icon=f":material/{alert.severity}:",
         )
 
 
-def show_meaning(digest: RollingMetrics, config: RunConfig) -> None:
-    """Each term's recent values, the healthy range at this stage, and the verdict in words."""
-    verdicts = digest.verdicts(config)
+def show_diagnosis(metrics: RollingMetrics, config: RunConfig) -> None:
+    """Draws each term's recent value, the healthy range at this stage, and the assessment.
+
+    Args:
+        metrics: of the run.
+        config: of the run.
+    """
+    verdicts = metrics.verdicts(config)
     if not verdicts:
         return
     known = any(verdict.expected for verdict in verdicts.values())
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("What it means", anchor=False, width="stretch")
-        every = st.toggle("Every layer", key="meaning-every", persist_state="session")
+        st.subheader("Diagnosis", anchor=False, width="stretch")
+        every = st.toggle("All layers", key="diagnosis-all-layers", persist_state="session")
     st.caption(
-        f"Weighted means of the last steps (up to {WINDOW}), and their change since those before."
-        + ("" if known else " No healthy ranges are known for this base model on this dataset.")
+        f"Weighted loss terms, averaged over the last {WINDOW} steps, and the change from the {WINDOW} before."
+        + ("" if known else " No healthy ranges are known for this base model and dataset.")
     )
     shown = [verdict for verdict in _in_order(verdicts) if every or _is_main(verdict.term)]
-    head = (
-        ["| Term | Healthy&nbsp;here | | In words |", "|:--|--:|:--|:--|"]
-        if known
-        else ["| Term | In words |", "|:--|:--|"]
-    )
+    head = ["| Term | Assessment |", "|:--|:--|"]
+    if known:
+        head = ["| Term | Healthy&nbsp;range | | Assessment |", "|:--|--:|:--|:--|"]
     st.markdown("\n".join([*head, *(_row(verdict, known) for verdict in shown)]))
     elsewhere = [verdict for verdict in verdicts.values() if not _is_main(verdict.term) and verdict.level == "high"]
     if elsewhere and not every:
-        st.caption(f"Above their ranges in other layers: {_by_term(one.term for one in elsewhere)}.")
+        st.caption(f"High in other layers: {_by_term(one.term for one in elsewhere)}.")
 
 
 def _row(verdict: Verdict, known: bool) -> str:
@@ -92,27 +90,30 @@ def _range(healthy: Range | None) -> str:
 def _named(term: str) -> str:
     """ "loss_bbox_aux_1_o2m" -> "loss_bbox, layer 2, one-to-many"."""
     name, group = split_name(term)
-    layer = re.search(r"_aux_(\d+)", term)
-    parts = [name, f"layer {int(layer.group(1)) + 1}" if layer else "", "one-to-many" if group == "one-to-many" else ""]
+    layer = _layer(term)
+    parts = [name, f"layer {layer}" if layer else "", ONE_TO_MANY if group == ONE_TO_MANY else ""]
     return escape(", ".join(part for part in parts if part))
 
 
 def _by_term(terms: Iterable[str]) -> str:
-    """ "presence_loss (layers 1 and 2), loss_ce, one-to-many (last layer)"."""
-    places: dict[str, list[str]] = {}
+    """ "presence_loss (layers 1, 2), loss_ce, one-to-many (last layer)"."""
+    layers: dict[str, list[int | None]] = {}
     for term in terms:
-        layer = re.search(r"_aux_(\d+)", term)
         name, group = split_name(term)
-        name = f"{name}, one-to-many" if group == ONE_TO_MANY else name
-        places.setdefault(name, []).append(str(int(layer.group(1)) + 1) if layer else "last")
-    return ", ".join(f"{escape(name)} ({_layers(of)})" for name, of in places.items())
+        layers.setdefault(f"{name}, {ONE_TO_MANY}" if group == ONE_TO_MANY else name, []).append(_layer(term))
+    return ", ".join(f"{escape(name)} ({_layers(of)})" for name, of in layers.items())
 
 
-def _layers(places: list[str]) -> str:
-    if places == ["last"]:
-        return "last layer"
-    *before, end = sorted(places, key=lambda place: (place == "last", len(place), place))
-    return f"layers {', '.join(before)} and {end}" if before else f"layer {end}"
+def _layers(layers: list[int | None]) -> str:
+    numbers = [str(layer) for layer in sorted(layer for layer in layers if layer)]
+    words = [f"layer{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"] if numbers else []
+    return " and ".join([*words, "last layer"] if None in layers else words)
+
+
+def _layer(term: str) -> int | None:
+    """The auxiliary layer of a term, from 1; None for the last layer."""
+    found = re.search(r"_aux_(\d+)", term)
+    return int(found[1]) + 1 if found else None
 
 
 def _is_main(term: str) -> bool:
@@ -120,11 +121,10 @@ def _is_main(term: str) -> bool:
 
 
 def _in_order(verdicts: dict[str, Verdict]) -> list[Verdict]:
-    """The total, then the terms in the order of the chart's legend, each with its layers behind it."""
+    """The total, then the terms in the order of the chart's legend, each followed by its layers."""
+    order = {name: place for place, name in enumerate(("total", *TERMS))}
 
     def place(verdict: Verdict) -> tuple[int, bool]:
-        name = split_name(verdict.term)[0]
-        known = TERMS.index(name) if name in TERMS else len(TERMS)
-        return (-1 if name == "total" else known, not _is_main(verdict.term))
+        return order.get(split_name(verdict.term)[0], len(order)), not _is_main(verdict.term)
 
     return sorted(verdicts.values(), key=place)

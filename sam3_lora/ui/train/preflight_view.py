@@ -1,4 +1,4 @@
-"""The pre-flight on the screen: how far it is, what keeps the run from learning, and what the run will cost."""
+"""The check before a run: its job, its problems, and what the run costs in memory and time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
-from sam3_lora.text import duration
+from sam3_lora.text import duration, plural
 from sam3_lora.ui.background_job import BackgroundJob, Cancelled
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.job_progress import show_progress
-from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.live_chart import live_chart
 from sam3_lora.ui.next_run import use_settings
 
@@ -47,23 +47,28 @@ def start_check(job: CheckJob, config: RunConfig) -> bool:
 
 
 def headline(result: Preflight) -> str:
-    """The outcome in one line."""
+    """The outcome in one line, such as "Ready to start, 2 warnings"."""
     errors = sum(problem.severity == "error" for problem in result.problems)
     warnings = len(result.problems) - errors
-    to_know = f"; {warnings} thing{'s' if warnings > 1 else ''} to know" if warnings else ""
-    if errors:
-        return f"{errors} problem{'s keep' if errors > 1 else ' keeps'} this run from starting or learning{to_know}"
-    return f"Ready to start{to_know}"
+    parts = [plural(errors, "error") if errors else "Ready to start"]
+    if warnings:
+        parts.append(plural(warnings, "warning"))
+    return ", ".join(parts)
 
 
 def show_check(job: CheckJob, config: RunConfig | None) -> None:
-    """The progress of a check, or its result. config: the settings now, None if they are not valid."""
+    """Draws the progress of a check, or its result.
+
+    Args:
+        job: of this process.
+        config: the settings now; None if they are not valid.
+    """
     check = job.snapshot()
     if check.active:
         show_progress(job, "Cancel", "cancel-check", "Ends after the step in progress")
         return
     if check.state == "cancelled":
-        st.caption(":material/info: The check was cancelled. It has left nothing behind.")
+        st.caption(":material/info: Check cancelled.")
         return
     if check.error:
         st.error(escape(check.error), icon=":material/error:")
@@ -73,79 +78,80 @@ def show_check(job: CheckJob, config: RunConfig | None) -> None:
     icon, color = ("check_circle", "green") if result.ok else ("error", "red")
     label = f":{color}[:material/{icon}:] {headline(result)}"
     if check.request != config:
-        label += " :gray-badge[The settings have changed since]"
+        label += " :gray-badge[Settings changed since]"
     with st.expander(label, expanded=True, key="check-result"):
         show_result(result, check.request)
 
 
 def show_result(result: Preflight, config: RunConfig) -> None:
-    """Errors and warnings; and if a step could be made, its costs, the receipt and the learning rate."""
+    """Draws errors and warnings; after a real step also costs, components and the learning-rate schedule.
+
+    Args:
+        result: of the check.
+        config: that was checked.
+    """
     for severity in ("error", "warning"):
         _show_problems([problem for problem in result.problems if problem.severity == severity], severity)
     measured = result.measured
-    if measured is not None:
-        _show_costs(result, measured)
-        _show_savings(measured, config)
-    if measured is None or not measured.components:  # an error came first: a curve alone would tell nothing
+    if measured is None:
         return
-    receipt, curve = st.columns([3, 2], gap="large")
-    with receipt:
-        _show_receipt(measured)
-    with curve:
+    _show_costs(result, measured)
+    _show_savings(measured, config)
+    if not measured.components:  # the step did not fit: the schedule alone says nothing
+        return
+    components, schedule = st.columns([3, 2], gap="large")
+    with components:
+        _show_components(measured)
+    with schedule:
         if result.learning_rates:
             _show_learning_rates(result)
 
 
 def _show_problems(problems: list[Problem], severity: str) -> None:
-    if not problems:
-        return
-    box, icon = (st.error, ":material/error:") if severity == "error" else (st.warning, ":material/warning:")
-    lines = [f"**{escape(problem.message)}** {escape(problem.fix)}" for problem in problems]
-    box(lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines), icon=icon)
+    if problems:
+        box = st.error if severity == "error" else st.warning
+        lines = [f"**{escape(problem.message)}** {escape(problem.fix)}" for problem in problems]
+        box(bullets(lines), icon=f":material/{severity}:")
 
 
 def _show_costs(result: Preflight, measured: Measured) -> None:
-    columns = st.columns(5)
-    length = result.length
-    columns[0].metric(
-        "Whole run",
-        duration(measured.total_seconds) or "unknown",
-        help="Steps and evaluations at the speed that was measured just now.",
+    plan, peak = result.length, measured.memory_bytes
+    seconds, available = measured.seconds_per_step, measured.available_bytes
+    metrics = (
+        (
+            "Estimated time",
+            duration(measured.total_seconds) or "unknown",
+            "Steps and evaluations at the speed measured in this check.",
+        ),
+        ("Seconds per step", "unknown" if seconds is None else f"{seconds:.3g}", None),
+        ("Steps", "unknown" if plan is None else f"{plan.total_steps:,}", None),
+        (
+            "Memory",
+            "too much" if peak is None else f"{peak / 1e9:.1f} GB",
+            f"Peak of a step on the heaviest images ({', '.join(measured.heaviest)}), of {available / 1e9:.1f} GB on "
+            f"{result.device}.",
+        ),
+        (
+            "Largest batch",
+            str(measured.largest_batch),
+            f"{'Measured' if measured.largest_batch_is_measured else 'Estimated from the free memory'}, up to 64.",
+        ),
     )
-    seconds = measured.seconds_per_step
-    columns[1].metric("Seconds per step", "unknown" if seconds is None else f"{seconds:.3g}")
-    columns[2].metric("Steps", "unknown" if length is None else f"{length.total_steps:,}")
-    need = "too much" if measured.memory_bytes is None else f"{measured.memory_bytes / 1e9:.1f} GB"
-    columns[3].metric(
-        "Memory",
-        need,
-        help=f"Of {measured.available_bytes / 1e9:.1f} GB on {result.device}, in a step on the heaviest images: "
-        f"{', '.join(measured.heaviest)}.",
-    )
-    how = "Tried out" if measured.largest_batch_is_measured else "Estimated from the memory that is free"
-    columns[4].metric("Largest batch", measured.largest_batch, help=f"{how}; the largest that is looked for is 64.")
-    total, available = measured.memory_bytes, measured.available_bytes
-    share = "" if total is None else f" The heaviest step takes {total / available:.0%} of the memory."
-    effective = result.effective_batch
-    st.caption(
-        f"Each step learns from {effective} image{'s' if effective > 1 else ''} per device "
-        f"({_length_words(result)}).{share}"
-    )
-
-
-def _length_words(result: Preflight) -> str:
-    length = result.length
-    if length is None:
-        return f"on {result.device}"
-    epochs = f"{length.epochs} epoch{'s' if length.epochs > 1 else ''}"
-    return f"{length.steps_per_epoch:,} steps per epoch, {epochs}, on {result.device}"
+    for column, (label, value, meaning) in zip(st.columns(len(metrics)), metrics, strict=True):
+        column.metric(label, value, help=meaning)
+    facts = [f"{plural(result.effective_batch, 'image')} per step on {result.device}"]
+    if plan is not None:
+        facts.append(f"{plural(plan.steps_per_epoch, 'step')} per epoch, {plural(plan.epochs, 'epoch')}")
+    if peak is not None:
+        facts.append(f"the heaviest step takes {peak / available:.0%} of the memory")
+    st.caption(f"{'; '.join(facts)}.")
 
 
 def _show_savings(measured: Measured, config: RunConfig) -> None:
-    """What needs less memory, each with the way to take it over."""
+    """Draws the settings that need less memory, each with the button that uses it."""
     if not measured.savings:
         return
-    st.markdown("**What needs less memory**")
+    st.markdown("**Settings that need less memory**")
     for number, saving in enumerate(measured.savings):
         if saving.memory_bytes is None:
             needs = "does not fit either"
@@ -159,8 +165,8 @@ def _show_savings(measured: Measured, config: RunConfig) -> None:
                 st.rerun()
 
 
-def _show_receipt(measured: Measured) -> None:
-    st.markdown("**What is trained**")
+def _show_components(measured: Measured) -> None:
+    st.markdown("**Trained components**")
     rows = [(label_of(part.name), part.modules, part.parameters, part.gradient_norm) for part in measured.components]
     number = st.column_config.NumberColumn
     st.dataframe(
@@ -169,9 +175,7 @@ def _show_receipt(measured: Measured) -> None:
         column_config={
             "Modules": number(format="localized"),
             "Parameters": number(format="localized"),
-            "Gradient norm": number(
-                format="%.3g", help="After one real step; zero would mean that nothing is learned there."
-            ),
+            "Gradient norm": number(format="%.3g", help="After one real step. Zero means that nothing is learned."),
         },
         alt="Adapted modules, parameters and gradient norm of each component",
     )

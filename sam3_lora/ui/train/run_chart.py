@@ -1,4 +1,4 @@
-"""The live chart of a run with its controls: which curves, over what, how smooth; the choices live in the address."""
+"""The live chart of a run with its controls: curves, x axis, scale and smoothing, kept in the page's address."""
 
 from __future__ import annotations
 
@@ -19,48 +19,63 @@ LINEAR, CLIPPED, LOG = "Linear", "Clipped", "Log"
 class ChartOptions:
     """How curves are shown."""
 
-    shown: str
-    smoothing: float
-    along: str
-    scale: str
+    shown: str  # key of monitor.curves.SHOWN or COMPARED
+    smoothing: float  # weight of the past, in [0, 1)
+    along: str  # STEPS or TIME
+    scale: str  # LINEAR, CLIPPED or LOG
 
 
 def show_chart(run: Run, history: History) -> None:
-    """The chart with its controls."""
-    look = choose_look(list(SHOWN), "chart")
-    picture = draw(history, look.shown, smoothing=look.smoothing, along=look.along)
-    show_picture(picture, look, f"curves-{run.name}", f"{look.shown} of the run {run.name}")
+    """Draws the chart of a run with its controls.
+
+    Args:
+        run: that is shown.
+        history: its metrics.
+    """
+    options = choose_options(list(SHOWN), "chart")
+    curves = draw(history, options.shown, smoothing=options.smoothing, along=options.along)
+    show_curves(curves, options, f"curves-{run.name}", f"{options.shown} of the run {run.name}")
 
 
-def show_picture(picture: Picture, look: ChartOptions, key: str, label: str, height: int = 400) -> None:
-    """Draws or updates a chart."""
-    if not any(curve["x"] for curve in picture.curves):
-        st.caption(":material/info: There is nothing of it yet.")
+def show_curves(curves: Picture, options: ChartOptions, key: str, label: str, height: int = 400) -> None:
+    """Draws or updates a chart.
+
+    Args:
+        curves: with the titles of their axes.
+        options: how they are shown.
+        key, label, height: as :func:`sam3_lora.ui.components.live_chart.live_chart` takes them.
+    """
+    if not any(curve["x"] for curve in curves.curves):
+        st.caption(":material/info: No data yet.")
         return
     live_chart(
-        picture.curves,
+        curves.curves,
         key=key,
-        x_title=picture.x_title,
-        y_title=picture.y_title,
+        x_title=curves.x_title,
+        y_title=curves.y_title,
         label=label,
-        log=look.scale == LOG,
-        clip=look.scale == CLIPPED,
+        log=options.scale == LOG,
+        clip=options.scale == CLIPPED,
         height=height,
     )
 
 
-def choose_look(options: list[str], key: str) -> ChartOptions:
-    """The row of controls. Bound to the address: a reload, another page and a link keep the choices."""
-    kept = {"bind": "query-params"}
+def choose_options(curves: list[str], key: str) -> ChartOptions:
+    """Draws the row of controls. Bound to the address: a reload, another page and a link keep the choices.
+
+    Args:
+        curves: which can be chosen.
+        key: begins the keys of the controls.
+    """
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
-        shown = st.selectbox("Curves", options, key=f"{key}-curves", width=230, **kept)
-        scale = _choice(
+        shown = st.selectbox("Curves", curves, key=f"{key}-curves", width=230, bind="query-params")
+        scale = _choose(
             "Scale",
             [LINEAR, CLIPPED, LOG],
             f"{key}-scale",
-            "Clipped ends the axis above all but the highest 2 % of each curve: a few spikes do not flatten the rest.",
+            "Clipped cuts off the highest 2 % of each curve, so that a few spikes do not flatten the rest.",
         )
-        along = _choice("Along", [STEPS, TIME], f"{key}-along")
+        along = _choose("X axis", [STEPS, TIME], f"{key}-along")
         smoothing = st.slider(
             "Smoothing",
             0.0,
@@ -69,14 +84,14 @@ def choose_look(options: list[str], key: str) -> ChartOptions:
             0.01,
             key=f"{key}-smoothing",
             width=180,
-            help="Weight of the past in a moving average; the measured values stay visible as pale lines. 0 shows them "
-            "as they are.",
-            **kept,
+            bind="query-params",
+            help="Weight of past values in an exponential moving average. The raw values stay visible as faint lines; "
+            "0 is no smoothing.",
         )
     return ChartOptions(shown, smoothing, along, scale)
 
 
-def _choice(label: str, options: list[str], key: str, help: str | None = None) -> str:
+def _choose(label: str, options: list[str], key: str, help: str | None = None) -> str:
     return st.segmented_control(
         label, options, default=options[0], required=True, key=key, bind="query-params", help=help
     )

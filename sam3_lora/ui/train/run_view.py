@@ -1,4 +1,4 @@
-"""What the training page shows of one run in words and numbers: where it stands, its last step, its adapters."""
+"""One run in words and numbers: its state, latest metrics, last step, log, settings and adapters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import streamlit as st
 from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.history import GROUPS, History, last_step_table
 from sam3_lora.runs.run import Run, Status
-from sam3_lora.text import amount
+from sam3_lora.text import amount, plural
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.next_run import use_settings
 from sam3_lora.ui.resources import runs_folder
@@ -22,69 +22,80 @@ from sam3_lora.ui.train.controls import ONE_SHOT_REQUESTS
 _LOG_LINES = 200
 
 
-def show_status(run: Run, status: Status, symptoms: Sequence[Alert] = ()) -> None:
-    """The state in words, the progress, and why it ended so, unless one of the symptoms says it already."""
+def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
+    """Draws the state, the progress, pending requests, and why the run ended unless an alert says so.
+
+    Args:
+        run, status: the run that is shown.
+        alerts: shown beside this.
+    """
     words, color, icon = STATES[status.state]
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
     if status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
-    asked = [what for what in ONE_SHOT_REQUESTS if what in run.requests()]
-    if status.active and asked:
-        when = "being done now" if status.state == "paused" else "after the step in progress"
-        st.caption(f":material/schedule: Asked to {', '.join(asked)}: {when}.")
-    is_told = any(status.message.startswith(symptom.message.rstrip(".")) for symptom in symptoms)
-    if status.state == "failed" and not is_told:
-        st.error(escape(status.message) or "The log below says why.", icon=":material/error:")
-    elif status.state == "crashed":
-        st.warning(f"{escape(status.message)} {_way_on(run)}", icon=":material/power_off:")
-    elif status.message and not is_told:
+    requests = [request for request in ONE_SHOT_REQUESTS if request in run.requests()]
+    if status.active and requests:
+        when = "in progress" if status.state == "paused" else "after the current step"
+        st.caption(f":material/schedule: Requested: {', '.join(requests)} ({when}).")
+    if status.state == "crashed":
+        st.warning(f"{escape(status.message)} {_resume_hint(run)}", icon=":material/power_off:")
+    elif status.state == "failed":
+        if not any(alert.kind == "not-finite" and alert.step > status.step for alert in alerts):
+            st.error(escape(status.message) or "See the log below.", icon=":material/error:")
+    elif status.message:
         st.caption(escape(status.message))
     if status.reload_proof not in ("", "ok"):
-        st.warning(f"**Reload proof failed.** {escape(status.reload_proof)}", icon=":material/warning:")
+        st.warning(f"**Reload check failed.** {escape(status.reload_proof)}", icon=":material/warning:")
     if status.skipped_steps:
-        many = f"{status.skipped_steps:,} step{'s' if status.skipped_steps > 1 else ''}"
-        st.caption(f":material/warning: {many} did not fit into memory and did nothing; the log names the images.")
+        steps = plural(status.skipped_steps, "step")
+        st.caption(f":material/warning: {steps} did not fit into memory and changed nothing; the log names the images.")
 
 
-def _way_on(run: Run) -> str:
+def _resume_hint(run: Run) -> str:
     checkpoints = run.checkpoints()
     if not checkpoints:
-        return "It had no checkpoint yet: start it again with its settings, which are below."
-    return f"Resume goes on after step {int(checkpoints[0].stem.removeprefix('step-')):,}."
+        return "It has no checkpoint: start it again with its settings, which are below."
+    return f"Resume continues after step {int(checkpoints[0].stem.removeprefix('step-')):,}."
 
 
 def show_numbers(status: Status, history: History) -> None:
-    """The numbers of the moment."""
-    columns = st.columns(7, gap="small")
-    columns[0].metric("Total loss", amount(history.totals[-1], 4))
+    """Draws the latest numbers in a row.
+
+    Args:
+        status: of the run.
+        history: its metrics, at least one step.
+    """
     best = status.best_validation_loss
-    columns[1].metric(
-        "Best validation",
-        "none yet" if best is None else amount(best, 4),
-        help="The lowest validation loss"
-        + (" so far." if status.best_step is None else f": after step {status.best_step:,}, kept as adapters/best."),
+    best_help = "The lowest validation loss" + (
+        " so far." if status.best_step is None else f", after step {status.best_step:,}, saved as adapters/best."
     )
     f1 = history.validation[-1].f1 if history.validation else math.nan
-    columns[2].metric(
-        "Validation F1",
-        "none yet" if math.isnan(f1) else f"{f1:.2f}",
-        help="How many boxes are found and right on the validation images at a score of 0.5: 1 is all of them, 0 none.",
-    )
-    columns[3].metric("Images per second", f"{history.speeds[-1]:.3g}")
-    columns[4].metric("Gradient norm", amount(history.gradient_norms[-1]), help="Before clipping.")
-    columns[5].metric("Learning rate", f"{history.learning_rates[-1]:.3g}")
     memory = status.memory_bytes
-    columns[6].metric("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB")
+    metrics = (
+        ("Total loss", amount(history.totals[-1], 4), None),
+        ("Best validation", "none yet" if best is None else amount(best, 4), best_help),
+        (
+            "Validation F1",
+            "none yet" if math.isnan(f1) else f"{f1:.2f}",
+            "F1 of boxes on the validation split, at score 0.5 and IoU 0.5.",
+        ),
+        ("Images per second", f"{history.speeds[-1]:.3g}", None),
+        ("Gradient norm", amount(history.gradient_norms[-1]), "Before clipping."),
+        ("Learning rate", f"{history.learning_rates[-1]:.3g}", None),
+        ("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB", None),
+    )
+    for column, (label, value, meaning) in zip(st.columns(len(metrics), gap="small"), metrics, strict=True):
+        column.metric(label, value, help=meaning)
 
 
 def show_last_step(history: History) -> None:
-    """Each weighted term of the newest step and what it contributes."""
+    """Draws each weighted term of the latest step and its share of the total."""
     row = history.last
     if row is None:
-        st.caption("There is no step yet.")
+        st.caption("No steps yet.")
         return
     table = pd.DataFrame(last_step_table(row["terms"], row.get("raw", {})))
-    st.caption(f"Step {row['step']:,}: weighted terms by where they come from, and their share of the total.")
+    st.caption(f"Step {row['step']:,}: weighted loss terms by group, and their share of the total.")
     number = st.column_config.NumberColumn
     st.dataframe(
         table,
@@ -105,10 +116,10 @@ def show_last_step(history: History) -> None:
 
 
 def show_log(run: Run) -> None:
-    """The end of the log, scrolled down to its newest line."""
+    """Draws the end of the log, scrolled down to its latest line."""
     text = run.log_tail(_LOG_LINES)
     if not text:
-        st.caption("Nothing has been logged yet.")
+        st.caption("The log is empty.")
         return
     fits = text.count("\n") < 12
     with st.container(height="content" if fits else 320, autoscroll=not fits, border=False):
@@ -116,7 +127,7 @@ def show_log(run: Run) -> None:
 
 
 def show_settings(run: Run) -> None:
-    """What the run was started with, and the way to use it again."""
+    """Draws the run's settings, and the button that uses them for the next run."""
     config = run.config
     st.code(config.to_yaml(), language="yaml", height=320)
     if st.button("Use for the next run", icon=":material/tune:", key="use-settings"):
@@ -125,13 +136,17 @@ def show_settings(run: Run) -> None:
 
 
 def show_adapters(run: Run, status: Status) -> None:
-    """The adapters saved so far, what can be done with them, and whether they load as they should."""
+    """Draws the adapters saved so far with their actions, and the result of the reload check.
+
+    Args:
+        run, status: the run that is shown.
+    """
     adapters = run.adapters()
     if not adapters:
-        st.caption("The first adapter is saved with the first checkpoint or evaluation.")
+        st.caption("No adapter yet: the first is saved with the first checkpoint or evaluation.")
         return
     for name, folder in adapters.items():
-        meaning = "the last one saved"
+        meaning = "saved last"
         if name == "best":
             after = "" if status.best_step is None else f", after step {status.best_step:,}"
             meaning = f"lowest validation loss{after}"
@@ -140,32 +155,32 @@ def show_adapters(run: Run, status: Status) -> None:
             if not status.active:
                 st.page_link(
                     "pages/inference.py",
-                    label="Try it",
+                    label="Try in Inference",
                     icon=":material/arrow_forward:",
                     query_params={"adapter": _address(run, name, folder)},
                 )
             if st.button(
-                "Train on from it",
-                key=f"go-on-{name}",
-                help="A new run with this run's settings whose adapter begins as this one.",
+                "Continue training",
+                key=f"continue-training-{name}",
+                help="Prepares a new run with this run's settings that starts from this adapter.",
             ):
                 use_settings(run.config.with_settings({"model.adapter": str(folder)}))
                 st.rerun(scope="app")
-    _show_proof(status)
+    _show_reload_check(status)
 
 
-def _show_proof(status: Status) -> None:
+def _show_reload_check(status: Status) -> None:
     if status.reload_proof == "ok":
         st.caption(
-            ":green[:material/verified:] Reload proof: loaded afresh onto a fresh base model, the saved adapter gave "
-            "the same detections as the trained one."
+            ":green[:material/verified:] Reload check passed: loaded onto a fresh base model, the saved adapter gives "
+            "the same detections as the trained model."
         )
     elif status.reload_proof:
-        st.caption(":orange[:material/warning:] Reload proof: failed, for the reason above.")
+        st.caption(":orange[:material/warning:] Reload check failed; the reason is above.")
     else:
-        st.caption("Reload proof: made when the run ends; the saved adapter is loaded afresh and compared.")
+        st.caption("Reload check: at the end of the run, the saved adapter is loaded again and compared.")
 
 
 def _address(run: Run, name: str, folder: Path) -> str:
-    """How the inference page calls the adapter: by run in the app's own folder, otherwise by path."""
+    """The adapter's name on the inference page: by run in the app's own folder, otherwise its path."""
     return f"{run.name}/{name}" if run.folder.parent == runs_folder() else str(folder)

@@ -1,6 +1,8 @@
-"""Looking at a run learn: the same validation images after each evaluation, the base model first."""
+"""Sample predictions over time: the same validation images after each evaluation, the base model first."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import streamlit as st
 
@@ -11,11 +13,11 @@ _COLUMNS = 4
 
 
 def show_samples(run: Run) -> None:
-    """A slider over time and the images at its moment; it stays at the newest ones until it is moved."""
+    """Draws a slider over the steps and the images of one; it stays at the latest ones until it is moved."""
     samples = run.samples()
     steps = sorted({sample.step for sample in samples})
     if not steps:
-        st.caption("The first pictures come when the base model has looked at the images, before the first step.")
+        st.caption("No samples yet: the base model predicts the first ones before the first step.")
         return
     step = _choose_step(steps, f"sample-step-{run.name}")
     shown = [sample for sample in samples if sample.step == step]
@@ -23,31 +25,31 @@ def show_samples(run: Run) -> None:
         for column, sample in zip(st.columns(_COLUMNS), shown[start : start + _COLUMNS], strict=False):
             with column:
                 st.image(str(sample.path), width="stretch")
-                st.caption(f"{escape(sample.image)}: {sample.found} found of {sample.objects}")
+                st.caption(f"{escape(sample.image)}: {sample.found} predicted, {sample.objects} annotated")
 
 
 def _choose_step(steps: list[int], key: str) -> int:
-    if len(steps) == 1:
-        st.caption(_named(steps[0]))
-        return steps[0]
-    # The newest moment is a place of its own, so that a slider at its end follows the run.
     last = steps[-1]
-    options = [*steps[:-1], "newest"]
+    if len(steps) == 1:
+        st.caption(_label(last))
+        return last
+    # The latest step is an option of its own, so that a slider at its end follows the run.
+    options: list[int | Literal["latest"]] = [*steps[:-1], "latest"]
     if st.session_state.get(key) not in options:
-        st.session_state[key] = "newest"
+        st.session_state[key] = "latest"
     chosen = st.select_slider(
-        "Seen after",
+        "Predicted after",
         options,
         key=key,
         persist_state="session",
-        # These words must not change while the run goes on: the slider would fall back to its start.
-        format_func=lambda step: "Newest" if step == "newest" else _named(step),
+        # These labels must not change during the run: the slider would fall back to its start.
+        format_func=lambda option: "Latest" if option == "latest" else _label(option),
     )
-    if chosen == "newest":
-        st.caption(f"{_named(last)}, the newest")
+    if chosen == "latest":
+        st.caption(f"{_label(last)}, the latest")
         return last
     return chosen
 
 
-def _named(step: int) -> str:
+def _label(step: int) -> str:
     return "Base model" if step == 0 else f"Step {step:,}"
