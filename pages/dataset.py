@@ -1,29 +1,25 @@
-"""The dataset page: open a dataset, see what is wrong with it, look at its images and their objects."""
+"""The dataset page: open a dataset, see what is wrong with it, browse its images and annotations."""
 
 from functools import partial
 
 import streamlit as st
 
-from sam3_lora.config import DEMO
-from sam3_lora.errors import DataError
-from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui import resources, state
-from sam3_lora.ui.components.layout import empty_state, escape, page, show_error
+from sam3_lora.ui.components.layout import empty_state, escape, page
 from sam3_lora.ui.dataset import findings, gallery, image_view, phrases_view
+from sam3_lora.ui.dataset import page_state as view
+from sam3_lora.ui.dataset.dataset_form import choose_path
+from sam3_lora.ui.dataset.page_state import Opened
 from sam3_lora.ui.dataset.scan_job import ScanJob, scan_job_of, show_scan, start_scan
-from sam3_lora.ui.dataset_view import Opened
-from sam3_lora.ui.next_run import phrases_of_dataset, read_dataset_as
+from sam3_lora.ui.next_run import phrases_of_dataset
 
 MAX_SPLITS = 4  # before their table scrolls
-_BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
 
 
 def main() -> None:
-    with page("Dataset", "Look at what the model will learn from, and at everything that is wrong with it."):
+    with page("Dataset", "Browse the training data and see everything that is wrong with it."):
         view.read_link()
         path = choose_path()
-        if isinstance(problem := st.session_state.get(_BROKEN_PROBLEM), DataError):
-            show_error(problem)
         try:
             show_dataset(path)
         finally:  # a folder that cannot be opened has an address, too
@@ -35,7 +31,7 @@ def show_dataset(path: str) -> None:
         empty_state(
             "photo_library",
             "No dataset is open",
-            "Give a dataset's folder above, or use the demo to look around.",
+            "Enter a dataset folder above, or use the demo.",
         )
         return
     dataset = resources.open_dataset(path)
@@ -44,85 +40,6 @@ def show_dataset(path: str) -> None:
     scan = scan_job_of(path, fingerprint)
     report = scan.snapshot().result
     show(Opened(path, fingerprint, dataset, report.findings if report else dataset.findings), scan)
-
-
-def choose_path() -> str:
-    """The path field with the demo beside it."""
-    if view.PATH not in st.session_state and state.dataset_path():
-        st.session_state[view.PATH] = state.dataset_path()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        path = st.text_input(
-            "Dataset folder",
-            key=view.PATH,
-            placeholder="A folder with train, valid and test inside",
-            on_change=view.reset,
-        )
-        st.button("Use the demo", key="use_demo", on_click=use_demo, disabled=path == DEMO)
-        if not path:
-            st.button(
-                "Open a broken copy",
-                key="use_broken",
-                on_click=use_broken_copy,
-                help="The demo with one of each fault, to learn what the findings mean",
-            )
-        st.button(
-            "Read again",
-            key="read_again",
-            icon=":material/refresh:",
-            on_click=resources.forget_datasets,
-            disabled=not path,
-            help="Read the files again after changing them",
-        )
-        path = path.strip().strip("\"'")  # a path copied from a file manager may come in quotes
-        if path and path != DEMO:
-            choose_reading(path)
-    return path
-
-
-def choose_reading(path: str) -> None:
-    """What cannot be found out by looking: where else images lie, and what objects without a category are."""
-    images, phrase = state.reading(path)
-
-    def read_anew() -> None:
-        read_dataset_as(path, st.session_state["read-images"], st.session_state["read-phrase"])
-        view.reset()
-
-    with st.popover("Options", icon=":material/tune:", key="reading"):
-        # Drawn anew for each dataset, whose own words they hold.
-        st.session_state.setdefault("read-images", images)
-        st.session_state.setdefault("read-phrase", phrase)
-        if st.session_state.get("read-of") != path:
-            st.session_state.update({"read-of": path, "read-images": images, "read-phrase": phrase})
-        st.text_input(
-            "Images in another folder",
-            key="read-images",
-            placeholder="Beside the annotations",
-            on_change=read_anew,
-        )
-        st.text_input(
-            "Phrase for objects without a category",
-            key="read-phrase",
-            placeholder="The folder's name",
-            on_change=read_anew,
-            help="Segment Anything's own files say where objects are, but not what they are.",
-        )
-
-
-def use_demo() -> None:
-    view.reset()
-    st.session_state[view.PATH] = DEMO
-
-
-def use_broken_copy() -> None:
-    """Opens the demo with one of each fault; the copy is made where the system keeps what can be made anew."""
-    st.session_state[_BROKEN_PROBLEM] = None
-    try:
-        path = resources.broken_copy()
-    except DataError as error:
-        st.session_state[_BROKEN_PROBLEM] = error
-        return
-    view.reset()
-    st.session_state[view.PATH] = str(path)
 
 
 def show(opened: Opened, scan: ScanJob) -> None:
@@ -145,7 +62,7 @@ def show(opened: Opened, scan: ScanJob) -> None:
 
 
 def choose_view(opened: Opened) -> str:
-    """What was recognised, and the choice between the page's views."""
+    """The choice between the page's views, beside the dataset's format."""
     titles = {view.FINDINGS: f"Findings ({len(opened.findings)})"} if opened.findings else {}
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
@@ -163,14 +80,14 @@ def choose_view(opened: Opened) -> str:
 
 
 def show_images(opened: Opened, scan: ScanJob) -> None:
-    """The splits in numbers beside the worst findings, so that errors are in the first screen; then the grid."""
-    numbers, wrong = st.columns([5, 6], gap="large")
+    """The splits in numbers beside the worst findings, so that errors are visible at once; then the grid."""
+    numbers, worst = st.columns([5, 6], gap="large")
     with numbers:
         table = view.split_table(opened.path, opened.state, opened)
         few = len(table) <= MAX_SPLITS
         st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
-    with wrong, st.container(gap="small"):
+    with worst, st.container(gap="small"):
         scanned = scan.snapshot().result is not None
         findings.show_worst(opened.findings, scanned)
         if not opened.findings and not scanned:
@@ -194,7 +111,7 @@ def show_images(opened: Opened, scan: ScanJob) -> None:
     if opened.split_names:
         gallery.show(opened)
     else:
-        empty_state("hide_image", "No split has an image", "Correct what is listed above, then read the dataset again.")
+        empty_state("hide_image", "No split has an image", "Fix the errors above, then reload the dataset.")
 
 
 def scan_images(opened: Opened, scan: ScanJob) -> None:
@@ -203,7 +120,7 @@ def scan_images(opened: Opened, scan: ScanJob) -> None:
 
 
 def show_findings(opened: Opened, scan: ScanJob) -> None:
-    show_scan(scan, opened.dataset, "Until then only the annotation files and a few images were read.")
+    show_scan(scan, opened.dataset, "So far, only the annotation files and a few images have been read.")
     if opened.findings:
         st.caption(findings.summary(opened.findings))
     if not opened.findings:
@@ -212,7 +129,7 @@ def show_findings(opened: Opened, scan: ScanJob) -> None:
 
 
 def show_statistics(opened: Opened, scan: ScanJob) -> None:
-    show_scan(scan, opened.dataset, "Shows what the dataset holds: classes, sizes, places, look-alikes.")
+    show_scan(scan, opened.dataset, "Shows class balance, object sizes and positions, and near duplicates.")
     if report := scan.snapshot().result:
         from sam3_lora.ui.dataset import statistics_view
 

@@ -9,9 +9,9 @@ from sam3_lora.evaluate import EvaluationRequest
 from sam3_lora.evaluate.store import folder_of
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
-from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.evaluate import history, report_view
 from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, show_progress, start_evaluation
+from sam3_lora.ui.state import keep_valid
 
 AWAITED = "evaluation-awaited"  # bool: this tab started the evaluation in progress, and opens its result
 

@@ -63,7 +63,7 @@ def current_dataset() -> str:
     config = last_config()
     if config is None:
         return DEMO
-    state.read_as(config.data.path, config.data.image_dir, config.data.default_phrase)
+    state.set_reading(config.data.path, config.data.image_dir, config.data.default_phrase)
     return config.data.path
 
 

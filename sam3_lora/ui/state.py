@@ -1,13 +1,15 @@
-"""What the pages share within one browser tab: the keys in ``st.session_state`` and how they are read."""
+"""State that the pages share within one browser tab: the keys in ``st.session_state`` and how they are read."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import streamlit as st
 
 from sam3_lora.config import DEMO, RunConfig
 
 DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
-READING = "dataset_reading"  # dict: path -> (further folder of images, phrase for objects without a category)
+READING = "dataset_reading"  # dict: dataset path -> (image folder, phrase for objects without a category)
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
 ENTERED = "entered"  # bool: this tab has been sent through app.py, see layout.page
@@ -21,13 +23,27 @@ def dataset_path() -> str | None:
 
 
 def reading(path: str) -> tuple[str, str]:
-    """How a dataset is to be read: a further folder of images, and the phrase for objects without a category."""
+    """How to read a dataset: image folder, if separate, and phrase for objects without a category; "" if not set."""
     return st.session_state.get(READING, {}).get(path, ("", ""))
 
 
-def read_as(path: str, images: str, phrase: str) -> None:
-    """Has a dataset read so from now on in this tab."""
-    st.session_state.setdefault(READING, {})[path] = (images.strip(), phrase.strip())
+def set_reading(path: str, image_dir: str, phrase: str) -> None:
+    """Sets how a dataset is read in this tab from now on; for the values see :func:`reading`."""
+    st.session_state.setdefault(READING, {})[path] = (image_dir.strip(), phrase.strip())
+
+
+def keep_valid(key: str, options: Sequence[str]) -> None:
+    """Drops from a widget's state, before the widget is drawn, what is no longer one of its options.
+
+    Args:
+        key: of the widget, in the session; its value is one option or a list of options.
+        options: of the widget.
+    """
+    value = st.session_state.get(key)
+    if isinstance(value, list):
+        st.session_state[key] = [item for item in value if item in options]
+    elif value is not None and value not in options:
+        del st.session_state[key]
 
 
 def base_model() -> str:

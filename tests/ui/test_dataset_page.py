@@ -13,9 +13,9 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.samples import SampleDataset
-from sam3_lora.ui import dataset_view as view
+from sam3_lora.ui.dataset import page_state as view
+from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE
 from sam3_lora.ui.dataset.phrases_view import with_edits
-from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE
 from tests.factories import FOUNDING_BUGS, coco, tiny_processor, write_dataset, write_split, write_spoiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent

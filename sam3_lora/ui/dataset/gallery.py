@@ -12,12 +12,13 @@ from sam3_lora.data.dataset import ImageRecord
 from sam3_lora.draw import Color
 from sam3_lora.errors import DataError
 from sam3_lora.text import plural
-from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import empty_state, escape
+from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.findings import title_of
-from sam3_lora.ui.dataset_view import IMAGES_PER_PAGE, Opened
+from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE, Opened
 from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, SplitIndex, Wanted
+from sam3_lora.ui.state import keep_valid
 
 _SPLITS_IN_A_ROW = 16  # letters of all names: more are a list to choose from
 _COLORS_TOLD = 12  # in the line above the images; more are not told apart at a glance
@@ -64,8 +65,8 @@ def _choose_split_and_filters(opened: Opened) -> SplitIndex:
         _choose_split(opened.split_names)
     index = opened.index(st.session_state[view.SPLIT])
     kinds = _finding_counts(opened, index.split.name)
-    view.keep_valid(view.CATEGORIES, index.categories)
-    view.keep_valid(view.FINDING, list(kinds))
+    keep_valid(view.CATEGORIES, index.categories)
+    keep_valid(view.FINDING, list(kinds))
     with by_category:
         st.multiselect("Categories", index.categories, key=view.CATEGORIES, placeholder="All", persist_state="session")
     with by_finding:

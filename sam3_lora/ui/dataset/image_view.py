@@ -14,13 +14,13 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_area
 from sam3_lora.text import plural
-from sam3_lora.ui import dataset_view as view
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.arrow_keys import arrow_keys
 from sam3_lora.ui.components.layout import escape, show_error
 from sam3_lora.ui.components.viewer import viewer
 from sam3_lora.ui.dataset import gallery, model_view
-from sam3_lora.ui.dataset_view import Opened
+from sam3_lora.ui.dataset import page_state as view
+from sam3_lora.ui.dataset.page_state import Opened
 from sam3_lora.ui.split_index import SplitIndex
 
 _TABLE = "objects-table"

@@ -21,7 +21,7 @@ from sam3_lora.ui import state
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.images import to_png
 from sam3_lora.ui.components.layout import escape, show_error
-from sam3_lora.ui.dataset_view import Opened
+from sam3_lora.ui.dataset.page_state import Opened
 from sam3_lora.ui.resources import get_processor
 from sam3_lora.ui.split_index import SplitIndex
 

@@ -13,7 +13,7 @@ from sam3_lora.data.samples import MAX_TOKENS
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, show_error
-from sam3_lora.ui.dataset_view import Opened
+from sam3_lora.ui.dataset.page_state import Opened
 from sam3_lora.ui.next_run import use_phrases
 from sam3_lora.ui.resources import get_processor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import streamlit as st
 
@@ -15,9 +15,9 @@ from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import download, escape
 
 if TYPE_CHECKING:
-    pass
+    from sam3_lora.data.doctor import Report
 
-ScanJob = BackgroundJob[str, "Report"]  # started with the dataset's folder
+ScanJob: TypeAlias = "BackgroundJob[str, Report]"  # started with the dataset's folder
 
 
 @dataclass

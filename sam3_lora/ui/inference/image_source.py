@@ -17,8 +17,8 @@ from sam3_lora.errors import DataError
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import guarded
-from sam3_lora.ui.dataset_view import keep_valid
 from sam3_lora.ui.split_index import SplitIndex, split_index
+from sam3_lora.ui.state import keep_valid
 
 FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
 IMAGE = "on_image"  # key of the choice of an image, and its name in the page's address

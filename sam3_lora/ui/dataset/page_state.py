@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +14,7 @@ from sam3_lora.data.findings.findings import Finding, FindingCollector
 from sam3_lora.draw import Color, category_colors
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.split_index import SplitIndex, split_index
+from sam3_lora.ui.state import keep_valid
 
 IMAGES, FINDINGS, STATISTICS, PHRASES = "Images", "Findings", "Statistics", "Phrases"
 VIEWS = (IMAGES, FINDINGS, STATISTICS, PHRASES)
@@ -169,15 +169,6 @@ def _forget() -> None:
     for key in (SPLIT, IMAGE, VIEW, SEE, PAGE):
         st.session_state.pop(key, None)
     clear_filters()
-
-
-def keep_valid(key: str, options: Sequence[str]) -> None:
-    """Takes out of a widget's state, before it is drawn, what is no longer among its options."""
-    value = st.session_state.get(key)
-    if isinstance(value, list):
-        st.session_state[key] = [item for item in value if item in options]
-    elif value is not None and value not in options:
-        del st.session_state[key]
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -1,0 +1,86 @@
+"""The choice of a dataset: its path, how to read it, the demo and its broken copy."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sam3_lora.config import DEMO
+from sam3_lora.errors import DataError
+from sam3_lora.ui import resources, state
+from sam3_lora.ui.components.layout import show_error
+from sam3_lora.ui.dataset import page_state
+from sam3_lora.ui.next_run import read_dataset_as
+
+_BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
+_READ_OF, _IMAGE_DIR, _PHRASE = "read-of", "read-images", "read-phrase"
+
+
+def choose_path() -> str:
+    """Draws the path field with its buttons; returns the path, "" if none is given."""
+    if page_state.PATH not in st.session_state and state.dataset_path():
+        st.session_state[page_state.PATH] = state.dataset_path()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        path = st.text_input(
+            "Dataset folder",
+            key=page_state.PATH,
+            placeholder="A folder with train, valid and test inside",
+            on_change=page_state.reset,
+        )
+        st.button("Use the demo", key="use_demo", on_click=_open, args=(DEMO,), disabled=path == DEMO)
+        if not path:
+            st.button(
+                "Open a broken copy",
+                key="use_broken",
+                on_click=_open_broken_copy,
+                help="The demo with one of each fault, to learn what the findings mean",
+            )
+        st.button(
+            "Reload",
+            key="read_again",
+            icon=":material/refresh:",
+            on_click=resources.forget_datasets,
+            disabled=not path,
+            help="Read the files again after changing them",
+        )
+        path = path.strip().strip("\"'")  # a path copied from a file manager may be quoted
+        if path and path != DEMO:
+            _choose_reading(path)
+    if isinstance(problem := st.session_state.get(_BROKEN_PROBLEM), DataError):
+        show_error(problem)
+    return path
+
+
+def _choose_reading(path: str) -> None:
+    """Options that the files do not show: a separate image folder, and a phrase for objects without a category."""
+    image_dir, phrase = state.reading(path)
+
+    def apply() -> None:
+        read_dataset_as(path, st.session_state[_IMAGE_DIR], st.session_state[_PHRASE])
+        page_state.reset()
+
+    with st.popover("Options", icon=":material/tune:", key="reading"):
+        if st.session_state.get(_READ_OF) != path or _IMAGE_DIR not in st.session_state:
+            st.session_state.update({_READ_OF: path, _IMAGE_DIR: image_dir, _PHRASE: phrase})
+        st.text_input(
+            "Image folder, if separate", key=_IMAGE_DIR, placeholder="Next to the annotations", on_change=apply
+        )
+        st.text_input(
+            "Phrase for objects without a category",
+            key=_PHRASE,
+            placeholder="The folder's name",
+            on_change=apply,
+            help="Segment Anything's annotations have no categories.",
+        )
+
+
+def _open(path: str) -> None:
+    page_state.reset()
+    st.session_state[page_state.PATH] = path
+
+
+def _open_broken_copy() -> None:
+    st.session_state[_BROKEN_PROBLEM] = None
+    try:
+        _open(str(resources.broken_copy()))
+    except DataError as error:
+        st.session_state[_BROKEN_PROBLEM] = error
