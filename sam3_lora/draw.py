@@ -1,4 +1,4 @@
-"""Overlays of masks, boxes and labels as images; one stable colour per category."""
+"""Draws masks, boxes and labels over images; one stable colour per category."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 Color = tuple[int, int, int]
 Rect = tuple[float, float, float, float]
 
-MAX_LABELS = 100  # more would hide what they name
+MAX_LABELS = 100  # more would hide the objects they name
 HUES = 20
 # Lightness and chroma (OKLCH) of the shades a hue comes in: each stands out on wet asphalt as well as on snow.
 SHADES = ((0.76, 0.17), (0.63, 0.22))
@@ -27,17 +27,13 @@ SALT = b"51694"
 
 @dataclass(frozen=True)
 class DrawObject:
-    """One object to draw.
-
-    label: text of its chip; color: RGB; mask: bool (H, W) of the image's size, or None; box_xyxy:
-    pixels, or None; score: in [0, 1], shown behind the label, or None.
-    """
+    """One object to draw."""
 
     label: str
     color: Color
-    mask: np.ndarray | None = None
-    box_xyxy: tuple[float, float, float, float] | None = None
-    score: float | None = None
+    mask: np.ndarray | None = None  # (H, W) bool, of the image's size
+    box_xyxy: Rect | None = None  # in pixels
+    score: float | None = None  # in [0, 1], shown behind the label
 
 
 @functools.lru_cache(maxsize=4096)
@@ -48,10 +44,10 @@ def category_color(name: str) -> Color:
 
 @functools.lru_cache(maxsize=64)
 def category_colors(names: tuple[str, ...]) -> dict[str, Color]:
-    """The colours of a dataset's categories: each its own where that is free, none like another while they last.
+    """The colours of a dataset's categories, as different as possible.
 
-    A category gets its :func:`category_color` unless an earlier one looks alike; then it gets the colour
-    that is farthest from all that are taken. With more categories than colours the rest keep their own.
+    A category gets its :func:`category_color` unless an earlier one has a similar colour; then it gets the one that
+    is farthest from all that are taken. With more categories than colours, the rest get their category_color.
     """
     places: dict[str, int] = {}
     spellings = list(dict.fromkeys(map(_same_spelling, names)))
@@ -78,7 +74,7 @@ def _place_on_wheel(spelling: str) -> int:
 
 
 def _oklch(place: int) -> tuple[float, float, float]:
-    """Lightness, chroma and hue (radians) of one of the colours, before what a screen cannot show is taken off."""
+    """Lightness, chroma and hue (radians) of one of the colours, possibly outside sRGB's gamut."""
     shade, hue = divmod(place, HUES)
     return (*SHADES[shade], 2 * math.pi * (hue + shade / len(SHADES)) / HUES)
 
@@ -162,6 +158,7 @@ def _draw_box(canvas: np.ndarray, box_xyxy: Rect, color: Color, width: int) -> N
 def _draw_labels(canvas: np.ndarray, objects: Sequence[DrawObject], width: int) -> np.ndarray:
     height, length = canvas.shape[:2]
     font = ImageFont.load_default(max(11, round(min(height, length) * 0.026)))
+    assert isinstance(font, ImageFont.FreeTypeFont), "with a size, Pillow loads its own FreeType font"
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
     pad = max(2, round(font.size * 0.3))
@@ -218,8 +215,8 @@ def _overlap(a: Rect, b: Rect) -> float:
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
-def _ellipsis(text: str, most: int = 28) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _ellipsis(text: str, max_length: int = 28) -> str:
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
 def ink(color: Color) -> Color:
@@ -246,7 +243,8 @@ def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> Color:
             -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
         )
         if all(-1e-6 <= value <= 1 + 1e-6 for value in linear):
-            return tuple(round(255 * _gamma(min(max(value, 0), 1))) for value in linear)
+            red, green, blue = (round(255 * _gamma(min(max(value, 0), 1))) for value in linear)
+            return red, green, blue
         chroma -= 0.005
 
 

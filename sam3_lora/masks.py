@@ -1,4 +1,4 @@
-"""Segmentations (polygons, run lengths) to bitmaps and back; resizing and IoU of bitmaps."""
+"""Converts segmentations (polygons, RLE) to bitmaps and back; resizing and IoU of bitmaps."""
 
 from __future__ import annotations
 
@@ -55,17 +55,22 @@ def decode_columns(
 ) -> tuple[np.ndarray, int]:
     """The columns of :func:`decode_segmentation` that hold all of it; or of :func:`decode_resized`, given `to_hw`.
 
-    Costs what the object is wide, not what the image is.
+    Its cost grows with the width of the object, not of the image.
+
+    Args:
+        segmentation: as for :func:`decode_segmentation`.
+        size_hw: the image's size in pixels.
+        to_hw: the size of the bitmap, if it is resized.
 
     Returns:
-        bool (H, C), and the place of the first of these columns.
+        bool (H, C), and the index of the first of these columns.
     """
     height, width = size_hw
     runs = _runs(segmentation, size_hw)
     ends = np.cumsum(runs)
     if len(runs) < 2:
         return np.zeros(((to_hw or size_hw)[0], 0), bool), 0
-    inside = len(runs) - len(runs) % 2  # after the last run of ones nothing comes any more
+    inside = len(runs) - len(runs) % 2  # up to the last run of ones
     first, stop = int(ends[0]) // height, -(-int(ends[inside - 1]) // height)  # runs go down the columns
     runs = runs[:inside].copy()
     runs[0] -= first * height
@@ -82,7 +87,7 @@ def decode_columns(
 
 
 def mask_area(segmentation: Any, size_hw: tuple[int, int]) -> int:
-    """The pixels of :func:`decode_segmentation`, counted without making it. Raises DataError as it does."""
+    """The number of pixels of :func:`decode_segmentation`, without the bitmap. Raises DataError as it does."""
     return int(_runs(segmentation, size_hw)[1::2].sum())
 
 
@@ -151,7 +156,7 @@ def _nearest(side: int, wanted: int) -> np.ndarray:
 
 
 def _runs(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
-    """Run lengths int64 (R,) of any sound segmentation; else DataError."""
+    """Run lengths int64 (R,) of any valid segmentation. Raises DataError."""
     shape = _parse(segmentation, size_hw)
     if isinstance(shape, np.ndarray):
         return shape
@@ -162,7 +167,7 @@ def _runs(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _parse(segmentation: Any, size_hw: tuple[int, int]) -> list[np.ndarray] | np.ndarray:
-    """A segmentation as sound polygons float64 (2K,), or as sound run lengths int64 (R,); else DataError."""
+    """A segmentation as valid polygons float64 (2K,), or as valid run lengths int64 (R,). Raises DataError."""
     if isinstance(segmentation, dict):
         return _run_lengths(segmentation, size_hw)
     if isinstance(segmentation, list):
@@ -174,7 +179,7 @@ def _parse(segmentation: Any, size_hw: tuple[int, int]) -> list[np.ndarray] | np
 
 
 def _polygons(polygons: list, size_hw: tuple[int, int]) -> list[np.ndarray]:
-    """The polygons that have an area; what has fewer than 3 points is left out."""
+    """The polygons of at least 3 points; others are left out."""
     proper = [points for polygon in polygons if len(points := _points(polygon)) >= 6]
     if not proper:
         raise DataError("Expected a polygon of at least 3 points, got none", REEXPORT)

@@ -1,4 +1,4 @@
-"""Which query answers for which object: one-to-one (Hungarian) and one-to-many matching."""
+"""Matches queries with ground-truth objects: one-to-one (Hungarian) and one-to-many."""
 
 from __future__ import annotations
 
@@ -19,21 +19,17 @@ from sam3_lora.structures import Targets
 COST_CLASS, COST_BBOX, COST_GIOU = 2.0, 5.0, 2.0
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
-# One-to-many: share of the class score in a pair's quality, least quality, most queries per object.
-SCORE_SHARE, MIN_QUALITY, MAX_QUERIES = 0.3, 0.4, 4
+# One-to-many: weight of the class score in a pair's quality, minimum quality, maximum queries per object.
+SCORE_WEIGHT, MIN_QUALITY, MAX_QUERIES = 0.3, 0.4, 4
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of a query and an object, sorted by phrase, then by query.
+    """M pairs of a query and an object, sorted by phrase, then by query; on the detections' device."""
 
-    phrase_index, query_index and target_index are (M,) int64 on the detections' device;
-    target_index counts through the packed objects of the whole batch.
-    """
-
-    phrase_index: Tensor
-    query_index: Tensor
-    target_index: Tensor
+    phrase_index: Tensor  # (M,) int64
+    query_index: Tensor  # (M,) int64
+    target_index: Tensor  # (M,) int64, into the packed objects of the whole batch
 
     def __len__(self) -> int:
         return len(self.phrase_index)
@@ -45,14 +41,15 @@ class Matches:
 
 @torch.no_grad()
 def match_one_to_one(logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> list[Matches]:
-    """Gives each object one query of its phrase so that the cost is least, in every decoder layer.
+    """Assigns each object one query of its phrase at the lowest total cost, in every decoder layer.
 
-    Where a phrase has more objects than queries, each query gets an object and the rest stay
-    without. All layers are costed at once, so a GPU is waited for only once.
+    Where a phrase has more objects than queries, each query gets an object and the other objects none. The costs of
+    all layers are computed at once, so that the GPU is synchronized only once.
 
     Args:
         logits: (L, P, Q) class logits.
         boxes_cxcywh: (L, P, Q, 4) in [0, 1].
+        targets: of the P phrases.
 
     Returns:
         The matches of each layer.
@@ -63,37 +60,38 @@ def match_one_to_one(logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> 
     Source: DETR (Carion et al., 2020); ``BinaryHungarianMatcherV2`` in sam3/train/matcher.py.
     """
     counts = targets.counts.tolist()
-    asked = [phrase for phrase, count in enumerate(counts) if count]
-    if not asked:
-        return [_as_matches([], [], [], logits.device) for _ in logits]
-    phrases = torch.tensor(asked, device=logits.device)
+    present = [phrase for phrase, count in enumerate(counts) if count]
+    if not present:
+        return [_matches([], logits.device) for _ in logits]
+    phrases = torch.tensor(present, device=logits.device)
     logits, boxes_cxcywh = logits.float()[:, phrases], boxes_cxcywh.float()[:, phrases]
-    objects_cxcywh = _padded(targets.boxes.float(), [counts[phrase] for phrase in asked])
-    costs = _costs(logits, boxes_cxcywh, objects_cxcywh).cpu().numpy()  # (L, asked phrases, Q, most objects)
+    objects_cxcywh = _padded(targets.boxes.float(), [counts[phrase] for phrase in present])
+    costs = _costs(logits, boxes_cxcywh, objects_cxcywh).cpu().numpy()  # (L, present phrases, Q, max. objects)
 
     first_target = np.concatenate(([0], np.cumsum(counts)))
     matches = []
     for layer, layer_costs in enumerate(costs):
-        found = []
-        for row, phrase in enumerate(asked):
+        pairs = []
+        for row, phrase in enumerate(present):
             cost = layer_costs[row, :, : counts[phrase]]
             if not np.isfinite(cost).all():
                 raise _cannot_match(logits[layer, row], boxes_cxcywh[layer, row], objects_cxcywh[row])
             queries, objects = linear_sum_assignment(cost)
-            found.append((np.full_like(queries, phrase), queries, objects + first_target[phrase]))
-        matches.append(_as_matches(*(np.concatenate(column) for column in zip(*found, strict=True)), logits.device))
+            pairs.append(np.stack((np.full_like(queries, phrase), queries, objects + first_target[phrase])))
+        matches.append(_matches(pairs, logits.device))
     return matches
 
 
 @torch.no_grad()
 def match_one_to_many(logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Matches:
-    """Gives each object the queries of its phrase that fit it best: at most four, possibly none.
+    """Assigns each object the queries of its phrase that fit it best: at most four, possibly none.
 
-    A query may answer for several objects.
+    A query may be assigned to several objects.
 
     Args:
         logits: (P, Q) class logits.
         boxes_cxcywh: (P, Q, 4) in [0, 1].
+        targets: of the P phrases.
 
     Raises:
         TrainingError: the quality of a pair is not finite.
@@ -102,21 +100,21 @@ def match_one_to_many(logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) ->
     """
     counts = targets.counts.tolist()
     if not any(counts):
-        return _as_matches([], [], [], logits.device)
+        return _matches([], logits.device)
     logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
-    objects_cxcywh = _padded(targets.boxes.float(), counts)  # (P, most objects, 4)
+    objects_cxcywh = _padded(targets.boxes.float(), counts)  # (P, max. objects, 4)
     iou = pairwise_iou(cxcywh_to_xyxy(boxes_cxcywh), cxcywh_to_xyxy(objects_cxcywh))
-    quality = SCORE_SHARE * logits.sigmoid().unsqueeze(-1) + (1 - SCORE_SHARE) * iou  # (P, Q, most objects)
+    quality = SCORE_WEIGHT * logits.sigmoid().unsqueeze(-1) + (1 - SCORE_WEIGHT) * iou  # (P, Q, max. objects)
     is_object = torch.arange(quality.shape[-1], device=logits.device) < targets.counts.unsqueeze(-1)
 
-    broken = (~quality.isfinite() & is_object.unsqueeze(1)).flatten(1).any(-1)
-    if broken.any():
-        phrase = int(broken.nonzero()[0])
+    not_finite = (~quality.isfinite() & is_object.unsqueeze(1)).flatten(1).any(-1)
+    if not_finite.any():
+        phrase = int(not_finite.nonzero()[0])
         raise _cannot_match(logits[phrase], boxes_cxcywh[phrase], objects_cxcywh[phrase])
 
-    # A quantile rather than a top-k, as the reference: at equal quality it takes fewer, not any.
-    least = torch.quantile(quality, max(0.0, 1 - MAX_QUERIES / logits.shape[1]), dim=1, keepdim=True)
-    chosen = (quality > least) & (quality > MIN_QUALITY) & is_object.unsqueeze(1)
+    # A quantile rather than a top-k, as in the reference: of equal qualities it takes none rather than some.
+    min_quality = torch.quantile(quality, max(0.0, 1 - MAX_QUERIES / logits.shape[1]), dim=1, keepdim=True)
+    chosen = (quality > min_quality) & (quality > MIN_QUALITY) & is_object.unsqueeze(1)
     phrase_index, query_index, object_index = chosen.nonzero(as_tuple=True)
     first_target = targets.counts.cumsum(0) - targets.counts
     return Matches(phrase_index, query_index, first_target[phrase_index] + object_index)
@@ -133,14 +131,15 @@ def _costs(logits: Tensor, boxes_cxcywh: Tensor, objects_cxcywh: Tensor) -> Tens
 
 
 def _padded(boxes: Tensor, counts: Sequence[int]) -> Tensor:
-    """Packed boxes (N, 4) as (P, most objects, 4), padded with zeros."""
+    """Packed boxes (N, 4) as (P, max. objects, 4), padded with zeros."""
     assert len(boxes) == sum(counts), "counts must add up to the number of packed boxes"
-    return torch.nn.utils.rnn.pad_sequence(boxes.split(list(counts)), batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(list(torch.split(boxes, list(counts))), batch_first=True)
 
 
-def _as_matches(phrases, queries, objects, device: torch.device) -> Matches:
-    columns = torch.from_numpy(np.array([phrases, queries, objects], dtype=np.int64)).to(device)
-    return Matches(*columns)
+def _matches(pairs: list[np.ndarray], device: torch.device) -> Matches:
+    """Of rows phrase, query and object, each (3, number of pairs)."""
+    columns = np.concatenate([np.zeros((3, 0), dtype=np.int64), *pairs], axis=1)
+    return Matches(*torch.from_numpy(columns).to(device))
 
 
 def _cannot_match(logits: Tensor, boxes_cxcywh: Tensor, objects_cxcywh: Tensor) -> TrainingError:
@@ -155,7 +154,7 @@ def _cannot_match(logits: Tensor, boxes_cxcywh: Tensor, objects_cxcywh: Tensor) 
         if not values.isfinite().all():
             return TrainingError(f"Expected finite {name}, but some predicted are NaN or infinite", learning_rate)
     return TrainingError(
-        "Expected boxes with an area, but the overlap of a predicted box with an object's box cannot be computed "
-        "because both are empty or far too large",
+        "Expected boxes with an area, but the IoU of a predicted box and an object's box is undefined because both "
+        "are empty or far too large",
         annotations,
     )

@@ -1,11 +1,13 @@
-"""The loss terms of SAM 3, unweighted: pure functions of detections, targets and their matches.
+"""SAM 3's loss terms, unweighted: pure functions of detections, targets and their matches.
 
-Each returns its terms by name as scalars that carry a gradient, even where nothing is matched.
-Everything is computed in float32, whatever the precision of the inputs.
+Each function returns its terms by name as scalars with a gradient, even where nothing is matched. Everything is
+computed in float32, whatever the precision of the inputs.
 Source: ``Boxes``, ``IABCEMdetr`` and ``Masks`` in sam3/train/loss/loss_fns.py.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +18,12 @@ from sam3_lora.boxes import cxcywh_to_xyxy, matched_giou, matched_iou
 from sam3_lora.loss.matching import Matches
 from sam3_lora.structures import Targets
 
-# Classification: a matched query should score prob**SCORE_SHARE * iou**(1 - SCORE_SHARE), at least MIN_SCORE.
-SCORE_SHARE, MIN_SCORE, NEGATIVE_GAMMA = 0.25, 0.01, 2
-# The mean over queries is taken over at least this many, so that models with fewer weigh the same.
+# Classification: the target score of a matched query is prob**SCORE_ALPHA * iou**(1 - SCORE_ALPHA), at least MIN_SCORE.
+SCORE_ALPHA, MIN_SCORE, NEGATIVE_GAMMA = 0.25, 0.01, 2
+# The mean over queries is taken over at least this many, so that models with fewer have the same weight.
 PAD_QUERIES = 200
 PRESENCE_ALPHA = 0.5
-# The focal loss over mask pixels: weight of an object's pixels against the background's (its gamma is 2).
+# Focal loss over mask pixels: weight of an object's pixels against the background's (its gamma is 2).
 MASK_ALPHA = 0.25
 # Mask pixels computed at once, 4 masks of 1008 x 1008: enough to keep a GPU busy with 16 MiB per buffer.
 PIXELS_AT_ONCE = 2**22
@@ -32,13 +34,18 @@ def box_terms(boxes_cxcywh: Tensor, targets: Targets, matches: Matches, num_obje
 
     Args:
         boxes_cxcywh: (P, Q, 4) in [0, 1].
+        targets: of the P phrases.
+        matches: of one decoder layer.
         num_objects: scalar, at least 1.
+
+    Returns:
+        loss_bbox and loss_giou.
     """
     predicted = boxes_cxcywh[matches.phrase_index, matches.query_index].float()  # (M, 4)
-    wanted = targets.boxes[matches.target_index].float()
-    giou = matched_giou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))
+    gt = targets.boxes[matches.target_index].float()
+    giou = matched_giou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(gt))
     return {
-        "loss_bbox": (predicted - wanted).abs().sum() / num_objects,
+        "loss_bbox": (predicted - gt).abs().sum() / num_objects,
         "loss_giou": (1 - giou).sum() / num_objects,
     }
 
@@ -51,25 +58,31 @@ def classification_terms(
     matches: Matches,
     pos_weight: float,
 ) -> dict[str, Tensor]:
-    """How well queries score as objects, and how well phrases score as present.
+    """Cross entropy of query scores and of phrase presence.
 
-    A matched query should score by how well its box fits (it need not be sure of a poor box), an
-    unmatched one 0, where sure mistakes weigh more. A phrase without objects teaches its presence only.
+    The target score of a matched query follows from the IoU of its box, that of an unmatched one is 0, where
+    confident errors weigh more. A phrase without objects contributes to the presence loss only.
 
     Args:
-        logits: (P, Q). boxes_cxcywh: (P, Q, 4) in [0, 1].
-        presence: (P,) logits, or None for the one-to-many half: then there is no ``presence_loss``.
+        logits: (P, Q).
+        boxes_cxcywh: (P, Q, 4) in [0, 1].
+        presence: (P,) logits, or None for the one-to-many half.
+        targets: of the P phrases.
+        matches: of one decoder layer.
         pos_weight: factor on matched queries.
+
+    Returns:
+        loss_ce and, with `presence`, presence_loss.
     """
     logits = logits.float()
     num_phrases, num_queries = logits.shape
     probability = logits.sigmoid()
     present = _is_present(targets)
 
-    wanted_score, is_matched = _wanted_scores(probability, boxes_cxcywh, targets, matches)
+    target_score, is_matched = _target_scores(probability, boxes_cxcywh, targets, matches)
     weight = torch.where(is_matched, pos_weight, probability**NEGATIVE_GAMMA)
-    errors = weight * F.binary_cross_entropy_with_logits(logits, wanted_score, reduction="none")
-    # A batch may hold no phrase at all (images without objects, no negatives): then the mean is 0, not NaN.
+    errors = weight * F.binary_cross_entropy_with_logits(logits, target_score, reduction="none")
+    # A batch may contain no phrase at all (images without objects, no negatives): then the mean is 0, not NaN.
     mean_over = max(num_phrases, 1) * max(num_queries, PAD_QUERIES)
     terms = {"loss_ce": (errors * present.unsqueeze(-1)).sum() / mean_over}
 
@@ -88,24 +101,24 @@ def _is_present(targets: Targets) -> Tensor:
 
 
 @torch.no_grad()
-def _wanted_scores(
+def _target_scores(
     probability: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches
 ) -> tuple[Tensor, Tensor]:
-    """The score (P, Q) each query should have, 0 where unmatched, and which are matched (P, Q) bool."""
+    """The target score of each query, (P, Q), 0 where unmatched; and which are matched, (P, Q) bool."""
     pairs = (matches.phrase_index, matches.query_index)
     predicted = cxcywh_to_xyxy(boxes_cxcywh[pairs].float())
     iou = matched_iou(predicted, cxcywh_to_xyxy(targets.boxes[matches.target_index].float()))
-    score = (probability[pairs] ** SCORE_SHARE * iou ** (1 - SCORE_SHARE)).clamp(min=MIN_SCORE)
+    score = (probability[pairs] ** SCORE_ALPHA * iou ** (1 - SCORE_ALPHA)).clamp(min=MIN_SCORE)
 
-    # A query that answers for several objects goes by the last. Writing it twice would leave the choice to a
-    # GPU's threads; matches are sorted, so its pairs stand next to each other.
+    # The target of a query with several objects is that of the last one. Writing all would leave the choice to the
+    # GPU's threads; matches are sorted, so a query's pairs are neighbours.
     is_last = torch.ones_like(matches.query_index, dtype=torch.bool)
     is_last[:-1] = (pairs[0][1:] != pairs[0][:-1]) | (pairs[1][1:] != pairs[1][:-1])
     pairs = (pairs[0][is_last], pairs[1][is_last])
 
-    wanted, is_matched = torch.zeros_like(probability), torch.zeros_like(probability, dtype=torch.bool)
-    wanted[pairs], is_matched[pairs] = score[is_last], True
-    return wanted, is_matched
+    target, is_matched = torch.zeros_like(probability), torch.zeros_like(probability, dtype=torch.bool)
+    target[pairs], is_matched[pairs] = score[is_last], True
+    return target, is_matched
 
 
 def mask_terms(
@@ -117,14 +130,18 @@ def mask_terms(
 ) -> dict[str, Tensor]:
     """Focal loss (mean over pixels) and dice loss, summed over matches, divided by the number of objects.
 
-    Predictions are upsampled to the targets' size a few at a time and again in the backward pass, so
-    memory beyond the predictions themselves does not grow with the number of matches.
+    Predictions are upsampled to the targets' size in chunks, and again in the backward pass, so that memory beyond the
+    predictions themselves does not grow with the number of matches.
 
     Args:
         mask_logits: (P, Q, h, w).
-        matches: those with an object whose mask is not valid are left out.
-        num_objects: scalar, at least 1: every object, with a mask or without.
-        pixels_at_once: upsampled pixels held at a time; at least one mask is.
+        targets: of the P phrases, with masks (N, H, W).
+        matches: of the last decoder layer; those with an object whose mask is not valid are left out.
+        num_objects: scalar, at least 1: all objects, with a mask or without.
+        pixels_at_once: size of a chunk in upsampled pixels; at least one mask.
+
+    Returns:
+        loss_mask and loss_dice.
     """
     if targets.masks is None:
         matches = matches.keep(torch.zeros_like(matches.target_index, dtype=torch.bool))
@@ -132,7 +149,7 @@ def mask_terms(
     else:
         matches = matches.keep(targets.mask_valid[matches.target_index])
         masks = targets.masks
-    # Indexed once and small: indexing in each chunk would make a gradient of (P, Q, h, w) for each.
+    # Indexed once: indexing in each chunk would create a gradient of (P, Q, h, w) for each.
     matched_logits = mask_logits[matches.phrase_index, matches.query_index]  # (M, h, w)
     at_once = max(1, pixels_at_once // (masks.shape[-2] * masks.shape[-1]))
     focal, dice = _MaskErrors.apply(matched_logits, masks, matches.target_index, at_once)
@@ -142,60 +159,60 @@ def mask_terms(
 class _MaskErrors(torch.autograd.Function):
     """Focal and dice loss of mask logits (M, h, w) against masks[target_index], each summed over matches.
 
-    Both are functions of one number per pixel. With x the upsampled logit, let z = x on the background and
-    z = -x on the object: q = sigmoid(z) is by how much the pixel is wrong, softplus(z) its cross entropy.
+    Both are functions of one number per pixel. With x the upsampled logit, let z = x on the background and z = -x on
+    the object: q = sigmoid(z) is the pixel's error, softplus(z) its cross entropy.
 
         focal      = alpha * q^2 * softplus(z)
         d focal/dz = alpha * q^2 * (2 (1 - q) softplus(z) + q)
         dice       = 1 - (2 A + 1) / (D + 1),  A = sum(1 - q on the object),  D = A + area + sum(q on the background)
         d dice/dq  = (2 A + 1) / (D + 1)^2 on the background,  2 / (D + 1) - (2 A + 1) / (D + 1)^2 on the object
 
-    and dq/dz = q (1 - q). Written out, the backward pass needs half the time that autograd takes.
+    and dq/dz = q (1 - q). Written out, the backward pass takes half the time of autograd's.
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, masks: Tensor, target_index: Tensor, at_once: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, masks: Tensor, target_index: Tensor, at_once: int) -> tuple[Tensor, Tensor]:
         focal, overlap, size = torch.zeros(3, len(logits), device=logits.device)
-        for some in _slices(len(logits), at_once):
-            on_object = masks[target_index[some]].float()
-            wrong_logits = _upsample(logits[some], masks).mul_(_sign(on_object))
-            wrong = wrong_logits.sigmoid()
-            area, wrong_area = on_object.sum((1, 2)), wrong.sum((1, 2))
-            missed_area = (wrong * on_object).sum((1, 2))
-            overlap[some] = area - missed_area
-            size[some] = 2 * area + wrong_area - 2 * missed_area
-            pixel_errors = F.softplus(wrong_logits).mul_(wrong).mul_(wrong).mul_(_alpha(on_object))
-            focal[some] = pixel_errors.mean((1, 2))
+        for chunk in _chunks(len(logits), at_once):
+            on_object = masks[target_index[chunk]].float()
+            error_logits = _upsample(logits[chunk], masks).mul_(_sign(on_object))
+            error = error_logits.sigmoid()
+            area, error_area = on_object.sum((1, 2)), error.sum((1, 2))
+            missed_area = (error * on_object).sum((1, 2))
+            overlap[chunk] = area - missed_area
+            size[chunk] = 2 * area + error_area - 2 * missed_area
+            pixel_errors = F.softplus(error_logits).mul_(error).mul_(error).mul_(_alpha(on_object))
+            focal[chunk] = pixel_errors.mean((1, 2))
         ctx.save_for_backward(logits, masks, target_index, overlap, size)
         ctx.at_once = at_once
         return focal.sum(), (1 - (2 * overlap + 1) / (size + 1)).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_focal: Tensor, grad_dice: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_focal: Tensor, grad_dice: Tensor) -> tuple[Tensor | None, ...]:
         logits, masks, target_index, overlap, size = ctx.saved_tensors
         grad_focal = grad_focal / (masks.shape[-2] * masks.shape[-1])
         by_background = grad_dice * (2 * overlap + 1) / (size + 1) ** 2
         by_object_more = grad_dice * 2 / (size + 1) - 2 * by_background
         grad = torch.empty_like(logits)
-        for some in _slices(len(logits), ctx.at_once):
-            on_object = masks[target_index[some]].float()
+        for chunk in _chunks(len(logits), ctx.at_once):
+            on_object = masks[target_index[chunk]].float()
             with torch.enable_grad():
-                small = logits[some].detach().requires_grad_()
+                small = logits[chunk].detach().requires_grad_()
                 upsampled = _upsample(small, masks)
             sign = _sign(on_object)
-            wrong_logits = upsampled.detach().mul_(sign)
-            wrong = wrong_logits.sigmoid()
-            right = 1 - wrong
-            grad_wrong_logits = F.softplus(wrong_logits).mul_(2).mul_(right).add_(wrong).mul_(wrong)
-            grad_wrong_logits.mul_(_alpha(on_object).mul_(grad_focal))
-            by_pixel = on_object.mul_(by_object_more[some, None, None]).add_(by_background[some, None, None])
-            grad_wrong_logits.add_(right.mul_(by_pixel)).mul_(wrong)
-            (grad[some],) = torch.autograd.grad(upsampled, small, grad_wrong_logits.mul_(sign))
+            error_logits = upsampled.detach().mul_(sign)
+            error = error_logits.sigmoid()
+            correct = 1 - error
+            grad_error_logits = F.softplus(error_logits).mul_(2).mul_(correct).add_(error).mul_(error)
+            grad_error_logits.mul_(_alpha(on_object).mul_(grad_focal))
+            by_pixel = on_object.mul_(by_object_more[chunk, None, None]).add_(by_background[chunk, None, None])
+            grad_error_logits.add_(correct.mul_(by_pixel)).mul_(error)
+            (grad[chunk],) = torch.autograd.grad(upsampled, small, grad_error_logits.mul_(sign))
         return grad, None, None, None
 
 
-def _slices(length: int, step: int) -> list[slice]:
+def _chunks(length: int, step: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
@@ -211,5 +228,5 @@ def _sign(on_object: Tensor) -> Tensor:
 
 
 def _alpha(on_object: Tensor) -> Tensor:
-    """The focal loss's weight of each pixel."""
+    """The focal loss's weight of each pixel, (K, H, W)."""
     return (on_object * (2 * MASK_ALPHA - 1)).add_(1 - MASK_ALPHA)

@@ -1,4 +1,4 @@
-"""The whole loss: which terms apply to which layer and half, their weights, and what they are divided by."""
+"""The training loss: which terms apply to which layer and half, their weights and their normalization."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from sam3_lora.structures import Detections, Targets
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One term of the loss, detached, float32: raw is unweighted, weighted = raw * weight."""
+    """One term of the loss, detached, float32 scalars."""
 
-    raw: Tensor
+    raw: Tensor  # unweighted
     weight: float
-    weighted: Tensor
+    weighted: Tensor  # raw * weight
 
 
 @dataclass(frozen=True)
 class LossReport:
-    """The total, a scalar with a gradient, and its terms by name: their weighted values add up to it."""
+    """The loss of a batch."""
 
-    total: Tensor
-    terms: dict[str, LossTerm]
+    total: Tensor  # scalar with a gradient
+    terms: dict[str, LossTerm]  # by name; their weighted values add up to the total
 
 
 class Sam3LossWrapper(nn.Module):
     """SAM 3's training loss.
 
-    Names of terms say where they come from: no suffix for the last decoder layer, ``_aux_0`` for the first,
-    and so on; ``_o2m`` for the one-to-many half of the queries. Masks are compared in the last layer only.
+    The suffix of a term's name tells its origin: none for the last decoder layer, ``_aux_0`` for the first, and so on;
+    ``_o2m`` for the one-to-many half of the queries. Masks are compared in the last layer only.
 
     Source: ``Sam3LossWrapper`` in sam3/train/loss/sam3_loss.py, as SAM 3's training configuration sets it up.
     """
@@ -51,18 +51,19 @@ class Sam3LossWrapper(nn.Module):
 
     @classmethod
     def from_config(cls, config: LossConfig) -> Sam3LossWrapper:
+        """The loss with the weights of the `loss` section of the settings."""
         return cls(config)
 
     def forward(self, detections: Detections, targets: Targets) -> LossReport:
         """The loss of a batch, in float32 even under autocast.
 
         Args:
-            detections: any number of layers, phrases and queries; without a one-to-many half (as in evaluation)
-                the terms of that half are left out.
+            detections: any number of layers, phrases and queries; without a one-to-many half, as in evaluation, the
+                terms of that half are left out.
             targets: on the same device.
 
         Raises:
-            TrainingError: detections or targets that cannot be matched because they are not finite.
+            TrainingError: detections or targets are not finite, so they cannot be matched.
         """
         with torch.autocast(detections.logits.device.type, enabled=False):
             total = detections.logits.new_zeros((), dtype=torch.float32)
@@ -74,7 +75,7 @@ class Sam3LossWrapper(nn.Module):
         return LossReport(total, terms)
 
     def _weighted_terms(self, detections: Detections, targets: Targets) -> Iterator[tuple[str, Tensor, float]]:
-        """Name, raw value and weight of each term, last layer first: the only place where weights are chosen."""
+        """Name, raw value and weight of each term, last layer first; the only place where weights are chosen."""
         num_objects = self._num_objects(targets)
         halves = [(detections, match_one_to_one(detections.logits, detections.boxes, targets), "", 1.0)]
         o2m = detections.one_to_many
@@ -104,11 +105,11 @@ class Sam3LossWrapper(nn.Module):
         return terms
 
     def _num_objects(self, targets: Targets) -> Tensor:
-        """What sums over objects are divided by: a scalar, at least 1."""
+        """The divisor of sums over objects: a scalar, at least 1."""
         num_objects = targets.counts.sum().float()
-        together = torch.distributed.is_available() and torch.distributed.is_initialized()
-        # In evaluation one process computes alone: the others would never join in.
-        if self.training and self.normalization == "global" and together:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        # Evaluation runs in one process: the others would never join the all_reduce.
+        if self.training and self.normalization == "global" and distributed:
             torch.distributed.all_reduce(num_objects)
             num_objects = num_objects / torch.distributed.get_world_size()
         return num_objects.clamp(min=1)

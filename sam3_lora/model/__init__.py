@@ -1,1 +1,1 @@
-"""SAM 3 itself: loading it, running it phrase by phrase, and attaching low-rank adapters to it."""
+"""Loads SAM 3, runs it for many phrases per image, and attaches low-rank adapters."""

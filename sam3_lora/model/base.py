@@ -22,64 +22,64 @@ if TYPE_CHECKING:
 SAM3 = "facebook/sam3"
 DOWNLOAD_FIX = f"Choose 'demo', the name {SAM3}, or a folder made with 'hf download {SAM3} --local-dir FOLDER'"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# The repository also holds the original checkpoint (.pt), which is not needed and as large again.
+# The repository also contains the original checkpoint (.pt), which is not needed and doubles the download.
 _FILES = ["*.json", "*.safetensors", "*.txt"]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A base model: frozen and in eval mode. ``name`` is what the user asked for."""
+    """A base model, frozen and in eval mode."""
 
     model: Sam3Model
     processor: Sam3Processor
-    name: str
+    name: str  # as given by the user: "demo", a folder or a repository
 
     @property
     def image_size(self) -> int:
-        """Pixels on each side of the square that images are squashed to."""
+        """Side in pixels of the square that images are resized to."""
         return _image_size(self.model.config)
 
 
 def load_base(
     name_or_path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
-    """Loads a base model with all of its weights, or says why it cannot.
+    """Loads a base model with all of its weights.
 
-    Both layouts are read: a ``Sam3Model`` and the published video model, whose detector is taken out of it.
+    Both layouts are read: a ``Sam3Model``, and the published video model, of which only the detector is loaded.
 
     Args:
         name_or_path: "demo", a folder, or a Hub repository such as facebook/sam3.
-        device: where the weights go.
-        dtype: their type; float32 is what training under autocast expects.
+        device: of the weights.
+        dtype: of the weights; training under autocast expects float32.
 
     Raises:
-        ModelError: not there, no access, no network, not SAM 3, half-written, weights missing, out of memory.
+        ModelError: not found, no access, no network, not SAM 3, half-written, weights missing, out of memory.
     """
     folder = _locate(name_or_path, _FILES)
     config = _read_config(folder)
     processor = _load_processor(folder, _image_size(config))
     model = _load_weights(folder, dtype)
     try:
-        model.to(device)
+        model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
     except RuntimeError as error:
         raise _explain_runtime_error(error, folder, device) from error
-    return LoadedModel(model.eval().requires_grad_(False), processor, str(name_or_path))
+    return LoadedModel(model.train(False).requires_grad_(False), processor, str(name_or_path))
 
 
 def load_processor(name_or_path: str | Path) -> Sam3Processor:
-    """What makes tensors of images and words for a base model, without its weights. Raises ModelError."""
+    """The processor of a base model, which makes tensors of images and phrases. Raises ModelError."""
     folder = _locate(name_or_path, ["*.json", "*.txt"])
     return _load_processor(folder, _image_size(_read_config(folder)))
 
 
 def load_config(name_or_path: str | Path) -> Sam3Config:
-    """The architecture alone, to count with before any weights are there.
+    """The architecture alone, without any weights.
 
-    For facebook/sam3 without access or network this is transformers' default ``Sam3Config``, which is
-    the published architecture; :func:`load_base` never falls back like this.
+    For facebook/sam3 without access or network this is transformers' default ``Sam3Config``, which is the published
+    architecture; :func:`load_base` has no such fallback.
 
     Raises:
-        ModelError: as :func:`load_base`, as far as the configuration goes.
+        ModelError: as :func:`load_base`, if the configuration is the cause.
     """
     try:
         folder = _locate(name_or_path, ["config.json"])
@@ -93,26 +93,26 @@ def load_config(name_or_path: str | Path) -> Sam3Config:
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto", "cpu", "cuda" or "mps" to a device; auto takes a GPU where there is one.
+    """The device for "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
 
     Raises:
-        ModelError: the device is not there.
+        ModelError: there is no such device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, available in there.items() if available))
-    if name not in there:
-        raise ModelError(f"Expected a device among auto, {', '.join(there)}, but got '{name}'", "Choose auto")
-    if not there[name]:
+        return torch.device(next(kind for kind, found in available.items() if found))
+    if name not in available:
+        raise ModelError(f"Expected a device among auto, {', '.join(available)}, but got '{name}'", "Choose auto")
+    if not available[name]:
         raise ModelError(
-            f"Device '{name}' was asked for, but PyTorch finds none on this machine",
+            f"Expected the device '{name}', but PyTorch finds none on this machine",
             "Choose auto or cpu, or install a PyTorch build and a driver for your GPU",
         )
     return torch.device(name)
 
 
 def _locate(name_or_path: str | Path, patterns: list[str]) -> Path:
-    """The folder that holds the model's files; downloads them if a repository is named."""
+    """The folder with the model's files, downloaded if a repository is named."""
     name = str(name_or_path).strip()
     try:
         path = ASSETS / "demo" / "model" if name == DEMO else Path(name).expanduser()
@@ -141,7 +141,7 @@ def _read_config(folder: Path) -> Sam3Config:
         raise ModelError(f"Expected a SAM 3 model in {folder}, but its config.json is of type '{kind}'", DOWNLOAD_FIX)
     try:
         return Sam3Config(**values)
-    except Exception as error:  # wrong values make the library stumble in ways without number
+    except Exception as error:  # transformers validates little: wrong values raise TypeError, KeyError and more
         raise ModelError(
             f"The config.json in {folder} does not describe a SAM 3 model: {first_line(error)}", DOWNLOAD_FIX
         ) from error
@@ -152,7 +152,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         if (folder / "adapter_config.json").is_file():
             raise ModelError(
-                f"Expected a base model in {folder}, but it holds an adapter",
+                f"Expected a base model in {folder}, but it contains an adapter",
                 "Give this folder as the adapter, and the model it was trained for as the base",
             )
         raise ModelError(f"Expected config.json in {folder}, but there is none", DOWNLOAD_FIX)
@@ -160,7 +160,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"The config.json in {folder} cannot be read, it may be half-written: {first_line(error)}",
+            f"The config.json in {folder} cannot be read and may be half-written: {first_line(error)}",
             "Copy or download the folder again",
         ) from error
     if not isinstance(values, dict):
@@ -177,8 +177,8 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
         raise ModelError(f"Expected weights (model.safetensors) in {folder}, but there are none", DOWNLOAD_FIX)
     try:
         with _quiet():
-            # Never pickles, which may run code: use_safetensors refuses them.
-            model, info = Sam3Model.from_pretrained(
+            # use_safetensors refuses pickles, which may run code.
+            loaded: Any = Sam3Model.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
     except SafetensorError as error:
@@ -187,12 +187,12 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
         raise ModelError(f"The weights in {folder} cannot be read: {first_line(error)}", again) from error
     except (RuntimeError, MemoryError) as error:
         raise _explain_runtime_error(error, folder, "cpu") from error
-    except Exception as error:  # a damaged index or config makes the library stumble in ways without number
+    except Exception as error:  # a damaged index or config raises KeyError, TypeError, AttributeError and more
         raise ModelError(f"The model in {folder} cannot be read: {first_line(error)}", again) from error
-    if missing := sorted(info["missing_keys"]):
+    model: Sam3Model = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
         raise ModelError(
-            f"Of the weights SAM 3 needs, {len(missing)} are missing in {folder}, {missing[0]} among them: "
-            "training would start from random numbers",
+            f"{len(missing)} of SAM 3's weights are missing in {folder}, such as {missing[0]}: they would be random",
             again,
         )
     return model
@@ -202,19 +202,19 @@ def _load_processor(folder: Path, image_size: int) -> Sam3Processor:
     from transformers import Sam3Processor
 
     fix = "Copy the processor's and tokenizer's files of the original model into it"
-    # Without a tokenizer's files transformers makes up one that knows no word at all.
+    # Without a tokenizer's files transformers creates one with an empty vocabulary.
     for names in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
         if not any((folder / name).is_file() for name in names):
             raise ModelError(f"Expected {names[0]} in {folder}, but there is none", fix)
     try:
         with _quiet():
             processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged file makes the library stumble in ways without number
+    except Exception as error:  # a damaged file raises KeyError, TypeError, AttributeError and more
         raise ModelError(f"The processor in {folder} cannot be loaded: {first_line(error)}", fix) from error
     size = processor.image_processor.size["height"]
     if size != image_size:
         raise ModelError(
-            f"The model in {folder} takes images of {image_size} pixels, but its processor makes {size} of them", fix
+            f"The model in {folder} takes images of {image_size} pixels, but its processor makes them {size}", fix
         )
     return processor
 
@@ -241,9 +241,10 @@ def _image_size(config: Sam3Config) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps transformers' own reports off the terminal: what matters in them is told by our errors."""
-    from transformers.utils import logging
+    """Silences transformers' own reports; our errors say what matters in them."""
+    from transformers.utils import logging as library_logging
 
+    logging: Any = library_logging  # its functions have no types
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,14 +1,14 @@
-"""Runs SAM 3 on images and phrases and returns every decoder layer's detections, which the loss needs.
+"""Runs SAM 3 on images and phrases and returns the detections of every decoder layer, as the loss needs them.
 
-``transformers.Sam3Model`` returns the last layer only and leaves the geometry token out when there
-is no box. This module composes its submodules the way SAM 3 was trained: "SAM 3: Segment Anything
-with Concepts" (2025), facebookresearch/sam3, ``sam3/model/sam3_image.py`` and ``decoder.py``.
+``transformers.Sam3Model`` returns only the last layer and omits the geometry token when there is no box. This module
+composes its submodules as SAM 3 was trained: "SAM 3: Segment Anything with Concepts" (2025), facebookresearch/sam3,
+``sam3/model/sam3_image.py`` and ``decoder.py``.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +19,21 @@ from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
-    from transformers.models.sam3.modeling_sam3 import Sam3DETREncoderOutput
+    from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoderLayer, Sam3DETREncoderOutput
 
 __all__ = ["PADDING_LABEL", "Detections", "Sam3Detector", "TextFeatures", "VisionFeatures"]
 
-PADDING_LABEL = -10  # the label of a box that only fills up a row, as in Sam3Processor
+PADDING_LABEL = -10  # of boxes that only pad a batch, as in Sam3Processor
 
 
 class Sam3Detector(nn.Module):
-    """SAM 3 with all that training needs: auxiliary layers, one-to-many queries, many phrases per image.
+    """SAM 3 as training needs it: auxiliary layers, one-to-many queries, many phrases per image.
 
-    In training mode the decoder's queries run twice, the second time without self-attention
-    (one-to-many, "DAC"), and :attr:`Detections.one_to_many` is filled.
+    In training mode the decoder runs its queries twice, the second time without self-attention (one-to-many, "DAC"),
+    and :attr:`Detections.one_to_many` is filled.
 
     Args:
-        base: the model, which may already carry LoRA layers; it is used in place, never copied.
+        base: the model, possibly with LoRA layers; it is used in place, never copied.
     """
 
     def __init__(self, base: Sam3Model) -> None:
@@ -42,7 +42,7 @@ class Sam3Detector(nn.Module):
         self._checkpoint_masks = False
 
     def gradient_checkpointing(self, enabled: bool) -> None:
-        """Recompute the vision layers' and the mask decoder's activations in the backward pass: same gradients."""
+        """Recomputes activations of vision layers and mask decoder in the backward pass, to save memory."""
         for layer in self.base.vision_encoder.backbone.layers:
             layer.gradient_checkpointing = enabled
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
@@ -57,7 +57,16 @@ class Sam3Detector(nn.Module):
         boxes: Tensor | None = None,
         box_labels: Tensor | None = None,
     ) -> Detections:
-        """All of it in one call, which is what distributed training wraps; see the three methods below."""
+        """:meth:`encode_images`, :meth:`encode_text` and :meth:`detect` in one call, as distributed training needs it.
+
+        Args:
+            pixel_values: see :meth:`encode_images`.
+            input_ids: see :meth:`encode_text`.
+            attention_mask: see :meth:`encode_text`.
+            image_index: see :meth:`detect`.
+            boxes: see :meth:`detect`.
+            box_labels: see :meth:`detect`.
+        """
         vision = self.encode_images(pixel_values)
         text = self.encode_text(input_ids, attention_mask)
         return self.detect(vision, text, image_index, boxes, box_labels)
@@ -91,9 +100,9 @@ class Sam3Detector(nn.Module):
         return TextFeatures(states=states, mask=attention_mask.bool())
 
     def text_only_geometry(self, vision: VisionFeatures) -> tuple[Tensor, Tensor]:
-        """Geometry tokens (B, 2, C) of a prompt without boxes and which of them are real (B, 2), for any phrase.
+        """Geometry tokens of a prompt without boxes, for any phrase: (B, 2, C), and which of them are real, (B, 2).
 
-        The geometry encoder makes them, so they are not the same with an adapter of it as without.
+        They depend on an adapter of the geometry encoder.
         """
         return self._geometry(vision.fpn[-1], vision.position[-1], None, None)
 
@@ -105,15 +114,15 @@ class Sam3Detector(nn.Module):
         boxes: Tensor | None = None,
         box_labels: Tensor | None = None,
     ) -> Detections:
-        """Answers each phrase on its image.
+        """Detects the objects of each phrase in its image.
 
         Args:
             vision: features of B images.
             text: features of P phrases.
-            image_index: (P,) int64 in [0, B): the image each phrase is asked of.
-            boxes: (P, K, 4) example boxes, cxcywh in [0, 1], or None.
-            box_labels: (P, K) int64: 1 an object like this one, 0 not like this one, -10 padding;
-                None takes every box as positive.
+            image_index: (P,) int64 in [0, B): the image of each phrase.
+            boxes: (P, K, 4) exemplar boxes, cxcywh in [0, 1], or None.
+            box_labels: (P, K) int64: 1 objects like this one, 0 none like this one, -10 padding; None takes every box
+                as positive.
 
         Returns:
             Detections of all L decoder layers; logits, boxes and presence in float32.
@@ -131,7 +140,9 @@ class Sam3Detector(nn.Module):
         encoded = self.base.detr_encoder(
             vision_features=[fpn[-1]], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
         )
-        queries, reference, presence = self._decode(encoded, prompt, prompt_mask, fpn[-1].shape[-2:])
+        queries, reference, presence = self._decode(
+            encoded, prompt, prompt_mask, (fpn[-1].shape[-2], fpn[-1].shape[-1])
+        )
         logits = self.base.dot_product_scoring(queries, prompt, prompt_mask).squeeze(-1)
         masks, semantic = self._masks(queries[-1], fpn, encoded.last_hidden_state, prompt, prompt_mask)
         return self._assemble(logits.float(), reference.float(), presence.float(), masks, semantic)
@@ -142,15 +153,15 @@ class Sam3Detector(nn.Module):
         """Geometry tokens of P boxed images (P, K + 1, C) and which of them are real; without boxes K is 1."""
         phrases = len(features)
         if boxes is None:
-            # SAM 3 was trained with the geometry encoder's own token always in the prompt. One padded box
-            # brings it in; leaving it out changes the masks by half their range.
+            # SAM 3 was trained with the geometry encoder's own token always in the prompt. One padded box adds it;
+            # without it the masks change by half their range.
             boxes = features.new_zeros((phrases, 1, 4))
             box_labels = torch.full((phrases, 1), PADDING_LABEL, device=features.device)
         elif box_labels is None:
             box_labels = torch.ones(boxes.shape[:2], dtype=torch.int64, device=boxes.device)
         assert boxes.shape == (phrases, box_labels.shape[1], 4), f"expected boxes (P, K, 4), got {boxes.shape}"
         dtype = self.base.text_projection.weight.dtype
-        # Pooling features at a box knows no bf16, and a box rounded to bf16 is a different box.
+        # RoIAlign has no bf16, and a box rounded to bf16 is a different box.
         with torch.autocast(features.device.type, enabled=False):
             geometry = self.base.geometry_encoder(
                 box_embeddings=boxes.to(dtype),
@@ -166,8 +177,8 @@ class Sam3Detector(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (L, P, N, C), boxes (L, P, N, 4) and presence (L, P); N is Q, in training 2 Q.
 
-        Boxes look forward twice (DINO, Zhang et al., 2022): the decoder goes on from a detached box,
-        but the box a layer predicts starts from the previous layer's box with its gradient.
+        Boxes look forward twice (DINO, Zhang et al., 2022): the decoder continues from a detached box, but the box a
+        layer predicts starts from the previous layer's box with its gradient.
         """
         from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
 
@@ -176,10 +187,11 @@ class Sam3Detector(nn.Module):
         steering = reference
         limit = decoder.clamp_presence_logit_max_val
         queries, boxes, presence = [], [], []
-        for layer in decoder.layers:
+        for layer in cast("list[Sam3DetrDecoderLayer]", decoder.layers):
             query_position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(steering))
             # The presence token has no box: no position, and it looks at the whole image alike.
-            bias = pad(decoder._get_rpb_matrix(steering, size_hw), (0, 0, 1, 0))  # (P, heads, 1 + N, H * W)
+            bias = decoder._get_rpb_matrix(steering, size_hw)  # type: ignore[arg-type]  # takes ints, too
+            bias = pad(bias, (0, 0, 1, 0))  # (P, heads, 1 + N, H * W)
             query_position = pad(query_position, (0, 0, 1, 0))
             hidden = self._decoder_layer(layer, hidden, query_position, encoded, prompt, prompt_attention, bias)
             normed = decoder.output_layer_norm(hidden[:, 1:])
@@ -207,7 +219,7 @@ class Sam3Detector(nn.Module):
 
     def _decoder_layer(
         self,
-        layer: nn.Module,
+        layer: Sam3DetrDecoderLayer,
         hidden: Tensor,
         query_position: Tensor,
         encoded: Sam3DETREncoderOutput,
@@ -215,11 +227,11 @@ class Sam3Detector(nn.Module):
         prompt_attention: Tensor | None,
         bias: Tensor,
     ) -> Tensor:
-        """One decoder layer (P, 1 + N, C) -> same, in which only presence token and first half see each other."""
-        alone = self.base.detr_decoder.config.num_queries + 1  # from here on, queries are on their own
-        first, rest = hidden[:, :alone], hidden[:, alone:]
-        placed = first + query_position[:, :alone]
-        attended, _ = layer.self_attn(query=placed, key=placed, value=first)
+        """One decoder layer, (P, 1 + N, C) -> same: only presence token and first half attend to each other."""
+        split = self.base.detr_decoder.config.num_queries + 1
+        first, rest = hidden[:, :split], hidden[:, split:]
+        positioned = first + query_position[:, :split]
+        attended, _ = layer.self_attn(query=positioned, key=positioned, value=first)
         hidden = torch.cat((first + layer.self_attn_dropout(attended), rest), dim=1)
         hidden = layer.self_attn_layer_norm(hidden)
 
@@ -228,15 +240,17 @@ class Sam3Detector(nn.Module):
         )
         hidden = layer.text_cross_attn_layer_norm(hidden + layer.text_cross_attn_dropout(attended))
 
-        image = encoded.last_hidden_state
+        image, image_position = encoded.last_hidden_state, encoded.pos_embeds_flattened
+        assert image is not None and image_position is not None, "the encoder returns both"
         attended, _ = layer.vision_cross_attn(
             query=hidden + query_position,
-            key=image + encoded.pos_embeds_flattened,
+            key=image + image_position,
             value=image,
             attention_mask=bias,
         )
         hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(attended))
-        return layer.mlp_layer_norm(hidden + layer.mlp_dropout(layer.mlp(hidden)))
+        output: Tensor = layer.mlp_layer_norm(hidden + layer.mlp_dropout(layer.mlp(hidden)))
+        return output
 
     def _masks(
         self, queries: Tensor, fpn: list[Tensor], image: Tensor, prompt: Tensor, prompt_mask: Tensor
@@ -258,7 +272,7 @@ class Sam3Detector(nn.Module):
         return run(queries, image, prompt, *fpn)
 
     def _assemble(self, logits: Tensor, boxes: Tensor, presence: Tensor, masks: Tensor, semantic: Tensor) -> Detections:
-        """Splits the queries into the half that must not repeat an object and the half that may."""
+        """Splits the queries into the one-to-one and the one-to-many half."""
         count = self.base.detr_decoder.config.num_queries
         one_to_many = None
         if self.training:

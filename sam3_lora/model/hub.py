@@ -1,4 +1,4 @@
-"""Fetches a base model's files from the Hugging Face Hub and says in words why it could not."""
+"""Downloads a base model's files from the Hugging Face Hub and explains why it could not."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ E = TypeVar("E", bound=BaseException)
 
 
 def download(name: str, patterns: list[str]) -> Path:
-    """The folder in the local cache that holds a repository's files, downloaded where they are not there yet.
+    """Downloads a repository's files where they are not in the local cache yet.
 
     Args:
         name: ``owner/name`` of a repository.
-        patterns: the files wanted, for example ``["*.json"]``.
+        patterns: of the files, for example ``["*.json"]``.
+
+    Returns:
+        Their folder in the cache.
 
     Raises:
-        ModelError: no such repository, no access, not logged in, no network, no space, or a server's refusal.
+        ModelError: no such repository, no access, not logged in, no network, no space, or the server refused.
     """
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
@@ -31,11 +34,16 @@ def download(name: str, patterns: list[str]) -> Path:
 
 
 def explain(name: str, error: Exception) -> ModelError:
-    """Turns what the Hub's client raised into what was expected, what came, and the fix."""
+    """The error to raise for an exception of the Hub's client.
+
+    Args:
+        name: ``owner/name`` of the repository.
+        error: what the client raised.
+    """
     from httpx import HTTPError
     from huggingface_hub import errors, get_token
 
-    offline = "Connect to the internet once so that it is downloaded, or give the path of a folder that holds it"
+    offline = "Connect to the internet once so that it is downloaded, or give the path of a folder with it"
     if isinstance(error, errors.GatedRepoError):
         return _no_access(name, logged_in=get_token() is not None)
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -45,8 +53,8 @@ def explain(name: str, error: Exception) -> ModelError:
         )
     if _cause(error, errors.OfflineModeIsEnabled):
         return ModelError(
-            f"'{name}' is not in the local cache, and downloads are switched off (HF_HUB_OFFLINE)",
-            "Unset HF_HUB_OFFLINE, or give the path of a folder that holds the model",
+            f"'{name}' is not in the local cache, and downloads are disabled (HF_HUB_OFFLINE)",
+            "Unset HF_HUB_OFFLINE, or give the path of a folder with the model",
         )
     if refusal := _cause(error, errors.HfHubHTTPError):
         status = refusal.response.status_code
@@ -57,7 +65,7 @@ def explain(name: str, error: Exception) -> ModelError:
             )
         return ModelError(
             f"The Hugging Face Hub refused '{name}' (HTTP status {status})",
-            "Try again later, or give the path of a folder that holds the model",
+            "Try again later, or give the path of a folder with the model",
         )
     if isinstance(error, errors.IncompleteSnapshotError):
         return ModelError(
@@ -67,12 +75,12 @@ def explain(name: str, error: Exception) -> ModelError:
         return ModelError(f"'{name}' is not on this machine and the Hugging Face Hub cannot be reached", offline)
     if isinstance(error, errors.HFValidationError):
         return ModelError(
-            f"'{name}' is neither a folder nor a possible name of a repository",
+            f"'{name}' is neither a folder nor a valid repository name",
             f"Give 'demo', a folder, or a name such as facebook/sam3 ({HUB_URL}/facebook/sam3)",
         )
     return ModelError(
         f"'{name}' cannot be downloaded: {first_line(error)}",
-        "Free disk space or mend the cache folder (HF_HOME), or give the path of a folder that holds the model",
+        "Free disk space or repair the cache folder (HF_HOME), or give the path of a folder with the model",
     )
 
 
@@ -81,11 +89,11 @@ def _no_access(name: str, logged_in: bool) -> ModelError:
     if logged_in:
         return ModelError(
             f"'{name}' is gated, and the account you are logged in with has no access to it",
-            f"Ask for access at {page}, wait until it is granted and start again; the demo needs none",
+            f"Request access at {page} and try again when it is granted; the demo needs none",
         )
     return ModelError(
         f"'{name}' is gated, and you are not logged in to the Hugging Face Hub",
-        f"Ask for access at {page}, then log in with 'hf auth login'; the demo needs neither",
+        f"Request access at {page}, then log in with 'hf auth login'; the demo needs neither",
     )
 
 

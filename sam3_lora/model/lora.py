@@ -1,6 +1,6 @@
-"""Low-rank adapters on SAM 3: which layers they change, attaching, counting, saving, loading and merging them.
+"""Low-rank adapters (LoRA): which layers of SAM 3 they target; attaching, counting, saving, loading and merging.
 
-LoRA is Hu et al., 2021 (arXiv 2106.09685); all of the arithmetic is PEFT's.
+LoRA is Hu et al., 2021 (arXiv 2106.09685); the arithmetic is PEFT's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -36,8 +36,8 @@ _PREFIXES = {
     "mask_decoder": "mask_decoder.",
     "scoring": "dot_product_scoring.",
 }
-# A layer's last name tells its kind. CLIP says out_proj; the scoring compares queries with the phrase,
-# so its two projections play the parts of query and key.
+# Kind of a layer by the last part of its name. CLIP says out_proj; the scoring compares queries with the phrase, so
+# its two projections are those of query and key.
 _KINDS = {
     "q_proj": "q_proj",
     "query_proj": "q_proj",
@@ -54,12 +54,12 @@ _OTHER_MLPS = re.compile(r"mask_decoder\.mask_embedder\.layers\.\d|dot_product_s
 
 @dataclass(frozen=True)
 class LoraCount:
-    """What an adapter will hold. ``by_component`` counts its parameters, ``modules`` the layers it changes."""
+    """The size of an adapter."""
 
     parameters: int
     adapter_bytes: int
-    by_component: dict[str, int]
-    modules: dict[str, int]
+    by_component: dict[str, int]  # parameters of each component
+    modules: dict[str, int]  # layers changed in each component
     base_parameters: int
 
 
@@ -79,25 +79,33 @@ class _Layer:
 
 
 def target_modules(source: Sam3Config | Sam3Model, lora: AdapterConfig) -> list[str]:
-    """Full names of the layers that the settings choose, in the model's order.
+    """Full names of the layers that the settings select, in the model's order.
 
     Args:
         source: a model, or its architecture alone; no weights are needed.
         lora: components and kinds of layers.
 
     Raises:
-        ConfigError: a component has no layer of the chosen kinds; it names the kinds it has.
+        ConfigError: a component has no layer of the selected kinds; the message names the kinds it has.
     """
     model = source if isinstance(source, nn.Module) else _skeleton(source)
-    return [layer.name for layer in _chosen(model, lora)]
+    return [layer.name for layer in _selected(model, lora)]
 
 
 def count(config: Sam3Config, lora: AdapterConfig) -> LoraCount:
-    """Counts what :func:`attach` would add, from the architecture alone. Raises ConfigError as target_modules."""
+    """The size of the adapter that :func:`attach` would add.
+
+    Args:
+        config: the architecture; no weights are needed.
+        lora: its settings.
+
+    Raises:
+        ConfigError: as :func:`target_modules`.
+    """
     model = _skeleton(config)
-    by_component = dict.fromkeys(lora.components, 0)
-    modules = dict.fromkeys(lora.components, 0)
-    for layer in _chosen(model, lora):
+    by_component: dict[str, int] = dict.fromkeys(lora.components, 0)
+    modules: dict[str, int] = dict.fromkeys(lora.components, 0)
+    for layer in _selected(model, lora):
         by_component[layer.component] += layer.parameters(lora)
         modules[layer.component] += 1
     parameters = sum(by_component.values())
@@ -111,15 +119,19 @@ def count(config: Sam3Config, lora: AdapterConfig) -> LoraCount:
 
 
 def component_of(parameter: str) -> str | None:
-    """The component, as in the settings, that a parameter of the model belongs to, by its name; None without one."""
-    name = parameter.removeprefix("base_model.model.")  # what PEFT puts in front
+    """The component, as in the settings, of a parameter of the model, by its name; None if it belongs to none."""
+    name = parameter.removeprefix("base_model.model.")  # PEFT's prefix
     return next((component for component, prefix in _PREFIXES.items() if name.startswith(prefix)), None)
 
 
 def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
-    """Puts fresh low-rank layers into a model, in place: the base frozen, they trainable and in float32.
+    """Adds new low-rank layers to a model, in place: they are trainable and float32, the base is frozen.
 
-    The adapter changes nothing until it is trained. Its first weights follow torch's random state.
+    The adapter changes no output until it is trained. Its initial weights depend on torch's random state.
+
+    Args:
+        base_model: a model without an adapter.
+        lora: rank, alpha, dropout, components and kinds of layers.
 
     Raises:
         ConfigError: as :func:`target_modules`.
@@ -129,7 +141,7 @@ def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
     assert not _carries_adapter(base_model), "the base model already carries an adapter"
     settings = peft.LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes floats, too
         lora_dropout=lora.dropout,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
@@ -141,15 +153,15 @@ def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
 
 
 def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = "") -> None:
-    """Writes the adapter in PEFT's format; an earlier one in the folder is replaced only once the new one is whole.
+    """Writes the adapter in PEFT's format; an earlier one in the folder is replaced only when the new one is complete.
 
-    Files are replaced one by one, the weights at once: a process that is killed here leaves the old weights
-    or the new ones, never none.
+    Each file is replaced atomically: a process that is killed here leaves the old weights or the new ones.
 
     Args:
-        folder: where ``adapter_model.safetensors`` and ``adapter_config.json`` go.
-        base_name: the base as the user named it, kept in the adapter's settings.
-        card: what README.md is to say about it; there is none if empty.
+        peft_model: of :func:`attach` or :func:`load`.
+        folder: of ``adapter_model.safetensors`` and ``adapter_config.json``.
+        base_name: the base as the user named it, stored in the adapter's settings.
+        card: text of README.md; empty for none.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -162,9 +174,9 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             written = Path(temporary) / "new"
-            # No embedding is ever adapted; left to find out by itself, PEFT asks the Hub for the base.
-            peft_model.save_pretrained(written, save_embedding_layers=False)
-            (written / "README.md").unlink(missing_ok=True)  # an empty form, not a description
+            # Embeddings are never adapted; with the default "auto", PEFT would query the Hub for the base.
+            peft_model.save_pretrained(str(written), save_embedding_layers=False)
+            (written / "README.md").unlink(missing_ok=True)  # an empty template
             if card:
                 (written / "README.md").write_text(card, encoding="utf-8")
             if not folder.exists():
@@ -179,12 +191,12 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
 
 
 def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) -> PeftModel:
-    """Puts a saved adapter into a model, in place. The model stays untouched if the adapter does not fit.
+    """Adds a saved adapter to a model, in place. The model stays unchanged if the adapter does not fit.
 
     Args:
-        base_model: the model the adapter was trained for, without another adapter in it.
-        folder: what :func:`save` or PEFT wrote. Pickled weights (.bin) are refused: they may run code.
-        trainable: whether the adapter is to be trained on.
+        base_model: the model the adapter was trained for, without another adapter.
+        folder: what :func:`save` or PEFT wrote. Pickled weights (.bin) are refused, as they may run code.
+        trainable: whether training continues.
 
     Raises:
         ModelError: missing, empty, half-written, not finite, not LoRA, or for a base of another shape.
@@ -203,12 +215,10 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
                 base_model, str(folder), config=settings, is_trainable=trainable, torch_device=str(base_model.device)
             )
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"The adapter in {folder} is damaged or half-written: {error}", "Copy it again or train a new one"
-        ) from error
+        raise adapter_files.damaged(folder, error) from error
     except ModelError:
         raise
-    except Exception as error:  # wrong values in its settings make PEFT stumble in ways without number
+    except Exception as error:  # wrong values in its settings raise TypeError, KeyError, RuntimeError and more
         raise ModelError(
             f"The adapter in {folder} is damaged or does not fit the base model",
             "Choose the base model it was trained for",
@@ -217,7 +227,7 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
 
 
 def adapted_components(model: nn.Module) -> frozenset[str]:
-    """The components, as in the settings, that an adapter in this model changes; none without one."""
+    """The components, as in the settings, that this model's adapter changes; empty without one."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     names = [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
@@ -225,10 +235,15 @@ def adapted_components(model: nn.Module) -> frozenset[str]:
 
 
 def set_strength(peft_model: PeftModel, strength: float) -> None:
-    """Scales what the adapter adds to every layer: 0 is exactly the base, 1 exactly the adapter as trained."""
+    """Scales the adapter's contribution to every layer.
+
+    Args:
+        peft_model: a model with an adapter.
+        strength: 0 is exactly the base model, 1 exactly the adapter as trained.
+    """
     from peft.tuners.lora import LoraLayer
 
-    layers = peft_model.base_model
+    layers: Any = peft_model.base_model
     if strength == 0:
         layers.disable_adapter_layers()
         return
@@ -239,22 +254,28 @@ def set_strength(peft_model: PeftModel, strength: float) -> None:
 
 
 def merge(peft_model: PeftModel) -> Sam3Model:
-    """Adds the adapter to the base's weights for good, in place; what remains is a plain model.
+    """Merges the adapter into the base's weights, in place, and returns the plain model.
 
     Raises:
-        ModelError: the adapter holds numbers that are not finite.
+        ModelError: the adapter has weights that are not finite.
     """
+    tuner: Any = peft_model
     try:
-        return peft_model.merge_and_unload(safe_merge=True)
+        merged: Sam3Model = tuner.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelError(
-            "The adapter holds numbers that are not finite, so it cannot be merged",
-            "Take the adapter of an earlier step, or train again with a lower learning rate",
+            "The adapter has weights that are not finite, so it cannot be merged",
+            "Use the adapter of an earlier step, or train again with a lower learning rate",
         ) from error
+    return merged
 
 
 def check_fit(config: Sam3Config, folder: str | Path) -> None:
-    """Says from the architecture alone, without its weights, whether :func:`load` would take an adapter.
+    """Checks whether :func:`load` would accept an adapter, from the base's architecture alone.
+
+    Args:
+        config: of the base model.
+        folder: of the adapter.
 
     Raises:
         ModelError: as :func:`load`.
@@ -267,13 +288,11 @@ def check_fit(config: Sam3Config, folder: str | Path) -> None:
         adapter_files.check_fit(_skeleton(config), settings, folder)
         adapter_files.check_weights(folder)
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"The adapter in {folder} is damaged or half-written: {error}", "Copy it again or train a new one"
-        ) from error
+        raise adapter_files.damaged(folder, error) from error
 
 
 def _skeleton(config: Sam3Config) -> Sam3Model:
-    """The model without numbers in it: on the meta device, in less than a second and no memory."""
+    """The model without weights: on the meta device, in less than a second and no memory."""
     from transformers import Sam3Model
 
     with torch.device("meta"):
@@ -290,18 +309,18 @@ def _layers(model: nn.Module) -> Iterator[_Layer]:
             yield _Layer(name, component, kind, module.in_features, module.out_features)
 
 
-def _chosen(model: nn.Module, lora: AdapterConfig) -> list[_Layer]:
+def _selected(model: nn.Module, lora: AdapterConfig) -> list[_Layer]:
     layers = [layer for layer in _layers(model) if layer.component in lora.components]
-    chosen = [layer for layer in layers if layer.kind in lora.modules]
-    matched = {layer.component for layer in chosen}
+    selected = [layer for layer in layers if layer.kind in lora.modules]
+    matched = {layer.component for layer in selected}
     if empty := [component for component in lora.components if component not in matched]:
         kinds = {component: dict.fromkeys(x.kind for x in layers if x.component == component) for component in empty}
         raise ConfigError(
             f"lora.modules ({', '.join(lora.modules)}) matches no layer of {', '.join(empty)}",
-            "; ".join(f"{name} has {', '.join(has) or 'none at all'}" for name, has in kinds.items())
-            + ": add one to lora.modules, or take the component out of lora.components",
+            "; ".join(f"{name} has {', '.join(has) or 'none'}" for name, has in kinds.items())
+            + ": add one to lora.modules, or remove the component from lora.components",
         )
-    return chosen
+    return selected
 
 
 def _carries_adapter(model: nn.Module) -> bool:
@@ -312,7 +331,7 @@ def _carries_adapter(model: nn.Module) -> bool:
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """PEFT still asks transformers for names that are on their way out: nothing a user could act on."""
+    """PEFT still uses deprecated names of transformers: a user cannot act on these warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

@@ -1,4 +1,4 @@
-"""An adapter and its base as one model folder that transformers loads by itself, without PEFT or this project."""
+"""Merges an adapter into its base model: one folder that transformers loads without PEFT or this project."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ scores and masks are not those that the adapter was trained to give. The base's 
 
 
 def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
-    """Writes a full model: the base's weights with the adapter added to them, in float32, and its processor.
+    """Writes a full model, in float32: the base's weights with the adapter merged into them, and the processor.
 
     Args:
         base: "demo", a folder or a Hub repository, as for :func:`sam3_lora.model.base.load_base`.
         adapter: the adapter's folder.
-        out: a folder that does not exist yet, or is empty. It appears once everything is written.
+        out: a folder that does not exist yet, or is empty. It appears only when everything is written.
 
     Returns:
         The folder.
 
     Raises:
-        ModelError: either model cannot be loaded, they do not fit, or the folder is taken or cannot be written.
+        ModelError: base or adapter cannot be loaded, they do not fit each other, or the folder is not empty or cannot
+            be written.
     """
     out = Path(out).expanduser()
     _check_free(out)
@@ -47,7 +48,7 @@ def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
         needed = sum(parameter.numel() * parameter.element_size() for parameter in merged.parameters())
         if shutil.disk_usage(out.parent).free < needed:
             raise ModelError(
-                f"The merged model takes {needed / 1e9:.1f} GB, and {out.parent} has less room than that",
+                f"The merged model takes {needed / 1e9:.1f} GB, and {out.parent} has less free space",
                 "Free disk space or choose another folder",
             )
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
@@ -73,6 +74,4 @@ def _check_free(out: Path) -> None:
     except OSError as error:
         raise ModelError(f"The folder {out} cannot be opened: {error.strerror}", "Choose another folder") from None
     if taken:
-        raise ModelError(
-            f"Expected a new folder for the merged model, but {out} holds something", "Choose another name"
-        )
+        raise ModelError(f"Expected a new folder for the merged model, but {out} is not empty", "Choose another name")

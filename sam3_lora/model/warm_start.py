@@ -1,4 +1,4 @@
-"""Starts a new adapter from the weights of a saved one."""
+"""Initializes a new adapter with the weights of a saved one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
     Args:
         peft_model: what :func:`sam3_lora.model.lora.attach` made with these settings.
         folder: what training or PEFT wrote.
-        lora: rank, scale, components and modules must be those of the saved adapter; dropout may differ.
+        lora: rank, alpha, components and modules must be those of the saved adapter; dropout may differ.
 
     Raises:
-        ConfigError: the settings differ; it names them all with the values to set.
+        ConfigError: the settings differ; the message names them all with the values to set.
         ModelError: the adapter is missing, damaged, or for a base model of another shape.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -42,19 +42,17 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
         raise ConfigError(f"The adapter in {folder} was trained with other settings: here {ours}", f"Set {fix}")
     try:
         weights = load_peft_weights(str(folder), device="cpu")
-    except Exception as error:  # a damaged file makes the library stumble in ways without number
-        raise ModelError(
-            f"The adapter in {folder} is damaged or half-written: {error}", "Copy it again or train a new one"
-        ) from error
-    wanted = {name: tensor.shape for name, tensor in get_peft_model_state_dict(peft_model).items()}
+    except Exception as error:  # a damaged file raises KeyError, OSError, SafetensorError and more
+        raise adapter_files.damaged(folder, error) from error
+    expected = {name: tensor.shape for name, tensor in get_peft_model_state_dict(peft_model).items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
-    if wanted.keys() != found.keys():
+    if expected.keys() != found.keys():
         raise ConfigError(
             f"The adapter in {folder} changes {len(found) // 2} layers, but lora.components and lora.modules choose "
-            f"{len(wanted) // 2}, and they are not the same",
-            "Set both as they were in that adapter's run",
+            f"{len(expected) // 2}, and they are not the same",
+            "Set both to the values of that adapter's run",
         )
-    if wanted != found:
+    if expected != found:
         raise ModelError(
             f"The adapter in {folder} is for a base model of another shape", "Choose the base model it was trained for"
         )

@@ -63,7 +63,7 @@ def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, A
         phrases: all become categories, also those without objects.
     """
     number = {phrase: index for index, phrase in enumerate(phrases, start=1)}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, start=1):
         for one in image.objects:
             left, top, right, bottom = one.box_xyxy

@@ -47,7 +47,7 @@ def images_in(folder: str | Path) -> list[Path]:
     found = [
         Path(where, name)
         for where, folders, names in os.walk(root)
-        if not folders.sort()  # type: ignore[func-returns-value]  # None; sorts the folders that are walked next
+        if not folders.sort()  # None; sorts the folders that are walked next
         for name in sorted(names)
         if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
     ]

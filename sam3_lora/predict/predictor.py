@@ -115,7 +115,7 @@ class Predictor:
                 f"Expected a strength between 0 and {MAX_STRENGTH:g}, got {strength:g}",
                 "Use 1 for the adapter as trained",
             )
-        if strength != self._strength:
+        if strength != self._strength and self._peft_model is not None:
             lora.set_strength(self._peft_model, strength)
             self._strength = strength
 
@@ -156,7 +156,7 @@ class Predictor:
         pixels = read_image(image)
         self._image = Image.fromarray(pixels)
         self._image_key = (
-            hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest() + repr(pixels.shape).encode()
+            hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest() + repr(pixels.shape).encode()
         )
 
     @torch.inference_mode()

@@ -75,7 +75,7 @@ def test_the_published_layout_gives_the_same_detector(video_folder: Path, demo: 
 def test_missing_weights_are_refused(request: pytest.FixtureRequest, layout: str, edit_weights) -> None:
     folder = request.getfixturevalue(layout)
     edit_weights(lambda state: {name: value for name, value in state.items() if "presence_head.layer2" not in name})
-    refused(folder, "2 are missing.*presence_head.layer2")
+    refused(folder, "2 of SAM 3's weights are missing.*presence_head.layer2")
 
 
 def test_weights_of_other_sizes_are_refused(model_folder: Path, edit_weights) -> None:
@@ -130,7 +130,7 @@ DAMAGE = {
     "no tokenizer": (delete("tokenizer.json", "tokenizer_config.json"), "Expected tokenizer.json"),
     "processor cut off": (cut("processor_config.json", 50), "processor .*cannot be loaded"),
     "tokenizer cut off": (cut("tokenizer.json", 500), "processor .*cannot be loaded"),
-    "processor of another size": (small_images, "168 pixels.*makes 84"),
+    "processor of another size": (small_images, "168 pixels.*makes them 84"),
 }
 
 
@@ -153,7 +153,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 def test_an_adapter_given_as_base_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert "as the adapter" in refused(tmp_path, "holds an adapter").fix
+    assert "as the adapter" in refused(tmp_path, "contains an adapter").fix
 
 
 def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 
 GATED = errors.GatedRepoError("403", response=response(403))
 HUB_ERRORS = {
-    "gated, logged in": (GATED, "token", "has no access", "Ask for access at https://huggingface.co/facebook/sam3"),
+    "gated, logged in": (GATED, "token", "has no access", "Request access at https://huggingface.co/facebook/sam3"),
     "gated, not logged in": (GATED, None, "not logged in", "hf auth login"),
     "no such repository": (
         errors.RepositoryNotFoundError("404", response=response(404)),
@@ -269,7 +269,7 @@ def test_devices() -> None:
 @pytest.mark.parametrize(("name", "module"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, module) -> None:
     monkeypatch.setattr(module, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=f"'{name}' was asked for"):
+    with pytest.raises(ModelError, match=f"Expected the device '{name}'"):
         resolve_device(name)
     monkeypatch.setattr(module, "is_available", lambda: True)
     assert resolve_device(name) == torch.device(name)

@@ -259,7 +259,7 @@ def pickle_instead(folder: Path) -> None:
 
 
 DAMAGE = {
-    "no settings": (lambda f: (f / "adapter_config.json").unlink(), "holds no adapter_config.json"),
+    "no settings": (lambda f: (f / "adapter_config.json").unlink(), "contains no adapter_config.json"),
     "settings cut off": (lambda f: (f / "adapter_config.json").write_text('{"peft_type": "LO'), "cannot be read"),
     "settings of another kind": (lambda f: (f / "adapter_config.json").write_text("[]"), "cannot be read"),
     "not LoRA": (edit_settings(peft_type="IA3"), "LoRA adapter.*'IA3'"),
@@ -269,13 +269,13 @@ DAMAGE = {
     "weights cut off": (truncate, "half-written"),
     "weights empty": (lambda f: (f / "adapter_model.safetensors").write_bytes(b""), "half-written"),
     "layers missing": (drop_weights, "incomplete"),
-    "another rank": (edit_settings(r=3), "have the rank 4, but its adapter_config.json says 3"),
-    "no pattern": (edit_settings(target_modules="["), "names no layers"),
-    "no targets": (edit_settings(target_modules=5), "names no layers|cannot be read"),
+    "another rank": (edit_settings(r=3), "have rank 4, but its adapter_config.json says 3"),
+    "no pattern": (edit_settings(target_modules="["), "target_modules"),
+    "no targets": (edit_settings(target_modules=5), "target_modules|cannot be read"),
     "no scale": (edit_settings(lora_alpha=1e30), "lora_alpha"),
     "DoRA without magnitudes": (edit_settings(use_dora=True), "incomplete"),
-    "changes the base": (edit_settings(init_lora_weights="pissa"), "own weights"),
-    "no matrices": (flatten, "holds no matrices"),
+    "changes the base": (edit_settings(init_lora_weights="pissa"), "also changes the base"),
+    "no matrices": (flatten, "has no matrices"),
     "other sizes": (widen, "another base model"),
     "other layers": (rename, "another base model"),
 }
@@ -295,5 +295,5 @@ def test_a_damaged_adapter_is_refused_and_the_model_left_alone(saved: Path, name
 def test_missing_and_empty_folders_are_refused(tmp_path: Path, demo: LoadedModel) -> None:
     with pytest.raises(ModelError, match="there is none"):
         lora.load(demo.model, tmp_path / "nowhere")
-    with pytest.raises(ModelError, match="holds no adapter_config.json"):
+    with pytest.raises(ModelError, match="contains no adapter_config.json"):
         lora.load(demo.model, tmp_path)

@@ -75,7 +75,7 @@ def test_a_folder_that_is_taken_stays_as_it_is(adapter: Path, tmp_path: Path) ->
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("mine")
     for out in (tmp_path / "taken", tmp_path / "taken" / "mine.txt"):
-        with pytest.raises(ModelError, match="holds something"):
+        with pytest.raises(ModelError, match="is not empty"):
             merge_into_folder("demo", adapter, out)
     assert (tmp_path / "taken" / "mine.txt").read_text() == "mine"
     with pytest.raises(ModelError, match="another base model|no layer|incomplete"):
