@@ -1,10 +1,12 @@
 """Settings: defaults, YAML in and out, and what a wrong one is told."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from sam3_lora.config import PRESETS, ConfigError, RunConfig, preset
+from sam3_lora.config_yaml import RENAMED, renamed_settings
 
 
 def test_yaml_gives_back_the_same_settings():
@@ -106,3 +108,43 @@ def test_of_very_many_problems_the_first_are_told():
 def test_the_folder_of_the_runs_may_begin_at_home():
     config = RunConfig().with_settings({"output.runs": "~/x"})
     assert config.output.runs_folder == Path.home() / "x"
+
+
+OLD = {"data": {"images": "a", "phrase": "b", "phrases": {"c": "d"}}, "training": {"accumulation": 4}}
+
+
+def test_names_of_earlier_versions_are_read():
+    config = RunConfig.from_dict(OLD)
+    assert (config.data.image_dir, config.data.default_phrase, config.data.category_phrases) == ("a", "b", {"c": "d"})
+    assert config.training.gradient_accumulation_steps == 4
+    assert config == RunConfig().with_settings(
+        {"data.images": "a", "data.phrase": "b", "data.phrases": {"c": "d"}, "training.accumulation": 4}
+    )
+
+
+def test_names_of_earlier_versions_are_told_apart():
+    assert renamed_settings(OLD) == RENAMED
+    assert renamed_settings(RunConfig().model_dump()) == {}
+    assert renamed_settings({"data": 5}) == {}
+    for new in RENAMED.values():
+        section, field = new.split(".")
+        assert field in RunConfig().model_dump()[section]
+
+
+def test_an_old_name_beside_the_new_one_is_an_error():
+    with pytest.raises(ConfigError, match=r"no setting 'data\.phrase' \(did you mean 'data\.default_phrase'\?\)"):
+        RunConfig.from_dict({"data": {"phrase": "a", "default_phrase": "b"}})
+
+
+def test_an_empty_limit_is_none():
+    assert RunConfig().with_settings({"training.max_steps": ""}).training.max_steps is None
+
+
+def test_pyproject_readme_and_the_tools_name_the_same_python():
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    oldest = project["project"]["requires-python"].removeprefix(">=")
+    named = [line.rpartition(" :: ")[2] for line in project["project"]["classifiers"] if ":: Python :: 3." in line]
+    assert named[0] == oldest == project["tool"]["mypy"]["python_version"]
+    assert project["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    assert "Python " + ", ".join(named[:-1]) + f" or {named[-1]}" in (root / "README.md").read_text()
