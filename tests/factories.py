@@ -106,6 +106,11 @@ def write_spoiled(folder: Path, spoil: Callable[[dict[str, Any]], None], **optio
     return folder
 
 
+def kinds(examined: Any) -> list[str]:
+    """The kinds of the findings of a dataset or a report, in order."""
+    return [finding.kind for finding in examined.findings]
+
+
 def under_wrong_keys(data: dict[str, Any]) -> None:
     annotations = data.pop("annotations")
     data["bboxes"] = [item["bbox"] for item in annotations]

@@ -59,10 +59,10 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
         ) from None
 
 
-def _require_pixels(picture: Image.Image, record: ImageRecord, most: int | None) -> None:
-    if most is not None and picture.width * picture.height > most:
+def _require_pixels(picture: Image.Image, record: ImageRecord, limit: int | None) -> None:
+    if limit is not None and picture.width * picture.height > limit:
         raise DataError(
-            f"Expected an image of at most {most // 10**6} million pixels to show, but {record.path} has "
+            f"Expected an image of at most {limit // 10**6} million pixels to show, but {record.path} has "
             f"{picture.width} x {picture.height}",
             "Cut the image into tiles of about 1,000 to 2,000 pixels a side, and the annotations with it",
         )

@@ -1,4 +1,4 @@
-"""Examines a dataset: reads every image once, checks every object, and reports what is wrong or odd."""
+"""Examines a dataset: reads every image once, checks every object, and reports the problems."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def examine(
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Report:
-    """Everything that is wrong or odd with a dataset, and what it holds in numbers.
+    """Every problem of a dataset, and its statistics.
 
     Every image is read once, in threads and at a reduced size where its format allows it; memory does not grow
     with the size of the images, and by less than 1 KB with each. A file that cannot be read is a finding.

@@ -121,7 +121,7 @@ def _set_hashes(gray: Image.Image, found: ImageProbe) -> None:
         return
     grid = np.asarray(gray.resize((_HASH + 1, _HASH + 1), Image.Resampling.BOX)).astype(np.int16)
     gradients = np.stack([grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]])  # 2, HASH, HASH
-    # Each byte takes its bits from all over the picture, so that a clear sky does not make whole bytes equal.
+    # Each byte takes its bits from all over the image, so that a clear sky does not make bytes equal.
     found.gradient_hash = np.packbits(gradients.reshape(8, -1).T.reshape(-1))
 
 
@@ -145,7 +145,7 @@ def check(record: ImageRecord, probe: ImageProbe, findings: FindingCollector) ->
     if probe.orientation in range(2, 9):
         has_size = not findings.concerns("bad-image-size", record.file_name)
         detail = "applied" if is_applied else "not applied" if has_size else "the annotation file gives no size"
-        # The size in the file tells in which orientation the image was annotated, unless the image is a square.
+        # The size in the file shows in which orientation the image was annotated, unless the image is a square.
         is_clear = turned and has_size and probe.size != probe.size[::-1]
         findings.add("image-rotated", record.file_name, detail=detail, severity="info" if is_clear else "warning")
     if not is_applied and (kind := size_finding(probe.size, expected)):

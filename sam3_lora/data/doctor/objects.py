@@ -46,7 +46,7 @@ class Shape:
 
 
 def check(record: ImageRecord, findings: FindingCollector) -> list[int | None]:
-    """Finds what is wrong or odd about an image's objects.
+    """Finds the problems of an image's objects.
 
     Args:
         record: the image.

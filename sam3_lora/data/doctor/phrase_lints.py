@@ -102,7 +102,11 @@ def _without(words: list[str], unwanted: set[str]) -> str | None:
 
 
 def check(categories: Iterable[str], findings: FindingCollector) -> dict[str, str]:
-    """Writes what is wrong with categories' names into the findings of the whole dataset.
+    """Finds what is wrong with the categories' names.
+
+    Args:
+        categories: names as in the dataset.
+        findings: of the whole dataset.
 
     Returns:
         category -> suggested phrase, where there is one.

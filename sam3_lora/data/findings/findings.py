@@ -1,4 +1,4 @@
-"""What is wrong or odd with a dataset: findings as facts, and the collector that gathers them while a split is read."""
+"""Findings, the problems of a dataset as facts; and the collector that gathers them while a split is read."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class FindingCollector:
             image: the file name of the image.
             annotation: its id.
             detail: what is there, in words.
-            value: instead of `detail`: the value itself, however wild.
+            value: instead of `detail`: the value itself, of any type.
             severity: of this occurrence, if not that of the kind; the worst one counts.
             facts: numbers and names for the sentences, of the first occurrence.
         """
@@ -139,25 +139,32 @@ class FindingCollector:
             draft.locations.append(Location(image, annotation, detail if value is _NOTHING else short_repr(value)))
 
     def describe(self, kind: str, *, variant: str = "", severity: Severity | None = None, **facts: Fact) -> None:
-        """Says what holds for a kind as a whole, if it occurs: its variant, another severity, further facts."""
+        """Sets what holds for a kind as a whole, if it occurs.
+
+        Args:
+            kind: of the findings.
+            variant: which words fit.
+            severity: instead of that of the kind.
+            facts: numbers and names for the sentences.
+        """
         if kind in self._drafts:
             draft = self._drafts[kind]
             draft.variant, draft.severity = variant or draft.variant, severity or draft.severity
             draft.facts.update(facts)
 
     def mention(self, kind: str, image: str) -> None:
-        """Names an image that a problem concerns too, without counting it."""
+        """Adds an image that a kind also concerns, without counting it."""
         self._draft(kind).image_names[image] = None
 
     def resume(self, finding: Finding) -> None:
-        """Goes on from a finding of an earlier reading."""
+        """Continues with a finding from when the dataset was opened."""
         names = dict.fromkeys(finding.image_names)
         self._drafts[finding.kind] = _Draft(
             finding.severity, finding.count, [*finding.locations], names, finding.variant, dict(finding.facts)
         )
 
     def forget(self, kind: str, image: str) -> None:
-        """Takes back what was found of a kind in an image."""
+        """Removes what was found of a kind in an image."""
         if not self.concerns(kind, image):
             return
         draft = self._drafts[kind]

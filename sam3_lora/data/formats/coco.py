@@ -129,7 +129,7 @@ class CocoFile:
             self._values = self._read_leniently(content, error)
 
     def _read_leniently(self, content: memoryview, error: Exception) -> dict[str, Any]:
-        """The whole file as Python reads it: with NaN and infinity, and halves of surrogate pairs."""
+        """The whole file as Python reads it: with NaN, infinity and lone surrogates."""
         if len(content) > LENIENT_UP_TO:
             raise self._not_json(f" ({error})")
         data = self._decoded(content)
@@ -187,7 +187,7 @@ class CocoFile:
     ) -> tuple[list[Any], int]:
         """The entries from `start` on, about PIECE bytes of them, and where the next ones begin.
 
-        A cut is right if what lies before it is JSON: a cut inside an entry would leave something open.
+        A cut is right if everything before it is JSON: a cut inside an entry would leave a bracket open.
         """
         if len(content) - start <= PIECE:
             entries = self._entries(content[start:], decoder)

@@ -1,4 +1,4 @@
-"""Gathers a split's images and annotations while it is read, and writes them as an index."""
+"""Gathers a split's images and annotations while it is read, column by column, for the index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GatheredImage:
         row: its place among all entries.
         id: as in the file.
         file_name: as in the file.
-        path: of the image file, seen from the split's folder.
+        path: of the image file, relative to the split's folder.
         missing: whether there is no such file.
         width, height: pixels.
         left_out: with all its annotations, since it is unclear which ones are its own.

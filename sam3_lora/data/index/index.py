@@ -62,7 +62,7 @@ class Index:
 
 
 def _check(file: BinaryIO) -> None:
-    """Raises ValueError unless a file is an index and whole; it is read, not mapped, so as not to fill the memory."""
+    """Raises ValueError unless a file is an intact index; it is read, not mapped, so as not to fill the memory."""
     end = file.seek(0, 2) - _TRAILER.size
     if end < 0:
         raise ValueError("too short")
