@@ -57,8 +57,7 @@ class Blocks:
         began = time.perf_counter()
         for batch in self._batches:
             batch = batch.to(setup.accelerator.device)
-            inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
-            setup.loss(setup.detector(*inputs), batch.targets).total.backward()
+            setup.loss(setup.model.detector(*batch.inputs), batch.targets).total.backward()
         seconds = time.perf_counter() - began
         setup.optimizer.zero_grad()
         return seconds

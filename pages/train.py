@@ -92,16 +92,17 @@ def watch(run: Run, train_job: TrainJob, before: tuple) -> None:
             st.rerun()
         status, followed = run.status(), runs.follow(run)
         with st.container(gap="small"):
-            alerts = [] if followed.config is None else followed.digest.symptoms(followed.config)
+            alerts = [] if followed.config is None else followed.rolling.alerts(followed.config)
             run_view.show_status(run, status, alerts)
-            show_alerts(alerts)
+            if followed.config is not None:
+                show_alerts(alerts, followed.config)
             if followed.problem is not None:
                 show_error(followed.problem)
         if followed.history.steps:
             run_view.show_numbers(status, followed.history)
             show_chart(run, followed.history)
             if followed.config is not None:
-                show_diagnosis(followed.digest, followed.config)
+                show_diagnosis(followed.rolling, followed.config)
         elif status.state == "paused":
             empty_state("pause_circle", "No step yet", "The run was paused before its first step.")
         elif status.active:

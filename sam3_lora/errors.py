@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class Sam3LoraError(Exception):
     """A mistake that the user can fix.
@@ -38,6 +40,32 @@ class RunError(Sam3LoraError):
 
 class TrainingError(Sam3LoraError):
     """A run that cannot continue, for example because its loss is no longer finite."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss or gradients with infinity or NaN: the run cannot continue with its settings.
+
+    Args:
+        terms: the names of the loss terms that are not finite; empty if it is the gradients.
+        images: the file names of the batch, as far as known.
+        fp16: whether the run computes in fp16, which overflows early.
+    """
+
+    def __init__(self, terms: Sequence[str], images: Sequence[str], fp16: bool = False) -> None:
+        self.terms, self.images, self.fp16 = tuple(terms), tuple(images), fp16
+        names = ", ".join(images)
+        super().__init__(
+            f"Expected a finite loss and finite gradients, but found infinity or NaN in "
+            f"{', '.join(terms) or 'the gradients'}" + (f" on the images {names}" if names else ""),
+            "Start a new run with a lower training.learning_rate"
+            + (" and training.precision bf16" if fp16 else "")
+            + (f"; look at {names} on the dataset page" if names else "")
+            + ". If this run has saved an adapter, 'Continue training' under Adapters (or model.adapter) lets the new "
+            "run start from it",
+        )
+
+    def __reduce__(self):
+        return type(self), (self.terms, self.images, self.fp16)
 
 
 def first_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -24,6 +24,7 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
         config: the run's settings.
         as_json: print one JSON object instead of lines.
     """
+    from sam3_lora.train.preflight.messages import describe
     from sam3_lora.train.preflight.preflight import preflight
 
     def progress(share: float, part: str) -> None:
@@ -31,11 +32,16 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
             echo(f"  {part}", err=True)
 
     result = preflight(config, progress)
+    problems = [(problem, *describe(problem, config)) for problem in result.problems]
     if as_json:
-        echo_json(asdict(result))
+        in_words = [
+            {"kind": problem.kind, "severity": problem.severity, "message": message, "fix": fix}
+            for problem, message, fix in problems
+        ]
+        echo_json(asdict(replace(result, problems=())) | {"problems": in_words})
     else:
-        for problem in result.problems:
-            echo(f"{problem.severity.upper():8}{problem.message}\n        {problem.fix}")
+        for problem, message, fix in problems:
+            echo(f"{problem.severity.upper():8}{message}\n        {fix}")
         if result.measured is not None:
             _print_measured(result, result.measured)
     if not result.ok:
@@ -43,6 +49,8 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
 
 
 def _print_measured(result: Preflight, measured: Measured) -> None:
+    from sam3_lora.train.memory import describe_change
+
     for part in measured.components:
         echo(
             f"{part.name:18}{part.modules:5} modules{part.parameters:13,} parameters, "
@@ -58,4 +66,4 @@ def _print_measured(result: Preflight, measured: Measured) -> None:
         echo(f"Time: {measured.seconds_per_step:.2f} s per step, about {total} for {steps}")
     for saving in measured.savings:
         needs = "does not fit either" if saving.memory_bytes is None else f"{saving.memory_bytes / _GB:.1f} GB"
-        echo(f"  {saving.words}: {needs}")
+        echo(f"  {describe_change(saving.settings)}: {needs}")

@@ -54,8 +54,8 @@ def train(
         run_preflight(run_config, as_json)
         return
 
+    from sam3_lora.train.accelerator import make_accelerator
     from sam3_lora.train.loop import fit
-    from sam3_lora.train.setup import make_accelerator
 
     accelerator = make_accelerator(run_config.training)
     run = run or _create_run(accelerator, run_config)

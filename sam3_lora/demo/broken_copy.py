@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from sam3_lora.data.folders import ANNOTATION_FILE
 from sam3_lora.demo.faults import FAULTS
 from sam3_lora.demo.faults.fault import Case, SplitDraft
 from sam3_lora.errors import DataError
+from sam3_lora.files import atomic_folder
 
 SOUND = "sound"  # the name of an intact image in every split, to compare with
 GUIDE = "README.md"
@@ -41,14 +40,9 @@ def make_broken_copy(source: Path, out: Path) -> Path:
     _check_free(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
+        with atomic_folder(out) as work:
             _write(pool, work)
             shutil.rmtree(out, ignore_errors=True)
-            os.replace(work, out)
-            out.chmod(0o755)  # mkdtemp's folders are readable by their owner only
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"The broken copy cannot be written to {out} ({error.strerror})", "Give another folder"

@@ -15,6 +15,7 @@ from sam3_lora.errors import DataError, RunError, Sam3LoraError
 from sam3_lora.evaluate.report import VERSION, Report, Summary
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.evaluate.words import alert_phrase, alert_sentence
+from sam3_lora.files import atomic_write
 from sam3_lora.runs.run import Run
 
 FOLDER = "evaluations"
@@ -85,9 +86,7 @@ def save(report: Report, folder: Path) -> Path:
             for number in range(1, 1000)
             if not (path := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")).exists()
         )
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(to_json(report), encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, to_json(report))
     except OSError as error:
         raise RunError(
             f"The evaluation cannot be written to {folder}: {error.strerror or error}",

@@ -41,9 +41,8 @@ def validation_loss(
 
     def forward(batch: Batch) -> LossReport:
         batch = batch.to(predictor.device)
-        inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
         with using_model():
-            return loss(predictor.detector(*inputs), batch.targets)
+            return loss(predictor.detector(*batch.inputs), batch.targets)
 
     return mean_loss(loader, forward).total
 

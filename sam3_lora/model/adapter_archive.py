@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zipfile
 import zlib
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from sam3_lora.errors import ModelError
+from sam3_lora.files import atomic_folder
 from sam3_lora.model import adapter_files
 from sam3_lora.model.adapter_files import SETTINGS, WEIGHTS
 
@@ -122,9 +122,7 @@ def _write(archive: zipfile.ZipFile, chosen: dict[str, zipfile.ZipInfo], folder:
     folder.parent.mkdir(parents=True, exist_ok=True)
     from safetensors import SafetensorError
 
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as temporary:
-        written = Path(temporary) / "new"
-        written.mkdir()
+    with atomic_folder(folder) as written:
         for name, entry in chosen.items():
             with archive.open(entry) as packed, (written / name).open("xb") as file:
                 # Reads no more than the size that was checked: an entry's header may be forged.
@@ -137,4 +135,3 @@ def _write(archive: zipfile.ZipFile, chosen: dict[str, zipfile.ZipInfo], folder:
             adapter_files.check_weights(written, "the archive")
         except SafetensorError as error:
             raise ModelError(f"The {WEIGHTS} in the archive is damaged: {error}", _FIX) from None
-        written.rename(folder)

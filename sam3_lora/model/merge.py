@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from sam3_lora.errors import ModelError
+from sam3_lora.files import atomic_folder
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 
@@ -51,15 +51,11 @@ def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
                 f"The merged model takes {needed / 1e9:.1f} GB, and {out.parent} has less free space",
                 "Free disk space or choose another folder",
             )
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-            written = Path(temporary) / "new"
+        with atomic_folder(out) as written:
             merged.save_pretrained(written)
             loaded.processor.save_pretrained(written)
             card = _CARD.format(base=base, adapter=Path(adapter).resolve().name)
             (written / "README.md").write_text(card, encoding="utf-8")
-            if out.is_dir():
-                out.rmdir()  # known to be empty
-            written.rename(out)
     except OSError as error:
         raise ModelError(
             f"The merged model cannot be written to {out}: {error.strerror or error}",

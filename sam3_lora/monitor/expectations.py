@@ -1,14 +1,14 @@
-"""What the losses of a healthy run look like, and how a run's own compare with it.
+"""The ranges of healthy losses, and a verdict on each term of a run.
 
-For the demo the ranges were measured over runs of it, by stage; for full SAM 3 they are those that its
-users report: totals by epoch, and raw values times the weights in force.
+For the demo the ranges were measured over several runs, by stage; for full SAM 3 they are those that its users report:
+totals by epoch, and raw values times the configured weights.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,12 @@ import numpy as np
 from sam3_lora.config import ASSETS, DEMO, LossConfig, RunConfig
 from sam3_lora.monitor.terms import ONE_TO_MANY, split_name, weight_of
 from sam3_lora.runs.metrics import Row, effective_rows
-from sam3_lora.text import amount
 
 DEMO_RANGES = ASSETS / "demo" / "healthy.json"
 STAGE_ENDS = (10, 20, 30, 45, 65, 95, 135, 190, 270, 380, 540, 760)  # steps: losses fall fast at first
-WINDOW = 20  # steps that a verdict looks at: single batches scatter
-SLACK = 1.25  # how far beyond a range its neighbourhood reaches, as a factor
+WINDOW = 20  # steps that a verdict averages: single batches scatter
+SLACK = 1.25  # a factor: values this close to a range still count as healthy
+STEADY = 0.02  # a relative change below it is no trend
 # Full SAM 3 with auxiliary layers: epochs done -> total, and unweighted values of the last layer.
 SAM3_TOTALS = ((0, 300, 600), (2, 270, 600), (5, 135, 300), (10, 65, 150), (20, 33, 75), (50, 15, 35))
 SAM3_RAW = {
@@ -33,13 +33,15 @@ SAM3_RAW = {
     "loss_mask": (0.1, 0.5),
     "loss_dice": (0.5, 1),
 }
-_EASY = "an easy dataset, or nothing to learn from"
 _MATCHES_PER_OBJECT = 4  # of the one-to-many half's last layer, at most
+
+
+Level = Literal["low", "healthy", "high", "unknown", "off"]  # off: its weight is 0
 
 
 @dataclass(frozen=True)
 class Range:
-    """The lowest and the highest weighted value that is healthy."""
+    """The lowest and the highest healthy weighted value."""
 
     low: float
     high: float
@@ -47,29 +49,33 @@ class Range:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a term's recent values mean.
-
-    value: weighted mean over the last steps; change: relative to the same number of steps before, -0.1 is
-    10 % less, None so early in a run; level: how it lies to the range; words: all of it as a sentence.
-    """
+    """A term's recent values compared with its healthy range; in words by :mod:`sam3_lora.monitor.messages`."""
 
     term: str
-    value: float
+    value: float  # weighted mean over the last steps
     expected: Range | None
-    change: float | None
-    level: Literal["low", "healthy", "high", "unknown"]
-    words: str
+    change: float | None  # relative to the same number of steps before, -0.1 is 10 % less; None early in a run
+    level: Level
+    others_high: bool = False  # another term is above its range
+
+    @property
+    def trend(self) -> Literal["steady", "rising", "falling"]:
+        """Of the change; steady without one."""
+        if self.change is None or abs(self.change) < STEADY:
+            return "steady"
+        return "rising" if self.change > 0 else "falling"
 
 
 def expected(config: RunConfig, row: Row) -> dict[str, Range]:
-    """The healthy ranges at a row's step, by term, "total" among them; a term without a known range is left out.
+    """The healthy ranges at a row's step, by term, "total" among them; terms without a known range are left out.
 
     Args:
+        config: the run's.
         row: of kind "step".
     """
     if config.model.base != DEMO:
         return _expected_of_sam3(config.loss, row)
-    if config.data.path != DEMO:  # nobody has measured the demo's little model on other data
+    if config.data.path != DEMO:  # the demo's small model was not measured on other data
         return {}
     stage, usual = stage_at(demo_stages(), row["step"]), LossConfig()
     ranges = {
@@ -83,36 +89,54 @@ def expected(config: RunConfig, row: Row) -> dict[str, Range]:
 
 
 def verdicts(config: RunConfig, rows: Iterable[Row]) -> dict[str, Verdict]:
-    """What the last steps' values mean, by term, "total" first. Empty before the first step."""
+    """The verdict on each term, "total" first. Empty before the first step.
+
+    Args:
+        config: the run's.
+        rows: the last ones of metrics.jsonl, at least 2 * WINDOW steps if there are as many.
+    """
     steps = [row for row in effective_rows(rows) if row["kind"] == "step"][-2 * WINDOW :]
     if not steps:
         return {}
     recent, before = steps[-WINDOW:], steps[:-WINDOW]
     ranges, now, earlier = expected(config, recent[-1]), _means(recent), _means(before)
-    found = {name: _verdict(name, value, earlier.get(name), ranges.get(name)) for name, value in now.items()}
-    if any(verdict.level == "high" for verdict in found.values()):
-        for name, verdict in found.items():  # low beside high is no good sign
-            found[name] = replace(
-                verdict, words=verdict.words.replace(_EASY, "no good sign while others are above theirs")
-            )
-    return found
+    levels = {name: _level(value, ranges.get(name)) for name, value in now.items()}
+    any_high = "high" in levels.values()
+    return {
+        name: Verdict(
+            term=name,
+            value=value,
+            expected=None if levels[name] == "off" else ranges.get(name),
+            change=value / earlier[name] - 1 if earlier.get(name) else None,
+            level=levels[name],
+            others_high=any_high and levels[name] != "high",
+        )
+        for name, value in now.items()
+    }
+
+
+def _level(value: float, healthy: Range | None) -> Level:
+    if healthy is None:
+        return "unknown"
+    if healthy.high == 0:
+        return "off"
+    if value > healthy.high * SLACK:
+        return "high"
+    return "low" if value < healthy.low / SLACK else "healthy"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps first to last, and for each term ("total" too) the lowest and highest value there that was healthy.
+    """A part of a run with its healthy ranges."""
 
-    Values are weighted means as verdicts compare them: over the last WINDOW steps, or as many as there are.
-    """
-
-    first: int
-    last: int
-    ranges: dict[str, tuple[float, float]]
+    first: int  # step
+    last: int  # step
+    ranges: dict[str, tuple[float, float]]  # by term, "total" too: means over the last WINDOW steps, or all if fewer
 
 
 @cache
 def demo_stages() -> tuple[Stage, ...]:
-    """The stages of the default run on the demo, as :func:`measure_stages` found them over five seeds."""
+    """The stages of the default run on the demo, measured by :func:`measure_stages` over five seeds."""
     stages = json.loads(DEMO_RANGES.read_text(encoding="utf-8"))["stages"]
     return tuple(
         Stage(one["first"], one["last"], {name: tuple(ends) for name, ends in one["ranges"].items()}) for one in stages
@@ -120,7 +144,7 @@ def demo_stages() -> tuple[Stage, ...]:
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
-    """The stage of a step; after the last stage, that one."""
+    """The stage of a step; the last one beyond its end."""
     return next((stage for stage in stages if step <= stage.last), stages[-1])
 
 
@@ -128,11 +152,11 @@ def measure_stages(runs: Iterable[Iterable[dict[str, Any]]]) -> tuple[Stage, ...
     """The ranges over several healthy runs.
 
     Args:
-        runs: of each run its lines of metrics.jsonl, from the first step on.
+        runs: the rows of metrics.jsonl of each run, from the first step on.
 
     Returns:
-        Per stage, the lowest and the highest mean of any run at any of its steps; stages that a run did not reach are
-        left out.
+        Per stage, the lowest and the highest mean of any run at any of its steps; without the stages that a run did not
+        reach.
     """
     tables = [[line for line in run if line.get("kind") == "step"] for run in runs]
     reached = min(len(table) for table in tables)
@@ -153,7 +177,13 @@ def measure_stages(runs: Iterable[Iterable[dict[str, Any]]]) -> tuple[Stage, ...
 
 
 def save_stages(stages: Sequence[Stage], path: Path, about: str) -> None:
-    """Writes stages as JSON; about: how they were measured."""
+    """Writes stages as JSON.
+
+    Args:
+        stages: from :func:`measure_stages`.
+        path: the file, replaced.
+        about: how they were measured.
+    """
     rounded = [
         {
             "first": stage.first,
@@ -187,30 +217,5 @@ def _expected_of_sam3(loss: LossConfig, row: Row) -> dict[str, Range]:
 
 
 def _factor(name: str, loss: LossConfig, usual: LossConfig) -> float:
-    """What other weights than the usual ones make of a term."""
+    """The configured weight of a term relative to the usual one."""
     return weight_of(name, loss) / weight_of(name, usual)
-
-
-def _verdict(name: str, value: float, earlier: float | None, healthy: Range | None) -> Verdict:
-    change = value / earlier - 1 if earlier else None
-    if change is None:
-        trend = ""
-    elif abs(change) < 0.02:
-        trend = " and steady"
-    else:
-        trend = f" and {'rising' if change > 0 else 'falling'} ({change:+.0%})"
-    if healthy is not None and healthy.high == 0:
-        return Verdict(name, value, None, change, "unknown", "Switched off: its weight is 0.")
-    if healthy is None:
-        return Verdict(name, value, None, change, "unknown", f"{amount(value)}{trend}; no healthy range is known.")
-    band = f"{amount(healthy.low)} to {amount(healthy.high)}"
-    if value > healthy.high * SLACK:
-        hope = "it is still falling" if change is not None and change < -0.02 else "look for a cause"
-        words = f"{amount(value)}{trend}, above the healthy {band}: {hope}."
-        return Verdict(name, value, healthy, change, "high", words)
-    if value < healthy.low / SLACK:
-        words = f"{amount(value)}{trend}, below the usual {band}: {_EASY}."
-        return Verdict(name, value, healthy, change, "low", words)
-    within = healthy.low <= value <= healthy.high
-    words = f"{amount(value)}{trend}: healthy runs show {band} here" + ("." if within else ", and this is close to it.")
-    return Verdict(name, value, healthy, change, "healthy", words)

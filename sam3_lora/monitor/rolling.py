@@ -1,7 +1,6 @@
-"""What verdicts and diagnosis need of a growing run's metrics: the last steps whole, of older ones a few numbers.
+"""The metrics of a growing run in bounded memory: the last steps whole, older ones without their terms.
 
-A run of a hundred thousand steps has gigabytes of rows; what is kept here stays small, and what is said of
-it is the same.
+A run of a hundred thousand steps has gigabytes of rows; alerts and verdicts are the same as those of all rows.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from sam3_lora.monitor.diagnosis import Alert, diagnose
 from sam3_lora.monitor.expectations import Verdict, verdicts
 from sam3_lora.runs.metrics import Row
 
-WHOLE = 300  # last steps that stay as they are: more than any check looks at
-MAX_STEPS = 20_000  # steps; beyond, every other one of the older ones goes
+WHOLE = 300  # last steps that stay as they are: more than any check needs
+MAX_STEPS = 20_000  # beyond, every other one of the older steps is dropped
 _NUMBERS = ("kind", "step", "epoch", "total", "lr", "grad_norm", "objects", "phrases", "negatives")
 _COMPONENTS = "grad_norm_by_component"
 _NOTHING: dict[str, float] = {}
 
 
 class RollingMetrics:
-    """The rows that count of one run, fed piece by piece."""
+    """The rows of one run, without those that a resume superseded."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._slim = 0  # rows before this one are slim already
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Takes new rows; one of kind "resume" takes back what came after its step."""
+        """Adds new rows; one of kind "resume" removes those after its step."""
         for row in rows:
             if row["kind"] == "resume":
                 self._rows = [earlier for earlier in self._rows if earlier["step"] <= row["step"]]
@@ -46,19 +45,19 @@ class RollingMetrics:
         """See :func:`sam3_lora.monitor.expectations.verdicts`."""
         return verdicts(config, self._rows[-WHOLE:])
 
-    def symptoms(self, config: RunConfig) -> list[Alert]:
+    def alerts(self, config: RunConfig) -> list[Alert]:
         """See :func:`sam3_lora.monitor.diagnosis.diagnose`."""
         return diagnose(self._rows, config)
 
     def _thin(self) -> None:
-        """Drops every other slim step, but nothing that is rare, and not the first ones."""
+        """Drops every other slim step, but no rare rows, and not the first ones."""
         rare = [index < WHOLE or row["kind"] != "step" or row["terms"] for index, row in enumerate(self._rows)]
         self._rows = [row for index, row in enumerate(self._rows) if rare[index] or index >= self._slim or index % 2]
         self._slim = max(0, len(self._rows) - WHOLE)
 
 
 def _slimmed(row: Row) -> Row:
-    """A healthy step without its terms; a sick one, and whatever is no step, as it is."""
+    """A finite step without its terms; other rows as they are."""
     if row["kind"] != "step" or not all(map(math.isfinite, (row["total"], *row["terms"].values()))):
         return row
     kept = {name: row[name] for name in _NUMBERS if name in row}

@@ -1,4 +1,4 @@
-"""A dataset's fingerprint: short texts that change when what is learned from does."""
+"""The fingerprint of a dataset: a digest per split that changes when its annotations or images do."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from sam3_lora.errors import DataError
 
 
 def fingerprint(splits: Iterable[Split]) -> dict[str, str]:
-    """Of each split, by name: a digest of its annotation files and of its images' names and sizes in bytes.
+    """By the split's name, a digest of its annotation files and of its images' names and sizes in bytes.
 
-    Pictures are not read: that would take minutes where the rest takes a second.
+    Pixels are not read: that would take minutes where the rest takes a second.
 
     Raises:
-        DataError: the dataset has gone since it was opened.
+        DataError: the dataset was removed since it was opened.
     """
     try:
         return {split.name: _digest(split) for split in splits}
     except OSError as error:
         raise DataError(
-            f"The dataset cannot be read any more: {error.filename or error}: {error.strerror or 'it is gone'}",
-            "Put it back in its place, or correct data.path",
+            f"The dataset cannot be read any more: {error.filename or error}: {error.strerror or 'it was removed'}",
+            "Move it back, or correct data.path",
         ) from error
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The splits that are not what they were, or were not there."""
+    """The names of the splits whose digest differs or is new."""
     return [name for name, digest in now.items() if before.get(name) != digest]
 
 

@@ -1,34 +1,61 @@
-"""The lines of metrics.jsonl: which there are, how they are read, and which still count after a resume.
-
-Every row has ``kind``, ``step`` and ``time`` (unix seconds). By kind it holds besides:
-
-* "step": epoch, total, terms (name -> weighted), raw (name -> unweighted), lr, grad_norm (before clipping),
-  images_per_second, memory_bytes, objects (in the targets), phrases (asked), negatives (phrases without an
-  object); at step 1 and every 20 steps grad_norm_by_component.
-* "validation": epoch, total, terms, raw, box_f1_50 (boxes, IoU 0.5, score 0.5).
-* "resume": from this step on earlier rows are superseded.
-* "skipped": a step whose batch did not fit into memory: images (file names), message.
-* "note": about (such as "not-finite" or "dataset-changed"), message; images where some are concerned.
-"""
+"""The rows of metrics.jsonl: their columns, how they are read, and which still count after a resume."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Required, TypedDict
 
-Row = dict[str, Any]
-_LARGEST = 2**53  # whole numbers beyond it are no counts, and some do not even fit into a float
+import msgspec
+
+MAX_COUNT = 2**53  # whole numbers beyond it are no counts, and some do not even fit into a float
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class Row(TypedDict, total=False):
+    """One row; which columns it has depends on its kind.
+
+    "step" and "validation" have at least total and terms; "resume" supersedes earlier rows after its step; "skipped" is
+    a step whose batch did not fit into memory; "note" is something users should know. Files of earlier versions lack
+    some columns.
+    """
+
+    kind: Required[Literal["step", "validation", "resume", "skipped", "note"]]
+    step: Required[Count]
+    time: float | None  # unix seconds
+    epoch: int  # from 1
+    total: float  # the loss
+    terms: dict[str, float]  # weighted, by the term's name
+    raw: dict[str, float]  # unweighted
+    lr: float | None
+    grad_norm: float | None  # before clipping
+    grad_norm_by_component: dict[str, float] | None  # at step 1 and every 20 steps
+    images_per_second: float | None
+    memory_bytes: float | None
+    objects: int  # in the targets
+    phrases: int
+    negatives: int  # phrases without an object
+    box_f1_50: float | None  # validation: F1 of boxes at IoU 0.5 and score 0.5
+    about: str  # note: "not-finite", "not-finite-validation" or "dataset-changed"
+    message: str  # skipped, note
+    images: list[str]  # skipped, note: file names
+    terms_not_finite: list[str]  # note about "not-finite"; empty if it is the gradients
 
 
 def read_rows(path: Path, offset: int = 0, max_bytes: int = -1) -> tuple[list[Row], int]:
-    """The sound rows of a file from a byte offset on, and the offset to go on from next time.
+    """Reads rows from a byte offset on.
 
-    At most so many bytes are read at once, all if negative; they must hold at least one row.
+    Lines that are damaged or of an unknown kind are skipped; a line that is still being written is left for the next
+    call.
 
-    Lines that are damaged or of an unknown kind are passed over; one that is still being written is left
-    for the next call.
+    Args:
+        path: metrics.jsonl.
+        offset: where to begin, in bytes.
+        max_bytes: read at once, all if negative; they must hold at least one row.
+
+    Returns:
+        The rows, and the offset for the next call.
     """
     if not path.is_file():
         return [], 0
@@ -36,14 +63,7 @@ def read_rows(path: Path, offset: int = 0, max_bytes: int = -1) -> tuple[list[Ro
         file.seek(offset)
         block = file.read(max_bytes)
     complete, newline, _ = block.rpartition(b"\n")
-    rows = []
-    for line in complete.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # half a line, left by a process that was killed
-        if _is_sound(row):
-            rows.append(row)
+    rows = [row for line in complete.splitlines() if (row := _parse(line)) is not None]
     return rows, offset + len(complete) + len(newline)
 
 
@@ -51,54 +71,19 @@ def effective_rows(rows: Iterable[Row]) -> list[Row]:
     """The rows that count: after a resume at step k, earlier rows beyond k are superseded."""
     kept: list[Row] = []
     for row in rows:
-        if row.get("kind") == "resume":
+        if row["kind"] == "resume":
             kept = [earlier for earlier in kept if earlier["step"] <= row["step"]]
         else:
             kept.append(row)
     return kept
 
 
-def _is_sound(row: Any) -> bool:
-    """Whether a row has what its readers count on; a damaged file may hold anything."""
-    if not isinstance(row, dict) or type(row.get("step")) is not int or not 0 <= row["step"] <= _LARGEST:
-        return False
-    if not all(check(row[name]) for name, check in _CHECKS.items() if name in row):
-        return False
-    kind = row.get("kind")
-    return kind in ("resume", "skipped", "note") or (
-        kind in ("step", "validation") and "total" in row and "terms" in row
-    )
-
-
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, dict) and all(map(_is_number, values.values()))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and -_LARGEST <= value <= _LARGEST)
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or _is_number(value)
-
-
-def _are_numbers_or_none(values: Any) -> bool:
-    return values is None or _are_numbers(values)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, list) and all(map(_is_text, values))
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("total", "epoch", "objects", "phrases", "negatives"), _is_number),
-    **dict.fromkeys(("lr", "grad_norm", "images_per_second", "memory_bytes", "box_f1_50", "time"), _is_number_or_none),
-    **dict.fromkeys(("terms", "raw"), _are_numbers),
-    "grad_norm_by_component": _are_numbers_or_none,
-    "images": _are_texts,
-    "message": _is_text,
-}
+def _parse(line: bytes) -> Row | None:
+    """A line's row; None if it is damaged, such as half a line of a process that was killed."""
+    try:
+        row = msgspec.convert(json.loads(line), Row)  # json, unlike msgspec, reads NaN and Infinity
+    except (ValueError, RecursionError):
+        return None
+    if row["kind"] in ("step", "validation") and not ("total" in row and "terms" in row):
+        return None
+    return row

@@ -1,4 +1,4 @@
-"""What people ask of a run while it is trained: one small file per request, so that any process can ask."""
+"""Users' requests to a run that is being trained: one small file per request, so that any process can leave one."""
 
 from __future__ import annotations
 
@@ -8,45 +8,46 @@ from typing import Literal, get_args
 from sam3_lora.errors import RunError
 
 Request = Literal["stop", "discard", "pause", "continue", "validate", "sample", "save"]
-REQUESTS: tuple[str, ...] = get_args(Request)
-# Asked once, answered once; the others stand until the run ends or "continue" is asked.
-ONE_SHOT_REQUESTS = frozenset({"validate", "sample", "save"})
+REQUESTS: tuple[Request, ...] = get_args(Request)
+# Carried out once and removed; the others stay until the run ends or "continue" is requested.
+ONE_SHOT_REQUESTS: frozenset[Request] = frozenset({"validate", "sample", "save"})
 
 
 class Requests:
-    """The requests that stand in a run's folder. Asking twice is asking once."""
+    """The pending requests in a run's folder. Requesting twice is requesting once."""
 
     def __init__(self, run_folder: Path) -> None:
         self._folder = run_folder / "requests"
 
-    def ask(self, what: Request) -> None:
-        """Leaves a request; "continue" takes "pause" back. Raises RunError if it cannot be written."""
-        if what not in REQUESTS:
-            raise RunError(f"A run knows no request '{what}'", f"Ask for one of {', '.join(REQUESTS)}")
-        if what == "continue":
-            self.take("pause")
+    def add(self, request: Request) -> None:
+        """Leaves a request; "continue" removes "pause". Raises RunError if it is unknown or cannot be written."""
+        if request not in REQUESTS:
+            raise RunError(f"Unknown request '{request}'", f"Use one of {', '.join(REQUESTS)}")
+        if request == "continue":
+            self.remove("pause")
             return
         try:
             self._folder.mkdir(exist_ok=True)
-            (self._folder / what).touch()
+            (self._folder / request).touch()
         except OSError as error:
             raise RunError(
-                f"The request to {what} cannot be left in {self._folder}: {error.strerror or error}",
+                f"The request to {request} cannot be written to {self._folder}: {error.strerror or error}",
                 "Make the run's folder writable, or free some space",
             ) from None
 
-    def pending(self) -> frozenset[str]:
-        """What has been asked and not been answered yet."""
+    def pending(self) -> frozenset[Request]:
+        """The requests that were not carried out yet."""
         try:
-            return frozenset(path.name for path in self._folder.iterdir() if path.name in REQUESTS)
-        except OSError:  # nothing was ever asked
+            names = {path.name for path in self._folder.iterdir()}
+        except OSError:  # there never was a request
             return frozenset()
+        return frozenset(request for request in REQUESTS if request in names)
 
-    def take(self, what: str) -> None:
-        """Removes a request, answered or taken back."""
-        (self._folder / what).unlink(missing_ok=True)
+    def remove(self, request: Request) -> None:
+        """Removes a request that was carried out or withdrawn."""
+        (self._folder / request).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Removes all requests: they were meant for a process that is gone."""
-        for what in self.pending():
-            self.take(what)
+        """Removes all requests: they were meant for a process that has ended."""
+        for request in self.pending():
+            self.remove(request)

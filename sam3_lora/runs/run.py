@@ -1,7 +1,7 @@
 """A run's folder: its configuration, metrics, log, adapters, checkpoints, samples and status.
 
-The folder is the truth about a run. One writer fills it; any number of readers, in this process or
-in others, see what is going on by reading it.
+The folder is the truth about a run: one writer fills it, any number of readers, in this process or in others, watch the
+run by reading it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
+from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, RunError
+from sam3_lora.files import atomic_write
 from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
 from sam3_lora.runs.requests import Request, Requests
@@ -29,9 +31,17 @@ from sam3_lora.runs.writer import RunWriter
 
 __all__ = ["ACTIVE_STATES", "Run", "RunWriter", "Sample", "State", "Status", "effective_rows", "list_runs"]
 
+# Why a run cannot be resumed -> the sentence for it.
+ResumeObstacle = Literal["active", "finished", "no-checkpoint"]
+RESUME_OBSTACLES: dict[ResumeObstacle, str] = {
+    "active": "This run is being trained.",
+    "finished": "This run has taken all its steps.",
+    "no-checkpoint": "This run ended before its first checkpoint, so there is nothing to resume from.",
+}
+
 
 class Run:
-    """Reads a run's folder, and hands out the right to write it."""
+    """Reads a run's folder; :meth:`writing` gives its one writer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +66,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Opens an existing run. Raises RunError if the folder is none."""
+        """Opens an existing run. Raises RunError if the folder is not a run."""
         folder = Path(folder)
         if not os.path.isdir(folder):  # unlike Path.is_dir, never raises: the name may be too long
             raise RunError(
@@ -75,7 +85,7 @@ class Run:
 
     @cached_property
     def began(self) -> float:
-        """When the run was made, in unix seconds: as its folder's name says, else as its status does; 0 if unknown."""
+        """When the run was created, in unix seconds: from its folder's name, else from its status; 0 if unknown."""
         with suppress(ValueError, OverflowError):
             return time.mktime(time.strptime(self.name[:15], "%Y%m%d-%H%M%S"))
         status = read_status(self._status_path)
@@ -83,29 +93,24 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """The run's configuration as it was started. Raises ConfigError if the file was damaged."""
+        """The configuration that the run was started with. Raises ConfigError if the file is damaged."""
         return RunConfig.load(self.folder / "config.yaml")
 
     def status(self) -> Status:
-        """Where the run stands; an active state that no living process holds any more reads as "crashed"."""
+        """The run's state; an active one whose process has ended reads as "crashed"."""
         status = read_status(self._status_path)
         if status is None:
             return Status(state="crashed", message="The status file is missing or damaged.")
-        # A run that was just made has no lock yet; after that, the lock tells at once who is gone.
+        # A run that was just created has no lock yet; after that, the lock shows at once that its process has ended.
         grace = 0 if (self.folder / ".lock").exists() else 5
         if status.active and not self.is_locked() and time.time() - status.updated >= grace:
-            return replace(status, state="crashed", message="The process that trained this run is gone.")
+            return replace(status, state="crashed", message="The process that trained this run has ended.")
         if status.state in ("running", "paused") and self.stop_requested():
             return replace(status, state="stopping", message="Stopping after this step.")
         return status
 
     def metrics(self, offset: int = 0, max_bytes: int = -1) -> tuple[list[Row], int]:
-        """Rows of metrics.jsonl from a byte offset on (see :mod:`sam3_lora.runs.metrics`), and the next offset.
-
-        A row of kind "resume" says from which step on earlier rows are superseded; see
-        :func:`effective_rows`. A line that is still being written is left for the next call. At most so many bytes
-        are read, all if negative.
-        """
+        """The rows of metrics.jsonl, see :func:`sam3_lora.runs.metrics.read_rows` and :func:`effective_rows`."""
         return read_rows(self.folder / "metrics.jsonl", offset, max_bytes)
 
     def log_tail(self, lines: int = 200) -> str:
@@ -124,41 +129,40 @@ class Run:
         return {name: folder for name, folder in folders.items() if (folder / "adapter_config.json").is_file()}
 
     def adapter_bytes(self) -> int:
-        """The size of one saved adapter's weights; 0 without one."""
+        """The size of a saved adapter's weights; 0 without one."""
         weights = (folder / "adapter_model.safetensors" for folder in self.adapters().values())
         return max((path.stat().st_size for path in weights if path.is_file()), default=0)
 
     def samples(self) -> list[Sample]:
-        """What the fixed validation images looked like at each evaluation, by step; step 0 is the base model."""
+        """The sample predictions at each evaluation, by step; step 0 is the base model."""
         return read_samples(self.folder / "samples")
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints there are, newest first; each is whole."""
+        """The checkpoints, newest first."""
         found = (self.folder / "checkpoints").glob("step-*.pt")
         return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
 
     def can_resume(self) -> bool:
-        return self.why_not_resume() is None
+        """Whether the run can be resumed."""
+        return self.resume_obstacle() is None
 
-    def why_not_resume(self) -> str | None:
-        """What keeps the run from being resumed, as a sentence; None if nothing does."""
+    def resume_obstacle(self) -> ResumeObstacle | None:
+        """Why the run cannot be resumed, see :data:`RESUME_OBSTACLES`; None if it can."""
         status = self.status()
         if status.active:
-            return "This run is being trained."
+            return "active"
         if status.state == "finished":
-            return "This run has done all its steps."
-        if not self.checkpoints():
-            return "This run ended before its first checkpoint, so there is nothing to go on from."
-        return None
+            return "finished"
+        return None if self.checkpoints() else "no-checkpoint"
 
     def require_resumable(self) -> None:
-        """Raises RunError if something keeps the run from being resumed."""
-        if reason := self.why_not_resume():
-            fix = "Stop it or wait for its end" if self.status().active else "Start a new run instead"
-            raise RunError(f"The run {self.name} cannot be resumed. {reason}", fix)
+        """Raises RunError if the run cannot be resumed."""
+        if obstacle := self.resume_obstacle():
+            fix = "Stop it or wait for its end" if obstacle == "active" else "Start a new run instead"
+            raise RunError(f"The run {self.name} cannot be resumed. {RESUME_OBSTACLES[obstacle]}", fix)
 
     def differences(self, other: Run) -> dict[str, tuple[object, object]]:
-        """The settings in which two runs differ, by dotted name: this run's value and the other's."""
+        """The settings that differ between two runs, by dotted name: this run's value and the other's."""
         ours, theirs = self.config.model_dump(), other.config.model_dump()
         return {
             f"{section}.{name}": (value, theirs[section][name])
@@ -167,37 +171,42 @@ class Run:
             if value != theirs[section][name]
         }
 
-    def request(self, what: Request) -> None:
-        """Asks whoever trains this run, in any process, for something. Answered after the step in progress.
+    def request(self, request: Request) -> None:
+        """Leaves a request for the process that trains this run, which carries it out after the current step.
 
-        stop: save and end. discard: end and delete the run. pause, continue: the model stays in memory.
-        validate, sample, save: do it now, once. Raises RunError if the folder cannot be written.
+        Args:
+            request: "stop": save and end. "discard": end and delete the run. "pause", "continue": the model stays in
+                memory. "validate", "sample", "save": now, once.
+
+        Raises:
+            RunError: the folder cannot be written.
         """
-        self._requests.ask(what)
+        self._requests.add(request)
 
-    def requests(self) -> frozenset[str]:
-        """What has been asked and not been answered yet."""
+    def requests(self) -> frozenset[Request]:
+        """The requests that were not carried out yet."""
         return self._requests.pending()
 
-    def request_done(self, what: str) -> None:
-        """For the one that answers requests: this one is answered."""
-        self._requests.take(what)
+    def request_done(self, request: Request) -> None:
+        """Removes a request that was carried out."""
+        self._requests.remove(request)
 
     def request_stop(self) -> None:
-        """Asks whoever trains this run, in any process, to stop after the step in progress."""
+        """Requests to save and end after the current step."""
         self.request("stop")
 
     def stop_requested(self) -> bool:
-        return bool(self.requests() & {"stop", "discard"})
+        """Whether the run is to end."""
+        return not self.requests().isdisjoint(("stop", "discard"))
 
     def rename(self, name: str) -> Run:
         """Gives the run another name; its folder keeps the time in front.
 
         Returns:
-            The run at its new place; this object's folder is gone.
+            The run in its new folder; this object's folder is gone.
 
         Raises:
-            ConfigError: not a name.
+            ConfigError: the name is not allowed.
             RunError: the run is being trained, the name is taken, or the folder cannot be renamed.
         """
         before = self.config
@@ -208,22 +217,22 @@ class Run:
                 f"'{name}' cannot be a run's name",
                 "Use letters a to z, digits, spaces, dots and dashes, with a letter or a digit in front",
             ) from None
-        self._refuse_while_active("renamed")
+        self._require_inactive("renamed")
         began = re.match(r"\d{8}-\d{6}-", self.name)
         folder = self.folder.with_name((began.group() if began else "") + _slug(name))
         if folder != self.folder and folder.exists():
             raise RunError(f"There is another run {folder.name}", "Choose another name")
-        with _told(f"The run {self.name} cannot be renamed"):
+        with _explain_os_errors(f"The run {self.name} cannot be renamed"):
             self._write_config(config)
             self.folder.rename(folder)
         return Run(folder)
 
     def delete(self) -> None:
         """Deletes the run's folder with everything in it. Raises RunError while it is being trained."""
-        self._refuse_while_active("deleted")
-        # Renamed first: nobody ever sees half a run.
+        self._require_inactive("deleted")
+        # Renamed first, so that no reader sees half a run.
         doomed = self.folder.with_name(f".deleted-{self.name}")
-        with _told(f"The run {self.name} cannot be deleted"):
+        with _explain_os_errors(f"The run {self.name} cannot be deleted"):
             shutil.rmtree(doomed, ignore_errors=True)
             self.folder.rename(doomed)
             shutil.rmtree(doomed)
@@ -232,7 +241,7 @@ class Run:
         """Writes adapters (each with its model card), configuration, metrics, log and status into a zip file.
 
         Args:
-            out: the file, or a folder in which it becomes ``<name>.zip``.
+            out: the file, or a folder for ``<name>.zip``.
 
         Returns:
             The file.
@@ -244,7 +253,7 @@ class Run:
         return zip_run(self.folder, out / f"{self.name}.zip" if out.is_dir() else out)
 
     def is_locked(self) -> bool:
-        """Whether a living process is writing this run."""
+        """Whether a process is writing this run."""
         if not (self.folder / ".lock").exists():
             return False
         try:
@@ -255,13 +264,13 @@ class Run:
 
     @contextmanager
     def writing(self) -> Iterator[RunWriter]:
-        """Locks the run and yields its only writer; an exception inside becomes the state "failed" and goes on.
+        """Locks the run and yields its only writer; an exception inside sets the state "failed" and is raised again.
 
         Raises:
             RunError: another process is writing this run.
         """
         try:
-            # A reader that looks whether the lock is held holds it for an instant itself.
+            # A reader that checks the lock holds it for an instant itself.
             lock = self._lock().acquire(timeout=2)
         except Timeout:
             raise RunError(
@@ -269,7 +278,7 @@ class Run:
             ) from None
         with lock:
             try:
-                if (self.folder / "metrics.jsonl").exists():  # else they are meant for this first writer
+                if (self.folder / "metrics.jsonl").exists():  # otherwise they are meant for this first writer
                     self._requests.clear()
                 self._sweep()
                 writer = RunWriter(self.folder, self.status())
@@ -294,27 +303,27 @@ class Run:
         return FileLock(self.folder / ".lock", preserve_lock_file=True)
 
     def _write_config(self, config: RunConfig) -> None:
-        (self.folder / "config.yaml").write_text(config.to_yaml(comments=True), encoding="utf-8")
+        atomic_write(self.folder / "config.yaml", config.to_yaml(comments=True))
 
-    def _refuse_while_active(self, done: str) -> None:
+    def _require_inactive(self, done: str) -> None:
         if self.is_locked() or self.status().active:
             raise RunError(f"The run {self.name} is being trained and cannot be {done}", "Stop it first")
 
     def _sweep(self) -> None:
-        """Removes what a killed writer left half-written."""
+        """Deletes the temporary files of a writer that was killed."""
         for folder in (self.folder / "adapters").glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
-        for pattern in ("checkpoints/*.tmp", "samples/*.tmp"):
+        for pattern in ("*.tmp", "checkpoints/*.tmp", "samples/*.tmp"):
             for file in self.folder.glob(pattern):
                 file.unlink()
 
 
 def list_runs(runs_folder: str | Path) -> list[Run]:
-    """The runs in a folder, newest first; what is no run is passed over."""
+    """The runs in a folder, newest first; other folders and files are skipped."""
     root = os.path.expanduser(runs_folder)
     try:
         with os.scandir(root) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and _can_be_shown(entry.name)]
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and _is_text(entry.name)]
     except (OSError, ValueError):  # none there, or not a path at all
         return []
     folders = (Path(root, name) for name in names)
@@ -322,11 +331,12 @@ def list_runs(runs_folder: str | Path) -> list[Run]:
 
 
 def newest_first(runs: Iterable[Run]) -> list[Run]:
+    """Sorts runs by when they were created."""
     return sorted(runs, key=lambda run: (run.began, run.name), reverse=True)
 
 
-def _can_be_shown(name: str) -> bool:
-    """Whether a folder's name is text: on Linux it may be any bytes."""
+def _is_text(name: str) -> bool:
+    """Whether a folder's name can be shown: on Linux it may be any bytes."""
     with suppress(UnicodeEncodeError):
         return bool(name.encode())
     return False
@@ -348,11 +358,11 @@ def _make_unique(root: Path, stem: str) -> Path:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turns an OSError into a sentence with its fix."""
+def _explain_os_errors(failed: str) -> Iterator[None]:
+    """Turns an OSError inside into a RunError with the fix."""
     try:
         yield
     except OSError as error:
         raise RunError(
-            f"{what}: {error.strerror or error}", "Close programs that have its files open, and try again"
+            f"{failed}: {error.strerror or error}", "Close programs that have its files open, and try again"
         ) from None

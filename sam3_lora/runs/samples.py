@@ -1,28 +1,34 @@
-"""The pictures of a run's samples folder: the same images at each evaluation, to watch the run learn."""
+"""The sample predictions of a run: pictures of the same images at each evaluation, with an index."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from PIL import Image
+
+from sam3_lora.files import atomic_file
 
 _INDEX = "samples.jsonl"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as the model saw it after a step; step 0 is the base model.
+    """Predictions on one image."""
 
-    path: a PNG with what was found drawn in; found: objects with a score of at least 0.5; objects: how
-    many are annotated.
-    """
+    step: int  # after which they were made; 0 is the base model
+    image: str  # its file name
+    path: Path  # a PNG with the predictions drawn in
+    found: int  # predictions with a score of at least 0.5
+    objects: int  # ground truth
 
+
+class _Line(msgspec.Struct):
     step: int
     image: str
-    path: Path
+    path: str  # in the samples folder
     found: int
     objects: int
 
@@ -30,29 +36,37 @@ class Sample:
 def write_sample(
     folder: Path, step: int, position: int, image: str, picture: np.ndarray, found: int, objects: int
 ) -> None:
-    """Stores a picture, uint8 (H, W, 3) RGB, and its line in the index. Raises OSError."""
+    """Stores a picture and its line in the index. Raises OSError.
+
+    Args:
+        folder: the run's samples folder.
+        step: after which the predictions were made.
+        position: of the image among the samples of a step, from 0.
+        image: its file name.
+        picture: uint8 (H, W, 3) RGB.
+        found: predictions with a score of at least 0.5.
+        objects: ground truth.
+    """
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{step:08d}-{position}.png"
-    partial = path.with_suffix(".tmp")
-    Image.fromarray(picture).save(partial, format="PNG")
-    partial.replace(path)
-    line = json.dumps({"step": step, "image": image, "path": path.name, "found": found, "objects": objects})
-    with (folder / _INDEX).open("a", encoding="utf-8") as file:
-        file.write("\n" + line)  # in front: half a line, left by a process that was killed, must not swallow this one
+    with atomic_file(path) as file:
+        Image.fromarray(picture).save(file, format="PNG")
+    line = msgspec.json.encode(_Line(step, image, path.name, found, objects))
+    with (folder / _INDEX).open("ab") as index:
+        index.write(b"\n" + line)  # in front, so that half a line of a process that was killed does not swallow it
 
 
 def read_samples(folder: Path) -> list[Sample]:
-    """All samples by step, then in the order of the images; a step that was done again counts once."""
+    """All samples by step, then in the order of the images; a step that was repeated counts once."""
     try:
-        lines = (folder / _INDEX).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = (folder / _INDEX).read_bytes().splitlines()
+    except OSError:
         return []
-    found: dict[str, Sample] = {}
-    for line in lines:
+    samples: dict[str, Sample] = {}
+    for text in lines:
         try:
-            values = json.loads(line)
-            sample = Sample(**{**values, "path": folder / values["path"]})
-        except (ValueError, TypeError, KeyError, RecursionError):
+            line = msgspec.json.decode(text, type=_Line)
+        except msgspec.MsgspecError:
             continue
-        found[sample.path.name] = sample
-    return [found[name] for name in sorted(found) if found[name].path.is_file()]
+        samples[line.path] = Sample(line.step, line.image, folder / line.path, line.found, line.objects)
+    return [samples[name] for name in sorted(samples) if samples[name].path.is_file()]

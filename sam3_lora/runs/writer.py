@@ -1,4 +1,4 @@
-"""The one writer of a run's progress: rows of metrics, the log and the status."""
+"""The one writer of a run's progress: metrics, log and status."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
+
+from msgspec.structs import replace
 
 from sam3_lora.errors import RunError, Sam3LoraError
 from sam3_lora.runs.status import Status, write_status
@@ -20,13 +21,13 @@ _RESERVE_BYTES = 64 * 1024
 
 
 class RunWriter:
-    """Appends to metrics.jsonl and log.txt and keeps status.json.
+    """Appends to metrics.jsonl and log.txt and replaces status.json.
 
-    Some space is reserved while a run goes on: on a full disk its end can still be told.
+    It reserves some space, so that on a full disk the end of the run can still be written.
 
     Args:
         folder: the run's.
-        status: what is known of the run; it stays in view even if the run cannot go on.
+        status: the run's so far; step and best loss stay visible even if the run cannot be resumed.
 
     Raises:
         OSError: the files cannot be opened.
@@ -34,8 +35,9 @@ class RunWriter:
 
     def __init__(self, folder: Path, status: Status) -> None:
         self._folder = folder
-        news = {"state": "preparing", "message": "", "eta_seconds": None, "images_per_second": None}
-        self.status = replace(status, **news, pid=os.getpid())
+        self.status = replace(
+            status, state="preparing", message="", eta_seconds=None, images_per_second=None, pid=os.getpid()
+        )
         self._written = 0.0
         self._counted_to = time.monotonic()
         self._metrics = self._append("metrics.jsonl")
@@ -44,19 +46,26 @@ class RunWriter:
         self.update(force=True)
 
     def log(self, line: str) -> None:
-        """Appends a line with the time. Raises RunError on a full disk, as all that writes here."""
-        with _told(self._log.name):
+        """Appends a line with the time. Raises RunError on a full disk, as all methods that write."""
+        with _explain_os_errors(self._log.name):
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
             self._log.flush()
 
     def row(self, **values: Any) -> None:
-        """Appends one row to metrics.jsonl and stamps it with the time; see :mod:`sam3_lora.runs.metrics`."""
-        with _told(self._metrics.name):
+        """Appends one row to metrics.jsonl with the time; for the columns see :class:`sam3_lora.runs.metrics.Row`."""
+        with _explain_os_errors(self._metrics.name):
             self._metrics.write(json.dumps({**values, "time": time.time()}) + "\n")
             self._metrics.flush()
 
     def note(self, step: int, about: str, message: str, **values: Any) -> None:
-        """Something that people should know of, in the log and as a row of kind "note"."""
+        """Appends something users should know to the log and, as a row of kind "note", to the metrics.
+
+        Args:
+            step: at which it happened.
+            about: its kind, such as "not-finite".
+            message: as a sentence.
+            **values: further columns of the row.
+        """
         self.log(message)
         self.row(kind="note", step=step, about=about, message=message, **values)
 
@@ -69,30 +78,28 @@ class RunWriter:
         self.status = replace(self.status, **changes, updated=time.time(), trained_seconds=trained)
         if force or self.status.updated - self._written >= _STATUS_INTERVAL_S:
             path = self._folder / "status.json"
-            with _told(path):
+            with _explain_os_errors(path):
                 write_status(path, self.status)
             self._written = self.status.updated
 
     def fail(self, error: BaseException) -> None:
-        """The state "failed", with the message in the status and the traceback in the log.
-
-        An interrupt by the keyboard is no failure, but "stopped".
-        """
+        """Sets the state "failed", after Ctrl-C "stopped"; message into the status, traceback into the log."""
         state, message = "failed", str(error)
         details = "".join(traceback.format_exception(error)).rstrip()
         if isinstance(error, KeyboardInterrupt):
-            state, details = "stopped", "Ended at once by Ctrl-C."
-            message = "It was ended at once, without saving: what was learned since the last checkpoint is lost."
+            state, details = "stopped", "Interrupted by Ctrl-C."
+            message = "It was interrupted without saving: the steps since the last checkpoint are lost."
         elif not isinstance(error, Sam3LoraError):
             message = f"{type(error).__name__}: {error}"
         with suppress(OSError):
             self._reserve.unlink(missing_ok=True)
         with suppress(RunError):  # the message matters more than the details
             self.log(details)
-        with suppress(RunError):  # then the lock that nobody holds any more tells that the run has ended
+        with suppress(RunError):  # without it, the released lock shows that the run has ended
             self.update(force=True, state=state, message=message, eta_seconds=None)
 
     def close(self) -> None:
+        """Closes the files. Raises nothing."""
         for file in (self._metrics, self._log):
             with suppress(OSError):  # a line that found no space is written again when the file is closed
                 file.close()
@@ -112,7 +119,7 @@ class RunWriter:
 
 
 class SilentWriter:
-    """Stands in for the writer in processes other than the main one."""
+    """A writer that writes nothing, for processes other than the main one."""
 
     def __init__(self) -> None:
         self.status = Status()
@@ -128,7 +135,7 @@ class SilentWriter:
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether the process before us was killed in the middle of a line."""
+    """Whether the last line has no end: the process before was killed while it wrote it."""
     if path.stat().st_size == 0:
         return False
     with path.open("rb") as file:
@@ -137,14 +144,14 @@ def _is_torn(path: Path) -> bool:
 
 
 @contextmanager
-def _told(path: str | Path) -> Iterator[None]:
-    """Turns an OSError into a sentence with its fix."""
+def _explain_os_errors(path: str | Path) -> Iterator[None]:
+    """Turns an OSError inside into a RunError with the fix."""
     try:
         yield
     except FileNotFoundError as error:
         raise RunError(
-            f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted while it was trained",
-            "Leave it in its place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
+            f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted during training",
+            "Leave it in place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
         ) from error
     except OSError as error:
         raise RunError(

@@ -1,7 +1,6 @@
-"""Training: the loop, the run folder it writes, the background job around it.
+"""Training: the loop and what it needs, before the first step and after each one.
 
-To train:     loop (fit, reads from top to bottom) on setup, loading, step, evaluation, checkpoint, control, clock.
-To watch:     run (a run's folder) with status, rows, requests, samples; writer fills it, archive packs it.
-To judge:     preflight and checks before the start; expectations and diagnosis on the rows; proof at the end.
-To hand over: model_card, sampler, fingerprint. Memory is the business of memory and peak, names of terms that of terms.
+Before the start: preflight checks the settings; setup ties together data_loaders, model, optimizer and accelerator.
+While training:   loop (fit) takes each step, validates, writes sample_predictions, saves a checkpoint, obeys control.
+At the end:       reload_check verifies the saved adapter; model_card describes it.
 """

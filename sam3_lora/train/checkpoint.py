@@ -1,8 +1,12 @@
-"""Checkpoints: all that is needed to go on with a run as if it had never stopped."""
+"""Checkpoints: all that is needed to resume a run with the same steps as if it had never stopped.
+
+accelerate's ``save_state`` is not used: it writes the whole base model and several files that are not replaced as one,
+so the adapter, the fallback to an older checkpoint and the progress would need this code beside it; its
+``skip_first_batches`` would load and drop batches that :class:`sam3_lora.train.data_loaders.TrainLoader` never loads.
+"""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,32 +17,34 @@ import numpy as np
 import torch
 
 from sam3_lora.errors import RunError
+from sam3_lora.files import atomic_file
 from sam3_lora.runs.run import Run
 from sam3_lora.train.setup import Setup
 
 
 @dataclass
 class Progress:
-    """How far a run has come: epochs finished, steps taken in the current one and in all.
+    """How far a run has come."""
 
-    best_loss, best_step: the lowest validation loss and when it was; stale_epochs: epochs since then;
-    skipped: steps whose batch did not fit into memory.
-    """
-
-    epoch: int = 0
+    epoch: int = 0  # finished ones
     steps_in_epoch: int = 0
-    step: int = 0
-    best_loss: float | None = None
+    step: int = 0  # taken in all
+    best_loss: float | None = None  # lowest validation loss
     best_step: int | None = None
-    stale_epochs: int = 0
-    skipped: int = 0
+    stale_epochs: int = 0  # since best_step
+    skipped: int = 0  # steps whose batch did not fit into memory
 
 
 def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
-    """Writes a checkpoint to the side, renames it when it is whole, and drops the oldest. Every process calls it.
+    """Writes a checkpoint, whole or not at all, and deletes the oldest. Every process calls it.
+
+    Args:
+        run: checkpoints go into its folder.
+        setup: what is saved of it: adapter, optimizer, schedule, scaler, random states of all processes.
+        progress: how far the run has come.
 
     Raises:
-        RunError: it cannot be written; those there are stay as they were.
+        RunError: it cannot be written; the earlier ones stay as they were.
     """
     from accelerate.utils import gather_object
 
@@ -46,16 +52,11 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
     if not setup.accelerator.is_main_process:
         return
     path = run.folder / "checkpoints" / f"step-{progress.step:08d}.pt"
-    partial = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(exist_ok=True)
-        with partial.open("wb") as file:
+        with atomic_file(path, sync=True) as file:
             torch.save(_state(setup, progress, randoms), file)
-            file.flush()
-            os.fsync(file.fileno())  # a machine that loses its power must not leave an empty file under a whole name
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-        partial.unlink(missing_ok=True)
         raise RunError(
             f"The checkpoint after step {progress.step} cannot be written to {path.parent}: {_reason(error)}",
             "Free some space, then resume the run; its last checkpoint and its adapters are as they were",
@@ -65,10 +66,12 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
 
 
 def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple[Progress, dict[str, str]]:
-    """Puts adapter, optimizer, schedule and random states back, from the newest checkpoint that can be read.
+    """Restores adapter, optimizer, schedule and random states from the newest checkpoint that can be read.
 
     Args:
-        log: told in words if a newer one was damaged.
+        run: whose checkpoints.
+        setup: what is restored, in place.
+        log: gets a line for each newer one that is damaged.
 
     Returns:
         How far the run had come, and the dataset's fingerprint then.
@@ -80,8 +83,8 @@ def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple
     for path in run.checkpoints():
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file makes torch stumble in ways without number
-            log(f"The checkpoint {path.name} is damaged ({_reason(error)}); the one before it is taken.")
+        except Exception as error:  # of a damaged file torch raises errors of its zip reader, its unpickler and more
+            log(f"The checkpoint {path.name} is damaged ({_reason(error)}); the one before it is used.")
             continue
         try:
             return _restore(state, setup, path)
@@ -92,7 +95,7 @@ def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple
         raise unusable
     raise RunError(
         f"Expected a checkpoint in {run.folder / 'checkpoints'}, but there is none that can be read",
-        "Start a new run instead of resuming; model.adapter lets it go on from this run's last adapter",
+        "Start a new run instead; with model.adapter it continues from this run's last adapter",
     )
 
 
@@ -109,7 +112,7 @@ def _restore(state: dict[str, Any], setup: Setup, path: Path) -> tuple[Progress,
         setup.scheduler.load_state_dict(state["scheduler"])
         if setup.accelerator.scaler is not None and state["scaler"] is not None:
             setup.accelerator.scaler.load_state_dict(state["scaler"])
-        # A run that goes on with more processes than before: the new ones begin with the seed's random state.
+        # Resumed with more processes than before, the new ones begin with the seed's random state.
         if setup.accelerator.process_index < len(state["random"]):
             _restore_random(state["random"][setup.accelerator.process_index])
         return progress, fingerprint
@@ -129,16 +132,16 @@ def _state(setup: Setup, progress: Progress, randoms: list[dict[str, Any]]) -> d
         "scheduler": setup.scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "random": randoms,  # one per process
-        "fingerprint": setup.fingerprint,
+        "fingerprint": setup.data.fingerprint,
     }
 
 
 def _trainable(setup: Setup) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, parameter) for name, parameter in setup.peft_model.named_parameters() if parameter.requires_grad]
+    return [(name, parameter) for name, parameter in setup.model.peft.named_parameters() if parameter.requires_grad]
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what went wrong, as the system says it where the system said it."""
+    """The operating system's reason where it gave one, else the first line of the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

@@ -1,48 +1,52 @@
-"""fit(): epoch -> steps -> evaluate -> checkpoint -> report, readable from top to bottom."""
+"""The training loop: epochs, steps, validation, checkpoints and requests, readable from top to bottom."""
 
 from __future__ import annotations
 
 import math
 import time
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sam3_lora.errors import TrainingError
+from sam3_lora.data.samples import Batch
+from sam3_lora.errors import NotFiniteError, TrainingError
 from sam3_lora.runs.fingerprint import changes
-from sam3_lora.runs.requests import ONE_SHOT_REQUESTS
-from sam3_lora.runs.run import Run, Status
+from sam3_lora.runs.requests import ONE_SHOT_REQUESTS, Request
+from sam3_lora.runs.run import Run, State, Status
 from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.text import plural
+from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from sam3_lora.train.clock import Clock
 from sam3_lora.train.control import ENDINGS, Control
-from sam3_lora.train.evaluation import Evaluation, evaluate
 from sam3_lora.train.memory import advice, explain_oom, used_bytes
 from sam3_lora.train.model_card import model_card
 from sam3_lora.train.preflight.checks import check_early_stopping
 from sam3_lora.train.reload_check import verify_reload
 from sam3_lora.train.sample_predictions import SampleWriter
-from sam3_lora.train.setup import Setup, device_lock, make_accelerator, one_at_a_time, prepare
-from sam3_lora.train.step import NotFinite, StepMetrics, file_names, take_step
+from sam3_lora.train.setup import Setup, prepare
+from sam3_lora.train.step import StepMetrics, file_names, take_step
+from sam3_lora.train.validation import ValidationMetrics, validate
 
-COMPONENTS_EVERY = 20  # steps between two looks at each component's gradient
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+COMPONENTS_EVERY = 20  # steps between two measurements of each component's gradient norm
 MAX_SKIPPED = 3  # steps in a row that do not fit into memory
 _PAUSE_S = 0.2
 
 
-def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
+def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = None) -> Status:
     """Trains the adapter that a run's configuration describes, and writes the run's folder.
 
     Args:
         run: the run to train; its folder gets metrics, log, samples, adapters, checkpoints and status.
-        resume: go on from the run's newest checkpoint instead of from step 0.
-        accelerator: the process's accelerate.Accelerator, if one has been made already (several GPUs).
+        resume: continue from the run's newest checkpoint instead of from step 0.
+        accelerator: the process's, if one has been made already (several GPUs).
 
     Returns:
-        The final status: "finished" or "stopped". A run that was to be discarded is gone.
+        The final status: "finished" or "stopped". The folder of a discarded run is deleted.
 
     Raises:
-        Sam3LoraError: a mistake the user can mend; it is the run's "failed" message too.
+        Sam3LoraError: a mistake the user can fix; it is the run's "failed" message too.
     """
     main = accelerator is None or accelerator.is_main_process
     with run.writing() if main else nullcontext(SilentWriter()) as report, one_at_a_time():
@@ -62,90 +66,222 @@ def fit(run: Run, *, resume: bool = False, accelerator: Any = None) -> Status:
 
 
 class Training:
-    """A run made ready, and how far it has come."""
+    """A run in progress.
+
+    Args:
+        run: its folder.
+        setup: model, data and optimizer.
+        report: writes metrics, log and status.
+    """
 
     def __init__(self, run: Run, setup: Setup, report: RunWriter | SilentWriter) -> None:
         self.run = run
         self.setup = setup
         self.report = report
         self.progress = Progress()
-        self.stopped = self.discarded = self.has_learned_enough = False
+        self.stopped = self.discarded = self.stops_early = False
         self._skipped_in_a_row = 0
         self._control = Control(run, setup.accelerator)
-        self._clock = Clock(setup.length.total_steps)
-        self._sampler = (
+        self._speed = _Speed(setup.plan.total_steps)
+        self._samples = (
             SampleWriter(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
         )
 
     def resume(self) -> None:
-        """Goes on from the newest checkpoint."""
+        """Continues from the newest checkpoint."""
         self.progress, fingerprint = load_checkpoint(self.run, self.setup, self.report.log)
         step = self.progress.step
         self.report.row(kind="resume", step=step)
         self.report.log(f"Resumed after step {step}.")
-        if changed := changes(fingerprint, self.setup.fingerprint):
+        if changed := changes(fingerprint, self.setup.data.fingerprint):
             names = " and ".join(f"'{name}'" for name in changed)
             message = (
-                f"The dataset's split {names} has changed since step {step}: losses before and after differ by it."
+                f"The dataset's split {names} has changed since step {step}: losses from here on are not comparable."
             )
             self.report.note(step, "dataset-changed", message)
 
     def train(self) -> Status:
-        """Trains to the end, or until asked to stop."""
+        """Trains to the end, or until a request to stop."""
         self._log_start()
         if self.progress.step == 0:
-            self._sample(base=True)
-        self._answer_requests()
-        if not self._goes_on() and not self.discarded:
-            self._save()  # asked to stop before the first step
-        while self._goes_on():
-            self._train_mode()
-            for group in self.setup.train_loader.epoch(self.progress.epoch, skip=self.progress.steps_in_epoch):
+            self._write_samples(base=True)
+        self._handle_requests()
+        if not self._continues() and not self.discarded:
+            self._save()  # stopped before the first step
+        while self._continues():
+            self.setup.train_mode()
+            groups = self.setup.data.train_loader.epoch(self.progress.epoch, skip=self.progress.steps_in_epoch)
+            for group in groups:
                 self.step(group)
-                self._answer_requests()
-                if not self._goes_on():
+                self._handle_requests()
+                if not self._continues():
                     break
             if self._epoch_is_over() or self._is_last_step():
                 self._end_epoch()
             if not self.discarded:
                 self._save()
-            self._clock.forget()
+            self._speed.restart()
         return self._end()
 
-    def _goes_on(self) -> bool:
-        return not (self.stopped or self.has_learned_enough or self._is_last_step())
-
-    def _is_last_step(self) -> bool:
-        return self.progress.step >= self.setup.length.total_steps
-
-    def _epoch_is_over(self) -> bool:
-        # Beyond, not only at, its end: a dataset that has shrunk since has shorter epochs.
-        return self.progress.steps_in_epoch >= self.setup.length.steps_per_epoch
-
-    def _train_mode(self) -> None:
-        self.setup.detector.train()
-        self.setup.loss.train()
-
-    def step(self, group: list[Any]) -> None:
-        """One optimizer step, reported; saves a checkpoint where one is due."""
+    def step(self, group: list[Batch]) -> None:
+        """One optimizer step with its row of metrics; saves a checkpoint where one is due."""
         progress, every = self.progress, self.setup.config.training.checkpoint_every
         number = progress.step + 1
         try:
-            outcome = take_step(self.setup, group, by_component=number == 1 or number % COMPONENTS_EVERY == 0)
-        except NotFinite as error:
-            self.report.note(number, "not-finite", error.message + ".", images=error.images)
+            metrics = take_step(self.setup, group, by_component=number == 1 or number % COMPONENTS_EVERY == 0)
+        except NotFiniteError as error:
+            self.report.note(
+                number, "not-finite", f"{error.message}.", images=error.images, terms_not_finite=error.terms
+            )
             raise
         progress.step = number
         progress.steps_in_epoch += 1
-        if outcome is None:
-            self._tell_skipped(file_names(group))
+        if metrics is None:
+            self._log_skipped(file_names(group))
         else:
             self._skipped_in_a_row = 0
-            self._log_step(outcome)
+            self._log_step(metrics)
         if every and number % every == 0:
             self._save()
 
-    def _tell_skipped(self, images: tuple[str, ...]) -> None:
+    def validate(self) -> ValidationMetrics | None:
+        """Measures on the validation split and keeps the best adapter; None without a split to measure on."""
+        metrics = validate(self.setup)
+        if metrics is None:
+            return None
+        progress, epoch = self.progress, self.progress.epoch + 1
+        if not math.isfinite(metrics.loss.total):
+            message = "The validation loss is not finite; this adapter is not kept as best."
+            self.report.note(progress.step, "not-finite-validation", message)
+            return metrics
+        self.report.row(kind="validation", step=progress.step, epoch=epoch, **metrics.columns())
+        self.report.log(
+            f"Epoch {epoch}, step {progress.step}: validation loss {metrics.loss.total:.3f}, "
+            f"F1 of boxes {metrics.box_f1_50:.2f}."
+        )
+        if progress.best_loss is None or metrics.loss.total < progress.best_loss:
+            progress.best_loss, progress.best_step = metrics.loss.total, progress.step
+            self._save_adapter("best")
+            self.report.update(force=True, best_validation_loss=progress.best_loss, best_step=progress.best_step)
+        return metrics
+
+    def _continues(self) -> bool:
+        return not (self.stopped or self.stops_early or self._is_last_step())
+
+    def _is_last_step(self) -> bool:
+        return self.progress.step >= self.setup.plan.total_steps
+
+    def _epoch_is_over(self) -> bool:
+        # Beyond, not only at, its end: a dataset that has shrunk since has shorter epochs.
+        return self.progress.steps_in_epoch >= self.setup.plan.steps_per_epoch
+
+    def _end_epoch(self) -> None:
+        """Validates and advances to the next epoch; stops early after too many epochs without a better loss."""
+        if not self.discarded:
+            metrics = self.validate()
+            self._write_samples()
+            patience = self.setup.config.training.patience
+            if metrics is not None:
+                is_best = self.progress.best_step == self.progress.step
+                self.progress.stale_epochs = 0 if is_best else self.progress.stale_epochs + 1
+                self.stops_early = 0 < patience <= self.progress.stale_epochs
+        if self._epoch_is_over():
+            self.progress.epoch += 1
+            self.progress.steps_in_epoch = 0
+
+    def _handle_requests(self) -> None:
+        """Carries out the requests since the last step, and waits while the run is paused."""
+        requests = self._control.pending()
+        if "pause" in requests and not requests & ENDINGS:
+            self._save()
+            self.report.log("Paused.")
+            self.report.update(force=True, state="paused", eta_seconds=None)
+            while "pause" in requests and not requests & ENDINGS:
+                self._handle_one_shot(requests)
+                time.sleep(_PAUSE_S)
+                requests = self._control.pending()
+            self.report.log("Continued.")
+            self.report.update(force=True, state="running")
+            self._speed.restart()
+        self._handle_one_shot(requests)
+        self.stopped = bool(requests & ENDINGS)
+        self.discarded = "discard" in requests
+
+    def _handle_one_shot(self, requests: frozenset[Request]) -> None:
+        if not requests & ONE_SHOT_REQUESTS:
+            return
+        if "validate" in requests:
+            self.validate()
+        if "sample" in requests:
+            self._write_samples()
+        if "save" in requests:
+            self._save()
+            self.report.log(f"Saved after step {self.progress.step}.")
+        for request in requests & ONE_SHOT_REQUESTS:  # not before: until then the page shows what is being done
+            self._control.done(request)
+        self.setup.train_mode()
+        self._speed.restart()
+
+    def _write_samples(self, base: bool = False) -> None:
+        if self._samples is not None:
+            self._samples.write(self.progress.step, base)
+
+    def _save(self) -> None:
+        """The checkpoint first: it is what a run is resumed from."""
+        save_checkpoint(self.run, self.setup, self.progress)
+        self._save_adapter("last")
+
+    def _save_adapter(self, kind: str) -> None:
+        self.setup.save_adapter(self.run.folder / "adapters" / kind, model_card(self.setup, self.progress, kind))
+
+    def _end(self) -> Status:
+        state: State = "stopped" if self.stopped and not self._is_last_step() else "finished"
+        message = ""
+        if self.stops_early and not self._is_last_step():
+            stale = self.progress.stale_epochs
+            message = (
+                f"Early stopping: {stale} epochs in a row have" if stale > 1 else "Early stopping: the last epoch has"
+            ) + " not lowered the best validation loss."
+        checked = "" if self.discarded else self._verify_reload()
+        self.report.log(f"{state.capitalize()} after {plural(self.progress.step, 'step')}. {message}".rstrip())
+        self.report.update(force=True, state=state, message=message, eta_seconds=None, reload_proof=checked)
+        return self.report.status
+
+    def _verify_reload(self) -> str:
+        """Loads the saved adapter in the main process and compares its detections."""
+        if not self.setup.accelerator.is_main_process:
+            return ""
+        checked = verify_reload(self.setup, self.run.folder / "adapters" / "last")
+        self.report.log(f"Reload check: {checked}")
+        return checked
+
+    def _log_start(self) -> None:
+        plan, progress = self.setup.plan, self.progress
+        self.report.update(
+            force=True,
+            state="running",
+            step=progress.step,
+            epoch=progress.epoch + 1,
+            epochs=plan.epochs,
+            total_steps=plan.total_steps,
+            best_validation_loss=progress.best_loss,
+            best_step=progress.best_step,
+            skipped_steps=progress.skipped,
+            device=str(self.setup.accelerator.device),
+            reload_proof="",
+        )
+
+    def _log_step(self, metrics: StepMetrics) -> None:
+        step, epoch = self.progress.step, self.progress.epoch + 1
+        images_per_second, eta_seconds = self._speed.measure(step, metrics.images)
+        measured = {
+            "images_per_second": images_per_second,
+            "memory_bytes": used_bytes(self.setup.accelerator.device),
+        }
+        self.report.row(kind="step", step=step, epoch=epoch, **metrics.columns(), **measured)
+        self.report.update(step=step, epoch=epoch, eta_seconds=eta_seconds, **measured)
+
+    def _log_skipped(self, images: tuple[str, ...]) -> None:
         self.progress.skipped += 1
         self._skipped_in_a_row += 1
         step = self.progress.step
@@ -159,127 +295,23 @@ class Training:
                 advice(self.setup.config),
             )
 
-    def _answer_requests(self) -> None:
-        """Does what was asked for since the last step, and waits while the run is paused."""
-        asked = self._control.asked()
-        if "pause" in asked and not asked & ENDINGS:
-            self._save()
-            self.report.log("Paused.")
-            self.report.update(force=True, state="paused", eta_seconds=None)
-            while "pause" in asked and not asked & ENDINGS:
-                self._do_errands(asked)
-                time.sleep(_PAUSE_S)
-                asked = self._control.asked()
-            self.report.log("Continued.")
-            self.report.update(force=True, state="running")
-            self._clock.forget()
-        self._do_errands(asked)
-        self.stopped = bool(asked & ENDINGS)
-        self.discarded = "discard" in asked
 
-    def _do_errands(self, asked: frozenset[str]) -> None:
-        if not asked & ONE_SHOT_REQUESTS:
-            return
-        if "validate" in asked:
-            self.validate()
-        if "sample" in asked:
-            self._sample()
-        if "save" in asked:
-            self._save()
-            self.report.log(f"Saved after step {self.progress.step}.")
-        for what in asked & ONE_SHOT_REQUESTS:  # not before: whoever looks sees what is being done
-            self._control.done(what)
-        self._train_mode()
-        self._clock.forget()
+class _Speed:
+    """Images per second and remaining seconds, smoothed; validation, checkpoints and pauses do not count."""
 
-    def _end_epoch(self) -> None:
-        """Evaluates, and moves on to the next epoch; finishes early when it has been in vain too often."""
-        if not self.discarded:
-            result = self.validate()
-            self._sample()
-            patience = self.setup.config.training.patience
-            if result is not None:
-                is_best = self.progress.best_step == self.progress.step
-                self.progress.stale_epochs = 0 if is_best else self.progress.stale_epochs + 1
-                self.has_learned_enough = 0 < patience <= self.progress.stale_epochs
-        if self._epoch_is_over():
-            self.progress.epoch += 1
-            self.progress.steps_in_epoch = 0
+    def __init__(self, total_steps: int) -> None:
+        self._total_steps = total_steps
+        self._last = time.perf_counter()
+        self._seconds_per_step: float | None = None
 
-    def validate(self) -> Evaluation | None:
-        """Measures on the validation split and keeps the best adapter; None without a split to measure on."""
-        result = evaluate(self.setup)
-        if result is None:
-            return None
-        progress, epoch = self.progress, self.progress.epoch + 1
-        if not math.isfinite(result.loss.total):
-            message = "The validation loss is not finite; no adapter counts as best here."
-            self.report.note(progress.step, "not-finite-validation", message)
-            return result
-        self.report.row(kind="validation", step=progress.step, epoch=epoch, **result.columns())
-        self.report.log(
-            f"Epoch {epoch}, step {progress.step}: validation loss {result.loss.total:.3f}, "
-            f"F1 of boxes {result.box_f1_50:.2f}."
-        )
-        if progress.best_loss is None or result.loss.total < progress.best_loss:
-            progress.best_loss, progress.best_step = result.loss.total, progress.step
-            self._save_adapter("best")
-            self.report.update(force=True, best_validation_loss=progress.best_loss, best_step=progress.best_step)
-        return result
+    def restart(self) -> None:
+        """Leaves out the time since the last step."""
+        self._last = time.perf_counter()
 
-    def _sample(self, base: bool = False) -> None:
-        if self._sampler is not None:
-            self._sampler.write(self.progress.step, base)
-
-    def _save(self) -> None:
-        """The checkpoint first: it is what a run goes on from."""
-        save_checkpoint(self.run, self.setup, self.progress)
-        self._save_adapter("last")
-
-    def _save_adapter(self, kind: str) -> None:
-        card = model_card(self.setup, self.progress, kind)
-        self.setup.save_adapter(self.run.folder / "adapters" / kind, card)
-
-    def _end(self) -> Status:
-        state = "stopped" if self.stopped and not self._is_last_step() else "finished"
-        message = ""
-        if self.has_learned_enough and not self._is_last_step():
-            in_vain = self.progress.stale_epochs
-            many = f"{in_vain} epochs in a row have" if in_vain > 1 else "The last epoch has"
-            message = f"{many} not lowered the best validation loss."
-        proof = "" if self.discarded else self._prove()
-        self.report.log(f"{state.capitalize()} after {plural(self.progress.step, 'step')}. {message}".rstrip())
-        self.report.update(force=True, state=state, message=message, eta_seconds=None, reload_proof=proof)
-        return self.report.status
-
-    def _prove(self) -> str:
-        """Loads the saved adapter afresh, in the main process."""
-        if not self.setup.accelerator.is_main_process:
-            return ""
-        proof = verify_reload(self.setup, self.run.folder / "adapters" / "last")
-        self.report.log(f"Reload proof: {proof}")
-        return proof
-
-    def _log_start(self) -> None:
-        length, progress = self.setup.length, self.progress
-        self.report.update(
-            force=True,
-            state="running",
-            step=progress.step,
-            epoch=progress.epoch + 1,
-            epochs=length.epochs,
-            total_steps=length.total_steps,
-            best_validation_loss=progress.best_loss,
-            best_step=progress.best_step,
-            skipped_steps=progress.skipped,
-            device=str(self.setup.accelerator.device),
-            reload_proof="",
-        )
-
-    def _log_step(self, outcome: StepMetrics) -> None:
-        step, epoch = self.progress.step, self.progress.epoch + 1
-        speed = self._clock.tick(step, outcome.images)
-        memory = used_bytes(self.setup.accelerator.device)
-        speed_only = {"images_per_second": speed["images_per_second"], "memory_bytes": memory}
-        self.report.row(kind="step", step=step, epoch=epoch, **outcome.columns(), **speed_only)
-        self.report.update(step=step, epoch=epoch, memory_bytes=memory, **speed)
+    def measure(self, step: int, images: int) -> tuple[float, float]:
+        """Images per second and remaining seconds, at the end of a step over so many images."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        previous = self._seconds_per_step
+        self._seconds_per_step = seconds if previous is None else 0.9 * previous + 0.1 * seconds
+        return images / self._seconds_per_step, (self._total_steps - step) * self._seconds_per_step

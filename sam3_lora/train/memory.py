@@ -1,10 +1,12 @@
-"""Memory: how much a device has and uses, how its lack is recognised, and what needs less of it."""
+"""Memory of a device: how much there is and is used, out-of-memory errors, and the settings that need less."""
 
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import torch
@@ -14,6 +16,7 @@ from sam3_lora.errors import TrainingError
 
 _THIS_PROCESS = psutil.Process()  # made once: making it costs more than asking it, and each step asks
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_INTERVAL_S = 0.005
 
 
 def used_bytes(device: torch.device) -> int:
@@ -30,6 +33,40 @@ def total_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available + _THIS_PROCESS.memory_info().rss
 
 
+class PeakMemory:
+    """A context whose ``bytes`` are the peak of :func:`used_bytes` in it: exact on a CUDA GPU, sampled elsewhere."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.bytes = 0
+
+    def __enter__(self) -> PeakMemory:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._sample()
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watcher is None:
+            torch.cuda.synchronize(self._device)
+        else:
+            self._over.set()
+            self._watcher.join()
+        self._sample()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_INTERVAL_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        self.bytes = max(self.bytes, used_bytes(self._device))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -38,42 +75,52 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_unused() -> None:
-    """Gives back what nobody holds any more."""
+    """Returns unreferenced memory to the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def smaller_settings(config: RunConfig) -> dict[str, dict[str, object]]:
-    """What needs less memory than these settings: in words -> the settings to change; the mildest first."""
-    training, changes = config.training, {}
+def smaller_settings(config: RunConfig) -> list[dict[str, Any]]:
+    """Changes of settings, by dotted names, that need less memory; the mildest first. See :func:`describe_change`."""
+    training = config.training
+    changes: list[dict[str, Any]] = []
     if not config.model.gradient_checkpointing:
-        changes["recompute activations (gradient checkpointing)"] = {"model.gradient_checkpointing": True}
+        changes.append({"model.gradient_checkpointing": True})
     if training.batch_size > 1:
         images = training.batch_size * training.gradient_accumulation_steps
-        changes[f"batches of 1, accumulated {images} times: the same steps"] = {
-            "training.batch_size": 1,
-            "training.gradient_accumulation_steps": training.batch_size * training.gradient_accumulation_steps,
-        }
+        changes.append({"training.batch_size": 1, "training.gradient_accumulation_steps": images})
     others = [name for name in config.lora.components if name != "vision_encoder"]
-    if others and len(others) < len(config.lora.components):
-        changes["leave the vision encoder frozen"] = {"lora.components": others}
+    if "vision_encoder" in config.lora.components and others:
+        changes.append({"lora.components": others})
     if training.precision == "fp32" and torch.cuda.is_available():
-        changes["compute in bf16"] = {"training.precision": "bf16"}
+        changes.append({"training.precision": "bf16"})
     return changes
 
 
+def describe_change(settings: dict[str, Any]) -> str:
+    """One of :func:`smaller_settings` in words, as part of a sentence."""
+    if "model.gradient_checkpointing" in settings:
+        return "recompute activations (gradient checkpointing)"
+    if "training.batch_size" in settings:
+        images = settings["training.gradient_accumulation_steps"]
+        return f"batches of 1 with gradients accumulated over {images}, which gives the same steps"
+    if "lora.components" in settings:
+        return "keep the vision encoder frozen"
+    return "compute in bf16"
+
+
 def advice(config: RunConfig) -> str:
-    """One sentence on what to change when memory is too small."""
-    ways = list(smaller_settings(config))
-    if not ways:
+    """One sentence on what to change when memory is too small, without a full stop."""
+    changes = [describe_change(settings) for settings in smaller_settings(config)]
+    if not changes:
         return "Use a device with more memory, or close other programs that use it"
-    return "Try, one after the other: " + "; ".join(ways)
+    return "Try, one after the other: " + "; ".join(changes)
 
 
 @contextmanager
 def explain_oom(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Turns an out-of-memory error into a sentence with advice. Raises TrainingError."""
+    """Turns an out-of-memory error inside into a TrainingError with advice."""
     try:
         yield
     except Exception as error:

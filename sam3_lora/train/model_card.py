@@ -8,12 +8,13 @@ from pathlib import Path
 from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Split
+from sam3_lora.text import first_names
 from sam3_lora.train.checkpoint import Progress
 from sam3_lora.train.setup import Setup
 
 _MAX_CATEGORIES = 40
 
-# The padded box brings SAM 3's geometry token into the prompt, which it always had in training.
+# The padded box adds SAM 3's geometry token to the prompt, as in training.
 _LOADING = """\
 import torch
 from peft import PeftModel
@@ -27,7 +28,7 @@ model = PeftModel.from_pretrained(Sam3Model.from_pretrained(base, dtype=torch.fl
 image = Image.open("image.jpg").convert("RGB")
 inputs = processor(
     images=image, text={phrase}, input_boxes=[[[0, 0, 1, 1]]], input_boxes_labels=[[-10]], return_tensors="pt"
-)  # no example box: -10 marks padding
+)  # no exemplar box: -10 marks padding
 with torch.inference_mode():
     outputs = model(**inputs)
 found = processor.post_process_instance_segmentation(outputs, threshold=0.5, target_sizes=[image.size[::-1]])[0]
@@ -36,28 +37,31 @@ print(found["scores"], found["boxes"])  # found["masks"]: one per object
 
 
 def model_card(setup: Setup, progress: Progress, kind: str) -> str:
-    """README.md for an adapter's folder, Markdown with the Hub's header.
+    """README.md for an adapter's folder: Markdown with the Hub's header.
 
     Args:
+        setup: the run.
+        progress: how far it has come.
         kind: "best" or "last".
     """
-    config = setup.config
-    phrases = [phrase_of(name, config.data.category_phrases) for name in setup.categories]
+    config, splits = setup.config, setup.data.splits
+    phrases = [phrase_of(name, config.data.category_phrases) for name in splits.categories]
     return "\n".join(
         (
             _header(config),
             f"# {config.output.name}: a LoRA adapter for SAM 3",
             "",
             f"The {'best adapter so far by its validation loss' if kind == 'best' else 'adapter'} after "
-            f"{progress.step} of {setup.length.total_steps} steps, trained with SAM 3 LoRA Studio.",
+            f"{progress.step} of {setup.plan.total_steps} steps, trained with SAM 3 LoRA Studio.",
             "",
             "## Trained on",
             "",
-            f"`{Path(config.data.path).name}`: {_content(setup.train_split)}; measured on "
-            + (f"{_content(setup.valid_split)}." if setup.valid_split else "nothing."),
+            f"`{Path(config.data.path).name}`: {_content(splits.train)}; validated on "
+            + (f"{_content(splits.valid)}." if splits.valid else "nothing."),
             "",
-            f"Phrases: {_listed(phrases)}. Each image was asked for {config.data.num_negatives} phrases that nothing "
-            "in it answers.",
+            f"Phrases: {first_names(phrases, _MAX_CATEGORIES)}.",
+            "",
+            f"Negative phrases per image: {config.data.num_negatives}.",
             "",
             "## Numbers",
             "",
@@ -69,7 +73,7 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
             _settings(config),
             "```",
             "",
-            "## Loading it",
+            "## Loading",
             "",
             "```python",
             loading_code(config.model.base, phrases[0] if phrases else "object").rstrip(),
@@ -96,11 +100,6 @@ def _header(config: RunConfig) -> str:
 
 def _content(split: Split) -> str:
     return f"{len(split.images)} images with {split.num_objects} objects ({split.name})"
-
-
-def _listed(phrases: list[str]) -> str:
-    more = len(phrases) - _MAX_CATEGORIES
-    return ", ".join(phrases[:_MAX_CATEGORIES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _numbers(progress: Progress) -> str:

@@ -1,4 +1,4 @@
-"""The reload proof: a saved adapter, loaded afresh onto a fresh base, must give the same detections."""
+"""The reload check: the saved adapter, loaded onto a fresh base model, must give the same detections."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ SCORE_TOLERANCE, BOX_TOLERANCE, MASK_TOLERANCE = 1e-3, 1e-3, 1e-2
 
 
 def verify_reload(setup: Setup, folder: Path) -> str:
-    """Compares the trained model with its saved adapter on one image, every query of it.
+    """Compares the detections of the trained model and of its saved adapter on one image, query by query.
 
-    The trained model is moved to the processor's memory for it: two models need not fit onto the device.
-    Call it when training is over.
+    Call it when training is over: the trained model is moved to the CPU, so that two models need not fit on the device.
+
+    Args:
+        setup: the run, trained.
+        folder: the saved adapter.
 
     Returns:
-        "ok", or in words what differs or why the adapter cannot be loaded.
+        "ok", or a sentence: what differs, or why the adapter cannot be loaded.
     """
     device = setup.accelerator.device
-    batch = setup.first_batch().to(device)
-    trained = _detect(setup.detector.eval(), batch)
-    setup.detector.to("cpu")
+    batch = setup.data.first_batch().to(device)
+    trained = _detect(setup.model.detector.eval(), batch)
+    setup.model.detector.to("cpu")
     free_unused()
     try:
         base = load_base(setup.config.model.base, device=device)
@@ -42,18 +45,19 @@ def verify_reload(setup: Setup, folder: Path) -> str:
 
 
 def compare(trained: Detections, loaded: Detections) -> str:
-    """ "ok" if two sets of detections are the same for all purposes, else by how much they differ."""
+    """ "ok" if two sets of detections are equal within the tolerances, else a sentence with the differences."""
     differences = {
         "scores": (trained.scores - loaded.scores, SCORE_TOLERANCE),
         "boxes": (trained.boxes[-1] - loaded.boxes[-1], BOX_TOLERANCE),
         "masks (logits)": (trained.masks - loaded.masks, MASK_TOLERANCE * float(trained.masks.abs().amax())),
     }
-    # Not "above": what is not a number is above nothing.
-    found = {name: float(by.abs().amax()) for name, (by, least) in differences.items() if not by.abs().amax() <= least}
-    if not found:
+    largest = {name: (float(by.abs().amax()), tolerance) for name, (by, tolerance) in differences.items()}
+    # Not ">": a NaN is above nothing.
+    failed = {name: by for name, (by, tolerance) in largest.items() if not by <= tolerance}
+    if not failed:
         return OK
-    return "The saved adapter answers otherwise than the trained model: " + ", ".join(
-        f"{name} differ by up to {by:.3g}" for name, by in found.items()
+    return "The saved adapter gives other detections than the trained model: " + ", ".join(
+        f"{name} differ by up to {by:.3g}" for name, by in failed.items()
     )
 
 
@@ -61,5 +65,4 @@ def compare(trained: Detections, loaded: Detections) -> str:
 def _detect(detector: Sam3Detector, batch: Batch) -> Detections:
     # The class's forward: around that of the trained one accelerate has put the run's precision, whose rounding the
     # loaded one would lack.
-    inputs = (batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
-    return Sam3Detector.forward(detector, *inputs).to("cpu")
+    return Sam3Detector.forward(detector, *batch.inputs).to("cpu")

@@ -1,4 +1,4 @@
-"""Asks the model for the same few validation images again and again, and keeps the pictures."""
+"""Predictions on the same few validation images at each evaluation, drawn into pictures in the run's folder."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ from sam3_lora.runs.samples import write_sample
 from sam3_lora.train.setup import Setup
 
 IMAGES = 4  # where the settings name none
-PHRASES = 6  # asked of each: first those that are there, then others of the dataset
+PHRASES = 6  # per image: first those of its objects, then others of the dataset
 SCORE_THRESHOLD = 0.5
 
 
 class SampleWriter:
-    """Writes a run's samples.
+    """Writes a run's sample predictions.
 
     Args:
         folder: where they go.
-        setup: the run made ready; the model is used in place.
-        log: told in words of images that cannot be had.
+        setup: the run; its model is used in place.
+        log: gets a line for each image that cannot be loaded.
     """
 
     def __init__(self, folder: Path, setup: Setup, log: Callable[[str], None]) -> None:
         self._folder = folder
         self._setup = setup
         self._log = log
-        split = setup.valid_split or setup.train_split
+        split = setup.data.splits.valid or setup.data.splits.train
         self._images = choose_images(split, setup.config.output.sample_images, log)
 
     def write(self, step: int, base: bool = False) -> None:
-        """Predicts all images as the model is after a step, with the adapter or without; leaves it in eval mode.
+        """Predicts all images; leaves the model in eval mode.
+
+        Args:
+            step: after which this is.
+            base: without the adapter.
 
         Raises:
             RunError: the pictures cannot be written.
         """
-        # A new one each time: it keeps features, which training has changed since.
-        predictor = Predictor(self._setup.base, self._setup.peft_model)
+        # A new one each time: a predictor caches features, which training changes.
+        predictor = Predictor(self._setup.model.base, self._setup.model.peft)
         predictor.adapter_enabled = not base
         try:
             for position, image in enumerate(self._images):
@@ -61,33 +65,39 @@ class SampleWriter:
 
     def _write_one(self, predictor: Predictor, step: int, position: int, image: ImageRecord) -> None:
         try:
-            pixels = _at_most(load_image(image), self._setup.base.image_size)
+            pixels = _at_most(load_image(image), self._setup.model.base.image_size)
         except DataError as error:
             self._log(f"No sample of {image.file_name}: {error}")
             return
         own = self._setup.config.data.category_phrases
         objects = [item for item in image.annotations if not item.iscrowd]
-        phrases = asked_phrases((phrase_of(item.category, own) for item in objects), self._known_phrases())
+        phrases = sample_phrases((phrase_of(item.category, own) for item in objects), self._known_phrases())
         predictor.set_image(pixels)
         results = postprocess_all(
             predictor.prompt(phrases, threshold=SCORE_THRESHOLD), PostprocessConfig(SCORE_THRESHOLD)
         )
         colors = category_colors(self._known_phrases())
-        found = [
+        predictions = [
             DrawObject(phrase, colors[phrase], mask, tuple(map(float, box)), float(score))
             for phrase, result in results.items()
             for mask, box, score in zip(result.masks, result.boxes_xyxy, result.scores, strict=True)
         ]
-        picture = overlay(pixels, found)
-        write_sample(self._folder, step, position, image.file_name, picture, len(found), len(objects))
+        picture = overlay(pixels, predictions)
+        write_sample(self._folder, step, position, image.file_name, picture, len(predictions), len(objects))
 
     def _known_phrases(self) -> tuple[str, ...]:
         own = self._setup.config.data.category_phrases
-        return tuple(dict.fromkeys(phrase_of(name, own) for name in self._setup.categories))
+        return tuple(dict.fromkeys(phrase_of(name, own) for name in self._setup.data.splits.categories))
 
 
 def choose_images(split: Split, names: Iterable[str], log: Callable[[str], None]) -> tuple[ImageRecord, ...]:
-    """The images of these names, or without any name the first few with objects."""
+    """The images of these names, or the first few with objects if there are none.
+
+    Args:
+        split: the images to choose from.
+        names: file names.
+        log: gets a line for names that the split does not have.
+    """
     by_name = {image.file_name: image for image in split.images}
     if missing := [name for name in names if name not in by_name]:
         log(f"output.sample_images names images that are not in the split '{split.name}': {', '.join(missing)}.")
@@ -96,13 +106,13 @@ def choose_images(split: Split, names: Iterable[str], log: Callable[[str], None]
     return tuple(chosen or with_objects[:IMAGES])
 
 
-def asked_phrases(present: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """What an image is asked for: the phrases that are there, then others, which should find nothing."""
+def sample_phrases(present: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The prompts of an image: the phrases of its objects, then others, which should find nothing."""
     return tuple(phrase for phrase in dict.fromkeys((*present, *known)) if phrase)[:PHRASES]
 
 
 def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Scaled down to at most `side` pixels: the model sees no more of it, and the pictures stay small."""
+    """Scaled down to at most `side` pixels, which is what the model sees; the pictures stay small."""
     if max(pixels.shape[:2]) <= side:
         return pixels
     picture = Image.fromarray(pixels)

@@ -1,4 +1,4 @@
-"""One optimizer step: forward, loss, backward, clipping, update; and what is told about it."""
+"""One optimizer step: forward, loss, backward, clipping, update; and its metrics."""
 
 from __future__ import annotations
 
@@ -12,34 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from sam3_lora.data.samples import Batch
-from sam3_lora.errors import TrainingError
+from sam3_lora.errors import NotFiniteError
 from sam3_lora.evaluate.validation_loss import MeanLoss, as_vector, from_vector
 from sam3_lora.loss import LossReport
-from sam3_lora.runs.nan_fix import nan_fix
 from sam3_lora.train.memory import free_unused, is_out_of_memory
 from sam3_lora.train.setup import Setup
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one step did, over its forward passes and over all processes.
-
-    grad_norm: of all gradients before clipping; by_component: of each component's, or None if not asked for;
-    objects: in the targets; phrases: asked; negatives: phrases without an object.
-    """
+    """The metrics of one step, over its forward passes and over all processes."""
 
     loss: MeanLoss
-    grad_norm: float
-    by_component: dict[str, float] | None
+    grad_norm: float  # of all gradients before clipping
+    grad_norm_by_component: dict[str, float] | None  # None where it was not measured
     lr: float
     images: int
-    objects: int
+    objects: int  # in the targets
     phrases: int
-    negatives: int
+    negatives: int  # phrases without an object
 
     def columns(self) -> dict[str, Any]:
-        """What a row of metrics.jsonl holds of it."""
-        columns = {
+        """Its columns in a row of metrics.jsonl."""
+        columns: dict[str, Any] = {
             "total": self.loss.total,
             "terms": self.loss.weighted,
             "raw": self.loss.raw,
@@ -49,44 +44,38 @@ class StepMetrics:
             "phrases": self.phrases,
             "negatives": self.negatives,
         }
-        if self.by_component is not None:
-            columns["grad_norm_by_component"] = self.by_component
+        if self.grad_norm_by_component is not None:
+            columns["grad_norm_by_component"] = self.grad_norm_by_component
         return columns
 
 
-class NotFinite(TrainingError):
-    """A loss or a gradient that is not a number any more. images: the batch's file names."""
-
-    def __init__(self, message: str, fix: str, images: tuple[str, ...] = ()) -> None:
-        super().__init__(message, fix)
-        self.images = images
-
-
 def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) -> StepMetrics | None:
-    """One optimizer step over the group's batches (accumulation).
+    """One optimizer step over the group's batches (gradient accumulation).
+
+    Args:
+        setup: the run.
+        group: the batches, at least one.
+        by_component: whether to measure each component's gradient norm.
 
     Returns:
-        What it did; None if the group did not fit into memory and was passed over: the adapter stays as it
-        was, the learning rate goes on.
+        The step's metrics; None if the group did not fit into memory and was skipped: the adapter stays as it was, the
+        learning-rate schedule advances.
 
     Raises:
-        NotFinite: the loss or the gradients are not; the adapter stays as it was.
+        NotFiniteError: the loss or the gradients are not finite; the adapter stays as it was.
     """
     lr = setup.scheduler.get_last_lr()[0]
-    reports, names = _accumulate(setup, group)
+    reports, terms = _accumulate(setup, group)
     if not reports:
         free_unused()
         setup.optimizer.zero_grad()
         setup.scheduler.step()
         return None
-    grad_norm = float(setup.accelerator.clip_grad_norm_(setup.parameters, setup.config.training.max_grad_norm))
-    # With fp16 the scaler passes over such a step by itself.
+    max_norm = setup.config.training.max_grad_norm
+    grad_norm = float(setup.accelerator.clip_grad_norm_(setup.model.parameters, max_norm))
+    # With fp16 the scaler skips such a step by itself.
     if setup.accelerator.scaler is None and not math.isfinite(grad_norm):
-        raise NotFinite(
-            f"Expected finite gradients, but found infinity or NaN on the images {', '.join(file_names(group))}",
-            nan_fix(setup.config, file_names(group)),
-            file_names(group),
-        )
+        raise NotFiniteError((), file_names(group), setup.config.training.precision == "fp16")
     norms = component_norms(setup, grad_norm) if by_component else None
     setup.optimizer.step()
     setup.scheduler.step()
@@ -96,7 +85,7 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     counts = torch.tensor(_counts(group), dtype=torch.float32, device=reports[0].device)
     shared = setup.accelerator.reduce(torch.cat((torch.stack(reports).mean(0), counts)), reduction="mean")
     images, objects, phrases, negatives = (round(value * world) for value in shared[-len(counts) :].tolist())
-    loss = from_vector(names, shared[: -len(counts)])
+    loss = from_vector(terms, shared[: -len(counts)])
     return StepMetrics(loss, grad_norm, norms, lr, images, objects, phrases, negatives)
 
 
@@ -104,66 +93,69 @@ def forward(setup: Setup, model: nn.Module, batch: Batch) -> LossReport:
     """The loss of a batch, in the run's precision."""
     batch = batch.to(setup.accelerator.device)
     with setup.accelerator.autocast():
-        detections = model(batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_index)
+        detections = model(*batch.inputs)
     return setup.loss(detections, batch.targets)
 
 
 def file_names(group: Sequence[Batch]) -> tuple[str, ...]:
-    """The file names of a step's images."""
+    """The file names of the images in a group of batches."""
     return tuple(image.file_name for batch in group for image in batch.images)
 
 
 def component_norms(setup: Setup, grad_norm: float) -> dict[str, float]:
-    """Each component's gradient norm before clipping, from the clipped gradients; 0 where nothing arrives."""
-    gradients: dict[str, list[Tensor]] = {name: [] for name in setup.components}
-    for name, parameters in setup.components.items():
-        gradients[name] = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    """Each component's gradient norm before clipping; 0 where no gradient arrives.
+
+    Args:
+        setup: the run, its gradients clipped.
+        grad_norm: of all gradients before clipping.
+    """
+    gradients: dict[str, list[Tensor]] = {
+        name: [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for name, parameters in setup.model.components.items()
+    }
     norms = [
         torch.stack(torch._foreach_norm(of_component)).norm() if of_component else torch.zeros(())
         for of_component in gradients.values()
     ]
     values = torch.stack([norm.float().to(setup.accelerator.device) for norm in norms]).tolist()
-    unclipped = max(1.0, grad_norm / setup.config.training.max_grad_norm)
-    return {name: value * unclipped for name, value in zip(gradients, values, strict=True)}
+    clipped_by = max(1.0, grad_norm / setup.config.training.max_grad_norm)
+    return {name: value * clipped_by for name, value in zip(gradients, values, strict=True)}
 
 
 def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], list[str]]:
-    """Adds the group's gradients up. Returns each report as a vector and the terms' names; nothing if memory ran out.
+    """Adds the group's gradients up.
 
-    Several processes would wait for each other for ever if one passed over a batch: there it is an error.
+    Returns each loss report as a vector and the terms' names; nothing if memory ran out.
+    Several processes would wait for each other for ever if one skipped a batch: there it is an error.
     """
-    reports, names = [], []
+    model = setup.model.wrapped
+    reports: list[Tensor] = []
+    terms: list[str] = []
     try:
         for position, batch in enumerate(group):
             with _sync_gradients(setup, last=position == len(group) - 1):
-                loss = forward(setup, setup.model, batch)
+                loss = forward(setup, model, batch)
                 _require_finite(setup, loss, batch)
                 setup.accelerator.backward(loss.total / len(group))
             reports.append(as_vector(loss))
-            names = list(loss.terms)
+            terms = list(loss.terms)
     except Exception as error:
         if setup.accelerator.num_processes > 1 or not is_out_of_memory(error):
             raise
         return [], []
-    return reports, names
+    return reports, terms
 
 
 def _sync_gradients(setup: Setup, last: bool) -> AbstractContextManager:
     """Processes exchange gradients only with the last batch of a group."""
-    return nullcontext() if last else setup.accelerator.no_sync(setup.model)
+    return nullcontext() if last else setup.accelerator.no_sync(setup.model.wrapped)
 
 
 def _require_finite(setup: Setup, loss: LossReport, batch: Batch) -> None:
     if torch.isfinite(loss.total):
         return
-    sick = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
-    images = file_names([batch])
-    raise NotFinite(
-        f"Expected a finite loss, but found infinity or NaN in {', '.join(sick) or 'the total'} on the images "
-        f"{', '.join(images)}",
-        nan_fix(setup.config, images),
-        images,
-    )
+    terms = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
+    raise NotFiniteError(terms or ["total"], file_names([batch]), setup.config.training.precision == "fp16")
 
 
 def _counts(group: Sequence[Batch]) -> list[int]:

@@ -1,39 +1,91 @@
-"""Validation: the very loss of training, averaged over a split without dropout and gradients, and the boxes' F1."""
+"""Validation while training: the loss of the validation split and its boxes' F1, the same for all processes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from sam3_lora.boxes import cxcywh_to_xyxy, pairwise_iou
+from sam3_lora.data.samples import Batch
+from sam3_lora.evaluate.validation_loss import MeanLoss, mean_loss
+from sam3_lora.loss import LossReport
 from sam3_lora.predict.postprocess import PostprocessConfig, phrase_result, postprocess
 from sam3_lora.structures import Detections, Targets
+from sam3_lora.train.setup import Setup
 
 SCORE_THRESHOLD = IOU_THRESHOLD = 0.5
 
 
-class BoxF1:
-    """F1 of boxes at IoU 0.5 and score 0.5, gathered over batches from what the loss needs anyway.
+@dataclass(frozen=True)
+class ValidationMetrics:
+    """One validation's metrics."""
 
-    Answers are thinned out as everywhere else; cheaper than evaluation (no masks at full size) and another number.
+    loss: MeanLoss
+    box_f1_50: float  # see BoxF1
+
+    def columns(self) -> dict[str, Any]:
+        """Its columns in a row of metrics.jsonl."""
+        return {
+            "total": self.loss.total,
+            "terms": self.loss.weighted,
+            "raw": self.loss.raw,
+            "box_f1_50": self.box_f1_50,
+        }
+
+
+def validate(setup: Setup) -> ValidationMetrics | None:
+    """Measures in the main process, for all of them; leaves the model in eval mode. None without a validation split."""
+    if setup.data.valid_loader is None:
+        return None
+    metrics = [_measure(setup) if setup.accelerator.is_main_process else None]
+    if setup.accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list(metrics)
+    return metrics[0]
+
+
+def _measure(setup: Setup) -> ValidationMetrics:
+    setup.train_mode(False)
+    f1 = BoxF1()
+
+    def forward(batch: Batch) -> LossReport:
+        batch = batch.to(setup.accelerator.device)
+        with setup.accelerator.autocast():
+            detections = setup.model.detector(*batch.inputs)
+        f1.add(detections, batch.targets)
+        return setup.loss(detections, batch.targets)
+
+    loss = mean_loss(setup.data.valid_loader, forward)
+    return ValidationMetrics(loss, f1.value())
+
+
+class BoxF1:
+    """F1 of boxes at IoU 0.5 and score 0.5, summed over batches from the forward passes of the validation loss.
+
+    Predictions are postprocessed as everywhere else. Cheaper than evaluation (no masks at full size), and another
+    number: matched per phrase by :func:`scipy.optimize.linear_sum_assignment` instead of by descending score.
     """
 
     def __init__(self) -> None:
-        self._right = self._found = self._objects = 0
+        self._tp = self._predictions = self._gt = 0
 
     def add(self, detections: Detections, targets: Targets) -> None:
-        """Counts a batch: in each phrase an answer may meet one object and an object one answer."""
-        truths = cxcywh_to_xyxy(targets.boxes.float().cpu()).split(targets.counts.tolist())
-        for phrase, of_phrase in enumerate(truths):
-            found = phrase_result("", detections, phrase, size_hw=(1, 1), threshold=SCORE_THRESHOLD)
-            answers = torch.from_numpy(postprocess(found, PostprocessConfig(SCORE_THRESHOLD)).boxes_xyxy)
-            self._found += len(answers)
-            self._objects += len(of_phrase)
-            if len(answers) and len(of_phrase):
-                ious = pairwise_iou(answers, of_phrase)
+        """Counts a batch: in each phrase a prediction matches at most one object, and an object one prediction."""
+        gt_boxes = cxcywh_to_xyxy(targets.boxes.float().cpu()).split(targets.counts.tolist())
+        for phrase, gt_xyxy in enumerate(gt_boxes):
+            result = phrase_result("", detections, phrase, size_hw=(1, 1), threshold=SCORE_THRESHOLD)
+            pred_xyxy = torch.from_numpy(postprocess(result, PostprocessConfig(SCORE_THRESHOLD)).boxes_xyxy)
+            self._predictions += len(pred_xyxy)
+            self._gt += len(gt_xyxy)
+            if len(pred_xyxy) and len(gt_xyxy):
+                ious = pairwise_iou(pred_xyxy, gt_xyxy)
                 pairs = linear_sum_assignment(-ious.nan_to_num().numpy())  # boxes without an area have none
-                self._right += int((ious[pairs] >= IOU_THRESHOLD).sum())
+                self._tp += int((ious[pairs] >= IOU_THRESHOLD).sum())
 
     def value(self) -> float:
-        """In [0, 1]; 0 where nothing is right."""
-        return 2 * self._right / max(self._found + self._objects, 1)
+        """In [0, 1]; 0 without a true positive."""
+        return 2 * self._tp / max(self._predictions + self._gt, 1)

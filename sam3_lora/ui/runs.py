@@ -66,7 +66,7 @@ class Followed:
     config: RunConfig | None = None
     problem: Sam3LoraError | None = None
     history: History = field(default_factory=History)
-    digest: RollingMetrics = field(default_factory=RollingMetrics)
+    rolling: RollingMetrics = field(default_factory=RollingMetrics)
     offset: int = 0
 
 
@@ -198,7 +198,7 @@ def follow(run: Run) -> Followed:
         if offset == followed.offset:
             break
         followed.history.extend(rows)
-        followed.digest.extend(rows)
+        followed.rolling.extend(rows)
         followed.offset = offset
     cache[key] = followed
     while len(cache) > _KEPT:

@@ -1,7 +1,6 @@
 """Each sick pattern is fed and named; a healthy run gets no name."""
 
 import math
-import time
 
 import pytest
 
@@ -9,6 +8,7 @@ from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.monitor import expectations
 from sam3_lora.monitor.diagnosis import diagnose
 from sam3_lora.monitor.expectations import Range, Stage, expected, verdicts
+from sam3_lora.monitor.messages import describe_alert, describe_verdict
 from tests.monitor.helpers import CONFIG, RAW, falling, row
 from tests.train.helpers import train
 
@@ -18,16 +18,16 @@ def validation(step, total):
 
 
 def kinds(rows, config=CONFIG):
-    return [symptom.kind for symptom in diagnose(rows, config)]
+    return [alert.kind for alert in diagnose(rows, config)]
 
 
 SICK = {
-    "nothing-matched": [
+    "no-objects": [
         row(s, raw=dict.fromkeys(RAW, 0.0), objects=0, total=3e-5, terms={"presence_loss": 3e-5}) for s in range(1, 21)
     ],
     "huge-and-flat": [row(s, factor=100 + s % 3) for s in range(1, 41)],
     "boxes-far-out": [row(s, raw={"loss_bbox": 400.0 - s}) for s in range(1, 15)],
-    "one-term-drowns": [row(s, raw={"loss_dice": 500.0 - 10 * s}) for s in range(1, 25)],
+    "one-term-dominates": [row(s, raw={"loss_dice": 500.0 - 10 * s}) for s in range(1, 25)],
     "presence-always": [row(s, raw={"presence_loss": 0.001}, negatives=0, phrases=4) for s in range(1, 31)],
     "no-gradient": [
         row(s, **({"grad_norm_by_component": {"scoring": 0.0, "detr_decoder": 1.0}} if s in (1, 20) else {}))
@@ -46,19 +46,24 @@ SICK = {
 
 @pytest.mark.parametrize("kind", SICK)
 def test_each_sick_pattern_is_named_with_cause_and_fix(kind):
-    found = {symptom.kind: symptom for symptom in diagnose(SICK[kind], CONFIG)}
-    assert kind in found
-    symptom = found[kind]
-    assert symptom.message.endswith(".") and symptom.cause.endswith(".") and symptom.fix.endswith(".")
-    assert symptom.step <= max(one["step"] for one in SICK[kind])
-    if kind == "not-finite":
-        assert "a.png" in symptom.fix and symptom.severity == "error"
-        assert "new run with a lower training.learning_rate" in symptom.fix and "resume" not in symptom.fix
-        assert "fp16" not in symptom.cause and "bf16" not in symptom.fix
+    alerts = {alert.kind: alert for alert in diagnose(SICK[kind], CONFIG)}
+    assert kind in alerts
+    assert alerts[kind].step <= max(one["step"] for one in SICK[kind])
+    assert all(sentence.endswith(".") for sentence in describe_alert(alerts[kind], CONFIG))
+
+
+def test_what_is_not_finite_is_named_with_its_images():
+    (alert,) = diagnose(SICK["not-finite"], CONFIG)
+    assert (alert.severity, alert.step, alert.images) == ("error", 13, ("a.png",))
+    text = describe_alert(alert, CONFIG)
+    assert "a.png" in text.fix and "new run with a lower training.learning_rate" in text.fix
+    assert "fp16" not in text.cause and "bf16" not in text.fix
+    fp16 = CONFIG.with_settings({"training.precision": "fp16"})
+    assert "fp16" in describe_alert(alert, fp16).cause and "bf16" in describe_alert(alert, fp16).fix
 
 
 def test_the_three_bugs_that_this_project_exists_for_are_errors_within_a_minute():
-    for kind in ("nothing-matched", "huge-and-flat", "boxes-far-out"):
+    for kind in ("no-objects", "huge-and-flat", "boxes-far-out"):
         assert any(s.kind == kind and s.severity == "error" for s in diagnose(SICK[kind][:20], CONFIG)), kind
 
 
@@ -104,7 +109,7 @@ def test_rows_before_a_resume_do_not_count():
 def test_a_dataset_of_mostly_empty_images_is_not_sick():
     rows = [row(s) if s % 9 == 0 else row(s, raw=dict.fromkeys(RAW, 0.0), objects=0, total=4.0) for s in range(1, 200)]
     for length in (50, 199):
-        assert "nothing-matched" not in kinds(rows[:length])
+        assert not {"nothing-matched", "no-objects"} & set(kinds(rows[:length]))
 
 
 def test_a_dataset_of_almost_only_empty_images_is_never_an_error():
@@ -113,7 +118,7 @@ def test_a_dataset_of_almost_only_empty_images_is_never_an_error():
     for length in range(10, 101):
         assert all(one.severity != "error" for one in diagnose(rows[:length], CONFIG)), length
     for length in range(25, 101):
-        assert "nothing-matched" not in kinds(rows[:length]), length
+        assert not {"nothing-matched", "no-objects"} & set(kinds(rows[:length])), length
 
 
 def test_an_explosion_is_named_as_long_as_it_lasts_and_however_slowly_it_comes():
@@ -124,7 +129,7 @@ def test_an_explosion_is_named_as_long_as_it_lasts_and_however_slowly_it_comes()
 
 def test_a_total_that_rose_is_not_called_flat_and_one_that_fell_and_is_huge_still_is():
     risen = {one.kind: one for one in diagnose(SICK["diverged"], CONFIG)}
-    assert "has risen to" in risen["diverged"].message and "huge-and-flat" not in risen
+    assert risen["diverged"].value > 3 * risen["diverged"].reference and "huge-and-flat" not in risen
     fallen = [row(s, factor=100_000 if s <= 10 else 50) for s in range(1, 1001)]
     assert "huge-and-flat" in kinds(fallen) and "diverged" not in kinds(fallen)
 
@@ -134,10 +139,11 @@ def test_a_gradient_that_dies_later_is_named_and_a_rare_one_is_not_dead():
         rows = falling(400)
         for one in rows[::20]:
             one["grad_norm_by_component"] = {"scoring": float(alive(one["step"])), "detr_decoder": 1.0}
-        return [one for one in diagnose(rows, CONFIG) if one.kind == "no-gradient"]
+        return diagnose(rows, CONFIG)
 
     (died,) = looks(lambda step: step <= 20)
-    assert "scoring any more since step 1:" in died.message and died.severity == "warning"
+    assert (died.kind, died.names, died.since) == ("gradient-vanished", ("scoring",), 1)
+    assert died.severity == "warning"
     assert not looks(lambda step: step % 160 == 1)
 
 
@@ -145,7 +151,8 @@ def test_a_low_total_beside_high_terms_is_not_called_easy():
     raw = {"loss_bbox": 9.0, "loss_mask": 0.0, "loss_dice": 0.1}
     found = verdicts(CONFIG, [row(s, raw=raw) for s in range(1, 11)])
     assert (found["total"].level, found["loss_bbox"].level) == ("low", "high")
-    assert "easy" not in found["total"].words and "no good sign" in found["total"].words
+    assert found["total"].others_high and not found["loss_bbox"].others_high
+    assert "easy" not in describe_verdict(found["total"]) and "not a good sign" in describe_verdict(found["total"])
 
 
 def test_rows_whose_terms_differ_have_verdicts_too():
@@ -161,21 +168,13 @@ def test_rows_of_an_earlier_version_are_read():
     assert kinds(rows) == []
 
 
-def test_ten_thousand_rows_are_diagnosed_at_once():
-    rows = falling(10_000)
-    began = time.process_time()
-    diagnose(rows, CONFIG)
-    verdicts(CONFIG, rows)
-    assert time.process_time() - began < 1.0
-
-
 def test_a_real_run_has_no_symptom_and_its_terms_have_verdicts(config, only_steps):
     run = train(config, training__max_steps=24, training__learning_rate=2e-3)
     rows = run.metrics()[0]
     assert diagnose(rows, config) == []
     found = verdicts(config, rows)
-    assert next(iter(found)) == "total" and found["total"].change < 0
-    assert all(verdict.words.endswith(".") for verdict in found.values())
+    assert next(iter(found)) == "total" and found["total"].trend == "falling"
+    assert all(describe_verdict(verdict).endswith(".") for verdict in found.values())
 
 
 def test_sam3_is_compared_by_epoch_and_weight():
@@ -202,7 +201,7 @@ def test_the_demo_is_compared_by_step_with_what_was_measured(tmp_path, monkeypat
         levels = {v.term: v.level for v in verdicts(RunConfig(), [row(s) for s in range(1, 11)]).values()}
         assert levels["loss_mask"] == "healthy" and levels["loss_bbox"] == "unknown"
         high = verdicts(RunConfig(), [row(s, factor=3) for s in range(1, 11)])["loss_mask"]
-        assert high.level == "high" and "above the healthy 40 to 60" in high.words
+        assert high.level == "high" and "above the healthy 40 to 60" in describe_verdict(high)
     finally:
         expectations.demo_stages.cache_clear()
 

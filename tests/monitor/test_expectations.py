@@ -14,6 +14,7 @@ from sam3_lora.monitor.expectations import (
     stage_at,
     verdicts,
 )
+from sam3_lora.monitor.messages import describe_verdict
 from sam3_lora.text import amount
 
 
@@ -67,8 +68,8 @@ def test_a_term_without_weight_is_switched_off_and_not_healthy():
     config = RunConfig().with_settings({"loss.loss_dice": 0.0})
     row = {"kind": "step", "step": 1, "epoch": 1, "total": 5.0, "terms": {"loss_mask": 5.0, "loss_dice": 0.0}}
     verdict = verdicts(config, [row])["loss_dice"]
-    assert (verdict.level, verdict.expected) == ("unknown", None)
-    assert "Switched off" in verdict.words
+    assert (verdict.level, verdict.expected) == ("off", None)
+    assert "Switched off" in describe_verdict(verdict)
 
 
 @pytest.mark.parametrize(

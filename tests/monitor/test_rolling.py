@@ -38,9 +38,9 @@ def sick(kind: str) -> list[dict]:
 def test_what_is_said_is_what_all_rows_would_say(kind: str) -> None:
     rows = sick(kind)
     found = fed(rows)
-    assert found.symptoms(CONFIG) == diagnose(rows, CONFIG)
+    assert found.alerts(CONFIG) == diagnose(rows, CONFIG)
     assert found.verdicts(CONFIG) == verdicts(CONFIG, rows)
-    assert [one.kind for one in found.symptoms(CONFIG)] == ([] if kind == "healthy" else [kind])
+    assert [one.kind for one in found.alerts(CONFIG)] == ([] if kind == "healthy" else [kind])
 
 
 def test_a_resumed_run_forgets_what_was_taken_back() -> None:
@@ -57,4 +57,4 @@ def test_a_very_long_run_stays_small_and_keeps_what_is_rare(monkeypatch: pytest.
     assert len(found._rows) <= 3 * WHOLE + 100 < MAX_STEPS
     assert sum(bool(one.get("terms")) for one in found._rows) <= WHOLE + 1
     assert any(one["kind"] == "note" for one in found._rows)
-    assert found.symptoms(CONFIG)[0].step == 700
+    assert found.alerts(CONFIG)[0].step == 700

@@ -34,7 +34,7 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
     run = jobs.start(config.with_settings({"training.max_steps": 500, "training.epochs": 500}))
     wait_for(lambda: run.status().step > 0)
     ask = "import sys; from pathlib import Path; from sam3_lora.runs.requests import Requests; "
-    ask += "Requests(Path(sys.argv[1])).ask(sys.argv[2])"
+    ask += "Requests(Path(sys.argv[1])).add(sys.argv[2])"
     assert from_another_process(ask, run.folder, "pause").wait() == 0
     wait_for(lambda: run.status().state == "paused")
     step = run.status().step
@@ -97,7 +97,7 @@ def test_a_stop_asked_for_before_the_first_step_is_heard(config):
 
 
 def test_an_unknown_request_is_refused(tmp_path):
-    with pytest.raises(RunError, match="no request 'dance'"):
+    with pytest.raises(RunError, match="Unknown request 'dance'"):
         Run(tmp_path).request("dance")
     assert Run(tmp_path).requests() == frozenset()
 
@@ -146,14 +146,14 @@ def test_a_run_finishes_early_when_nothing_gets_better(config, monkeypatch):
 
         from sam3_lora.train import loop
 
-        true = loop.evaluate
+        true = loop.validate
 
         def another_loss(setup):
             result = true(setup)
             return replace(result, loss=replace(result.loss, total=next(losses)))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "evaluate", another_loss)
+            patch.setattr(loop, "validate", another_loss)
             return original(self)
 
     monkeypatch.setattr(Training, "validate", evaluate)

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
 from sam3_lora.runs.run import Run
+from sam3_lora.train.accelerator import make_accelerator
+from sam3_lora.train.data_loaders import epoch_order
 from sam3_lora.train.loop import fit
-from sam3_lora.train.setup import make_accelerator, plan, prepare
-from sam3_lora.train.train_loader import epoch_order
+from sam3_lora.train.optimizer import make_plan
+from sam3_lora.train.setup import prepare
 from sam3_lora.ui.train_job import TrainJob
 from tests.factories import coco, write_dataset, write_split
 from tests.train.helpers import request_after, steps, totals, train
@@ -183,8 +185,8 @@ def test_training_reads_a_dataset_as_the_pages_do(quick_config, tmp_path):
     settings = {"data.path": str(tmp_path / "set"), "data.default_phrase": "road damage", "data.valid_split": ""}
     config = quick_config.with_settings({**settings, "data.image_dir": str(tmp_path / "images")})
     setup = prepare(config, make_accelerator(config.training), log=lambda line: None)
-    assert setup.categories == ("road damage",)
-    assert len(setup.train_data) == 1
+    assert setup.data.splits.categories == ("road damage",)
+    assert len(setup.data.samples) == 1
 
 
 @pytest.fixture(scope="module")
@@ -297,10 +299,10 @@ def test_every_image_is_seen_once_an_epoch_and_processes_take_equally_many_steps
 
 def test_the_length_of_a_run():
     training = RunConfig().training.model_copy(update={"epochs": 3, "batch_size": 2, "gradient_accumulation_steps": 2})
-    assert (plan(training, images=9).steps_per_epoch, plan(training, images=9).total_steps) == (3, 9)
+    assert (make_plan(training, images=9).steps_per_epoch, make_plan(training, images=9).total_steps) == (3, 9)
     limited = training.model_copy(update={"max_steps": 4})
-    assert (plan(limited, images=9).total_steps, plan(limited, images=9).epochs) == (4, 2)
-    assert plan(limited, images=9).warmup_steps == 2
+    assert (make_plan(limited, images=9).total_steps, make_plan(limited, images=9).epochs) == (4, 2)
+    assert make_plan(limited, images=9).warmup_steps == 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])

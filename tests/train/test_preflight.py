@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.train import memory, setup, step
+from sam3_lora.errors import ConfigError, ModelError, RunError
+from sam3_lora.train import accelerator, memory, setup, step
+from sam3_lora.train.optimizer import make_plan
 from sam3_lora.train.preflight import preflight
-from sam3_lora.train.preflight.checks import check_data, check_settings, planned_length
+from sam3_lora.train.preflight.checks import check_data, check_settings, plan_of
+from sam3_lora.train.preflight.messages import describe
 from sam3_lora.train.preflight.preflight import learning_rates
-from sam3_lora.train.setup import plan
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.train.preflight_view import start_check
 from tests.train.helpers import steps, train
@@ -55,28 +57,35 @@ def test_nothing_is_left_behind(flown):
 
 
 def test_the_curve_is_the_one_that_a_run_follows(config):
-    rates = dict(learning_rates(config, plan(config.training, images=6)))
+    rates = dict(learning_rates(config, make_plan(config.training, images=6)))
     rows = steps(train(config))
     assert {row["step"]: row["lr"] for row in rows} == pytest.approx(rates)
-    assert len(learning_rates(config, plan(config.training.model_copy(update={"max_steps": 9999}), images=99999))) < 300
+    assert (
+        len(learning_rates(config, make_plan(config.training.model_copy(update={"max_steps": 9999}), images=99999)))
+        < 300
+    )
 
 
 def test_a_component_without_a_gradient_is_an_error(config):
     result = preflight.preflight(config.with_settings({"loss.loss_mask": 0.0, "loss.loss_dice": 0.0}))
     assert not result.ok
     (problem,) = [problem for problem in result.problems if problem.severity == "error"]
-    assert "No gradient reaches mask_decoder" in problem.message and "silent no-op" in problem.message
+    assert (problem.kind, problem.names) == ("no-gradient", ("mask_decoder",)) and problem.value > 0
+    message, _ = describe(problem, config)
+    assert "No gradient reaches mask_decoder" in message and "silent no-op" in message
 
 
-def test_every_mistake_is_told_at_once_and_errors_first(config):
+def test_all_problems_are_found_at_once_and_errors_come_first(config):
     settings = {"data.num_negatives": 0, "data.valid_split": "", "training.patience": 3, "model.base": "/nowhere"}
-    result = preflight.preflight(config.with_settings(settings))
+    config = config.with_settings(settings)
+    result = preflight.preflight(config)
     assert not result.ok and result.measured is None
-    text = [f"{problem.severity}: {problem.message}" for problem in result.problems]
-    assert [line.split(":")[0] for line in text] == sorted(line.split(":")[0] for line in text)
-    for part in ("no folder", "patience", "not there", "validation split"):
-        assert any(part in line for line in text), text
-    assert all(problem.fix.endswith(".") for problem in result.problems)
+    severities = [problem.severity for problem in result.problems]
+    assert severities == sorted(severities)
+    assert [type(problem.cause) for problem in result.problems if problem.kind == "error"] == [ConfigError, ModelError]
+    assert {"no-negatives", "no-validation"} < {problem.kind for problem in result.problems}
+    for problem in result.problems:
+        assert all(sentence.endswith(".") for sentence in describe(problem, config))
 
 
 def test_a_step_that_does_not_fit_is_an_error_with_what_makes_it_fit(config, monkeypatch):
@@ -90,8 +99,10 @@ def test_a_step_that_does_not_fit_is_an_error_with_what_makes_it_fit(config, mon
     monkeypatch.setattr(step, "forward", forward)
     result = preflight.preflight(config)
     (problem,) = [problem for problem in result.problems if problem.severity == "error"]
-    assert "does not fit into the memory" in problem.message
-    assert "batches of 1" in problem.fix and "gradient checkpointing" not in problem.fix
+    assert problem.kind == "out-of-memory"
+    (change,) = problem.changes
+    assert change["training.batch_size"] == 1
+    assert "batches of 1" in describe(problem, config)[1]
     assert [saving.memory_bytes is None for saving in result.measured.savings] == [True, False, True]
     assert result.measured.largest_batch == 1 and result.measured.seconds_per_step is None
 
@@ -99,15 +110,15 @@ def test_a_step_that_does_not_fit_is_an_error_with_what_makes_it_fit(config, mon
 def test_where_memory_is_scarce_savings_are_measured(config, monkeypatch):
     monkeypatch.setattr(memory, "total_bytes", lambda device: memory.used_bytes(device))
     result = preflight.preflight(config)
-    assert any("may not fit later" in problem.message for problem in result.problems)
-    assert [saving.settings for saving in result.measured.savings] == list(memory.smaller_settings(config).values())
+    assert any(problem.kind == "memory-almost-full" for problem in result.problems)
+    assert [saving.settings for saving in result.measured.savings] == memory.smaller_settings(config)
     assert all(saving.saved_bytes >= 0 for saving in result.measured.savings)
 
 
 def test_while_a_run_is_trained_in_this_process_it_waits_its_turn(config):
-    with setup.one_at_a_time():
+    with accelerator.one_at_a_time():
         result = preflight.preflight(config)
-    assert not result.ok and "being trained" in result.problems[0].message
+    assert not result.ok and isinstance(result.problems[0].cause, RunError)
 
 
 def test_a_check_that_is_cancelled_ends_after_what_it_is_doing_and_frees_the_way(config, monkeypatch):
@@ -133,10 +144,10 @@ def test_a_check_that_is_cancelled_ends_after_what_it_is_doing_and_frees_the_way
 
 
 def warnings_of(config):
-    """What the quick checks tell, without a model."""
+    """The problems that the quick checks find, without a model, by kind."""
     dataset = open_dataset(config.data.path)
-    found = [*check_data(config, dataset), *check_settings(config, planned_length(config, dataset), "cpu")]
-    return "\n".join(problem.message for problem in found)
+    found = [*check_data(config, dataset), *check_settings(config, plan_of(config, dataset), "cpu")]
+    return {problem.kind: problem for problem in found}
 
 
 def test_more_images_per_step_than_there_are_count_only_once(config):
@@ -144,7 +155,8 @@ def test_more_images_per_step_than_there_are_count_only_once(config):
         config.with_settings({"training.batch_size": 4, "training.gradient_accumulation_steps": 200})
     )
     assert result.effective_batch == 6
-    assert any("4 x 200 images, but there are only 6" in problem.message for problem in result.problems)
+    (problem,) = [problem for problem in result.problems if problem.kind == "step-exceeds-dataset"]
+    assert (problem.value, problem.limit) == (800, 6)
     assert result.measured.seconds_per_step < 60
 
 
@@ -152,21 +164,24 @@ def test_more_images_per_step_than_there_are_count_only_once(config):
 def test_a_folder_of_runs_that_cannot_be_is_an_error(config, tmp_path, name):
     (tmp_path / "file").write_text("")
     result = preflight.preflight(config.with_settings({"output.runs": str(tmp_path / name)}))
-    assert not result.ok and "Expected a writable folder for runs" in result.problems[0].message
+    assert not result.ok and "Expected a writable folder for runs" in str(result.problems[0].cause)
 
 
 def test_names_that_the_dataset_does_not_have_are_warned_of(config):
     settings = {"output.sample_images": ["1_000.png", "gone.png"], "data.category_phrases": {"no-such": "word"}}
-    told = warnings_of(config.with_settings(settings))
-    assert "does not have: gone.png." in told and "does not have: no-such." in told
-    assert "does not have" not in warnings_of(config)
+    problems = warnings_of(config.with_settings(settings))
+    assert problems["unknown-sample-images"].names == ("gone.png",)
+    assert problems["unknown-categories"].names == ("no-such",)
+    assert not warnings_of(config).keys() & {"unknown-sample-images", "unknown-categories"}
 
 
-def test_without_negatives_images_without_objects_are_still_asked(config):
-    assert "Only images without objects are asked" in warnings_of(config.with_settings({"data.num_negatives": 0}))
+def test_without_negatives_images_without_objects_have_one_nevertheless(config):
+    assert warnings_of(config.with_settings({"data.num_negatives": 0}))["no-negatives"].value == 1
 
 
-def test_a_run_of_one_step_is_told_so_in_the_singular(config):
-    told = warnings_of(config.with_settings({"training.max_steps": 1, "training.warmup_steps": 1000}))
-    assert "only 1 step, and the warm-up may take half of it: it is shortened from 1,000 to 0 steps" in told
-    assert "ends after 1 step, before" in told
+def test_a_run_of_one_step_is_described_in_the_singular(config):
+    config = config.with_settings({"training.max_steps": 1, "training.warmup_steps": 1000})
+    problems = warnings_of(config)
+    warmup, _ = describe(problems["warmup-shortened"], config)
+    assert "only 1 step, and the warm-up may take half of it: it is shortened from 1,000 to 0 steps" in warmup
+    assert "ends after 1 step, before" in describe(problems["shorter-than-an-epoch"], config)[0]

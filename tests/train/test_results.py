@@ -97,7 +97,7 @@ def test_a_run_goes_on_from_an_adapter(run, config, only_steps, monkeypatch):
     settings = {"training__max_steps": 2, "lora__dropout": 0.0}
     adapter = run.adapters()["last"]
     afresh, onward = (train(config, **settings, model__adapter=folder) for folder in ("", str(adapter)))
-    assert "goes on from" in onward.log_tail()
+    assert "continues from" in onward.log_tail()
     assert steps(onward)[0]["total"] != steps(afresh)[0]["total"]
     # The first step of the warm-up has a rate of 0: what comes out is what went in.
     before, after = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, onward.adapters()["last"]))

@@ -136,7 +136,7 @@ def test_memory_that_runs_out_elsewhere_is_explained(config, monkeypatch):
     def measure(setup):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("sam3_lora.train.loop.evaluate", measure)
+    monkeypatch.setattr("sam3_lora.train.loop.validate", measure)
     run = Run.create(config)
     with pytest.raises(TrainingError, match="memory of cpu is too small"):
         fit(run)

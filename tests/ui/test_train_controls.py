@@ -159,7 +159,7 @@ def test_an_alert_is_shown_on_top_with_cause_and_fix(runs: Path) -> None:
             writer.row(kind="step", step=step, epoch=1, total=3e-5, terms=terms, raw=terms, **values)
         app = train_page()
     (box,) = app.error
-    assert "Not one object reached the loss" in box.value
+    assert "No object reached the loss" in box.value
     assert "annotations were not found" in box.value and "What to do" in box.value
 
 

@@ -10,7 +10,7 @@ import pytest
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import TrainingError
 from sam3_lora.text import duration
-from sam3_lora.train.setup import TrainPlan
+from sam3_lora.train.optimizer import TrainPlan
 from sam3_lora.ui import runs as runs_module
 from sam3_lora.ui.runs import run_title
 from sam3_lora.ui.train.diagnosis_view import _by_term
@@ -41,7 +41,7 @@ def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
     assert labels >= {"Total loss", "Best validation", "Validation F1", "Learning rate"}
     assert str(run.folder / "adapters" / "best") in texts(app)
     assert app.button(key="stop").disabled and app.button(key="resume").disabled
-    assert "done all its steps" in app.button(key="resume").help
+    assert "taken all its steps" in app.button(key="resume").help
 
 
 def test_the_table_of_the_last_step_adds_up_to_the_total(runs: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_shows_one_box(runs: Path) -> None:
         writer.note(13, "not-finite", f"{message}.", images=["a.png"])
         raise TrainingError(message, fix)
     (box,) = train_page().error
-    assert "What to do" in box.value
+    assert "What to do" in box.value and "Continue training" in box.value
 
 
 def test_a_run_in_progress_is_listed_wherever_its_folder_is(runs: Path, tmp_path: Path, monkeypatch) -> None:

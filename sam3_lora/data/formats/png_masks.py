@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sam3_lora.data.folders import ANNOTATION_FILE, listing
 from sam3_lora.data.formats.yolo_labels import images_in
 from sam3_lora.data.images import BROKEN, is_turned
 from sam3_lora.errors import DataError
+from sam3_lora.files import atomic_folder
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
 from sam3_lora.text import plural, short_repr
 
@@ -77,29 +77,23 @@ def convert_masks(
     if out.exists():
         raise DataError(f"Expected a new folder to write to, but {out} exists already", "Give another name")
     pairs, result = _pairs(images, masks)
-    work = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        partial = work / out.name  # mkdtemp's folders are readable by their owner only
-        partial.mkdir()
-        split = _Split(partial, by_value, in_colors, objects, min_pixels, result)
-        for done, (image, mask) in enumerate(pairs, start=1):
-            split.add(image, mask, image.relative_to(images).as_posix())
-            progress(done / len(pairs))
-        if not result.images:
-            raise DataError(f"No mask in {masks} can be used: {next(iter(result.skipped.values()))}", "Correct them")
-        if not result.objects:
-            raise _no_object(masks, classes, result, min_pixels)
-        (partial / ANNOTATION_FILE).write_text(json.dumps(split.content), "utf-8")
-        partial.rename(out)
+        with atomic_folder(out) as written:
+            split = _Split(written, by_value, in_colors, objects, min_pixels, result)
+            for done, (image, mask) in enumerate(pairs, start=1):
+                split.add(image, mask, image.relative_to(images).as_posix())
+                progress(done / len(pairs))
+            if not result.images:
+                reason = next(iter(result.skipped.values()))
+                raise DataError(f"No mask in {masks} can be used: {reason}", "Correct them")
+            if not result.objects:
+                raise _no_object(masks, classes, result, min_pixels)
+            (written / ANNOTATION_FILE).write_text(json.dumps(split.content), "utf-8")
     except OSError as error:
         raise DataError(
             f"{out} cannot be written: {error.strerror}", "Give another folder, or free some space"
         ) from None
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
     return result
 
 

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from sam3_lora.data.folders import is_text
 from sam3_lora.data.index.index import Index, IndexWriter
+from sam3_lora.files import atomic_file
 
 CACHE_VARIABLE = "SAM3_LORA_CACHE"
 _UNUSED_DAYS = 60
@@ -97,29 +97,22 @@ def _valid(file: Path) -> Index | None:
 
 
 def _built(file: Path, build: Callable[[IndexWriter], None]) -> Index | None:
-    """Builds an index in a temporary file and renames it; None if the cache folder cannot be written."""
-    partial = None
+    """Builds an index and writes it whole; None if the cache folder cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _tidy(file.parent)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as target:
-            partial = Path(target.name)
-            build(IndexWriter(target.file))
-        partial.replace(file)
+        with atomic_file(file) as target:
+            build(IndexWriter(target))
         return Index.open(file)
     except OSError as error:
         _log.warning("The dataset's index cannot be kept in %s: %s", file.parent, error)
         return None
-    finally:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
 
 def _tidy(folder: Path) -> None:
     """Deletes indexes that have not been used for long, and what crashed processes left."""
     oldest = time.time() - _UNUSED_DAYS * 86_400
-    for path in [*folder.glob("*.index"), *folder.glob("*.partial")]:
+    for path in [*folder.glob("*.index"), *folder.glob("*.partial"), *folder.glob("*.tmp")]:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < oldest:
                 path.unlink()

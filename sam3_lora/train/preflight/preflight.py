@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,128 +23,102 @@ from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train import memory
-from sam3_lora.train.peak import PeakMemory
-from sam3_lora.train.preflight.checks import (
-    Problem,
-    check_data,
-    check_disk,
-    check_settings,
-    existing_parent,
-    planned_length,
-)
-from sam3_lora.train.setup import (
-    Setup,
-    TrainPlan,
-    device_lock,
-    make_accelerator,
-    make_schedule,
-    one_at_a_time,
-    prepare,
-)
+from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
+from sam3_lora.train.optimizer import TrainPlan, make_schedule
+from sam3_lora.train.preflight.checks import Problem, check_data, check_disk, check_settings, existing_parent, plan_of
+from sam3_lora.train.setup import Setup, prepare
 from sam3_lora.train.step import StepMetrics, take_step
 
 _CURVE_POINTS = 200
-# An image to measure on costs about a third of one to learn from: no backward pass.
-_FORWARD_SHARE = 1 / 3
-_LARGEST_TRIED = 64
-_TIGHT = 0.5  # share of the memory beyond which it is worth knowing what needs less
+_FORWARD_SHARE = 1 / 3  # of a step's time: validation has no backward pass
+_MAX_BATCH = 64
+_TIGHT = 0.5  # share of the memory beyond which smaller settings are measured
+_ALMOST_FULL = 0.9
 
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class ComponentReceipt:
-    """What of a component is trained: layers changed, parameters, and the gradient's norm after the real step."""
+    """What is trained of a component."""
 
     name: str
-    modules: int
+    modules: int  # adapted layers
     parameters: int
-    gradient_norm: float
+    gradient_norm: float  # in the step on the heaviest images
 
 
 @dataclass(frozen=True)
 class Saving:
-    """A change that needs less memory, as measured.
+    """A change of settings that needs less memory, as measured."""
 
-    settings: dotted names and values; memory_bytes: the step's peak with it, None if it does not fit either;
-    saved_bytes: how much less, None if the step as it is did not fit.
-    """
-
-    words: str
-    settings: dict[str, object]
-    memory_bytes: int | None
-    saved_bytes: int | None
+    settings: dict[str, Any]  # see :func:`sam3_lora.train.memory.describe_change`
+    memory_bytes: int | None  # the step's peak with it; None if it does not fit either
+    saved_bytes: int | None  # None if the step without the change did not fit
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The real steps. heaviest: the images of the heaviest batch; memory_bytes: its peak, None if it did not fit.
+    """What the real steps showed."""
 
-    seconds_per_step: of an ordinary batch; largest_batch: images that fit into one forward pass, at most 64;
-    largest_batch_is_measured: tried out (on a GPU), otherwise estimated from the memory that is free.
-    """
-
-    heaviest: tuple[str, ...]
-    memory_bytes: int | None
+    heaviest: tuple[str, ...]  # file names of the heaviest batch
+    memory_bytes: int | None  # its peak; None if it did not fit
     available_bytes: int
-    seconds_per_step: float | None
+    seconds_per_step: float | None  # of an ordinary batch
     total_seconds: float | None
-    largest_batch: int
-    largest_batch_is_measured: bool
+    largest_batch: int  # images that fit into one forward pass, at most 64
+    largest_batch_is_measured: bool  # on a GPU; otherwise estimated from the free memory
     components: tuple[ComponentReceipt, ...]
     savings: tuple[Saving, ...]
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """All that is known before the start.
+    """All that is known before the start."""
 
-    learning_rates: (step, rate), the curve that the run will follow. measured, length: None if errors
-    kept it from being run.
-    """
-
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # errors first
     device: str
-    length: TrainPlan | None
-    effective_batch: int
-    learning_rates: tuple[tuple[int, float], ...]
-    measured: Measured | None
+    length: TrainPlan | None  # None if an error came before
+    effective_batch: int  # images per step and device
+    learning_rates: tuple[tuple[int, float], ...]  # (step, rate): the curve of the learning-rate schedule
+    measured: Measured | None  # None if an error came before
 
     @property
     def ok(self) -> bool:
-        """Whether nothing keeps the run from starting and learning."""
+        """Whether there is no error."""
         return all(problem.severity != "error" for problem in self.problems)
 
 
 def preflight(config: RunConfig, progress: Progress | None = None) -> Preflight:
-    """Checks a configuration and tries it out on its heaviest images.
+    """Checks a configuration and takes real steps on its heaviest images.
 
     Args:
-        progress: told the share done, in [0, 1], and what is being done, before each part; what it raises ends the
-            pre-flight, which leaves nothing behind then either.
+        config: what to check.
+        progress: called with the share done, in [0, 1], and a description before each part; an exception that it raises
+            ends the pre-flight.
 
     Returns:
-        What was found; a user's mistake is among its problems and raises nothing.
+        The results; a user's mistake is among the problems and raises nothing.
     """
-    tell = progress or (lambda share, what: None)
-    flight = _Flight(config, tell)
+    progress = progress or (lambda share, doing: None)
+    flight = _Flight(config, progress)
     try:
         with one_at_a_time(), _same_random_numbers_after():
             flight.run()
     except Sam3LoraError as error:
-        flight.problems.append(Problem.of(error))
+        flight.problems.append(Problem("error", "error", cause=error))
     finally:
         memory.free_unused()
-    tell(1.0, "Done")
+    progress(1.0, "Done")
     return flight.result()
 
 
 class _Flight:
-    """Gathers what is found; what was found before an error stays."""
+    """Collects the results; those before an error stay."""
 
-    def __init__(self, config: RunConfig, tell: Progress) -> None:
+    def __init__(self, config: RunConfig, progress: Progress) -> None:
         self._config = config
-        self._tell = tell
+        self._progress = progress
         self._effective = _images_per_step(config)
         self.problems: list[Problem] = []
         self._device = ""
@@ -151,29 +127,29 @@ class _Flight:
         self._measured: Measured | None = None
 
     def run(self) -> None:
-        """Checks first, which is quick, then loads the model and tries it. Raises Sam3LoraError."""
+        """The quick checks first, then the model. Raises Sam3LoraError."""
         config = self._config
         accelerator = make_accelerator(config.training)
         self._device = str(accelerator.device)
-        self._tell(0.0, "Reading the dataset")
+        self._progress(0.0, "Reading the dataset")
         data = config.data
         dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
         self.problems += check_data(config, dataset)
-        self._length = planned_length(config, dataset)
+        self._length = plan_of(config, dataset)
         if self._length is not None:
             self._effective = _images_per_step(config, len(dataset.split(data.train_split).present().images))
             self.problems += check_settings(config, self._length, self._device)
             self._rates = learning_rates(config, self._length)
         existing_parent(config.output.runs_folder)
         with device_lock(accelerator.device), memory.explain_oom(config, accelerator.device):
-            self._tell(0.1, "Loading the model")
+            self._progress(0.1, "Loading the model")
             setup = prepare(config, accelerator, log=lambda line: None)
             try:
-                self.problems += check_disk(config, sum(parameter.numel() for parameter in setup.parameters))
-                self._measured = _measure(setup, self._tell)
+                self.problems += check_disk(config, setup.model.num_trainable)
+                self._measured = _measure(setup, self._progress)
             finally:
                 accelerator.free_memory()  # else it would hold on to model and optimizer
-        self.problems += _problems_of(self._measured, config, self._device)
+        self.problems += _problems_of(self._measured)
 
     def result(self) -> Preflight:
         """The errors first among the problems."""
@@ -182,22 +158,22 @@ class _Flight:
 
 
 def _images_per_step(config: RunConfig, images: int | None = None) -> int:
-    """What one step learns from, on each device; never more than there is."""
-    asked = config.training.batch_size * config.training.gradient_accumulation_steps
-    return asked if images is None else min(asked, images)
+    """Images of a step on each device; not more than the split has, where that is known."""
+    per_step = config.training.batch_size * config.training.gradient_accumulation_steps
+    return per_step if images is None else min(per_step, images)
 
 
-def learning_rates(config: RunConfig, length: TrainPlan) -> tuple[tuple[int, float], ...]:
-    """The rate of each step that matters for a picture of the curve: (step, rate), steps from 1."""
+def learning_rates(config: RunConfig, plan: TrainPlan) -> tuple[tuple[int, float], ...]:
+    """The learning-rate schedule as a curve: (step, rate) at up to 200 steps, counted from 1."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=config.training.learning_rate)
-    (factor,) = make_schedule(optimizer, config.training, length).lr_lambdas
-    evenly = np.linspace(1, length.total_steps, min(_CURVE_POINTS, length.total_steps)).round()
-    steps = sorted({*evenly.astype(int).tolist(), min(length.warmup_steps + 1, length.total_steps)})
+    (factor,) = make_schedule(optimizer, config.training, plan).lr_lambdas
+    evenly = np.linspace(1, plan.total_steps, min(_CURVE_POINTS, plan.total_steps)).round()
+    steps = sorted({*evenly.astype(int).tolist(), min(plan.warmup_steps + 1, plan.total_steps)})
     return tuple((step, config.training.learning_rate * factor(step - 1)) for step in steps)
 
 
 def heaviest_first(split: Split) -> list[int]:
-    """The images' indices, those with the most objects and phrases first: they need the most memory."""
+    """The indices of the images, those with the most phrases and objects first: they need the most memory."""
 
     def weight(index: int) -> tuple[int, int]:
         objects = [item for item in split.images[index].annotations if not item.iscrowd]
@@ -207,26 +183,28 @@ def heaviest_first(split: Split) -> list[int]:
     return sorted(range(len(split.images)), key=weight, reverse=True)
 
 
-def _measure(setup: Setup, tell: Progress) -> Measured:
+def _measure(setup: Setup, progress: Progress) -> Measured:
     training, device = setup.config.training, setup.accelerator.device
-    order = heaviest_first(setup.train_split)
+    order = heaviest_first(setup.data.splits.train)
     available = memory.total_bytes(device)
-    tell(0.4, "One real step on the heaviest images")
+    progress(0.4, "One real step on the heaviest images")
     heavy = _batch(setup, order[: training.batch_size])
     before = memory.used_bytes(device)
-    peak, outcome, _ = _try_step(setup, heavy)
+    peak, metrics, _ = _try_step(setup, heavy)
     seconds = None
-    if outcome is not None:
-        tell(0.6, "One step on ordinary images")
+    if metrics is not None:
+        progress(0.6, "One step on ordinary images")
         middle = max(0, len(order) // 2 - training.batch_size // 2)
         ordinary = order[middle : middle + training.batch_size]
         *_, seconds = _try_step(setup, _batch(setup, ordinary))
         per_step = _images_per_step(setup.config, len(order))
         seconds = None if seconds is None else seconds * per_step / len(ordinary)
     is_gpu = device.type == "cuda"
-    tell(0.7, "The largest batch that fits")
+    progress(0.7, "The largest batch that fits")
     largest = (
-        _largest_batch(setup, order, tell) if is_gpu else _estimated_batch(training.batch_size, before, peak, available)
+        _largest_batch(setup, order, progress)
+        if is_gpu
+        else _estimated_batch(training.batch_size, before, peak, available)
     )
     tight = peak is None or peak > _TIGHT * available
     return Measured(
@@ -237,32 +215,31 @@ def _measure(setup: Setup, tell: Progress) -> Measured:
         total_seconds=None if seconds is None else _total_seconds(setup, seconds),
         largest_batch=largest,
         largest_batch_is_measured=is_gpu,
-        components=() if outcome is None else _receipts(setup, outcome),
-        savings=tuple(_savings(setup, order, peak, tell)) if tight else (),
+        components=() if metrics is None else _receipts(setup, metrics),
+        savings=tuple(_savings(setup, order, peak, progress)) if tight else (),
     )
 
 
 def _batch(setup: Setup, indices: list[int]) -> Batch:
-    return setup.collate([setup.train_data[index] for index in indices])
+    return setup.data.collate([setup.data.samples[index] for index in indices])
 
 
 def _try_step(setup: Setup, batch: Batch) -> tuple[int | None, StepMetrics | None, float | None]:
-    """Peak memory in bytes, what the step did, seconds; all None if it does not fit."""
-    setup.detector.train()
-    setup.loss.train()
+    """Peak memory in bytes, the step's metrics, seconds; all None if it does not fit."""
+    setup.train_mode()
     memory.free_unused()
     began = time.perf_counter()
-    with PeakMemory(setup.accelerator.device) as peak:
-        outcome = take_step(setup, [batch], by_component=True)
+    with memory.PeakMemory(setup.accelerator.device) as peak:
+        metrics = take_step(setup, [batch], by_component=True)
     seconds = time.perf_counter() - began
-    return (None, None, None) if outcome is None else (peak.bytes, outcome, seconds)
+    return (None, None, None) if metrics is None else (peak.bytes, metrics, seconds)
 
 
-def _largest_batch(setup: Setup, order: list[int], tell: Progress) -> int:
+def _largest_batch(setup: Setup, order: list[int], progress: Progress) -> int:
     """Doubles the batch until it does not fit any more; 0 if not even one image does."""
     fits, size = 0, 1
-    while size <= min(_LARGEST_TRIED, len(order)):
-        tell(0.7, f"A batch of {size}")
+    while size <= min(_MAX_BATCH, len(order)):
+        progress(0.7, f"A batch of {size}")
         if _try_step(setup, _batch(setup, order[:size]))[0] is None:
             break
         fits, size = size, size * 2
@@ -274,48 +251,44 @@ def _estimated_batch(batch_size: int, before: int, peak: int | None, available: 
     if peak is None:
         return 0 if batch_size == 1 else 1
     per_image = max(peak - before, 1) / batch_size
-    return max(batch_size, min(_LARGEST_TRIED, int((available - before) / per_image)))
+    return max(batch_size, min(_MAX_BATCH, int((available - before) / per_image)))
 
 
 def _total_seconds(setup: Setup, seconds_per_step: float) -> float:
-    """Steps and evaluations; loading images goes on beside them."""
-    length = setup.length
-    images = 0 if setup.valid_split is None else len(setup.valid_split.images)
-    per_image = seconds_per_step / _images_per_step(setup.config, len(setup.train_data)) * _FORWARD_SHARE
-    return length.total_steps * seconds_per_step + length.epochs * images * per_image
+    """Steps and validations; images are loaded meanwhile."""
+    valid, plan = setup.data.splits.valid, setup.plan
+    images = 0 if valid is None else len(valid.images)
+    per_image = seconds_per_step / _images_per_step(setup.config, len(setup.data.samples)) * _FORWARD_SHARE
+    return plan.total_steps * seconds_per_step + plan.epochs * images * per_image
 
 
-def _receipts(setup: Setup, outcome: StepMetrics) -> tuple[ComponentReceipt, ...]:
-    modules = dict.fromkeys(setup.components, 0)
-    for name in setup.adapted_modules():
-        modules[name] += 1
+def _receipts(setup: Setup, metrics: StepMetrics) -> tuple[ComponentReceipt, ...]:
+    modules = Counter(setup.model.adapted_modules())
+    norms = metrics.grad_norm_by_component or {}
     return tuple(
-        ComponentReceipt(
-            name, modules[name], sum(parameter.numel() for parameter in parameters), outcome.by_component[name]
-        )
-        for name, parameters in setup.components.items()
+        ComponentReceipt(name, modules[name], sum(parameter.numel() for parameter in parameters), norms[name])
+        for name, parameters in setup.model.components.items()
     )
 
 
-def _savings(setup: Setup, order: list[int], peak: int | None, tell: Progress) -> Iterator[Saving]:
-    """Tries what needs less memory, each change by itself."""
-    batch_size = setup.config.training.batch_size
-    for number, (words, settings) in enumerate(memory.smaller_settings(setup.config).items()):
-        tell(0.75 + 0.06 * number, f"With this change: {words}")
+def _savings(setup: Setup, order: list[int], peak: int | None, progress: Progress) -> Iterator[Saving]:
+    """Measures each change that needs less memory, by itself."""
+    for number, settings in enumerate(memory.smaller_settings(setup.config)):
+        progress(0.75 + 0.06 * number, f"With this change: {memory.describe_change(settings)}")
         with _changed(setup, settings):
-            size = settings.get("training.batch_size", batch_size)
+            size = settings.get("training.batch_size", setup.config.training.batch_size)
             needed = _try_step(setup, _batch(setup, order[:size]))[0]
         saved = None if peak is None or needed is None else max(0, peak - needed)
-        yield Saving(words, settings, needed, saved)
+        yield Saving(settings, needed, saved)
 
 
 @contextmanager
-def _changed(setup: Setup, settings: dict[str, object]) -> Iterator[None]:
-    """The model as it would be with other settings."""
-    frozen = set(setup.components) - set(settings.get("lora.components", setup.components))
-    parameters = [parameter for name in frozen for parameter in setup.components[name]]
-    checkpointing = setup.config.model.gradient_checkpointing
-    setup.detector.gradient_checkpointing(settings.get("model.gradient_checkpointing", checkpointing))
+def _changed(setup: Setup, settings: dict[str, Any]) -> Iterator[None]:
+    """The model with other settings."""
+    model, checkpointing = setup.model, setup.config.model.gradient_checkpointing
+    frozen = set(model.components) - set(settings.get("lora.components", model.components))
+    parameters = [parameter for name in frozen for parameter in model.components[name]]
+    model.detector.gradient_checkpointing(settings.get("model.gradient_checkpointing", checkpointing))
     for parameter in parameters:
         parameter.requires_grad_(False)
     bf16 = torch.autocast(
@@ -325,35 +298,21 @@ def _changed(setup: Setup, settings: dict[str, object]) -> Iterator[None]:
         with bf16:
             yield
     finally:
-        setup.detector.gradient_checkpointing(checkpointing)
+        model.detector.gradient_checkpointing(checkpointing)
         for parameter in parameters:
             parameter.requires_grad_(True)
 
 
-def _problems_of(measured: Measured, config: RunConfig, device: str) -> Iterator[Problem]:
+def _problems_of(measured: Measured) -> Iterator[Problem]:
+    available = measured.available_bytes
     if measured.memory_bytes is None:
-        helpful = [saving.words for saving in measured.savings if saving.memory_bytes is not None]
-        yield Problem(
-            "error",
-            f"A step on the heaviest images does not fit into the memory of {device} "
-            f"({measured.available_bytes / 1e9:.1f} GB).",
-            f"One of these makes it fit: {'; '.join(helpful)}." if helpful else f"{memory.advice(config)}.",
-        )
-    elif measured.memory_bytes > 0.9 * measured.available_bytes:
-        yield Problem(
-            "warning",
-            f"The heaviest step takes {measured.memory_bytes / 1e9:.1f} of {measured.available_bytes / 1e9:.1f} GB: it "
-            "may not fit later.",
-            f"{memory.advice(config)}.",
-        )
+        fitting = tuple(saving.settings for saving in measured.savings if saving.memory_bytes is not None)
+        yield Problem("out-of-memory", "error", limit=available, changes=fitting)
+    elif measured.memory_bytes > _ALMOST_FULL * available:
+        yield Problem("memory-almost-full", "warning", measured.memory_bytes, available)
     for component in measured.components:
         if component.gradient_norm == 0 or not math.isfinite(component.gradient_norm):
-            yield Problem(
-                "error",
-                f"No gradient reaches {component.name}: its {component.modules} adapted modules would stay as they "
-                "are, a silent no-op.",
-                "Give the loss terms that it serves a weight, or take it out of lora.components.",
-            )
+            yield Problem("no-gradient", "error", component.modules, names=(component.name,))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.runs.requests import Request
-from sam3_lora.runs.run import Run, Status
+from sam3_lora.runs.run import RESUME_OBSTACLES, Run, Status
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.train_job import TrainJob
@@ -77,7 +77,8 @@ def why_not_resume(run: Run, status: Status, train_job: TrainJob, checking: bool
             return "Another run is in progress."
         if checking:
             return "A check is in progress: wait for it, or cancel it above."
-    return run.why_not_resume()
+    obstacle = run.resume_obstacle()
+    return RESUME_OBSTACLES[obstacle] if obstacle else None
 
 
 def _why_not_request(run: Run, request: Request) -> str | None:

@@ -11,9 +11,9 @@ from sam3_lora.config import RunConfig
 from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.expectations import WINDOW, Range, Verdict
 from sam3_lora.monitor.history import TERMS
+from sam3_lora.monitor.messages import describe_alert, describe_range, describe_verdict
 from sam3_lora.monitor.rolling import RollingMetrics
 from sam3_lora.monitor.terms import MAIN, ONE_TO_MANY, split_name
-from sam3_lora.text import amount
 from sam3_lora.ui.components.layout import escape
 
 MEANINGS = {
@@ -31,15 +31,22 @@ _LEVELS = {
     "high": ("High", "orange"),
     "low": ("Low", "blue"),
     "unknown": ("No range", "gray"),
+    "off": ("Off", "gray"),
 }
 
 
-def show_alerts(alerts: list[Alert]) -> None:
-    """Draws one box per alert, the worst first: what is wrong, why, and what to do."""
+def show_alerts(alerts: list[Alert], config: RunConfig) -> None:
+    """Draws one box per alert, errors first: what is wrong, why, and what to do.
+
+    Args:
+        alerts: of the run.
+        config: of the run.
+    """
     boxes = {"error": st.error, "warning": st.warning, "info": st.info}
     for alert in alerts:
+        text = describe_alert(alert, config)
         boxes[alert.severity](
-            f"**{escape(alert.message)}**\n\n{escape(alert.cause)}\n\n**What to do:** {escape(alert.fix)}",
+            f"**{escape(text.message)}**\n\n{escape(text.cause)}\n\n**What to do:** {escape(text.fix)}",
             icon=f":material/{alert.severity}:",
         )
 
@@ -77,14 +84,14 @@ def _row(verdict: Verdict, known: bool) -> str:
     word, color = _LEVELS[verdict.level]
     meaning = MEANINGS.get(verdict.term, "")
     term = f"**{_named(verdict.term)}** :gray[{meaning}]" if meaning else _named(verdict.term)
-    words = escape(re.sub(r"; no healthy range is known\.$", ".", verdict.words))  # said by the badge or above
+    words = escape(describe_verdict(verdict))
     if not known:
         return f"| {term} | {words} |"
     return f"| {term} | {_range(verdict.expected)} | :{color}-badge[{word}] | {words} |"
 
 
 def _range(healthy: Range | None) -> str:
-    return "" if healthy is None else f"{amount(healthy.low)}&nbsp;to&nbsp;{amount(healthy.high)}"
+    return "" if healthy is None else describe_range(healthy).replace(" ", "&nbsp;")
 
 
 def _named(term: str) -> str:

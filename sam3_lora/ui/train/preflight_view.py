@@ -91,7 +91,7 @@ def show_result(result: Preflight, config: RunConfig) -> None:
         config: that was checked.
     """
     for severity in ("error", "warning"):
-        _show_problems([problem for problem in result.problems if problem.severity == severity], severity)
+        _show_problems([problem for problem in result.problems if problem.severity == severity], severity, config)
     measured = result.measured
     if measured is None:
         return
@@ -107,10 +107,13 @@ def show_result(result: Preflight, config: RunConfig) -> None:
             _show_learning_rates(result)
 
 
-def _show_problems(problems: list[Problem], severity: str) -> None:
+def _show_problems(problems: list[Problem], severity: str, config: RunConfig) -> None:
+    from sam3_lora.train.preflight.messages import describe  # needs torch
+
     if problems:
         box = st.error if severity == "error" else st.warning
-        lines = [f"**{escape(problem.message)}** {escape(problem.fix)}" for problem in problems]
+        texts = [describe(problem, config) for problem in problems]
+        lines = [f"**{escape(message)}** {escape(fix)}" for message, fix in texts]
         box(bullets(lines), icon=f":material/{severity}:")
 
 
@@ -151,6 +154,8 @@ def _show_savings(measured: Measured, config: RunConfig) -> None:
     """Draws the settings that need less memory, each with the button that uses it."""
     if not measured.savings:
         return
+    from sam3_lora.train.memory import describe_change  # needs torch
+
     st.markdown("**Settings that need less memory**")
     for number, saving in enumerate(measured.savings):
         if saving.memory_bytes is None:
@@ -159,7 +164,8 @@ def _show_savings(measured: Measured, config: RunConfig) -> None:
             saved = "" if saving.saved_bytes is None else f", {saving.saved_bytes / 1e9:.1f} GB less"
             needs = f"{saving.memory_bytes / 1e9:.1f} GB{saved}"
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{saving.words[:1].upper()}{saving.words[1:]}: {needs}", width="stretch")
+            words = describe_change(saving.settings)
+            st.markdown(f"{words[:1].upper()}{words[1:]}: {needs}", width="stretch")
             if st.button("Use this", key=f"saving-{number}"):
                 use_settings(config.with_settings(saving.settings))
                 st.rerun()

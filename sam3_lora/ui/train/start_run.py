@@ -17,7 +17,7 @@ from sam3_lora.ui.train.preflight_view import CheckJob
 from sam3_lora.ui.train_job import TrainJob
 
 if TYPE_CHECKING:
-    from sam3_lora.train.setup import TrainPlan
+    from sam3_lora.train.optimizer import TrainPlan
 
 _POLL_SECONDS = 0.7  # while a check is in progress
 

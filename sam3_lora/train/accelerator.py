@@ -1,0 +1,99 @@
+"""The device of a training process: accelerate's Accelerator, and the locks that give it to one run at a time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from filelock import FileLock, Timeout
+
+from sam3_lora.config import TrainingConfig
+from sam3_lora.errors import ConfigError, RunError
+from sam3_lora.model.base import resolve_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# Only the main process validates; the others wait for it, however long it takes.
+_PROCESS_GROUP_TIMEOUT = timedelta(hours=12)
+_in_this_process = threading.Lock()
+
+
+def make_accelerator(training: TrainingConfig) -> Accelerator:
+    """The process's Accelerator, of the configured device and precision.
+
+    Raises:
+        ModelError: there is no such device.
+        ConfigError: the device cannot compute in this precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    device = resolve_device(training.device)
+    if training.precision == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f"fp16 needs a CUDA GPU, but the device is {device}", "Set training.precision to fp32 or bf16"
+        )
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        # accelerate keeps its state in the process; an earlier run may have used another device or precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if device.type == "cpu":
+        limit_cpu_threads()
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if training.precision == "fp32" else training.precision,
+        # Without an object that has a mask, the mask decoder gets no gradient in that step.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=_PROCESS_GROUP_TIMEOUT),
+        ],
+        step_scheduler_with_optimizer=False,
+    )
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Holds this process for one run or pre-flight, since accelerate keeps its state in the process.
+
+    Raises:
+        RunError: another one is in progress in this process.
+    """
+    if not _in_this_process.acquire(blocking=False):
+        raise RunError("Another run is being trained in this app", "Stop it or wait for its end")
+    try:
+        yield
+    finally:
+        _in_this_process.release()
+
+
+def device_lock(device: torch.device) -> AbstractContextManager:
+    """Holds a GPU for this process alone: two runs on one GPU would run out of memory.
+
+    Raises:
+        RunError: another process of this app trains on it.
+    """
+    if device.type == "cpu":
+        return nullcontext()
+    name = f"sam3-lora-{device.type}-{device.index or 0}.lock"
+    try:
+        return FileLock(Path(tempfile.gettempdir()) / name).acquire(timeout=2)
+    except Timeout:
+        raise RunError(f"Another run is training on {device}", "Stop it or wait for its end") from None
+
+
+def limit_cpu_threads() -> None:
+    """Computes with all cores but one.
+
+    The thread that loads the next images and the app need one too, and a step that waits for its slowest core takes
+    longer with all of them than without that one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - 1)))

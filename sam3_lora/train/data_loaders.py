@@ -1,0 +1,229 @@
+"""What a run learns from and is validated on: splits, samples, and loaders with each epoch's own order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from sam3_lora.config import RunConfig
+from sam3_lora.data.dataset import Dataset, Split, open_dataset
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group
+from sam3_lora.errors import ConfigError, DataError
+from sam3_lora.evaluate.validation_loss import validation_loader
+from sam3_lora.runs.fingerprint import fingerprint
+from sam3_lora.text import plural
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits of a run, without the images whose files are missing."""
+
+    train: Split
+    valid: Split | None  # None: no validation
+    categories: tuple[str, ...]  # of the whole dataset
+
+
+@dataclass
+class TrainingData:
+    """A run's images, ready to be loaded."""
+
+    splits: Splits
+    fingerprint: dict[str, str]  # see :mod:`sam3_lora.runs.fingerprint`
+    samples: SampleDataset  # of the training split
+    collate: Collator
+    train_loader: TrainLoader
+    valid_loader: DataLoader | None
+
+    def first_batch(self) -> Batch:
+        """The first image with objects, of the validation split if there is one."""
+        split = self.splits.valid or self.splits.train
+        samples = self.samples if self.valid_loader is None else self.valid_loader.dataset
+        index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
+        return self.collate([samples[index]])
+
+
+def open_splits(config: RunConfig, log: Callable[[str], None]) -> Splits:
+    """Opens the dataset and chooses the splits.
+
+    Args:
+        config: the run's.
+        log: gets a line for missing images and for each error in the dataset.
+
+    Raises:
+        DataError: there is no object to learn from.
+        ConfigError: there is no image to validate on.
+    """
+    data = config.data
+    dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
+    splits = Splits(_train_split(dataset, config, log), _valid_split(dataset, config, log), dataset.categories)
+    for finding in dataset.findings:
+        if finding.severity == "error":
+            log(f"Dataset: {finding.message} {finding.fix}")
+    return splits
+
+
+def make_data(config: RunConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1) -> TrainingData:
+    """Samples and loaders of a run.
+
+    Args:
+        config: the run's.
+        splits: the images.
+        processor: transformers' Sam3Processor of the base model.
+        rank: which training process this is, from 0.
+        world: how many there are.
+
+    Raises:
+        DataError: the dataset was removed since it was opened.
+    """
+    data, training = config.data, config.training
+    prompts = (processor, splits.categories, data.num_negatives)
+    phrases = data.category_phrases
+    samples = SampleDataset(splits.train, *prompts, seed=training.seed, phrases=phrases, flip=data.flip)
+    collate = Collator(processor)
+    valid_loader = None
+    if splits.valid is not None:
+        valid_loader = validation_loader(splits.valid, *prompts, training.batch_size, data.num_workers, phrases)
+    return TrainingData(
+        splits=splits,
+        fingerprint=fingerprint(split for split in (splits.train, splits.valid) if split is not None),
+        samples=samples,
+        collate=collate,
+        train_loader=TrainLoader(samples, collate, config, rank, world),
+        valid_loader=valid_loader,
+    )
+
+
+class TrainLoader:
+    """Loads this process's batches in groups, one per optimizer step, always one group ahead of the device.
+
+    Args:
+        samples: the training images.
+        collate: samples to a batch.
+        config: batch size, accumulation, seed and number of worker processes.
+        rank: which training process this is, from 0.
+        world: how many there are.
+    """
+
+    def __init__(
+        self, samples: SampleDataset, collate: Collator, config: RunConfig, rank: int = 0, world: int = 1
+    ) -> None:
+        self._samples = samples
+        self._training = config.training
+        self._rank, self._world = rank, world
+        self._order = _Order()
+        workers = config.data.num_workers
+        self._loader = DataLoader(
+            samples,
+            batch_sampler=self._order,
+            collate_fn=collate,
+            num_workers=workers,
+            # Starting a worker takes seconds; those of an epoch serve the next one too.
+            persistent_workers=workers > 0,
+            # The loader must not draw from the global generator: a resumed run would then differ from an unbroken one.
+            generator=torch.Generator().manual_seed(config.training.seed),
+            # Forking a process that holds threads and a GPU is not safe.
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=leave_process_group,
+        )
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[list[Batch]]:
+        """The groups of batches of an epoch.
+
+        Args:
+            number: of the epoch, from 0; it fixes order and negative phrases.
+            skip: groups left out at the beginning.
+
+        Raises:
+            DataError: an image cannot be loaded; the message names it.
+        """
+        training = self._training
+        self._samples.set_epoch(number)
+        order = epoch_order(len(self._samples), training.batch_size, training.seed + number, self._rank, self._world)
+        self._order.batches = order[skip * training.gradient_accumulation_steps :]
+        iterator = iter(self._loader)
+
+        def take() -> list[Batch]:
+            return [checked(batch) for batch in islice(iterator, training.gradient_accumulation_steps)]
+
+        # A thread loads the next step's images while the device computes this one's.
+        with ThreadPoolExecutor(max_workers=1) as loading:
+            coming = loading.submit(take)
+            while group := coming.result():
+                coming = loading.submit(take)
+                yield group
+
+
+class _Order(Sampler):
+    """The batches still to come, which change from epoch to epoch while the loader stays."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -> list[list[int]]:
+    """The image indices of each batch of one process in one epoch, shuffled by the seed.
+
+    Over several processes the order is filled up from its start so that all take equally many steps.
+
+    Args:
+        count: images in all.
+        batch_size: images per process and forward pass.
+        seed: of the shuffling.
+        rank: which process, from 0.
+        world: how many processes.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    remainder = len(order) % world
+    if remainder:
+        order += (order * world)[: world - remainder]
+    per_step = batch_size * world
+    steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
+    return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
+
+
+def _train_split(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> Split:
+    train = _present(dataset.split(config.data.train_split, "data.train_split"), log)
+    if train.num_objects == 0:
+        reason = next((finding for finding in dataset.findings if finding.severity == "error"), None)
+        raise DataError(
+            f"The split '{train.name}' of {dataset.root} has no object to learn from"
+            + (f": {reason.message}" if reason else ""),
+            reason.fix if reason else "Open the dataset on the dataset page to see why",
+        )
+    return train
+
+
+def _valid_split(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> Split | None:
+    name = config.data.valid_split
+    if not name:
+        return None
+    valid = _present(dataset.splits[name], log) if name in dataset.splits else None
+    if valid is None or not valid.images:
+        usable = ", ".join(name for name, split in dataset.splits.items() if split.present().images)
+        raise ConfigError(
+            f"Expected images in the split '{name}' to validate on, but only {usable} have some",
+            dataset.split_fix(name, "data.valid_split")
+            or "Set data.valid_split to one of these, or to '' to train without validation",
+        )
+    return valid
+
+
+def _present(split: Split, log: Callable[[str], None]) -> Split:
+    present = split.present()
+    missing = len(split.images) - len(present.images)
+    if missing:
+        verb = "is missing and is" if missing == 1 else "are missing and are"
+        log(f"{plural(missing, 'image')} of the split '{split.name}' {verb} left out.")
+    return present

@@ -1,0 +1,98 @@
+"""The problems of a configuration in words: what is wrong, and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sam3_lora.config import RunConfig
+from sam3_lora.text import first_names, plural
+from sam3_lora.train.memory import advice, describe_change
+from sam3_lora.train.preflight.checks import Problem
+
+
+def describe(problem: Problem, config: RunConfig) -> tuple[str, str]:
+    """The message and the fix, each as sentences.
+
+    Args:
+        problem: what was found.
+        config: the configuration that was checked.
+    """
+    if problem.cause is not None:
+        prefix = "Dataset: " if problem.kind == "dataset" else ""
+        return f"{prefix}{problem.cause.message.rstrip('.')}.", f"{problem.cause.fix.rstrip('.')}."
+    return _MESSAGES[problem.kind](problem, config)
+
+
+_MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
+    "few-images": lambda it, _: (
+        f"There are only {it.value} images to learn from: the adapter will overfit.",
+        "Add images, or choose few epochs and a low rank.",
+    ),
+    "step-exceeds-dataset": lambda it, config: (
+        f"Each step is to learn from {config.training.batch_size} x {config.training.gradient_accumulation_steps} "
+        f"images, but there are only {it.limit}: an epoch is a single step.",
+        "Lower training.batch_size or training.gradient_accumulation_steps.",
+    ),
+    "no-negatives": lambda it, _: (
+        f"{'Only images without objects have' if it.value else 'No image has'} negative phrases, so the adapter will "
+        "find something for every phrase.",
+        "Set data.num_negatives to 3 or more.",
+    ),
+    "no-validation": lambda it, _: (
+        "Without a validation split overfitting cannot be seen, and no adapter is kept as best.",
+        "Set data.valid_split.",
+    ),
+    "validation-is-training": lambda it, _: (
+        f"The run is validated on '{it.names[0]}', the images it is trained on.",
+        "Set data.valid_split to another split.",
+    ),
+    "unknown-sample-images": lambda it, config: (
+        f"output.sample_images names images that the split '{config.data.valid_split or config.data.train_split}' "
+        f"does not have: {first_names(it.names)}.",
+        "Correct the names, or leave the list empty for the first four images with objects.",
+    ),
+    "unknown-categories": lambda it, _: (
+        f"data.category_phrases names categories that the dataset does not have: {first_names(it.names)}.",
+        "Use the names of the dataset's categories, which the dataset page lists.",
+    ),
+    "high-learning-rate": lambda it, _: (
+        f"A learning rate of {it.value:g} is so high that training will most likely diverge.",
+        "Set training.learning_rate to 5e-4 or less.",
+    ),
+    "shorter-than-an-epoch": lambda it, _: (
+        f"The run ends after {plural(int(it.value), 'step')}, before it has seen every image once "
+        f"({plural(int(it.limit), 'step')}).",
+        "Raise training.max_steps, or leave it empty.",
+    ),
+    "warmup-shortened": lambda it, config: (
+        f"The run has only {plural(int(it.limit), 'step')}, and the warm-up may take half of it: it is shortened from "
+        f"{config.training.warmup_steps:,} to {plural(int(it.value), 'step')}.",
+        "Lower training.warmup_steps, or train longer.",
+    ),
+    "text-encoder": lambda it, _: (
+        "The text encoder is adapted too: with a few hundred phrases SAM 3 forgets its other words.",
+        "Remove it from lora.components.",
+    ),
+    "fp32-on-gpu": lambda it, _: (
+        "fp32 needs about twice the memory and time of bf16 on this GPU.",
+        "Set training.precision to bf16.",
+    ),
+    "disk": lambda it, config: (
+        f"The run needs {it.value / 1e9:.2g} GB in {config.output.runs}, but {it.limit / 1e9:.2g} GB are free there.",
+        "Free some space, choose another folder in output.runs, or lower training.keep_checkpoints.",
+    ),
+    "out-of-memory": lambda it, config: (
+        f"A step on the heaviest images does not fit into the memory of the device ({it.limit / 1e9:.1f} GB).",
+        f"One of these makes it fit: {'; '.join(map(describe_change, it.changes))}."
+        if it.changes
+        else f"{advice(config)}.",
+    ),
+    "memory-almost-full": lambda it, config: (
+        f"The heaviest step takes {it.value / 1e9:.1f} of {it.limit / 1e9:.1f} GB: it may not fit later.",
+        f"{advice(config)}.",
+    ),
+    "no-gradient": lambda it, _: (
+        f"No gradient reaches {it.names[0]}: its {it.value} adapted modules would stay as they are, a silent no-op.",
+        "Give the loss terms that depend on it a weight, or remove it from lora.components.",
+    ),
+}
