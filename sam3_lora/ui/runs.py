@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -19,6 +20,9 @@ from sam3_lora.text import duration
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.resources import get_train_job, runs_folder
+
+if TYPE_CHECKING:
+    from streamlit.elements.lib.column_config_utils import ColumnConfigMappingInput
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
@@ -143,7 +147,7 @@ def show_all_runs(runs: list[Run]) -> None:
     )
 
 
-def table_columns() -> dict[str, object]:
+def table_columns() -> ColumnConfigMappingInput:
     """How the columns of a table of runs are written."""
     return {
         "Best validation loss": st.column_config.NumberColumn(format="%.3f"),
