@@ -57,7 +57,7 @@ def viewer(
     """
     picture, outlines = _prepared(str(record.path), record.id, state, record)
     objects = [
-        _object(annotation, outline, area, record, colors[annotation.category])
+        _annotated(annotation, outline, area, record, colors[annotation.category])
         for annotation, outline, area in zip(record.annotations, outlines, areas, strict=True)
         if layers.shows(annotation)
     ]
@@ -122,23 +122,38 @@ def _path(points_xy: np.ndarray) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points_xy) + "Z"
 
 
-def _object(
-    annotation: Annotation, outline: str, area: int | None, record: ImageRecord, color: Color
+def viewer_object(
+    name: str, color: Color, box_xywh: Sequence[float], outline: str, area: int | None, size_hw: tuple[int, int]
 ) -> dict[str, Any]:
-    x, y, w, h = annotation.bbox_xywh
-    lines = [f"Annotation {annotation.id}", f"Box {x:.0f}, {y:.0f}, {w:.0f} × {h:.0f} px"]
-    if area is None:
-        lines.append("No mask")
-    else:
-        lines.append(f"Mask {area:,} px, {100 * area / (record.width * record.height):.2f} % of the image")
-    if annotation.iscrowd:
-        lines.append("A crowd: shown, never learned")
+    """An object as viewer.js takes it.
+
+    Args:
+        name: on its label.
+        color: of its outline, box and label.
+        box_xywh: in pixels of the image.
+        outline: of its mask, see :func:`outline_of`; empty without one.
+        area: pixels of its mask; None without one.
+        size_hw: of the image.
+    """
+    x, y, w, h = map(float, box_xywh)
+    mask = "No mask"
+    if area is not None:
+        mask = f"Mask {area:,} px, {100 * area / (size_hw[0] * size_hw[1]):.2f} % of the image"
     return {
-        "name": annotation.category,
+        "name": name,
         "color": "#{:02x}{:02x}{:02x}".format(*color),
         "ink": "#{:02x}{:02x}{:02x}".format(*ink(color)),
         "box": [x, y, w, h],
         "outline": outline,
-        "crowd": annotation.iscrowd,
-        "lines": lines,
+        "crowd": False,
+        "lines": [f"Box {x:.0f}, {y:.0f}, {w:.0f} × {h:.0f} px", mask],
     }
+
+
+def _annotated(
+    annotation: Annotation, outline: str, area: int | None, record: ImageRecord, color: Color
+) -> dict[str, Any]:
+    size_hw = (record.height, record.width)
+    shown = viewer_object(annotation.category, color, annotation.bbox_xywh, outline, area, size_hw)
+    crowd = ["A crowd: shown, never learned"] if annotation.iscrowd else []
+    return shown | {"crowd": annotation.iscrowd, "lines": [f"Annotation {annotation.id}", *shown["lines"], *crowd]}

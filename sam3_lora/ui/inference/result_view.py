@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from sam3_lora.draw import Color, ink
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.components.viewer import mount, outline_of
+from sam3_lora.ui.components.viewer import mount, outline_of, viewer_object
 from sam3_lora.ui.inference.results import SENT_SIZE, Comparison, Predictions, hint
 from sam3_lora.ui.inference.view_state import ObjectColors
 
@@ -75,32 +74,15 @@ def _objects(predictions: Predictions, shown: Mapping[str, PhraseResult], colors
         result = result.above(min_score)
         outlines = _outlines(predictions, result)
         for score, box, area, outline in zip(result.scores, result.boxes_xyxy, result.areas, outlines, strict=True):
-            color = colors.of(phrase, len(objects))
-            objects.append(_object(phrase, float(score), box, int(area), outline, color, result.size_hw))
+            color, box_xywh = colors.of(phrase, len(objects)), (*box[:2], *(box[2:] - box[:2]))
+            name = f"{phrase} {score:.2f}"
+            objects.append(viewer_object(name, color, box_xywh, outline, int(area), result.size_hw))
     return objects
 
 
 def _min_drawn_score(shown: Mapping[str, PhraseResult]) -> float:
     scores = np.sort(np.concatenate([result.scores for result in shown.values()]))[::-1]
     return float(scores[MAX_DRAWN - 1]) if len(scores) > MAX_DRAWN else 0.0
-
-
-def _object(
-    phrase: str, score: float, box_xyxy: np.ndarray, area: int, outline: str, color: Color, size_hw: tuple[int, int]
-) -> dict[str, Any]:
-    x, y, right, bottom = (float(side) for side in box_xyxy)
-    return {
-        "name": f"{phrase} {score:.2f}",
-        "color": "#{:02x}{:02x}{:02x}".format(*color),
-        "ink": "#{:02x}{:02x}{:02x}".format(*ink(color)),
-        "box": [x, y, right - x, bottom - y],
-        "outline": outline,
-        "crowd": False,
-        "lines": [
-            f"Mask {area:,} px, {100 * area / (size_hw[0] * size_hw[1]):.2f} % of the image",
-            f"Box {x:.0f}, {y:.0f}, {right - x:.0f} × {bottom - y:.0f} px",
-        ],
-    }
 
 
 def _outlines(predictions: Predictions, result: PhraseResult) -> list[str]:
