@@ -208,7 +208,9 @@ def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_
     return Targets(
         boxes=_boxes(annotations, record),
         counts=torch.tensor([len(of_phrase) for of_phrase in objects], dtype=torch.int64),
-        masks=torch.stack([empty if mask is None else mask for mask in masks]) if _any_given(masks) else None,
+        masks=torch.stack([empty if mask is None else mask for mask in masks])
+        if any(mask is not None for mask in masks)
+        else None,
         mask_valid=torch.tensor([mask is not None for mask in masks], dtype=torch.bool),
         exhaustive=torch.ones(len(objects), dtype=torch.bool),
     )
@@ -253,7 +255,7 @@ def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int])
 
 def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
     masks = None
-    if _any_given([one.masks for one in targets]):
+    if any(one.masks is not None for one in targets):
         masks = torch.cat(
             [
                 one.masks if one.masks is not None else torch.zeros((len(one.boxes), *size_hw), dtype=torch.bool)
@@ -267,10 +269,6 @@ def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
         mask_valid=torch.cat([one.mask_valid for one in targets]),
         exhaustive=torch.cat([one.exhaustive for one in targets]),
     )
-
-
-def _any_given(items: Iterable[object]) -> bool:
-    return any(item is not None for item in items)
 
 
 def leave_process_group(_worker: int) -> None:

@@ -50,14 +50,11 @@ class DuplicateFinder:
         """Adds every duplicate to the findings of the split in which it is met second; findings: by split."""
         firsts = self._find_identical(findings)
         reported = self._find_versions(findings)
-        comparable = [image for image in firsts if image.gradient_hash is not None and image.thumb is not None]
-        if len(comparable) < 2:
-            return
-        pairs = similar_pairs(
-            np.stack([image.gradient_hash for image in comparable if image.gradient_hash is not None]),
-            np.stack([image.thumb for image in comparable if image.thumb is not None]),
-        )
-        for early, late in ((comparable[first], comparable[second]) for first, second in pairs.tolist()):
+        hashes = [image.gradient_hash for image in firsts if image.gradient_hash is not None]
+        comparable = [image for image in firsts if image.gradient_hash is not None]
+        thumbs = [image.thumb for image in comparable if image.thumb is not None]  # all have one
+        pairs = similar_pairs(np.stack(hashes), np.stack(thumbs)).tolist() if len(hashes) > 1 else []
+        for early, late in ((comparable[first], comparable[second]) for first, second in pairs):
             if early.digest == late.digest:
                 continue
             kind = "similar-images" if early.split == late.split else "leaked-similar"

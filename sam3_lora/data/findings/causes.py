@@ -38,7 +38,12 @@ def find_no_objects(findings: FindingCollector, images: int, crowds: int, has_en
 
 
 def describe_boxes(findings: FindingCollector, boxes: BoxReader) -> None:
-    """Gives the findings on boxes the severity and the words of their most likely cause."""
+    """Gives the findings on boxes the severity and the words of their most likely cause.
+
+    Args:
+        findings: of the split.
+        boxes: all of them read.
+    """
     outside, normalized = findings.count("boxes-outside-image"), findings.count("boxes-normalized")
     findings.describe(
         "boxes-outside-image",

@@ -1,4 +1,8 @@
-"""Makes the two sentences of a finding, what is wrong and what to do, from its kind and its facts."""
+"""Makes the two sentences of a finding, what is wrong and what to do, from its kind and its facts.
+
+To add a finding: write its sentences in words_opening.py, words_formats.py or words_doctor.py under its severity, and
+call :meth:`sam3_lora.data.findings.findings.FindingCollector.add` where the problem is met.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +28,20 @@ _PLURAL = {word: word for word in _SINGULAR}
 
 
 def message(kind: str, variant: str, count: int, facts: Mapping[str, Fact]) -> str:
-    """What is wrong, without a full stop; see :class:`sam3_lora.data.findings.findings.Finding` for the arguments."""
+    """What is wrong, without a full stop.
+
+    Args:
+        kind, variant, count, facts: the fields of :class:`sam3_lora.data.findings.findings.Finding`.
+    """
     return _filled(_wording(kind, variant, 0), count, facts)
 
 
 def fix(kind: str, variant: str, count: int, facts: Mapping[str, Fact]) -> str:
-    """What to do about it, without a full stop."""
+    """What to do about it, without a full stop.
+
+    Args:
+        kind, variant, count, facts: the fields of :class:`sam3_lora.data.findings.findings.Finding`.
+    """
     return _filled(_wording(kind, variant, 1), count, facts)
 
 

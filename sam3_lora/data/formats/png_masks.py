@@ -148,66 +148,61 @@ def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converte
     return pairs, result
 
 
+@dataclass
 class _Split:
-    """A COCO split while it is written. The arguments are those of :func:`convert_masks`."""
+    """A COCO split while it is written. The fields are the arguments of :func:`convert_masks`, and its result."""
 
-    def __init__(
-        self,
-        out: Path,
-        by_value: Mapping[int, str],
-        in_colors: bool,
-        objects: Objects,
-        min_pixels: int,
-        result: Converted,
-    ) -> None:
-        self._out, self._by_value, self._in_colors, self._result = out, by_value, in_colors, result
-        self._objects, self._min_pixels = objects, min_pixels
-        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(by_value.values()), start=1)}
-        self.content: dict[str, list[dict[str, Any]]] = {
-            "images": [],
-            "annotations": [],
-            "categories": [{"id": number, "name": name} for name, number in self._numbers.items()],
-        }
+    out: Path
+    by_value: Mapping[int, str]
+    in_colors: bool
+    objects: Objects
+    min_pixels: int
+    result: Converted
+
+    def __post_init__(self) -> None:
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(self.by_value.values()), start=1)}
+        categories = [{"id": number, "name": name} for name, number in self._numbers.items()]
+        self.content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
 
     def add(self, image: Path, mask: Path, name: str) -> None:
-        """Copies an image and adds the objects of its mask; or notes why it is skipped."""
+        """Copies an image under a name and adds the objects of its mask; or records why it is skipped."""
         try:
             with Image.open(image) as picture:
                 width, height = picture.size
                 turned = is_turned(picture)
-            values = _read(mask, self._in_colors)
+            values = _read(mask, self.in_colors)
         except DataError as error:
-            self._result.skipped[name] = error.message
+            self.result.skipped[name] = error.message
             return
         except BROKEN as error:
-            self._result.skipped[name] = f"cannot be decoded ({error})"
+            self.result.skipped[name] = f"cannot be decoded ({error})"
             return
         if turned and values.shape == (width, height):  # drawn on the image as viewers show it
             width, height = height, width
         if values.shape != (height, width):
-            self._result.skipped[name] = f"its mask is {values.shape[1]} x {values.shape[0]}, not {width} x {height}"
+            self.result.skipped[name] = f"its mask is {values.shape[1]} x {values.shape[0]}, not {width} x {height}"
             return
-        (self._out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(image, self._out / name)
-        self._result.images += 1
-        self.content["images"].append({"id": self._result.images, "file_name": name, "width": width, "height": height})
+        (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(image, self.out / name)
+        self.result.images += 1
+        self.content["images"].append({"id": self.result.images, "file_name": name, "width": width, "height": height})
         for value in np.unique(values).tolist():
-            if value in self._by_value:
-                self._add_objects(values == value, self._by_value[value])
+            if value in self.by_value:
+                self._add_objects(values == value, self.by_value[value])
             elif value:  # 0 is background everywhere
-                self._result.unknown[f"#{value:06x}" if self._in_colors else str(value)] += 1
+                self.result.unknown[f"#{value:06x}" if self.in_colors else str(value)] += 1
 
     def _add_objects(self, bitmap: np.ndarray, name: str) -> None:
-        for region in _regions(bitmap) if self._objects == "components" else [bitmap]:
+        for region in _regions(bitmap) if self.objects == "components" else [bitmap]:
             rle = encode_rle(region)
             area, corners = mask_area(rle, region.shape), mask_to_box_xyxy(region)
-            if corners is None or area < self._min_pixels:
+            if corners is None or area < self.min_pixels:
                 continue
             x0, y0, x1, y1 = corners
             self.content["annotations"].append(
                 {
                     "id": len(self.content["annotations"]) + 1,
-                    "image_id": self._result.images,
+                    "image_id": self.result.images,
                     "category_id": self._numbers[name],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": area,
@@ -215,7 +210,7 @@ class _Split:
                     "segmentation": rle,
                 }
             )
-            self._result.objects[name] += 1
+            self.result.objects[name] += 1
 
 
 def _regions(bitmap: np.ndarray) -> Iterator[np.ndarray]:

@@ -20,11 +20,15 @@ _PROBED = 16
 
 
 class _Whole(msgspec.Struct):
+    """A file of one image, decoded."""
+
     image: dict[str, Any]
     annotations: list[Any]
 
 
 class _Head(msgspec.Struct):
+    """A file of one image, its annotations left as JSON."""
+
     image: dict[str, Any]
     annotations: msgspec.Raw
 
@@ -61,6 +65,8 @@ def segment_anything_source(
 
 
 class _Content:
+    """The files of one split as COCO's lists: see :class:`sam3_lora.data.formats.sources.Content`."""
+
     looked_into = 0
 
     def __init__(self, files: list[Path], root: Path, phrase: str, findings: FindingCollector) -> None:

@@ -105,6 +105,8 @@ def is_label_file(path: Path) -> bool:
 
 
 class _Content:
+    """The labels of one split as COCO's lists: see :class:`sam3_lora.data.formats.sources.Content`."""
+
     def __init__(self, labels: Labels, names: dict[int, str], findings: FindingCollector, watch: Watch) -> None:
         self._root, self._base, self._parts, self._findings = labels.root, labels.base, labels.parts, findings
         self._names, self._keypoints, self._watch = names, labels.keypoints, watch

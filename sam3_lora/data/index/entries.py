@@ -56,6 +56,12 @@ def as_plain(entry: Any) -> Any:
 
 
 def require_at_most(limit: int, count: int, what: str) -> None:
-    """Raises DataError if a split has more than `limit` of something, so that no file can exhaust the memory."""
+    """Raises DataError if there are too many entries, so that no file can exhaust the memory.
+
+    Args:
+        limit: of a split.
+        count: so far.
+        what: is counted.
+    """
     if count > limit:
         raise DataError(f"Expected at most {limit:,} {what} in a split, got more", "Divide the split into several")

@@ -11,15 +11,8 @@ from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.formats.coco import ImageEntry
 from sam3_lora.data.images import size_finding, size_on_disk
+from sam3_lora.data.index import entries as values
 from sam3_lora.data.index.cache import Watched
-from sam3_lora.data.index.entries import (
-    MAX_PIXELS,
-    as_plain,
-    file_name_of,
-    identifier,
-    require_at_most,
-    side_length,
-)
 from sam3_lora.data.index.gather import GatheredImage
 from sam3_lora.text import short_repr, valid_text
 
@@ -57,16 +50,16 @@ class ImageReader:
         for entry in entries:
             key, file_name = None, None
             if type(entry) is ImageEntry:
-                key, file_name = identifier(entry.id), entry.file_name
+                key, file_name = values.identifier(entry.id), entry.file_name
             elif isinstance(entry, dict):
-                key, file_name = identifier(entry.get("id")), file_name_of(entry)
+                key, file_name = values.identifier(entry.get("id")), values.file_name_of(entry)
             if key is not None and isinstance(file_name, str) and file_name.strip():
-                self._read_entry(key, valid_text(file_name), as_plain(entry))
+                self._read_entry(key, valid_text(file_name), values.as_plain(entry))
                 continue
-            self._findings.add("bad-image", value=as_plain(entry))
+            self._findings.add("bad-image", value=values.as_plain(entry))
             if key is not None:
                 self.by_id.setdefault(key, None)
-        require_at_most(MAX_IMAGES, len(self.by_id), "images")
+        values.require_at_most(MAX_IMAGES, len(self.by_id), "images")
 
     def _read_entry(self, key: int | str, file_name: str, entry: dict[str, Any]) -> None:
         again = file_name in self._file_names
@@ -101,12 +94,12 @@ class ImageReader:
             near = self._files.near(file_name)
             detail = f"but {short_repr(near)} is there" if near else ""
             self._findings.add("image-missing", file_name, detail=detail)
-        width, height = side_length(entry.get("width")), side_length(entry.get("height"))
-        if not 0 < width * height <= MAX_PIXELS:
+        width, height = values.side_length(entry.get("width")), values.side_length(entry.get("height"))
+        if not 0 < width * height <= values.MAX_PIXELS:
             detail = f"{short_repr(entry.get('width'))} x {short_repr(entry.get('height'))}"
             self._findings.add("bad-image-size", file_name, detail=detail)
             on_disk = self._size_on_disk(path) if exists else None
-            if on_disk is None or on_disk[0][0] * on_disk[0][1] > MAX_PIXELS:
+            if on_disk is None or on_disk[0][0] * on_disk[0][1] > values.MAX_PIXELS:
                 if exists:
                     self.probed += 1
                     self._findings.add("image-unreadable", file_name)

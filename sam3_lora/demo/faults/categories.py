@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sam3_lora.demo.faults.fault import Case, FaultTable
 
 _fault = FaultTable("categories")
@@ -34,28 +36,18 @@ def _without_objects(case: Case) -> None:
     case.add_category("pavement inspection")
 
 
-@_fault("phrase-code")
-def _a_number(case: Case) -> None:
-    """A category is called "class_2"."""
-    case.first["category_id"] = case.add_category("class_2")
+def _rename(name: str) -> Callable[[Case], None]:
+    def damage(case: Case) -> None:
+        case.first["category_id"] = case.add_category(name)
+
+    damage.__doc__ = f'A category is called "{name}".'
+    return damage
 
 
-@_fault("phrase-position")
-def _a_position(case: Case) -> None:
-    """A category is called "left kerb"."""
-    case.first["category_id"] = case.add_category("left kerb")
-
-
-@_fault("phrase-long")
-def _a_caption(case: Case) -> None:
-    """A category's name is a whole sentence."""
-    case.first["category_id"] = case.add_category("a hole in the road that was filled with asphalt")
-
-
-@_fault("phrase-run-together")
-def _camel_case(case: Case) -> None:
-    """A category is called "oilStain"."""
-    case.first["category_id"] = case.add_category("oilStain")
+_fault("phrase-code")(_rename("class_2"))
+_fault("phrase-position")(_rename("left kerb"))
+_fault("phrase-long")(_rename("a hole in the road that was filled with asphalt"))
+_fault("phrase-run-together")(_rename("oilStain"))
 
 
 @_fault("phrase-plural")
