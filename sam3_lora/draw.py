@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sam3_lora.masks import mask_to_box_xyxy
+
 Color = tuple[int, int, int]
 Rect = tuple[float, float, float, float]
 
@@ -182,10 +184,7 @@ def _anchor(item: DrawObject) -> Rect | None:
     """The rectangle that a label names: the object's box, or that of its mask."""
     if item.box_xyxy is not None:
         return item.box_xyxy
-    if item.mask is None or not item.mask.any():
-        return None
-    columns, rows = np.flatnonzero(item.mask.any(axis=0)), np.flatnonzero(item.mask.any(axis=1))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    return None if item.mask is None else mask_to_box_xyxy(item.mask)
 
 
 def _place(size: tuple[float, float], anchor: Rect, bounds: tuple[int, int], taken: Sequence[Rect], width: int) -> Rect:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 import reprlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sam3_lora.errors import DataError
-
-if TYPE_CHECKING:  # torch takes seconds to import, and opening a dataset does not need it
-    from torch import Tensor
 
 REEXPORT = "Export the annotations again, or correct this one"
 
@@ -35,7 +31,11 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarr
 
 
 def decode_resized(segmentation: Any, size_hw: tuple[int, int], to_hw: tuple[int, int]) -> np.ndarray:
-    """:func:`decode_segmentation`, then :func:`resize_masks`, but without the bitmap of the whole image between.
+    """:func:`decode_segmentation` at another size, by nearest neighbour as in SAM 3's training.
+
+    The bitmap of the whole image is never made.
+
+    Source: ``sam3/train/transforms/basic.py``, which resizes target masks with ``mode="nearest"``.
 
     Args:
         segmentation, size_hw: as for :func:`decode_segmentation`.
@@ -111,31 +111,6 @@ def mask_to_box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int] | None:
         return None
     rows = np.flatnonzero(mask.any(axis=1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Bitmaps bool (N, H, W) at another size (N, *size_hw), by nearest neighbour as SAM 3's training does.
-
-    Source: ``sam3/train/transforms/basic.py``, which resizes target masks with ``mode="nearest"``.
-    """
-    import torch
-
-    if not len(masks):
-        return masks.new_zeros((0, *size_hw))
-    resized = torch.nn.functional.interpolate(masks[:, None].to(torch.uint8), size=tuple(size_hw), mode="nearest")
-    return resized[:, 0].bool()
-
-
-def pairwise_mask_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of every pair of bitmaps: bool (N, H, W), (M, H, W) -> float32 (N, M); two empty masks have 0."""
-    import torch
-
-    # Pixel counts are sums of ones, which float32 holds exactly only up to 2 ** 24.
-    exact = torch.float32 if math.prod(a.shape[-2:]) < 2**24 else torch.float64
-    flat_a, flat_b = a.flatten(1).to(exact), b.flatten(1).to(exact)
-    intersection = flat_a @ flat_b.T
-    union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None, :] - intersection
-    return (intersection / union.clamp(min=1)).float()
 
 
 def _whole(columns: np.ndarray, first: int, size_hw: tuple[int, int]) -> np.ndarray:

@@ -152,8 +152,8 @@ def to_markdown(report: Report) -> str:
         _changes("By object size", report, "size"),
         *_retention(report),
         _leaks(report),
-        *_thresholds(report),
-        *_worst(report),
+        _thresholds(report),
+        _worst(report),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -201,19 +201,18 @@ def _leaks(report: Report) -> str:
     return _table("Prompt leak", head[:width], [row[:width] for _, row in rows[:_MAX_ROWS]])
 
 
-def _thresholds(report: Report) -> list[str]:
+def _thresholds(report: Report) -> str:
     rows = [
         [phrase, f"{best.threshold:.2f}", number(best.f1), number(best.f1_at_half)]
         for phrase, best in report.judged.thresholds.items()
         if best
     ]
-    return [_table("Best score thresholds", ["Phrase", "Threshold", "F1", "F1 at 0.5"], rows)] if rows else []
+    return _table("Best score thresholds", ["Phrase", "Threshold", "F1", "F1 at 0.5"], rows)
 
 
-def _worst(report: Report) -> list[str]:
+def _worst(report: Report) -> str:
     rows = [[one.file_name, str(one.fp), str(one.fn), str(one.low_iou)] for one in report.worst[:_MAX_ROWS]]
-    head = ["Image", "False positives", "Missed objects", "Low IoU"]
-    return [_table("Worst images", head, rows)] if rows else []
+    return _table("Worst images", ["Image", "False positives", "Missed objects", "Low IoU"], rows)
 
 
 def _change(one: Difference) -> str:
@@ -227,6 +226,9 @@ def _bullets(title: str, lines: Iterable[str]) -> list[str]:
 
 
 def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+    """A section with a table; empty without rows."""
+    if not rows:
+        return ""
     lines = [head, ["---"] * len(head), *rows]
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
 

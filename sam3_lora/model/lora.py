@@ -23,7 +23,7 @@ from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_files
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import Sam3Config, Sam3Model
 
 _BYTES_PER_PARAMETER = 4  # adapters are trained and saved in float32
@@ -138,7 +138,7 @@ def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
     """
     import peft
 
-    assert not _carries_adapter(base_model), "the base model already carries an adapter"
+    assert not adapted_components(base_model), "the base model already has an adapter"
     settings = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes floats, too
@@ -202,22 +202,15 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
         ModelError: missing, empty, half-written, not finite, not LoRA, or for a base of another shape.
     """
     import peft
-    from safetensors import SafetensorError
 
-    assert not _carries_adapter(base_model), "the base model already carries an adapter"
+    assert not adapted_components(base_model), "the base model already has an adapter"
     folder = Path(folder)
-    settings = adapter_files.read_settings(folder)
+    settings = _checked_settings(base_model, folder)
     try:
-        adapter_files.check_fit(base_model, settings, folder)
-        adapter_files.check_weights(folder)
         with _without_deprecations():
             model = peft.PeftModel.from_pretrained(
                 base_model, str(folder), config=settings, is_trainable=trainable, torch_device=str(base_model.device)
             )
-    except (OSError, SafetensorError) as error:
-        raise adapter_files.damaged(folder, error) from error
-    except ModelError:
-        raise
     except Exception as error:  # wrong values in its settings raise TypeError, KeyError, RuntimeError and more
         raise ModelError(
             f"The adapter in {folder} is damaged or does not fit the base model",
@@ -230,8 +223,8 @@ def adapted_components(model: nn.Module) -> frozenset[str]:
     """The components, as in the settings, that this model's adapter changes; empty without one."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    names = [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
-    return frozenset(key for key, prefix in _PREFIXES.items() if any(name.startswith(prefix) for name in names))
+    names = (name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
+    return frozenset(filter(None, map(component_of, names)))
 
 
 def set_strength(peft_model: PeftModel, strength: float) -> None:
@@ -280,15 +273,20 @@ def check_fit(config: Sam3Config, folder: str | Path) -> None:
     Raises:
         ModelError: as :func:`load`.
     """
+    _checked_settings(_skeleton(config), Path(folder))
+
+
+def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:
+    """An adapter's settings, once it is known to fit a model."""
     from safetensors import SafetensorError
 
-    folder = Path(folder)
     settings = adapter_files.read_settings(folder)
     try:
-        adapter_files.check_fit(_skeleton(config), settings, folder)
+        adapter_files.check_fit(model, settings, folder)
         adapter_files.check_weights(folder)
     except (OSError, SafetensorError) as error:
         raise adapter_files.damaged(folder, error) from error
+    return settings
 
 
 def _skeleton(config: Sam3Config) -> Sam3Model:
@@ -303,7 +301,7 @@ def _layers(model: nn.Module) -> Iterator[_Layer]:
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear):
             continue
-        component = next((key for key, prefix in _PREFIXES.items() if name.startswith(prefix)), None)
+        component = component_of(name)
         kind = "mlp" if _OTHER_MLPS.fullmatch(name) else _KINDS.get(name.rpartition(".")[2])
         if component and kind:
             yield _Layer(name, component, kind, module.in_features, module.out_features)
@@ -321,12 +319,6 @@ def _selected(model: nn.Module, lora: AdapterConfig) -> list[_Layer]:
             + ": add one to lora.modules, or remove the component from lora.components",
         )
     return selected
-
-
-def _carries_adapter(model: nn.Module) -> bool:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
 @contextmanager

@@ -120,15 +120,6 @@ class Predictor:
             self._strength = strength
 
     @property
-    def adapter_enabled(self) -> bool:
-        """Whether the adapter is used; False is exactly the base model."""
-        return self._strength > 0
-
-    @adapter_enabled.setter
-    def adapter_enabled(self, enabled: bool) -> None:
-        self.strength = 1.0 if enabled else 0.0
-
-    @property
     def detector(self) -> Sam3Detector:
         """The model that prompts run through."""
         return self._detector

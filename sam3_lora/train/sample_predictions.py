@@ -51,7 +51,7 @@ class SampleWriter:
         """
         # A new one each time: a predictor caches features, which training changes.
         predictor = Predictor(self._setup.model.base, self._setup.model.peft)
-        predictor.adapter_enabled = not base
+        predictor.strength = 0.0 if base else 1.0
         try:
             for position, image in enumerate(self._images):
                 self._write_one(predictor, step, position, image)
@@ -61,7 +61,7 @@ class SampleWriter:
                 "Free some space, then resume the run from its last checkpoint",
             ) from error
         finally:
-            predictor.adapter_enabled = True
+            predictor.strength = 1.0
 
     def _write_one(self, predictor: Predictor, step: int, position: int, image: ImageRecord) -> None:
         try:

@@ -73,14 +73,14 @@ def test_the_adapter_is_switched_over_the_same_weights(predictor, adapter, image
     base.set_image(image)
     predictor.set_image(image)
     with_adapter = predictor.prompt(["crack"], threshold=0.0)["crack"].scores
-    predictor.adapter_enabled = False
+    predictor.strength = 0.0
     without = predictor.prompt(["crack"], threshold=0.0)["crack"].scores
-    predictor.adapter_enabled = True
+    predictor.strength = 1.0
     np.testing.assert_allclose(without, base.prompt(["crack"], threshold=0.0)["crack"].scores, atol=1e-6)
     assert not np.allclose(with_adapter, without, rtol=0.05)
     np.testing.assert_array_equal(predictor.prompt(["crack"], threshold=0.0)["crack"].scores, with_adapter)
     with pytest.raises(Sam3LoraError, match="adapter"):
-        base.adapter_enabled = True
+        base.strength = 1.0
 
 
 def test_the_image_is_encoded_once_for_many_prompts(predictor, image, monkeypatch):
