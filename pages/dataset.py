@@ -9,8 +9,8 @@ from sam3_lora.ui.components.layout import empty_state, escape, page
 from sam3_lora.ui.dataset import findings, gallery, image_view, phrases_view
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.dataset_form import choose_path
-from sam3_lora.ui.dataset.page_state import Opened
-from sam3_lora.ui.dataset.scan_job import ScanJob, scan_job_of, show_scan, start_scan
+from sam3_lora.ui.dataset.page_state import OpenedDataset
+from sam3_lora.ui.dataset.scan_job import scan_job_of, show_scan, start_scan
 from sam3_lora.ui.next_run import phrases_of_dataset
 
 MAX_SPLITS = 4  # before their table scrolls
@@ -37,12 +37,11 @@ def show_dataset(path: str) -> None:
     dataset = resources.open_dataset(path)
     st.session_state[state.DATASET_PATH] = path
     fingerprint = (*resources.fingerprint(path), *state.reading(path))
-    scan = scan_job_of(path, fingerprint)
-    report = scan.snapshot().result
-    show(Opened(path, fingerprint, dataset, report.findings if report else dataset.findings), scan)
+    scan_job = scan_job_of(path, fingerprint)
+    show(OpenedDataset(path, fingerprint, dataset, scan_job, scan_job.snapshot()))
 
 
-def show(opened: Opened, scan: ScanJob) -> None:
+def show(opened: OpenedDataset) -> None:
     view.keep_to_dataset(opened)
     phrases = phrases_of_dataset(opened.path)
     label = st.session_state.get(view.IMAGE)
@@ -52,16 +51,16 @@ def show(opened: Opened, scan: ScanJob) -> None:
         return
     chosen = choose_view(opened)
     if chosen == view.FINDINGS:
-        show_findings(opened, scan)
+        show_findings(opened)
     elif chosen == view.STATISTICS:
-        show_statistics(opened, scan)
+        show_statistics(opened)
     elif chosen == view.PHRASES:
         phrases_view.show(opened, phrases)
     else:
-        show_images(opened, scan)
+        show_images(opened)
 
 
-def choose_view(opened: Opened) -> str:
+def choose_view(opened: OpenedDataset) -> str:
     """The choice between the page's views, beside the dataset's format."""
     titles = {view.FINDINGS: f"Findings ({len(opened.findings)})"} if opened.findings else {}
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -79,7 +78,7 @@ def choose_view(opened: Opened) -> str:
     return st.session_state[view.VIEW]
 
 
-def show_images(opened: Opened, scan: ScanJob) -> None:
+def show_images(opened: OpenedDataset) -> None:
     """The splits in numbers beside the worst findings, so that errors are visible at once; then the grid."""
     numbers, worst = st.columns([5, 6], gap="large")
     with numbers:
@@ -88,16 +87,15 @@ def show_images(opened: Opened, scan: ScanJob) -> None:
         st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with worst, st.container(gap="small"):
-        scanned = scan.snapshot().result is not None
-        findings.show_worst(opened.findings, scanned)
-        if not opened.findings and not scanned:
+        findings.show_worst(opened.findings, scanned=opened.report is not None)
+        if not opened.findings and opened.report is None:
             st.button(
                 "Scan all images",
                 key="scan-images",
                 type="tertiary",
                 icon=":material/troubleshoot:",
                 on_click=scan_images,
-                args=(opened, scan),
+                args=(opened,),
             )
         if opened.findings:
             st.button(
@@ -114,26 +112,26 @@ def show_images(opened: Opened, scan: ScanJob) -> None:
         empty_state("hide_image", "No split has an image", "Fix the errors above, then reload the dataset.")
 
 
-def scan_images(opened: Opened, scan: ScanJob) -> None:
-    start_scan(scan, opened.dataset)
+def scan_images(opened: OpenedDataset) -> None:
+    start_scan(opened.scan_job, opened.dataset)
     view.show_view(view.FINDINGS)
 
 
-def show_findings(opened: Opened, scan: ScanJob) -> None:
-    show_scan(scan, opened.dataset, "So far, only the annotation files and a few images have been read.")
+def show_findings(opened: OpenedDataset) -> None:
+    show_scan(opened, "So far, only the annotation files and a few images have been read.")
     if opened.findings:
         st.caption(findings.summary(opened.findings))
-    if not opened.findings:
-        findings.show_none(scan.snapshot().result is not None)
+    else:
+        findings.show_none(scanned=opened.report is not None)
     findings.show(opened.findings, partial(view.open_named, opened), partial(view.show_images_of, opened))
 
 
-def show_statistics(opened: Opened, scan: ScanJob) -> None:
-    show_scan(scan, opened.dataset, "Shows class balance, object sizes and positions, and near duplicates.")
-    if report := scan.snapshot().result:
+def show_statistics(opened: OpenedDataset) -> None:
+    show_scan(opened, "Shows class balance, object sizes and positions, and near duplicates.")
+    if opened.report:
         from sam3_lora.ui.dataset import statistics_view
 
-        statistics_view.show(report)
+        statistics_view.show(opened.report)
 
 
 main()

@@ -1,4 +1,4 @@
-"""What the grid is filtered and sorted by: one split's images in arrays, made once per state of its files."""
+"""Filters and sort orders of the image grid: the images of a split as arrays, cached per state of its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import streamlit as st
 
 from sam3_lora.data.dataset import ImageRecord, Split
 
-# name in the choice -> fewest and most objects of an image
+# option -> min. and max. number of objects in an image
 COUNTS: dict[str, tuple[int, float]] = {
     "With objects": (1, np.inf),
     "Without objects": (0, 0),
@@ -22,7 +22,7 @@ COUNTS: dict[str, tuple[int, float]] = {
     "6 to 20": (6, 20),
     "More than 20": (21, np.inf),
 }
-# COCO's bounds, as the side of a square of the box's area, in pixels of the image
+# option -> range of the square root of the box area, in pixels of the image; the bounds are COCO's
 SIZES: dict[str, tuple[float, float]] = {
     "Small, below 32 × 32 pixels": (0, 32),
     "Medium": (32, 96),
@@ -32,24 +32,24 @@ AS_IN_FILE = "As in the file"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the grid shows. Empty and None mean all; images: file names of a finding's images."""
+class ImageFilter:
+    """Which images the grid shows, and in which order; the defaults keep all."""
 
-    categories: tuple[str, ...] = ()
-    images: frozenset[str] | None = None
-    text: str = ""
-    count: str | None = None
-    size: str | None = None
-    sort: str = AS_IN_FILE
+    categories: tuple[str, ...] = ()  # an object of any of these
+    images: frozenset[str] | None = None  # file names, of a finding
+    text: str = ""  # part of the file name
+    count: str | None = None  # a key of COUNTS
+    size: str | None = None  # a key of SIZES
+    sort: str = AS_IN_FILE  # a key of SORTS
 
     @property
     def filters(self) -> bool:
-        """Whether anything may be left out."""
-        return self != Wanted(sort=self.sort)
+        """Whether it may leave images out."""
+        return self != ImageFilter(sort=self.sort)
 
 
 class _Objects(NamedTuple):
-    """All objects of a split, one entry each; crowds are among them."""
+    """All objects of a split, crowds included."""
 
     image: np.ndarray  # (N,) position of its image
     category: np.ndarray  # (N,) position in SplitIndex.categories
@@ -57,7 +57,7 @@ class _Objects(NamedTuple):
 
 
 class SplitIndex:
-    """A split's images by position, by name and by what is in them."""
+    """The images of a split by position, by name and by their objects."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -67,20 +67,21 @@ class SplitIndex:
         return len(self.split.images)
 
     def record(self, position: int) -> ImageRecord:
+        """The image at a position."""
         return self.split.images[position]
 
     @functools.cached_property
     def used_categories(self) -> tuple[str, ...]:
-        """Those of the categories that an object or a crowd belongs to."""
+        """The categories with objects or crowds."""
         return tuple(self.categories[place] for place in np.unique(self.split.images.category_index))
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
-        """What each image is called on the screen: its file name, with the id where that is not unique."""
+        """The name of each image on the page: its file name, with its id if that is not unique."""
         names = self.split.images.names
-        often = Counter(names)
+        counts = Counter(names)
         return tuple(
-            name if often[name] == 1 else f"{name} (id {self.record(position).id!r})"
+            name if counts[name] == 1 else f"{name} (id {self.record(position).id!r})"
             for position, name in enumerate(names)
         )
 
@@ -90,45 +91,45 @@ class SplitIndex:
         return {label: position for position, label in enumerate(self.labels)}
 
     def find(self, file_name: str) -> str | None:
-        """The label of an image by its file name; None if it is not among those that could be read."""
+        """The label of an image by its file name; None if it could not be read."""
         if file_name in self.positions:
             return file_name
         return next((label for label in self.labels if label.startswith(f"{file_name} (id ")), None)
 
-    def select(self, wanted: Wanted) -> np.ndarray:
-        """Positions (K,) of the images to show, in the order to show them in."""
+    def select(self, image_filter: ImageFilter) -> np.ndarray:
+        """(K,) int positions of the images that pass a filter, in its sort order."""
         keep = np.ones(len(self), dtype=bool)
-        if wanted.text:
-            text = wanted.text.casefold()
+        if image_filter.text:
+            text = image_filter.text.casefold()
             keep &= np.fromiter((text in name for name in self._folded), dtype=bool, count=len(self))
-        if wanted.images is not None:
+        if image_filter.images is not None:
             names = self.split.images.names
-            keep &= np.fromiter((name in wanted.images for name in names), dtype=bool, count=len(self))
-        if wanted.categories or wanted.size:
-            keep &= self._holds(wanted)
-        if wanted.count:
-            least, most = COUNTS[wanted.count]
-            keep &= (self.num_objects >= least) & (self.num_objects <= most)
+            keep &= np.fromiter((name in image_filter.images for name in names), dtype=bool, count=len(self))
+        if image_filter.categories or image_filter.size:
+            keep &= self._has_object(image_filter)
+        if image_filter.count:
+            low, high = COUNTS[image_filter.count]
+            keep &= (self.num_objects >= low) & (self.num_objects <= high)
         found = np.flatnonzero(keep)
-        key = SORTS[wanted.sort]
+        key = SORTS[image_filter.sort]
         return found if key is None else found[np.argsort(key(self)[found], kind="stable")]
 
-    def _holds(self, wanted: Wanted) -> np.ndarray:
-        """(len,) bool: whether an image holds an object of a wanted category and size."""
+    def _has_object(self, image_filter: ImageFilter) -> np.ndarray:
+        """(len,) bool: whether an image has an object of the filter's categories and size."""
         objects = self._objects
         fits = np.ones(len(objects.image), dtype=bool)
-        if wanted.categories:
-            fits &= np.isin(objects.category, [self.categories.index(name) for name in wanted.categories])
-        if wanted.size:
-            least, most = SIZES[wanted.size]
-            fits &= (objects.side >= least) & (objects.side < most)
-        held = np.zeros(len(self), dtype=bool)
-        held[objects.image[fits]] = True
-        return held
+        if image_filter.categories:
+            fits &= np.isin(objects.category, [self.categories.index(name) for name in image_filter.categories])
+        if image_filter.size:
+            low, high = SIZES[image_filter.size]
+            fits &= (objects.side >= low) & (objects.side < high)
+        has_object = np.zeros(len(self), dtype=bool)
+        has_object[objects.image[fits]] = True
+        return has_object
 
     @functools.cached_property
     def num_objects(self) -> np.ndarray:
-        """(len,) objects of each image."""
+        """(len,) int: number of objects of each image."""
         return self.split.images.counts
 
     @functools.cached_property
@@ -141,19 +142,19 @@ class SplitIndex:
         return _Objects(images.image_index, images.category_index, np.sqrt(images.boxes_xywh[:, 2:].prod(axis=1)))
 
     def smallest(self) -> np.ndarray:
-        """(len,) side of each image's smallest object; infinite without any."""
+        """(len,) float: side of each image's smallest object in pixels; infinite without objects."""
         sides = np.full(len(self), np.inf)
         np.minimum.at(sides, self._objects.image, self._objects.side)
         return sides
 
     def largest(self) -> np.ndarray:
-        """(len,) side of each image's largest object; 0 without any."""
+        """(len,) float: side of each image's largest object in pixels; 0 without objects."""
         sides = np.zeros(len(self))
         np.maximum.at(sides, self._objects.image, self._objects.side)
         return sides
 
     def by_name(self) -> np.ndarray:
-        """(len,) place of each image in the order of the names."""
+        """(len,) int: rank of each image by its label."""
         places = np.empty(len(self), dtype=np.int64)
         places[sorted(range(len(self)), key=self.labels.__getitem__)] = np.arange(len(self))
         return places
@@ -171,5 +172,11 @@ SORTS: dict[str, Callable[[SplitIndex], np.ndarray] | None] = {
 
 @st.cache_resource(max_entries=12, show_spinner=False)
 def split_index(path: str, state: Sequence, name: str, _split: Split) -> SplitIndex:
-    """The index of one split of the dataset at `path`; state: its fingerprint."""
+    """The index of a split.
+
+    Args:
+        path: of the dataset.
+        state: fingerprint of the dataset's files; with path and name the cache's key.
+        name: of the split.
+    """
     return SplitIndex(_split)

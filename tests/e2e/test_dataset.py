@@ -54,9 +54,9 @@ def test_quick_arrow_keys_are_all_followed_and_the_browser_goes_back(browser, ap
         _expect_large(page, names[6])
         wait_until_idle(page)
         page.get_by_text("What the model sees", exact=True).click()
-        page.get_by_text("The targets over it").wait_for(timeout=60_000)
+        page.get_by_text("Targets of the loss").wait_for(timeout=60_000)
         wait_until_idle(page)
-        page.wait_for_timeout(1500)  # going back at once is not taken for a wish
+        page.wait_for_timeout(1500)  # going back at once is taken for an address that lags behind
         page.go_back()
         _expect_large(page, names[6])
         wait_until_idle(page)

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import re
 
-import torch
 from playwright.sync_api import expect
 
-from sam3_lora.config import RunConfig
-from sam3_lora.model import lora
-from sam3_lora.model.base import load_base
-from sam3_lora.runs.run import Run
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
+from tests.e2e.helpers import save_adapter
 from tests.factories import write_dataset
 
 _SIZES = """() => [...document.querySelectorAll('[class*="st-key-worst-"] img')].map((image) => image.naturalWidth)"""
-
-
-def save_adapter(app: App) -> Run:
-    """A run with an adapter of random weights that can be loaded."""
-    run = Run.create(RunConfig().with_settings({"output.runs": str(app.runs), "output.name": "tried"}))
-    model = lora.attach(load_base("demo").model, run.config.lora)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.constant_(parameter, 0.05)
-    lora.save(model, run.folder / "adapters" / "best", "demo")
-    return run
 
 
 def test_from_a_button_to_the_worst_image(browser, app: App, tmp_path) -> None:

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from sam3_lora.masks import mask_to_box_xyxy
 from scripts import scenes
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
-from tests.e2e.test_evaluation import save_adapter
+from tests.e2e.helpers import save_adapter
 
 
 def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:

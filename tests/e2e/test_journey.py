@@ -1,17 +1,12 @@
-"""The whole way in a real browser: dataset -> configure -> train, left and come back to -> stop -> two results.
-
-Set SAM3_LORA_SCREENSHOTS=1 to have the pictures of a trained run in docs/screenshots/ written anew.
-"""
+"""From start to end in a real browser: dataset -> configure -> train, left and come back to -> stop -> two results."""
 
 from __future__ import annotations
 
-import os
 import re
 
 from playwright.sync_api import expect
 
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
-from tests.e2e.test_screens import keep_screenshot
 
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll('.sam3-live-chart')]
     .map((chart) => Math.max(0, ...(chart.data ?? []).map((trace) => trace.x.length))))"""
@@ -25,7 +20,6 @@ def test_from_a_dataset_to_two_results(browser, app: App) -> None:
         _prompt(page)
         assert failures(page) == []
         assert errors == []
-        _keep_screenshots(browser, app)
 
 
 def _look_at_the_dataset(page, app: App) -> None:
@@ -50,7 +44,7 @@ def _go_to(page, name: str) -> None:
 
 def _configure(page) -> None:
     _go_to(page, "Configure")
-    page.get_by_role("textbox", name="Name of the run").fill("journey")
+    page.get_by_role("textbox", name="Run name").fill("journey")
     page.keyboard.press("Enter")
     wait_until_idle(page)
     page.get_by_role("button", name="Go to training").click()
@@ -68,7 +62,7 @@ def _train_and_stop(page, app: App) -> None:
     second = _points_beyond(page, first)
 
     page.reload()
-    _points_beyond(page, max(second, 120 if os.environ.get("SAM3_LORA_SCREENSHOTS") == "1" else 0))
+    _points_beyond(page, second)
 
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("Stopped", exact=False).first).to_be_visible(timeout=60_000)
@@ -88,23 +82,3 @@ def _prompt(page) -> None:
     results = page.get_by_role("img", name=re.compile(r"(Base model|Adapter).*: \d+ objects"))
     expect(results).to_have_count(2, timeout=60_000)
     wait_until_idle(page)
-
-
-def _keep_screenshots(browser, app: App) -> None:
-    """The pages that need a trained run, light and dark. Not inference: its picture shows what a whole run taught,
-    and no test waits for its end."""
-    if os.environ.get("SAM3_LORA_SCREENSHOTS") != "1":
-        return
-    (run,) = app.runs.iterdir()
-    for theme in ("light", "dark"):
-        with tab(browser, theme) as (page, _):
-            open_page(page, app, "train", run=run.name)
-            _points_beyond(page, 0)
-            page.wait_for_timeout(1000)
-            keep_screenshot(page, f"train-{theme}")
-            _go_to(page, "Evaluate")
-            if page.get_by_text("No evaluations yet").count():
-                page.get_by_role("button", name="Evaluate", exact=True).click()
-            page.get_by_test_id("stMetric").first.wait_for(timeout=120_000)
-            wait_until_idle(page)
-            keep_screenshot(page, f"evaluate-{theme}")

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from sam3_lora.runs.run import Run
 from tests.e2e.browser import App, failures, open_page, tab
+from tests.e2e.helpers import CHART, chart_state, same_view, wait_for_more, zoom
 from tests.ui.run_folders import create_run, write_steps
 
 STEPS = 100_000
-CHART = ".sam3-live-chart"
 DRAWN = f"{CHART} .main-svg"
 
 
@@ -40,48 +38,6 @@ def growing_run(runs: Path) -> Iterator[Run]:
     finally:
         ended.set()
         thread.join()
-
-
-def chart_state(page) -> dict:
-    """What the chart shows: points of the total, ranges of both axes, names of hidden curves, our mark on its node."""
-    return page.evaluate(
-        """selector => {
-            const chart = document.querySelector(selector);
-            return {
-                points: chart.data[0].x.length,
-                x: chart._fullLayout.xaxis.range,
-                y: chart._fullLayout.yaxis.range,
-                hidden: chart.data
-                    .filter(trace => trace.visible === "legendonly" && trace.showlegend)
-                    .map(trace => trace.name),
-                mark: chart.dataset.mark ?? null,
-            };
-        }""",
-        CHART,
-    )
-
-
-def wait_for_more(page, points: int) -> None:
-    page.wait_for_function(
-        f"points => document.querySelector('{CHART}')?.data?.[0].x.length > points", arg=points, timeout=30_000
-    )
-
-
-def zoom(page, *, hold_ms: int) -> None:
-    """Drags over the upper left part of the chart, keeping the button down for a while before the end."""
-    box = page.locator(f"{CHART} .nsewdrag").bounding_box()
-    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
-    page.wait_for_timeout(hold_ms)
-    page.mouse.up()
-    page.wait_for_timeout(300)
-
-
-def same_view(before: dict, after: dict) -> bool:
-    return (
-        all(before[what] == pytest.approx(after[what]) for what in ("x", "y")) and before["hidden"] == after["hidden"]
-    )
 
 
 def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browser, app: App) -> None:

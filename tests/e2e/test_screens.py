@@ -1,20 +1,15 @@
-"""Every page in a real browser, light and dark: it draws, without an error on the screen or in the console.
-
-Set SAM3_LORA_SCREENSHOTS=1 to have docs/screenshots/ written anew.
-"""
+"""Every page in a real browser, light and dark: it draws, without an error on the screen or in the console."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import ROOT, App, failures, open_page, running_app, tab, wait_until_idle
+from tests.e2e.browser import App, failures, open_page, running_app, tab, wait_until_idle
 from tests.factories import coco, write_split
 
-SCREENSHOTS = ROOT / "docs" / "screenshots"
 VIEWS = {
     "dataset": ("", {"path": "demo"}),
     "configure": ("configure", {}),
@@ -32,8 +27,6 @@ def test_page_draws_without_errors(browser, app: App, name: str, theme: str) -> 
         open_page(page, app, address, **query)
         assert failures(page) == []
         assert errors == []
-        if name in ("dataset", "configure"):  # test_journey keeps the others, of a trained run
-            keep_screenshot(page, f"{name}-{theme}")
 
 
 def test_a_link_opens_its_page_even_if_it_is_the_first_thing_after_the_start(browser, tmp_path: Path) -> None:
@@ -55,14 +48,12 @@ def test_thumbnail_opens_large_and_the_link_leads_back_to_it(browser, app: App) 
         wait_until_idle(page)
         address = page.url
         assert "image=" in address
-        keep_screenshot(page, "image-light")
     with tab(browser, "dark") as (page, errors):
         page.goto(address)
         page.locator(".st-key-large-image img").wait_for(timeout=30_000)
         wait_until_idle(page)
         assert page.get_by_text(label, exact=True).first.is_visible()
         assert failures(page) == [] and errors == []
-        keep_screenshot(page, "image-dark")
 
 
 def test_worst_findings_are_in_the_first_screen(browser, app: App, tmp_path: Path) -> None:
@@ -90,9 +81,3 @@ def test_what_was_typed_is_still_there_after_looking_at_another_page(browser, ap
             page.get_by_role("heading", name=name).wait_for()
             wait_until_idle(page)
         assert page.get_by_label("Phrases", exact=True).input_value() == "one thing, another"
-
-
-def keep_screenshot(page, name: str) -> None:
-    if os.environ.get("SAM3_LORA_SCREENSHOTS") == "1":
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}.png")

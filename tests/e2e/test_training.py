@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
-from tests.e2e.test_live_chart import CHART, chart_state, same_view, wait_for_more, zoom
+from tests.e2e.helpers import CHART, chart_state, same_view, wait_for_more, zoom
 from tests.factories import write_dataset
 from tests.ui.run_folders import create_run, write_adapter, write_steps
 

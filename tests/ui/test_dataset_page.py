@@ -266,7 +266,7 @@ def test_the_model_sees_what_training_loads(app: AppTest, tmp_path: Path) -> Non
         sample = samples[0]
         asked, targets = (table.value for table in app.dataframe)
         assert asked["Phrase"].tolist() == list(sample.phrases)
-        positive = [kind.startswith("positive") for kind in asked["Asked as"]]
+        positive = [kind.startswith("positive") for kind in asked["Kind"]]
         assert positive == [count > 0 for count in sample.targets.counts]
         assert targets[["cx", "cy", "w", "h"]].to_numpy() == pytest.approx(sample.targets.boxes.numpy())
         assert str(sample.targets.boxes) in app.code[0].value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.ui.split_index import COUNTS, SIZES, SORTS, SplitIndex, Wanted
+from sam3_lora.ui.split_index import COUNTS, SIZES, SORTS, ImageFilter, SplitIndex
 
 SMALL, MEDIUM, LARGE = SIZES
 
@@ -51,28 +51,28 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> SplitIndex:
 @pytest.mark.parametrize(
     ("wanted", "positions"),
     [
-        (Wanted(), [0, 1, 2, 3, 4]),
-        (Wanted(categories=("pothole", "joint")), [0, 3, 4]),
-        (Wanted(text="ROAD"), [1, 2]),
-        (Wanted(text="id 4"), [4]),
-        (Wanted(images=frozenset({"twin.png", "elsewhere.png"})), [3, 4]),
-        (Wanted(count="Without objects"), [2]),
-        (Wanted(count="With objects"), [0, 1, 3, 4]),
-        (Wanted(count="One"), [1]),
-        (Wanted(count="2 to 5"), [0, 4]),
-        (Wanted(count="6 to 20"), [3]),
-        (Wanted(size=SMALL), [0, 4]),
-        (Wanted(size=LARGE), [0, 1]),
-        (Wanted(size=LARGE, categories=("crack",)), [1]),
-        (Wanted(size=MEDIUM, text="twin", count="2 to 5"), [4]),
-        (Wanted(sort="File name"), [1, 2, 3, 4, 0]),
-        (Wanted(sort="Most objects first"), [3, 0, 4, 1, 2]),
-        (Wanted(sort="Fewest objects first"), [2, 1, 0, 4, 3]),
-        (Wanted(sort="Smallest object first"), [0, 4, 3, 1, 2]),
-        (Wanted(sort="Largest object first", count="With objects"), [1, 0, 3, 4]),
+        (ImageFilter(), [0, 1, 2, 3, 4]),
+        (ImageFilter(categories=("pothole", "joint")), [0, 3, 4]),
+        (ImageFilter(text="ROAD"), [1, 2]),
+        (ImageFilter(text="id 4"), [4]),
+        (ImageFilter(images=frozenset({"twin.png", "elsewhere.png"})), [3, 4]),
+        (ImageFilter(count="Without objects"), [2]),
+        (ImageFilter(count="With objects"), [0, 1, 3, 4]),
+        (ImageFilter(count="One"), [1]),
+        (ImageFilter(count="2 to 5"), [0, 4]),
+        (ImageFilter(count="6 to 20"), [3]),
+        (ImageFilter(size=SMALL), [0, 4]),
+        (ImageFilter(size=LARGE), [0, 1]),
+        (ImageFilter(size=LARGE, categories=("crack",)), [1]),
+        (ImageFilter(size=MEDIUM, text="twin", count="2 to 5"), [4]),
+        (ImageFilter(sort="File name"), [1, 2, 3, 4, 0]),
+        (ImageFilter(sort="Most objects first"), [3, 0, 4, 1, 2]),
+        (ImageFilter(sort="Fewest objects first"), [2, 1, 0, 4, 3]),
+        (ImageFilter(sort="Smallest object first"), [0, 4, 3, 1, 2]),
+        (ImageFilter(sort="Largest object first", count="With objects"), [1, 0, 3, 4]),
     ],
 )
-def test_filters_and_orders(index: SplitIndex, wanted: Wanted, positions: list[int]) -> None:
+def test_filters_and_orders(index: SplitIndex, wanted: ImageFilter, positions: list[int]) -> None:
     assert index.select(wanted).tolist() == positions
 
 
@@ -87,9 +87,9 @@ def test_names_that_repeat_get_their_id(index: SplitIndex) -> None:
 def test_every_choice_works_on_a_split_without_any_object(tmp_path: Path) -> None:
     empty = index_of(tmp_path, (("a.png", ()),))
     for wanted in (
-        *(Wanted(count=count) for count in COUNTS if count != "Without objects"),
-        *(Wanted(size=size, categories=("crack",)) for size in SIZES),
-        *(Wanted(sort=sort, text="b") for sort in SORTS),
+        *(ImageFilter(count=count) for count in COUNTS if count != "Without objects"),
+        *(ImageFilter(size=size, categories=("crack",)) for size in SIZES),
+        *(ImageFilter(sort=sort, text="b") for sort in SORTS),
     ):
         assert empty.select(wanted).tolist() == []
-    assert all(empty.select(Wanted(sort=sort)).tolist() == [0] for sort in SORTS)
+    assert all(empty.select(ImageFilter(sort=sort)).tolist() == [0] for sort in SORTS)

@@ -52,7 +52,7 @@ def test_few_values_start_at_none(report):
 
 
 def test_the_models_size_is_told_as_sam_3s(report):
-    assert "SAM 3 sees them at 1008 × 1008" in statistics_view._image_sizes_sentence(report.statistics)
+    assert "SAM 3 resizes them to 1008 × 1008" in statistics_view._image_sizes_sentence(report.statistics)
 
 
 @pytest.mark.parametrize("objects", [0, 2])
@@ -69,7 +69,7 @@ def test_the_page_draws_them(tmp_path, objects):
     app = AppTest.from_function(page, args=(str(tmp_path),), default_timeout=60).run()
     assert not app.exception
     texts = " ".join(caption.value for caption in app.caption)
-    assert ("one category" in texts) if objects else ("no objects" in texts)
+    assert ("one category" in texts) if objects else ("No objects" in texts)
 
 
 def test_the_sentence_on_categories_says_what_it_counts(report):

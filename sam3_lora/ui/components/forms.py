@@ -129,7 +129,7 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
         st.toggle(label, **shared)
     elif kind is int:
         # A number input can be emptied only if its own default is None.
-        empty = {"value": None, "placeholder": "No limit"} if optional else {}
+        empty: dict[str, Any] = {"value": None, "placeholder": "No limit"} if optional else {}
         st.number_input(label, step=1, **empty, **shared)
     elif kind is float:
         st.number_input(label, step=_step(info.default), format="%g", **shared)

@@ -1,4 +1,4 @@
-"""The list of what is wrong with a dataset: what it is, what to do about it, and where it is."""
+"""The findings of a dataset: message, fix and locations of each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sam3_lora.ui.components.layout import escape
 OpenImage = Callable[[str, str], None]
 ShowImages = Callable[[str, str], None]
 
-# severity -> Material symbol, colour, word for many
-_LOOK = {
+# severity -> Material symbol, colour, plural
+_SEVERITIES = {
     "error": ("error", "red", "errors"),
     "warning": ("warning", "orange", "warnings"),
     "info": ("info", "blue", "notes"),
@@ -29,55 +29,61 @@ def title_of(kind: str) -> str:
 
 
 def show(findings: Sequence[Finding], open_image: OpenImage, show_images: ShowImages) -> None:
-    """Draws the whole list in the given order.
+    """Draws all findings in the given order.
 
     Args:
         findings: worst first, as :func:`sam3_lora.data.dataset.open_dataset` gives them.
         open_image: called with a split's name and a file name when one of the images is chosen.
-        show_images: called with a split's name and a kind of finding when all of its images are asked for.
+        show_images: called with a split's name and a kind of finding to filter the grid by it.
     """
     for index, finding in enumerate(findings):
         with st.container(gap="xxsmall", key=f"finding-{index}"):
-            _show_words(finding)
-            if any(place.image or place.annotation or place.detail for place in finding.locations):
-                _show_places(index, finding, open_image, show_images)
+            _show_message(finding)
+            if any(location.image or location.annotation or location.detail for location in finding.locations):
+                _show_locations(index, finding, open_image, show_images)
 
 
-def show_none(was_examined: bool) -> None:
-    """Says that nothing is wrong, as far as was looked; was_examined: into every image."""
-    told = "Nothing wrong was found." if was_examined else "Nothing wrong was found in the annotations."
-    st.markdown(f":green[:material/check_circle:] {told}")
+def show_none(scanned: bool) -> None:
+    """Says that there are no findings. scanned: whether all images were scanned, not only the annotations."""
+    where = "in images and annotations" if scanned else "in the annotations"
+    st.markdown(f":green[:material/check_circle:] No problems found {where}.")
 
 
-def show_worst(findings: Sequence[Finding], was_examined: bool, most: int = 2) -> None:
-    """The first findings in words, without their places; infos only if there is nothing worse."""
+def show_worst(findings: Sequence[Finding], scanned: bool, limit: int = 2) -> None:
+    """The first findings without their locations; notes only if there is nothing worse.
+
+    Args:
+        findings: worst first.
+        scanned: whether all images were scanned.
+        limit: findings shown at most.
+    """
     if not findings:
-        show_none(was_examined)
+        show_none(scanned)
         return
     serious = [finding for finding in findings if finding.severity != "info"] or findings
-    for index, finding in enumerate(serious[:most]):
+    for index, finding in enumerate(serious[:limit]):
         with st.container(gap="xxsmall", key=f"worst-{index}"):
-            _show_words(finding)
+            _show_message(finding)
 
 
 def summary(findings: Sequence[Finding]) -> str:
     """For example "2 errors, 1 warning"."""
-    counts = Counter(finding.severity for finding in findings)
-    parts = [(counts[severity], words) for severity, (_, _, words) in _LOOK.items() if counts[severity]]
+    counts: Counter[str] = Counter(finding.severity for finding in findings)
+    parts = [(counts[severity], words) for severity, (_, _, words) in _SEVERITIES.items() if counts[severity]]
     return ", ".join(f"{count} {words if count > 1 else words[:-1]}" for count, words in parts)
 
 
-def _show_words(finding: Finding) -> None:
-    icon, color, _ = _LOOK[finding.severity]
+def _show_message(finding: Finding) -> None:
+    icon, color, _ = _SEVERITIES[finding.severity]
     where = f" :gray-badge[{escape(finding.split)}]" if finding.split else ""
     st.markdown(f":{color}[:material/{icon}:] **{title_of(finding.kind)}**{where}")
     st.markdown(escape(finding.message))
     st.caption(f":material/arrow_forward: {escape(finding.fix)}")
 
 
-def _show_places(index: int, finding: Finding, open_image: OpenImage, show_images: ShowImages) -> None:
-    rows = [(place.image, _text(place.annotation), place.detail or None) for place in finding.locations]
-    places = pd.DataFrame(rows, columns=["Image", "Annotation", "What is there"]).dropna(axis="columns", how="all")
+def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_images: ShowImages) -> None:
+    rows = [(location.image, _text(location.annotation), location.detail or None) for location in finding.locations]
+    table = pd.DataFrame(rows, columns=["Image", "Annotation", "Details"]).dropna(axis="columns", how="all")
     key = f"places-{index}-{finding.kind}-{finding.split}"
 
     def open_chosen() -> None:
@@ -85,11 +91,11 @@ def _show_places(index: int, finding: Finding, open_image: OpenImage, show_image
         if chosen and chosen[0]:
             open_image(finding.split, chosen[0])
 
-    label = f"Where: the first {len(places)} of {finding.count:,}" if finding.count > len(places) else "Where"
+    label = f"Locations: the first {len(table)} of {finding.count:,}" if finding.count > len(table) else "Locations"
     with st.expander(label, type="compact"):
-        if "Image" in places:
+        if "Image" in table:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption("Tick a row to open its image.", width="content")
+                st.caption("Select a row to open its image.", width="content")
                 if finding.image_names:
                     st.button(
                         f"Show {plural(len(finding.image_names), 'image')} in the grid",
@@ -100,13 +106,13 @@ def _show_places(index: int, finding: Finding, open_image: OpenImage, show_image
                         args=(finding.split, finding.kind),
                     )
         st.dataframe(
-            places,
+            table,
             key=key,
             hide_index=True,
             on_select=open_chosen,
             selection_mode="single-row",
-            height=min(36 * (len(places) + 1) + 2, 220),
-            alt=f"Where {finding.kind} was found",
+            height=min(36 * (len(table) + 1) + 2, 220),
+            alt=f"Locations of {finding.kind}",
         )
 
 

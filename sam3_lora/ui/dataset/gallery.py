@@ -1,4 +1,4 @@
-"""The grid of thumbnails: the filters above it, and its pages."""
+"""The image grid: filters, thumbnails and pages."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import empty_state, escape
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.findings import title_of
-from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE, Opened
-from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, SplitIndex, Wanted
+from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE, OpenedDataset
+from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, ImageFilter, SplitIndex
 from sam3_lora.ui.state import keep_valid
 
-_SPLITS_IN_A_ROW = 16  # letters of all names: more are a list to choose from
-_COLORS_TOLD = 12  # in the line above the images; more are not told apart at a glance
+_MAX_SEGMENT_LETTERS = 16  # of all split names together; above that they are a list
+_MAX_LEGEND = 12  # categories in the legend; more colours are hard to tell apart
 
 
-def show(opened: Opened) -> None:
-    """The filters and one page of the images that pass them."""
+def show(opened: OpenedDataset) -> None:
+    """The filters and one page of the matching images."""
     index = _choose_split_and_filters(opened)
-    wanted = wanted_now(opened)
-    found = index.select(wanted)
-    if wanted.filters:
+    image_filter = current_filter(opened)
+    found = index.select(image_filter)
+    if image_filter.filters:
         with st.container(horizontal=True, vertical_alignment="center", height=32, border=False):
             st.caption(f"{len(found):,} of {plural(len(index), 'image')}", width="content")
-            st.button("Clear the filters", key="clear-filters", type="tertiary", on_click=view.clear_filters)
+            st.button("Clear filters", key="clear-filters", type="tertiary", on_click=view.clear_filters)
     if len(found):
         used = index.used_categories
-        _tell_colors([name for name in used if name in wanted.categories] or used, opened.colors)
-        _show_page(opened, index, found, wanted)
+        _show_legend([name for name in used if name in image_filter.categories] or used, opened.colors)
+        _show_page(opened, index, found, image_filter)
     else:
-        empty_state("filter_alt_off", "No image of this split matches", "Clear the filters, or choose another split.")
+        empty_state("filter_alt_off", "No image of this split matches", "Clear the filters or choose another split.")
 
 
-def wanted_now(opened: Opened) -> Wanted:
-    """What the filters ask for, also while they are not on the screen."""
+def current_filter(opened: OpenedDataset) -> ImageFilter:
+    """The filter that the widgets set, also while they are not on the screen."""
     chosen = st.session_state
     split, kind = chosen[view.SPLIT], chosen.get(view.FINDING)
     names = None
     if kind:
-        concerned = [finding for finding in opened.findings if finding.kind == kind and finding.split in (split, "")]
-        names = frozenset(name for finding in concerned for name in finding.image_names)
-    return Wanted(
+        matching = [finding for finding in opened.findings if finding.kind == kind and finding.split in (split, "")]
+        names = frozenset(name for finding in matching for name in finding.image_names)
+    return ImageFilter(
         categories=tuple(chosen.get(view.CATEGORIES) or ()),
         images=names,
         text=(chosen.get(view.TEXT) or "").strip(),
@@ -59,7 +59,7 @@ def wanted_now(opened: Opened) -> Wanted:
     )
 
 
-def _choose_split_and_filters(opened: Opened) -> SplitIndex:
+def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
     by_split, by_category, by_finding, by_name, more = st.columns([4, 4, 4, 3, 2], vertical_alignment="bottom")
     with by_split:
         _choose_split(opened.split_names)
@@ -78,7 +78,7 @@ def _choose_split_and_filters(opened: Opened) -> SplitIndex:
             key=view.FINDING,
             placeholder="Any or none",
             persist_state="session",
-            help="Only images that this was found in",
+            help="Only images with this finding",
         )
     with by_name:
         st.text_input(
@@ -95,7 +95,7 @@ def _choose_split_and_filters(opened: Opened) -> SplitIndex:
 
 
 def _choose_split(names: list[str]) -> None:
-    if sum(map(len, names)) <= _SPLITS_IN_A_ROW:
+    if sum(map(len, names)) <= _MAX_SEGMENT_LETTERS:
         st.segmented_control("Split", names, required=True, key=view.SPLIT, persist_state="session")
     else:
         st.selectbox("Split", names, key=view.SPLIT, persist_state="session")
@@ -107,7 +107,7 @@ def _choose_more() -> None:
     label = f"More ({chosen})" if chosen else "More"
     with st.popover(label, icon=":material/tune:", width="stretch", key="more-filters"):
         st.selectbox(
-            "Objects in the image",
+            "Number of objects",
             list(COUNTS),
             None,
             key=view.COUNT,
@@ -115,19 +115,19 @@ def _choose_more() -> None:
             persist_state="session",
         )
         st.selectbox(
-            "Size of an object",
+            "Object size",
             list(SIZES),
             None,
             key=view.SIZE,
             placeholder="Any size",
             persist_state="session",
-            help="Images that hold at least one such object, of the chosen categories if any are",
+            help="Images with at least one such object, of the chosen categories if any",
         )
         st.selectbox("Order", list(SORTS), key=view.SORT, persist_state="session")
 
 
-def _finding_counts(opened: Opened, split: str) -> dict[str, int]:
-    """Kind -> images concerned, of the findings that name images of a split."""
+def _finding_counts(opened: OpenedDataset, split: str) -> dict[str, int]:
+    """Kind of finding -> number of images in a split that it names."""
     counts: dict[str, int] = {}
     for finding in opened.findings:
         if finding.split in (split, "") and finding.image_names:
@@ -135,26 +135,26 @@ def _finding_counts(opened: Opened, split: str) -> dict[str, int]:
     return counts
 
 
-def _tell_colors(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
-    """One line: the colour of each category that is drawn."""
+def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
+    """One line with the colour of each category."""
     square = "display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px"
-    told = [
+    entries = [
         f'<span style="white-space: nowrap; margin-right: 1.25em">'
         f'<span style="{square}; background: rgb{colors[name]}"></span> {escape(html.escape(name, quote=False))}</span>'
-        for name in categories[:_COLORS_TOLD]
+        for name in categories[:_MAX_LEGEND]
     ]
-    if len(categories) > _COLORS_TOLD:
-        told.append(f"and {len(categories) - _COLORS_TOLD:,} more")
-    if told:  # no caption: it would fade the colours
-        st.markdown(f"<small>{' '.join(told)}</small>", unsafe_allow_html=True)
+    if len(categories) > _MAX_LEGEND:
+        entries.append(f"and {len(categories) - _MAX_LEGEND:,} more")
+    if entries:  # no caption: it would fade the colours
+        st.markdown(f"<small>{' '.join(entries)}</small>", unsafe_allow_html=True)
 
 
-def _show_page(opened: Opened, index: SplitIndex, found: np.ndarray, wanted: Wanted) -> None:
+def _show_page(opened: OpenedDataset, index: SplitIndex, found: np.ndarray, image_filter: ImageFilter) -> None:
     pages = -(-len(found) // IMAGES_PER_PAGE)
     if st.session_state.get(view.PAGE, 1) > pages:
         st.session_state[view.PAGE] = 1
     start = (st.session_state.get(view.PAGE, 1) - 1) * IMAGES_PER_PAGE
-    layers = images.Layers(labels=False, categories=wanted.categories)
+    layers = images.Layers(labels=False, categories=image_filter.categories)
     with st.grid(6, min_column_width=130):
         for place, position in enumerate(found[start : start + IMAGES_PER_PAGE].tolist()):
             label, record = index.labels[position], index.record(position)
@@ -175,7 +175,7 @@ def _show_page(opened: Opened, index: SplitIndex, found: np.ndarray, wanted: Wan
             st.pagination(pages, key=view.PAGE, persist_state="session")
 
 
-def _show_thumbnail(opened: Opened, record: ImageRecord, layers: images.Layers) -> None:
+def _show_thumbnail(opened: OpenedDataset, record: ImageRecord, layers: images.Layers) -> None:
     try:
         picture = images.thumbnail(record, opened.state, layers, opened.colors)
     except DataError:

@@ -1,4 +1,4 @@
-"""One image of the dataset large: the way to its neighbours, its objects over it and in a table."""
+"""One image of the dataset: previous and next, its annotations drawn over it and in a table."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ from sam3_lora.ui.components.layout import escape, show_error
 from sam3_lora.ui.components.viewer import viewer
 from sam3_lora.ui.dataset import gallery, model_view
 from sam3_lora.ui.dataset import page_state as view
-from sam3_lora.ui.dataset.page_state import Opened
+from sam3_lora.ui.dataset.page_state import OpenedDataset
 from sam3_lora.ui.split_index import SplitIndex
 
 _TABLE = "objects-table"
 
 
-def show(opened: Opened, phrases: Mapping[str, str]) -> None:
-    """The image that the session names, as it is annotated or as the model sees it."""
+def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
+    """The current image with its annotations, or as the model sees it.
+
+    Args:
+        opened: the dataset.
+        phrases: by category, of the next run.
+    """
     index = opened.index(st.session_state[view.SPLIT])
     label = st.session_state[view.IMAGE]
     position = index.positions[label]
-    wanted = gallery.wanted_now(opened)
-    _show_head(opened, index, label, index.select(wanted).tolist())
+    image_filter = gallery.current_filter(opened)
+    _show_head(opened, index, label, index.select(image_filter).tolist())
     record = index.record(position)
     if st.session_state[view.SEE] == view.MODEL:
         model_view.show(opened, index, position, phrases)
     else:
-        _show_annotations(opened, label, record, wanted.categories, phrases)
+        _show_annotations(opened, label, record, image_filter.categories, phrases)
     arrow_keys("arrow-keys", lambda by: _step(opened, by))
 
 
-def _show_head(opened: Opened, index: SplitIndex, label: str, found: list[int]) -> None:
-    """Back, previous, next, and the choice between the two ways to see the image."""
+def _show_head(opened: OpenedDataset, index: SplitIndex, label: str, found: list[int]) -> None:
+    """Back, previous, next, and the choice between annotations and model input."""
     position = index.positions[label]
     place = found.index(position) if position in found else None
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -60,7 +65,7 @@ def _show_head(opened: Opened, index: SplitIndex, label: str, found: list[int]) 
             st.caption(f"{place + 1:,} of {len(found):,}", width="content")
         st.space("stretch")
         st.segmented_control(
-            "How to see it",
+            "Show as",
             [view.ANNOTATIONS, view.MODEL],
             required=True,
             key=view.SEE,
@@ -69,18 +74,18 @@ def _show_head(opened: Opened, index: SplitIndex, label: str, found: list[int]) 
         )
 
 
-def _step(opened: Opened, by: int) -> None:
-    """A callback that goes on to a neighbour of the image that is open now, at most to the first or the last."""
+def _step(opened: OpenedDataset, by: int) -> None:
+    """A callback that moves by so many images in the filtered grid, at most to the first or last."""
     index = opened.index(st.session_state[view.SPLIT])
-    found = index.select(gallery.wanted_now(opened)).tolist()
-    position = index.positions.get(st.session_state.get(view.IMAGE))
+    found = index.select(gallery.current_filter(opened)).tolist()
+    position = index.positions.get(st.session_state.get(view.IMAGE) or "")
     if position in found:
         place = min(max(found.index(position) + by, 0), len(found) - 1)
         view.open_image(index.split.name, index.labels[found[place]])
 
 
 def _show_annotations(
-    opened: Opened, label: str, record: ImageRecord, categories: tuple[str, ...], phrases: Mapping[str, str]
+    opened: OpenedDataset, label: str, record: ImageRecord, categories: tuple[str, ...], phrases: Mapping[str, str]
 ) -> None:
     table = object_table(str(record.path), record.id, opened.state, tuple(phrases.items()), record)
     picture, controls = st.columns([5, 2], gap="medium")
@@ -90,8 +95,8 @@ def _show_annotations(
         st.caption(f"{record.width} × {record.height} pixels, {objects}, split {escape(st.session_state[view.SPLIT])}")
         layers = _choose_layers(categories)
         if categories:
-            st.caption(f"Only {escape(', '.join(categories))}, as filtered.")
-        st.caption("The wheel zooms, a drag pans, a double click goes in and out. ← and → step.")
+            st.caption(f"Filtered: only {escape(', '.join(categories))}.")
+        st.caption("Scroll to zoom, drag to pan, double-click to zoom in or out. ← and → change the image.")
     with picture, st.container(key="large-image"):
         try:
             viewer(record, opened.state, layers, opened.colors, _areas(table), _focus(record, categories))
@@ -101,7 +106,6 @@ def _show_annotations(
 
 
 def _choose_layers(categories: tuple[str, ...]) -> images.Layers:
-    # Only a key of its own holds the choice while the image is not on the screen.
     return images.Layers(
         masks=st.toggle("Masks", True, key="show_masks", persist_state="session"),
         boxes=st.toggle("Boxes", True, key="show_boxes", persist_state="session"),
@@ -112,12 +116,12 @@ def _choose_layers(categories: tuple[str, ...]) -> images.Layers:
 
 
 def _shown_places(record: ImageRecord, categories: tuple[str, ...]) -> list[int]:
-    """Which of the record's annotations stand in the table's rows."""
+    """Positions of the record's annotations that the table shows, one per row."""
     return [place for place, item in enumerate(record.annotations) if not categories or item.category in categories]
 
 
 def _focus(record: ImageRecord, categories: tuple[str, ...]) -> tuple[int, str] | None:
-    """The object whose row is ticked, to zoom to."""
+    """The object of the selected row, to zoom to: its position and a token; see :func:`viewer`."""
     rows = st.session_state.get(f"{_TABLE}-{record.id}", {}).get("selection", {}).get("rows", [])
     places = _shown_places(record, categories)
     if not rows or rows[0] >= len(places):
@@ -133,9 +137,9 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
     st.subheader("Objects", anchor=False)
     table = table.iloc[_shown_places(record, categories)]
     if table.empty:
-        st.caption("No objects to show: an image without any teaches the model what to leave alone.")
+        st.caption("No objects to show. Images without objects teach the model what not to detect.")
         return
-    four = st.column_config.NumberColumn(format="%.4f")
+    decimals = st.column_config.NumberColumn(format="%.4f")
     st.dataframe(
         table,
         hide_index=True,
@@ -144,16 +148,16 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
         selection_mode="single-row",
         alt=f"Objects of {record.file_name}",
         column_config={
-            **dict.fromkeys(("cx", "cy", "w", "h"), four),
+            **dict.fromkeys(("cx", "cy", "w", "h"), decimals),
             "Mask (px)": st.column_config.NumberColumn(format="localized"),
             "Mask (%)": st.column_config.NumberColumn(format="%.2f", help="Share of the image"),
             "Box (px)": st.column_config.TextColumn(help="Left, top, width, height"),
-            "Crowd": st.column_config.CheckboxColumn(help="One annotation for a whole group of objects"),
+            "Crowd": st.column_config.CheckboxColumn(help="One annotation for a group of objects"),
         },
     )
     st.caption(
-        "Tick a row to zoom to its object. cx, cy, w, h: the box's centre and size as the model is given them, in "
-        "shares of the image."
+        "Select a row to zoom to its object. cx, cy, w, h: the box's centre and size as the model gets them, relative "
+        "to the image."
     )
 
 
@@ -163,7 +167,7 @@ def object_table(
 ) -> pd.DataFrame:
     """One row per object: category, phrase, normalised cxcywh, pixel box, decoded mask area, crowd."""
     size_hw = (_record.height, _record.width)
-    own = dict(phrases)
+    own_phrases = dict(phrases)
     rows = []
     boxes = torch.tensor([annotation.bbox_xywh for annotation in _record.annotations], dtype=torch.float64)
     shares = normalize(xyxy_to_cxcywh(xywh_to_xyxy(boxes.reshape(-1, 4))), size_hw).tolist()
@@ -172,7 +176,7 @@ def object_table(
         rows.append(
             {
                 "Category": annotation.category,
-                "Phrase": phrase_of(annotation.category, own),
+                "Phrase": phrase_of(annotation.category, own_phrases),
                 "cx": cx,
                 "cy": cy,
                 "w": w,

@@ -1,10 +1,11 @@
-"""What the dataset page shows at the moment: which view, split and image, kept in the tab and in the page's address."""
+"""What the dataset page shows: view, split, image and filters, kept in the tab's session and in the page's address."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -13,15 +14,19 @@ from sam3_lora.data.dataset import Dataset
 from sam3_lora.data.findings.findings import Finding, FindingCollector
 from sam3_lora.draw import Color, category_colors
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.dataset.scan_job import ScanJob, ScanSnapshot
 from sam3_lora.ui.split_index import SplitIndex, split_index
 from sam3_lora.ui.state import keep_valid
+
+if TYPE_CHECKING:
+    from sam3_lora.data.doctor import Report
 
 IMAGES, FINDINGS, STATISTICS, PHRASES = "Images", "Findings", "Statistics", "Phrases"
 VIEWS = (IMAGES, FINDINGS, STATISTICS, PHRASES)
 ANNOTATIONS, MODEL = "Annotations", "What the model sees"
 IMAGES_PER_PAGE = 24
 
-# Keys of the tab's session; PATH to SEE are the names in the page's address.
+# Session keys; PATH to SEE are query parameters as well.
 PATH, VIEW, SPLIT, IMAGE, SEE = "path", "view", "split", "image", "see"
 CATEGORIES, FINDING, TEXT, COUNT, SIZE, SORT, PAGE = (
     "categories",
@@ -34,57 +39,69 @@ CATEGORIES, FINDING, TEXT, COUNT, SIZE, SORT, PAGE = (
 )
 _LINK = (PATH, VIEW, SPLIT, IMAGE, SEE)
 _LINK_WRITTEN, _MOVED = "dataset-link-written", "dataset-moved"
-_LAG = 1.5  # seconds within which the browser's address has followed
+_LAG = 1.5  # seconds until the browser's address has followed
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The dataset that the page shows. path: as typed; state: its fingerprint; findings: all, worst first."""
+class OpenedDataset:
+    """The dataset that the page shows."""
 
-    path: str
-    state: tuple
+    path: str  # as typed
+    state: tuple  # fingerprint of its files
     dataset: Dataset
-    findings: tuple[Finding, ...]
+    scan_job: ScanJob
+    scan: ScanSnapshot  # of the job, the same throughout one run of the page
+
+    @property
+    def report(self) -> Report | None:
+        """The report of the scan; None before one has ended."""
+        return self.scan.result
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, worst first: of the scan if it has ended, otherwise of opening the dataset."""
+        return self.report.findings if self.report else self.dataset.findings
 
     def index(self, split: str) -> SplitIndex:
+        """The index of a split, by the split's name."""
         return split_index(self.path, self.state, split, self.dataset.splits[split])
 
     @cached_property
     def suggestions(self) -> dict[str, str]:
-        """Category -> a phrase that SAM 3 understands better, where its name is no good one."""
+        """Category -> suggested phrase, for categories whose name is a poor prompt."""
         from sam3_lora.data.doctor import phrase_lints
 
         return phrase_lints.check(self.dataset.categories, FindingCollector())
 
     @cached_property
     def split_names(self) -> list[str]:
-        """The splits that have an image to show."""
+        """Names of the splits with images."""
         return [name for name, split in self.dataset.splits.items() if len(split.images)]
 
     @property
     def colors(self) -> dict[str, Color]:
+        """The colour of each category."""
         return category_colors(self.dataset.categories)
 
 
 def read_link() -> None:
-    """Takes over what the page's address asks for, if it is another than this page wrote: the tab's first one, or one
-    that the browser's Back leads to."""
-    asked, written = _asked(), st.session_state.get(_LINK_WRITTEN)
-    # What comes right after a click or a key may still have the address before it: that is no wish to go back.
+    """Applies the page's address unless this page wrote it: the first one in a tab, or one that Back leads to."""
+    link, written = _current_link(), st.session_state.get(_LINK_WRITTEN)
+    # A rerun right after a click or a key may still have the previous address, without Back having been pressed.
     moving = time.monotonic() - st.session_state.get(_MOVED, -_LAG) < _LAG
-    if moving or PATH not in asked or asked == written:
+    if moving or PATH not in link or link == written:
         return
-    if asked[PATH] != st.session_state.get(PATH):
+    if link[PATH] != st.session_state.get(PATH):
         _forget()
     for key in _LINK:
-        if key in asked:
-            st.session_state[key] = asked[key]
+        if key in link:
+            st.session_state[key] = link[key]
         else:
             st.session_state.pop(key, None)
 
 
-def keep_to_dataset(opened: Opened) -> None:
-    """Puts right what was asked for and is not there, and chooses where nothing was."""
+def keep_to_dataset(opened: OpenedDataset) -> None:
+    """Drops choices that this dataset does not have, and sets the defaults."""
     keep_valid(VIEW, VIEWS)
     keep_valid(SPLIT, opened.split_names)
     keep_valid(SEE, (ANNOTATIONS, MODEL))
@@ -98,71 +115,83 @@ def keep_to_dataset(opened: Opened) -> None:
 
 
 def write_link() -> None:
-    """Writes into the page's address what leads back to this very view, as one step of the browser's history."""
-    large = st.session_state.get(IMAGE)
-    usual, left_out = {VIEW: IMAGES, SEE: ANNOTATIONS}, (VIEW,) if large else (IMAGE, SEE)
-    values = {key: st.session_state.get(key) for key in _LINK if key not in left_out}
-    link = {key: value for key, value in values.items() if value and value != usual.get(key)}
+    """Writes the current view into the page's address, as one step of the browser's history."""
+    image = st.session_state.get(IMAGE)
+    defaults, omitted = {VIEW: IMAGES, SEE: ANNOTATIONS}, (VIEW,) if image else (IMAGE, SEE)
+    values = {key: st.session_state.get(key) for key in _LINK if key not in omitted}
+    link = {key: value for key, value in values.items() if value and value != defaults.get(key)}
     if PATH not in link:
         link = {}
     st.session_state[_LINK_WRITTEN] = link
-    if _asked() != link:
+    if _current_link() != link:
         others = {key: value for key, value in st.query_params.to_dict().items() if key not in _LINK}
         st.query_params.from_dict(others | link)
 
 
-def _asked() -> dict[str, str]:
+def _current_link() -> dict[str, str]:
     return {key: st.query_params[key] for key in _LINK if key in st.query_params}
 
 
 def open_image(split: str, label: str) -> None:
-    """A callback that shows one image large; label as in :attr:`SplitIndex.labels`."""
-    _go({SPLIT: split, IMAGE: label})
+    """A callback that opens an image. label: from :attr:`SplitIndex.labels`."""
+    _show({SPLIT: split, IMAGE: label})
 
 
-def open_named(opened: Opened, split: str, file_name: str) -> None:
-    """A callback that shows the image that a finding names, if it is among those that could be read."""
+def open_named(opened: OpenedDataset, split: str, file_name: str) -> None:
+    """A callback that opens the image that a finding names, if it could be read.
+
+    Args:
+        opened: the dataset.
+        split: of the finding; "" for all splits.
+        file_name: of the image.
+    """
     for name in [split] if split else opened.split_names:
         label = opened.index(name).find(file_name) if name in opened.split_names else None
         if label:
             open_image(name, label)
             return
-    st.toast(f"{escape(file_name)} is not among the images that could be read.", icon=":material/hide_image:")
+    st.toast(f"{escape(file_name)} could not be read.", icon=":material/hide_image:")
 
 
 def close_image(position: int | None) -> None:
-    """A callback that goes back to the grid, to the page that holds the image at this place of it."""
-    _go({IMAGE: None, VIEW: IMAGES} | ({} if position is None else {PAGE: position // IMAGES_PER_PAGE + 1}))
+    """A callback that goes back to the grid. position: of the image among the filtered ones; None if it is not."""
+    _show({IMAGE: None, VIEW: IMAGES} | ({} if position is None else {PAGE: position // IMAGES_PER_PAGE + 1}))
 
 
-def show_images_of(opened: Opened, split: str, kind: str) -> None:
-    """A callback that filters the grid by a finding; one of the whole dataset begins with the first split it is in."""
+def show_images_of(opened: OpenedDataset, split: str, kind: str) -> None:
+    """A callback that filters the grid by a finding.
+
+    Args:
+        opened: the dataset.
+        split: of the finding; "" for all splits: the first split with such an image is shown.
+        kind: of the finding.
+    """
     clear_filters()
     if not split:
         names = {name for item in opened.findings if item.kind == kind for name in item.image_names}
-        holding = (n for n in opened.split_names if any(opened.index(n).find(name) for name in names))
-        split = next(holding, opened.split_names[0])
-    _go({VIEW: IMAGES, SPLIT: split, FINDING: kind, IMAGE: None})
+        with_finding = (n for n in opened.split_names if any(opened.index(n).find(name) for name in names))
+        split = next(with_finding, opened.split_names[0])
+    _show({VIEW: IMAGES, SPLIT: split, FINDING: kind, IMAGE: None})
 
 
 def show_view(view: str) -> None:
-    """A callback that changes to another view."""
-    _go({VIEW: view, IMAGE: None})
+    """A callback that changes the view."""
+    _show({VIEW: view, IMAGE: None})
 
 
-def _go(values: dict[str, object]) -> None:
+def _show(values: dict[str, object]) -> None:
     st.session_state.update(values | {_MOVED: time.monotonic()})
 
 
 def clear_filters() -> None:
-    """A callback that shows all images of the split again."""
+    """A callback that clears the filters of the grid."""
     st.session_state.update({CATEGORIES: [], FINDING: None, TEXT: "", COUNT: None, SIZE: None, PAGE: 1})
 
 
 def reset() -> None:
-    """A callback for when another dataset is opened: nothing of the last one stays chosen."""
+    """A callback for opening another dataset: clears every choice."""
     _forget()
-    _go({})
+    _show({})
 
 
 def _forget() -> None:
@@ -172,8 +201,12 @@ def _forget() -> None:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def split_table(path: str, state: tuple, _opened: Opened) -> pd.DataFrame:
-    """One row per split: images, objects, categories with objects, images without objects."""
+def split_table(path: str, state: tuple, _opened: OpenedDataset) -> pd.DataFrame:
+    """One row per split: images, objects, categories with objects, images without objects.
+
+    Args:
+        path, state: of the dataset; the cache's key.
+    """
     rows = []
     for name, split in _opened.dataset.splits.items():
         counts = split.objects_per_category()

@@ -10,14 +10,16 @@ import streamlit as st
 
 from sam3_lora.data.dataset import Dataset
 from sam3_lora.text import plural
-from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import download, escape
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
+    from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 ScanJob: TypeAlias = "BackgroundJob[str, Report]"  # started with the dataset's folder
+ScanSnapshot: TypeAlias = "Snapshot[str, Report]"
 
 
 @dataclass
@@ -56,15 +58,14 @@ def start_scan(job: ScanJob, dataset: Dataset) -> None:
     job.start(str(dataset.root), lambda: examine(dataset, job.report, job.is_cancelled))
 
 
-def show_scan(job: ScanJob, dataset: Dataset, benefit: str) -> None:
+def show_scan(opened: OpenedDataset, benefit: str) -> None:
     """The button that starts a scan, its progress, or its result.
 
     Args:
-        job: of the dataset.
-        dataset: what is shown.
+        opened: the dataset, with its scan job.
         benefit: what a scan would show, as a sentence.
     """
-    snapshot = job.snapshot()
+    job, snapshot = opened.scan_job, opened.scan
     if snapshot.active:
         watch(job, "Stop", "stop-scan", "The images scanned until then are reported")
         return
@@ -73,7 +74,7 @@ def show_scan(job: ScanJob, dataset: Dataset, benefit: str) -> None:
     report = snapshot.result
     with st.container(horizontal=True, vertical_alignment="center"):
         if report is None:
-            scan_button("Scan all images", job, dataset, icon="troubleshoot")
+            _scan_button("Scan all images", opened, icon="troubleshoot")
             st.caption(benefit, width="content")
             return
         if report.looked_at < report.images:
@@ -87,9 +88,9 @@ def show_scan(job: ScanJob, dataset: Dataset, benefit: str) -> None:
             ("Markdown", report.to_markdown, "report.md", "text/markdown"),
         ):
             download(label, make, name, mime, f"download-{name}", "The report as a file")
-        scan_button("Scan again", job, dataset, icon="refresh")
+        _scan_button("Scan again", opened, icon="refresh")
 
 
-def scan_button(label: str, job: ScanJob, dataset: Dataset, icon: str) -> None:
+def _scan_button(label: str, opened: OpenedDataset, icon: str) -> None:
     """A button that starts a scan. icon: a Material symbol's name."""
-    st.button(label, key="scan", icon=f":material/{icon}:", on_click=start_scan, args=(job, dataset))
+    st.button(label, key="scan", icon=f":material/{icon}:", on_click=start_scan, args=(opened.scan_job, opened.dataset))

@@ -1,4 +1,4 @@
-"""Charts of what a dataset holds: categories, sizes, shapes, and where objects lie."""
+"""Charts of a dataset's statistics: categories, sizes, shapes and positions of objects."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from sam3_lora.data.doctor import Histogram, Report, Statistics
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
 
-# Readable on light and on dark ground; a split keeps its colour in every chart.
+# Readable on light and dark backgrounds; a split has the same colour in every chart.
 COLORS = ("#14998c", "#d6a13b", "#7f8fa6", "#b07aa1", "#8c8c8c")
-MAX_CATEGORIES = 30  # bars; what is rarer is in the report
+MAX_CATEGORIES = 30  # bars; rarer categories are in the report only
 MAX_BINS = 40
 _HEIGHT = 300
 _GRID = "rgba(128, 128, 128, 0.2)"
 
 
 def show(report: Report) -> None:
-    """Draws the charts of a report, each with the sentence that it is there to tell."""
+    """Draws the charts of a report, each with one sentence about it."""
     statistics = report.statistics
     if not statistics.num_objects:
-        st.caption("There are no objects to draw charts of.")
+        st.caption("No objects to chart.")
         return
     charts = (
         ("Objects per category", _categories_sentence(statistics), category_chart(statistics)),
-        ("Where objects lie", _PLACES_SENTENCE, place_chart(statistics)),
-        ("Size of objects", _sizes_sentence(statistics.object_shares), size_chart(statistics)),
-        ("Shape of objects", _SHAPES_SENTENCE, shape_chart(statistics)),
+        ("Object positions", _PLACES_SENTENCE, place_chart(statistics)),
+        ("Object sizes", _sizes_sentence(statistics.object_shares), size_chart(statistics)),
+        ("Object shapes", _SHAPES_SENTENCE, shape_chart(statistics)),
         ("Objects per image", _counts_sentence(statistics), count_chart(statistics)),
         (
-            "Size of images",
+            "Image sizes",
             _image_sizes_sentence(statistics),
             image_size_chart(statistics) if len(statistics.image_sizes) > 1 else None,
         ),
@@ -47,8 +47,8 @@ def show(report: Report) -> None:
                     st.plotly_chart(figure, key=f"statistics-{title}", config={"displayModeBar": False})
 
 
-_PLACES_SENTENCE = "Share of the objects that cover a place, all images laid over each other."
-_SHAPES_SENTENCE = "Width to height of the boxes, before the image is squashed to the model's square."
+_PLACES_SENTENCE = "Share of objects that cover each position, over all images."
+_SHAPES_SENTENCE = "Width to height of the boxes, before the image is resized to the model's square."
 
 
 def category_chart(statistics: Statistics) -> go.Figure:
@@ -77,7 +77,7 @@ def category_chart(statistics: Statistics) -> go.Figure:
 
 
 def place_chart(statistics: Statistics) -> go.Figure:
-    """The heat map of where objects lie, the image's top at the top."""
+    """Heat map of object positions; the top of the image is at the top."""
     figure = _figure(_HEIGHT)
     figure.add_heatmap(
         z=statistics.heat_map,
@@ -92,14 +92,14 @@ def place_chart(statistics: Statistics) -> go.Figure:
 
 
 def size_chart(statistics: Statistics) -> go.Figure:
-    """A histogram of the objects' shares of their image's area, by powers of ten."""
+    """Histogram of object areas as a share of the image, by powers of ten."""
     edges = statistics.object_shares.edges
     texts = {place: f"{edge:.4%}".rstrip("0%").rstrip(".") + " %" for place, edge in enumerate(edges) if place % 4 == 0}
     return _histogram_chart(statistics.object_shares, texts | {len(edges) - 1: "100 %"})
 
 
 def shape_chart(statistics: Statistics) -> go.Figure:
-    """A histogram of width to height of boxes, by doublings."""
+    """Histogram of box aspect ratios, by powers of two."""
     texts = {}
     for place, edge in enumerate(statistics.aspect_ratios.edges):
         if place % 4 == 0:
@@ -108,7 +108,7 @@ def shape_chart(statistics: Statistics) -> go.Figure:
 
 
 def count_chart(statistics: Statistics) -> go.Figure:
-    """Images by how many objects they hold, in at most MAX_BINS bars."""
+    """Histogram of objects per image, in at most MAX_BINS bars."""
     width = max(1, math.ceil((max(statistics.objects_per_image) + 1) / MAX_BINS))
     bins: Counter[int] = Counter()
     for objects, images in statistics.objects_per_image.items():
@@ -129,7 +129,7 @@ def count_chart(statistics: Statistics) -> go.Figure:
 
 
 def image_size_chart(statistics: Statistics) -> go.Figure:
-    """Image sizes as circles, the larger the more images have the size."""
+    """Image sizes as circles, whose area grows with the number of images."""
     sizes = list(statistics.image_sizes.items())[:500]
     most = sizes[0][1]
     figure = _figure(_HEIGHT)
@@ -153,7 +153,7 @@ def image_size_chart(statistics: Statistics) -> go.Figure:
 
 
 def _histogram_chart(histogram: Histogram, texts: dict[int, str]) -> go.Figure:
-    """Bars side by side; texts: of edges, by their index. Empty bins at both ends are left out."""
+    """A histogram without the empty bins at both ends. texts: labels of edges, by index."""
     filled = [place for place, count in enumerate(histogram.counts) if count]
     first, last = max(filled[0] - 1, 0), min(filled[-1] + 1, len(histogram.counts) - 1)
     shown = range(first, last + 1)
@@ -195,35 +195,35 @@ def _categories_sentence(statistics: Statistics) -> str:
     ordered = _per_category(statistics).most_common()
     (name, most), least = ordered[0], ordered[-1][1]
     if len(ordered) == 1:
-        return f"All {plural(most, 'object')} are of one category."
+        return f"{plural(most, 'object')} of one category."
     rest = len(ordered) - MAX_CATEGORIES
-    cut = f" The {rest} rarest are in the report only." if rest > 0 else ""
+    note = f" The {rest} rarest are in the report only." if rest > 0 else ""
     if most < 2 * least:
         return f"All {len(ordered)} categories have about the same number of objects."
     times = f"{most / least:.0f} times as many as the rarest of {len(ordered)} categories"
-    return f"{escape(name)} has {plural(most, 'object')}, {times}.{cut}"
+    return f"{escape(name)} has {plural(most, 'object')}, {times}.{note}"
 
 
 def _sizes_sentence(shares: Histogram) -> str:
-    return f"Share of the image's area; half of the objects take less than {shares.median:.2%}."
+    return f"Share of the image's area; half of the objects cover less than {shares.median:.2%}."
 
 
 def _counts_sentence(statistics: Statistics) -> str:
     empty = statistics.objects_per_image.get(0, 0)
-    without = (
-        f"{plural(empty, 'image')} without any teach the model what to leave alone." if empty else "All have some."
-    )
-    return f"At most {max(statistics.objects_per_image):,}. {without}"
+    without = f"{plural(empty, 'image')} without objects." if empty else "Every image has objects."
+    return f"At most {max(statistics.objects_per_image):,} per image. {without}"
 
 
 def _image_sizes_sentence(statistics: Statistics) -> str:
     (width, height), images = next(iter(statistics.image_sizes.items()))
     if len(statistics.image_sizes) == 1:
-        return f"All images have {width} × {height} pixels; SAM 3 sees them at 1008 × 1008."
-    return f"{len(statistics.image_sizes):,} sizes, {width} × {height} in {plural(images, 'image')} the most frequent."
+        return f"All images are {width} × {height} pixels; SAM 3 resizes them to 1008 × 1008."
+    return (
+        f"{len(statistics.image_sizes):,} sizes; the most frequent is {width} × {height}, in {plural(images, 'image')}."
+    )
 
 
 def _label(name: str) -> str:
-    """A name that Plotly shows as it is: its texts understand some HTML."""
+    """A name for Plotly, whose texts may contain HTML: shortened and escaped."""
     name = name if len(name) <= 28 else name[:27] + "…"
     return name.replace("&", "&amp;").replace("<", "&lt;")
