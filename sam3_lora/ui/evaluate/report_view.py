@@ -141,8 +141,8 @@ def _show_curves(report: Report, colors: PhraseColors) -> None:
 
 def _show_leak(report: Report) -> None:
     st.caption(
-        "Each row is a prompt, each column what it fires on although it means something else: the share of those "
-        "objects that it marks. Anywhere: the share of images without the phrase in which it finds something."
+        "Rows are prompts, columns the objects of other phrases: the share of those objects that the prompt marks. "
+        "Anywhere: the share of images without the phrase in which it finds something."
     )
     st.markdown(leak_summary(report))
     rows = charts.leak_rows(report)

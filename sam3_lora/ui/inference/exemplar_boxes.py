@@ -27,7 +27,7 @@ def toggle(disabled: bool) -> bool:
         key="draw-exemplars",
         persist_state="session",
         disabled=disabled,
-        help="Box an object like those you want, or unlike them, on this image: with phrases or without any.",
+        help="Mark objects on this image that are like those you want, or unlike them, with phrases or without.",
     )
 
 

@@ -25,7 +25,7 @@ MEANINGS = {
     "loss_ce": "object scores",
     "presence_loss": "whether the phrase is in the image",
 }
-# level -> (word, colour)
+# level -> (word, color)
 _LEVELS = {
     "healthy": ("Healthy", "green"),
     "high": ("High", "orange"),
@@ -66,7 +66,7 @@ def show_diagnosis(metrics: RollingMetrics, config: RunConfig) -> None:
         st.subheader("Diagnosis", anchor=False, width="stretch")
         every = st.toggle("All layers", key="diagnosis-all-layers", persist_state="session")
     st.caption(
-        f"Weighted loss terms, averaged over the last {WINDOW} steps, and the change from the {WINDOW} before."
+        f"Weighted loss terms: the mean of the last steps (at most {WINDOW}) and its change from as many before."
         + ("" if known else " No healthy ranges are known for this base model and dataset.")
     )
     shown = [verdict for verdict in _in_order(verdicts) if every or _is_main(verdict.term)]
