@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,18 +39,19 @@ def write_coco(path: Path, images: int, annotations: int) -> None:
     with path.open("w") as file:
         file.write('{"info": {}, "images": [')
         for number in range(images):
-            url = f"http://images.cocodataset.org/train2017/{number:012d}.jpg"
-            entry = {"license": 3, "file_name": f"{number:012d}.jpg", "coco_url": url, "height": HEIGHT}
+            name = f"{number:012d}.jpg"
+            url = f"http://images.cocodataset.org/train2017/{name}"
+            entry = {"license": 3, "file_name": name, "coco_url": url, "height": HEIGHT}
             entry |= {"width": WIDTH, "date_captured": "2013-11-14 11:18:45", "flickr_url": url, "id": number}
             file.write((", " if number else "") + json.dumps(entry))
-            (path.parent / entry["file_name"]).touch()
+            (path.parent / name).touch()
         file.write('], "annotations": [')
         for number in range(annotations):
             w, h = (float(side) for side in rng.integers(8, 200, 2))
             x, y = float(rng.integers(0, WIDTH - int(w))), float(rng.integers(0, HEIGHT - int(h)))
             crowd = number % 80 == 0
             if crowd:
-                segmentation = {"counts": runs, "size": [HEIGHT, WIDTH]}
+                segmentation: Any = {"counts": runs, "size": [HEIGHT, WIDTH]}
             else:
                 points = shapes[number % len(shapes)] * (w / 2, h / 2) + (x + w / 2, y + h / 2)
                 segmentation = [points.round(2).ravel().tolist()]

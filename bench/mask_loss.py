@@ -126,7 +126,9 @@ def measure(way: str, matches: int, size: int, device: str, threads: int, repeat
     wall, processor = (min(times) for times in zip(*passes, strict=True))
     with torch.no_grad():
         focal, dice = compute(inputs)
-    values = {"mask": focal.item(), "dice": dice.item(), "norm": inputs[0].grad.norm().item()}
+    gradient = inputs[0].grad
+    assert gradient is not None
+    values = {"mask": focal.item(), "dice": dice.item(), "norm": gradient.norm().item()}
     return {"bytes": memory.extra, "wall": wall, "processor": processor} | values
 
 

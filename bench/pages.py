@@ -55,9 +55,9 @@ def main() -> None:
 
     if not running:
         sys.exit("The run ended before the measurement did: take fewer rounds.")
-    for name, seconds in times.items():
-        _tell(name, seconds)
-    all_seconds = [second for seconds in times.values() for second in seconds]
+    for name, measured in times.items():
+        _tell(name, measured)
+    all_seconds = [seconds for measured in times.values() for seconds in measured]
     _tell("all", all_seconds)
     worst = _percentile(all_seconds)
     print(f"promise: the 95th percentile of all is below {PROMISE_S:g} s")

@@ -35,7 +35,7 @@ class Blocks:
         self._size = size
         self._step = loop.take_step
         self._batches: list = []
-        self._began = None
+        self._began: float | None = None
         self.whole: list[float] = []  # seconds of each block of fit()
         self.bare: list[float] = []
 

@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-VIEWPORT = {"width": 1440, "height": 900}
+VIEWPORT: ViewportSize = {"width": 1440, "height": 900}
 START_TIMEOUT_S = 60
 # Chromium must neither need a display nor talk to anybody but the app.
 FLAGS = (
@@ -108,7 +108,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser, theme: str = "light") -> Iterator[tuple[Page, list[str]]]:
+def tab(browser: Browser, theme: Literal["light", "dark"] = "light") -> Iterator[tuple[Page, list[str]]]:
     """A fresh tab of 1440 x 900 in a theme, and the list that its console's errors are added to."""
     context = browser.new_context(viewport=VIEWPORT, color_scheme=theme)
     page = context.new_page()
