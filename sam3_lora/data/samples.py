@@ -204,14 +204,13 @@ def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_
     """The objects of each phrase; masks at the model's input size."""
     annotations = [annotation for of_phrase in objects for annotation in of_phrase]
     masks = [_mask(annotation, record, size_hw) for annotation in annotations]
+    valid = [mask is not None for mask in masks]
     empty = torch.zeros(size_hw, dtype=torch.bool)
     return Targets(
         boxes=_boxes(annotations, record),
         counts=torch.tensor([len(of_phrase) for of_phrase in objects], dtype=torch.int64),
-        masks=torch.stack([empty if mask is None else mask for mask in masks])
-        if any(mask is not None for mask in masks)
-        else None,
-        mask_valid=torch.tensor([mask is not None for mask in masks], dtype=torch.bool),
+        masks=torch.stack([empty if mask is None else mask for mask in masks]) if any(valid) else None,
+        mask_valid=torch.tensor(valid, dtype=torch.bool),
         exhaustive=torch.ones(len(objects), dtype=torch.bool),
     )
 
