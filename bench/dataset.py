@@ -2,12 +2,11 @@
 
     python bench/dataset.py [--images 118000] [--annotations 860000]
 
-Makes a file like COCO's train2017 in a temporary folder (polygons of 30 points on average, one annotation in 80
-run lengths) and measures, each in a process of its own: pycocotools' COCO(file), the cold index, a warm open, and
-the records of one page of 48 images with their segmentations. Processor time is compared, which is fair on a
-machine that others use too; memory is what the process needs at its peak, imports included. The images are empty
-files: pycocotools does not look at them, and the index only at their names. Exits with 1 where the cold index takes
-more than half of pycocotools' time or more than its memory.
+Writes a file like COCO's train2017 to a temporary folder (polygons of 30 points on average, RLE for one annotation in
+80) and measures, each in its own process: pycocotools' COCO(file), the cold index, a warm open, and the records of one
+page of 48 images with their segmentations. CPU time is compared, as it depends little on other processes; memory is
+the peak of the process, imports included. The images are empty files: pycocotools does not read them, and the index
+only their names. Exits with 1 if the cold index takes more than half of pycocotools' time or more than its memory.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MAX_TIME, MAX_MEMORY = 0.5, 1.0
 
 
 def write_coco(path: Path, images: int, annotations: int) -> None:
-    """A sound COCO file, written as it is made."""
+    """Writes a valid COCO file piece by piece."""
     rng = np.random.default_rng(0)
     angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     shapes = [np.stack([np.cos(angles[:: 200 // n]), np.sin(angles[:: 200 // n])], 1) for n in (8, 12, 20, 30, 50, 100)]
@@ -67,7 +66,7 @@ def write_coco(path: Path, images: int, annotations: int) -> None:
 
 
 def measure(way: str, folder: Path) -> dict[str, float]:
-    """Runs in a process of its own: processor seconds, and mebibytes at the peak."""
+    """Runs in its own process: seconds of CPU time, and MiB at the peak."""
     import resource
 
     if way == "pycocotools":

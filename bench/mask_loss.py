@@ -1,13 +1,12 @@
-"""Memory and time of the mask terms against the straightforward computation of all masks at once.
+"""Memory and time of the mask loss terms, compared with computing all masks at once.
 
     python bench/mask_loss.py [--matches 100] [--size 1008] [--device cpu|cuda] [--threads 2]
 
-Each way runs in a process of its own: forward and backward, from mask logits (4 phrases, 200 queries each, 2 / 7
-of `--size` as SAM 3 predicts them) and bool masks to the gradient of the logits. Extra memory is what the process
-needs at its peak beyond those inputs, that gradient included. On a CPU it is resident memory, read about every
-millisecond by a thread; on a GPU it is torch.cuda.max_memory_allocated. Times are the least of `--repeats` passes;
-processor time is the fairer one on a CPU that others use too. Exits with 1 where ours needs more than a fifth of
-the extra memory.
+Each method runs in its own process: forward and backward, from mask logits (4 phrases, 200 queries each, 2 / 7 of
+`--size` as SAM 3 predicts them) and bool masks to the gradient of the logits. Extra memory is the peak of the process
+beyond those inputs, that gradient included. On a CPU it is resident memory, read about every millisecond by a thread;
+on a GPU it is torch.cuda.max_memory_allocated. Times are the minimum of `--repeats` passes; CPU time depends less on
+other processes. Exits with 1 if ours needs more than a fifth of the extra memory.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def make_inputs(matches: int, size: int, device: str) -> Inputs:
 
 
 def all_at_once(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """The two terms as the papers write them, over every match in one go."""
+    """The two terms as the papers write them, over all matches at once."""
     mask_logits, masks, (phrases, queries, objects) = inputs
     wanted = masks[objects].float().flatten(1)
     size_hw = masks.shape[-2:]
@@ -78,7 +77,7 @@ def ours(inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 class PeakMemory:
-    """Bytes at the peak within the block, beyond those at its start."""
+    """Peak memory in bytes within the block, beyond that at its start."""
 
     def __init__(self, device: str) -> None:
         self.on_gpu = device == "cuda"
@@ -114,10 +113,10 @@ class PeakMemory:
 
 
 def measure(way: str, matches: int, size: int, device: str, threads: int, repeats: int) -> dict[str, float]:
-    """One way's peak in its first pass and its least times over all passes."""
+    """One method's peak memory in its first pass and its minimum times over all passes."""
     torch.set_num_threads(threads)
     compute: Callable[[Inputs], tuple[Tensor, Tensor]] = ours if way == "ours" else all_at_once
-    # Imports, thread pools and the like are not the loss's memory: a pass over very small inputs wakes them.
+    # Imports and thread pools are not the loss's memory: a pass over very small inputs creates them.
     _forward_backward(compute, make_inputs(1, 14, device))
     inputs = make_inputs(matches, size, device)
     with PeakMemory(device) as memory:
@@ -133,7 +132,7 @@ def measure(way: str, matches: int, size: int, device: str, threads: int, repeat
 
 
 def _forward_backward(compute: Callable[[Inputs], tuple[Tensor, Tensor]], inputs: Inputs) -> tuple[float, float]:
-    """Seconds on the clock and seconds of processor time, over all threads."""
+    """Wall time and CPU time in seconds, over all threads."""
     inputs[0].grad = None
     start, processor_start = time.perf_counter(), time.process_time()
     focal, dice = compute(inputs)

@@ -1,13 +1,12 @@
-"""Whether memory grows while a run is trained and watched: both processes at the end over both after 500 steps.
+"""Whether memory grows while a run trains and its page is open: memory at the end over memory after 500 steps.
 
     python bench/memory.py [--steps 5000] [--set data.path=...]
 
-Starts a run on the demo from the command line (batches of one image, a checkpoint every 100 steps, evaluations as by
-default) and the app, and looks at the run in a real browser for its whole length. Every 30 s the private memory of
-both processes is written down: what they alone hold, without shared libraries and files. A line of the log holds
-seconds, step, MiB of the training process, MiB of the app's process, MiB of the page's JavaScript heap. Before and
-after are medians: of the readings around step 500, and of as many at the end. Ends with exit code 1 where a process
-holds more than 1.1 times as much.
+Starts a run on the demo from the command line (batches of one image, a checkpoint every 100 steps, the default
+evaluations) and the app, and keeps the run's page open in a real browser. Every 30 s the private memory of both
+processes is measured, without shared libraries and files. A line of the output gives seconds, step, MiB of the
+training process, MiB of the app's process, MiB of the page's JavaScript heap. Before and after are medians: of the
+readings from step 500 on, and of as many at the end. Exits with 1 if a process needs more than 1.1 times as much.
 """
 
 from __future__ import annotations
@@ -60,11 +59,11 @@ def main() -> None:
         status = run.status()
     if status.state != "finished" or problems:
         sys.exit(f"The run is {status.state} ({status.message or 'no message'}); the page says {problems}.")
-    sys.exit(not _tell(readings))
+    sys.exit(not _report(readings))
 
 
 def _train(folder: Path, steps: int, settings: list[str]) -> subprocess.Popen:
-    """The run, in a process of its own; it ends after the steps."""
+    """Starts the run in its own process; it ends after the steps."""
     config = subprocess.run([sys.executable, "-m", "sam3_lora", "config"], cwd=ROOT, capture_output=True, check=True)
     (folder / "config.yaml").write_bytes(config.stdout)
     settings = [
@@ -98,7 +97,7 @@ def _server_of(url: str) -> psutil.Process:
 
 
 def _watch(run: Run, trainer: subprocess.Popen, server: psutil.Process, page, every: float) -> list[Reading]:
-    """Readings until the training process has ended. Those at which it holds no model any more are left out."""
+    """Readings until the training process has ended, except those after the model is released."""
     readings: list[Reading] = []
     training, began = psutil.Process(trainer.pid), time.monotonic()
     while trainer.poll() is None:
@@ -113,15 +112,15 @@ def _watch(run: Run, trainer: subprocess.Popen, server: psutil.Process, page, ev
 
 
 def _private(process: psutil.Process) -> float:
-    """MiB that this process alone holds."""
+    """Private memory of a process in MiB (unique set size)."""
     return process.memory_full_info().uss / 2**20
 
 
-def _tell(readings: list[Reading]) -> bool:
-    """Prints the ratios; whether the promise holds."""
+def _report(readings: list[Reading]) -> bool:
+    """Prints the ratios and returns whether they are within the limit."""
     after = [reading for reading in readings if reading[1] >= BEFORE]
     if len(after) < 2 * READINGS:
-        sys.exit(f"Only {len(after)} readings after step {BEFORE}: take more steps, or read more often.")
+        sys.exit(f"Only {len(after)} readings after step {BEFORE}: use more steps, or read more often.")
     kept = True
     for name, column in (("training", 2), ("app", 3), ("page", 4)):
         first, last = (statistics.median(r[column] for r in part) for part in (after[:READINGS], after[-READINGS:]))

@@ -1,11 +1,11 @@
-"""How long opening another page takes while a run is trained in the app.
+"""Time to open another page while a run trains in the app.
 
     python bench/pages.py [--rounds 8]
 
-Starts the app with a folder of runs of its own, starts the default run on the demo with the button, and goes from
-page to page in a real browser. A page counts as open when its heading stands there and the script has come to its
-end. The first round warms up: it imports what each page needs. Prints the median and the 95th percentile of each page
-and of all, and ends with exit code 1 where the 95th percentile of all is 2 s or more.
+Starts the app with an empty folder of runs, starts the default run on the demo with the button, and opens one page
+after the other in a real browser. A page is open when its heading is shown and the script has ended. The first round
+is a warm-up that imports what each page needs. Prints the median and the 95th percentile of each page and of all, and
+exits with 1 if the 95th percentile of all is 2 s or more.
 """
 
 from __future__ import annotations
@@ -54,32 +54,32 @@ def main() -> None:
         page.get_by_text(re.compile(r"Stopped\s*Step")).wait_for(timeout=600_000)
 
     if not running:
-        sys.exit("The run ended before the measurement did: take fewer rounds.")
+        sys.exit("The run ended before the measurement: use fewer rounds.")
     for name, measured in times.items():
-        _tell(name, measured)
+        _report(name, measured)
     all_seconds = [seconds for measured in times.values() for seconds in measured]
-    _tell("all", all_seconds)
+    _report("all", all_seconds)
     worst = _percentile(all_seconds)
     print(f"promise: the 95th percentile of all is below {PROMISE_S:g} s")
     sys.exit(worst >= PROMISE_S)
 
 
 def _open(page, name: str) -> float:
-    """Seconds from the click until the page is there."""
+    """Seconds from the click until the page is open."""
     began = time.perf_counter()
     page.get_by_test_id("stSidebarNavItems").get_by_role("link", name=name).click()
     page.wait_for_function(_OPEN, arg=name, timeout=120_000, polling=20)
     seconds = time.perf_counter() - began
-    page.wait_for_timeout(700)  # somebody looks at it
+    page.wait_for_timeout(700)  # as a person reads it
     return seconds
 
 
-def _tell(name: str, seconds: list[float]) -> None:
+def _report(name: str, seconds: list[float]) -> None:
     print(f"{name:12} median {statistics.median(seconds):6.2f} s   95 % {_percentile(seconds):6.2f} s")
 
 
 def _percentile(seconds: list[float]) -> float:
-    """The 95th."""
+    """The 95th percentile."""
     ordered = sorted(seconds)
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
 

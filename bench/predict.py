@@ -1,10 +1,10 @@
-"""What asking costs: the second phrase over the first, eight at once over one by one, a threshold over the model.
+"""Time of prompts: the second phrase over the first, eight at once over one by one, a threshold over the model.
 
     python bench/predict.py [--rounds 9] [--full] [--device cuda]
 
-In every round all are timed one after the other, on phrases that were never asked before and an image that is
-new; printed are the medians of the rounds' ratios. --full takes SAM 3's published architecture with random
-weights instead of the demo, which is meant for a GPU. Ends with exit code 1 if a promise is not kept.
+Every round times all of them one after the other, with a new image and new phrases, so that no cache helps; the
+medians of the rounds' ratios are printed. --full uses SAM 3's published architecture with random weights instead of
+the demo; it needs a GPU. Exits with 1 if a ratio is above its limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sam3_lora.model.base import LoadedModel, load_processor, resolve_device
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 
-# ratio -> the most it may be on the demo, and at full size
+# ratio -> its limit on the demo, and at full size
 PROMISES = {
     "second phrase / first phrase": (0.5, 0.2),
     "eight phrases at once / one by one": (0.6, 0.6),
@@ -32,7 +32,7 @@ PROMISES = {
 
 
 def full_size(device: torch.device) -> Predictor:
-    """The published architecture with random weights; words are split by the demo's tokenizer."""
+    """The published architecture with random weights and the demo's tokenizer."""
     from transformers import Sam3Config, Sam3Model
 
     with device:
@@ -42,12 +42,12 @@ def full_size(device: torch.device) -> Predictor:
     return Predictor(LoadedModel(model, processor, "random weights"))
 
 
-def measure(predictor: Predictor, words: count) -> dict[str, float]:
-    """One round's ratios. words: gives a number that no phrase had before."""
-    image = np.random.default_rng(next(words)).integers(0, 256, (448, 448, 3), dtype=np.uint8)
+def measure(predictor: Predictor, numbers: count) -> dict[str, float]:
+    """One round's ratios; numbers: gives a number that no phrase has had yet."""
+    image = np.random.default_rng(next(numbers)).integers(0, 256, (448, 448, 3), dtype=np.uint8)
 
     def new(number: int) -> list[str]:
-        return [f"pothole {next(words)}" for _ in range(number)]
+        return [f"pothole {next(numbers)}" for _ in range(number)]
 
     def first() -> None:
         predictor.set_image(image)
@@ -57,7 +57,7 @@ def measure(predictor: Predictor, words: count) -> dict[str, float]:
     second_phrase = seconds(predictor, lambda: predictor.prompt(new(1)))
     at_once = seconds(predictor, lambda: predictor.prompt(new(8)))
     one_by_one = seconds(predictor, lambda: [predictor.prompt([phrase]) for phrase in new(8)])
-    results = predictor.prompt(new(3), threshold=0.0)  # all 200 queries, or the demo's 32, stay: the worst case
+    results = predictor.prompt(new(3), threshold=0.0)  # all 200 queries (the demo's 32): the worst case
     moved = seconds(predictor, lambda: postprocess_all(results, PostprocessConfig(threshold=0.5)))
     ratios = second_phrase / first_phrase, at_once / one_by_one, moved / first_phrase
     return dict(zip(PROMISES, ratios, strict=True))
@@ -79,9 +79,9 @@ def main() -> None:
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     predictor = full_size(device) if arguments.full else Predictor.load("demo", device=arguments.device)
-    words = count()
-    measure(predictor, words)  # warms up
-    rounds = [measure(predictor, words) for _ in range(arguments.rounds)]
+    numbers = count()
+    measure(predictor, numbers)  # warms up
+    rounds = [measure(predictor, numbers) for _ in range(arguments.rounds)]
     broken = False
     for name, promises in PROMISES.items():
         ratio = statistics.median(one[name] for one in rounds)

@@ -1,13 +1,13 @@
-"""Time of one training step of fit() over the bare forward + loss + backward on the same batches.
+"""Time of a training step of fit(), compared with only forward + loss + backward on the same batches.
 
     python bench/step.py [--steps 96] [--block 8] [--batch-size 2] [--workers 0] [--watched]
 
-Everything that fit() adds is in its time: loading and resizing images, moving tensors, clipping, the
-optimizer, metrics, status, requests, each component's gradient every 20 steps and a checkpoint every 100. What
-an epoch's end brings (samples, a checkpoint) is in the sums, but not in the median. Every block of steps is
-followed at once by the bare computation on the very same batches, so that a machine that slows down slows both.
---watched: the app runs too, and a browser has the run's page open all the while.
-Prints the ratio and ends with exit code 1 above 1.05.
+The time of fit() includes loading and resizing images, moving tensors, clipping, the optimizer, metrics, status,
+requests, each component's gradient every 20 steps and a checkpoint every 100. The end of an epoch (samples, a
+checkpoint) affects the sums, but not the median. Every block of steps is followed at once by the bare computation on
+the same batches, so that a machine that slows down slows both.
+--watched: the app runs, too, with the run's page open in a browser.
+Prints the ratio and exits with 1 if it is above 1.05.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROMISE = 1.05
 
 
 class Blocks:
-    """Stands in for the loop's step: the same step, and after each block of them the bare computation."""
+    """Replaces the loop's step: the same step, and after each block of them the bare computation."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -64,7 +64,7 @@ class Blocks:
 
 
 def watch(run: Run, folder: Path, stack: ExitStack) -> None:
-    """Opens the run's page in a browser until the stack is left; it draws every update by itself."""
+    """Opens the run's page in a browser until the stack is closed; the page updates itself."""
     from tests.e2e.browser import chromium, open_page, running_app, tab
 
     app = stack.enter_context(running_app(folder))

@@ -1,7 +1,7 @@
-"""Makes the dataset that ships with the app: drawn pavements with cracks, potholes, joints and paint markings.
+"""Generates the demo dataset: drawn pavements with cracks, potholes, joints and paint markings.
 
-Every image follows from the seed alone. Objects are drawn larger and scaled down, so that
-edges are as soft as a camera's; their masks are scaled down with them.
+Every image depends only on the seed. Objects are drawn larger and scaled down, so that edges are as soft as a
+camera's; their masks are scaled down with them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZE = 448  # pixels a side of a finished image
 DRAWN = 640
 CATEGORIES = ("crack", "pothole", "joint", "paint marking")
-SMALLEST_OBJECT = 40  # pixels of a finished mask; what is less visible is not annotated
+SMALLEST_OBJECT = 40  # pixels of a finished mask; smaller objects are not annotated
 JPEG_QUALITY = 80
 
 # What one image shows; taken in turn, so that every split has all of them. Two are confusers only.

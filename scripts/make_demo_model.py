@@ -2,9 +2,9 @@
 
     python scripts/make_demo_model.py --out FOLDER [--seed 0]
 
-The folder holds a ``Sam3Model`` in half precision and a ``Sam3Processor`` with a byte-level CLIP
-tokenizer. The weights are random; `pretrain_demo_model.py` builds on :func:`demo_config`, :func:`demo_processor`
-and :func:`initialize`.
+The folder contains a ``Sam3Model`` in half precision and a ``Sam3Processor`` with a byte-level CLIP tokenizer. The
+weights are random; `pretrain_demo_model.py` builds on :func:`demo_config`, :func:`demo_processor` and
+:func:`initialize`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Practice for the decoder of the demo's model: boxes near objects, and what each should become.
+"""Denoising queries for the decoder of the demo's model: boxes near objects, and the target of each.
 
-A decoder that has learned nothing gives the same boxes for every image, and matching them to objects
-teaches it little more than to keep doing so. Here half of the queries start from boxes whose right answer
-is known: a shaken object box becomes the object's box again, any other box is no object. After denoising
-queries: "DN-DETR: Accelerate DETR Training by Introducing Query DeNoising" (Li et al., 2022).
+An untrained decoder predicts the same boxes for every image, and matching them to objects teaches it little. Here
+half of the queries start from boxes with a known target: a noisy object box becomes the object's box, any other box is
+no object. After "DN-DETR: Accelerate DETR Training by Introducing Query DeNoising" (Li et al., 2022).
 """
 
 from __future__ import annotations
@@ -19,17 +18,16 @@ from sam3_lora.boxes import cxcywh_to_xyxy, matched_giou, matched_iou, pairwise_
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.structures import Detections
 
-NEAR = 0.25  # a box that overlaps an object at least this much (IoU) is asked for the object
+NEAR = 0.25  # IoU with an object from which on the object is a box's target
 
 
 @dataclass(frozen=True)
 class Practice:
-    """start (P, Q, 4) cxcywh in [0, 1]: where queries begin; goal (P, Q, 4): the object each should give, where
-    is_object (P, Q) bool."""
+    """Initial boxes of the queries and their targets."""
 
-    start: Tensor
-    goal: Tensor
-    is_object: Tensor
+    start: Tensor  # (P, Q, 4) cxcywh in [0, 1]
+    goal: Tensor  # (P, Q, 4) cxcywh in [0, 1], where is_object
+    is_object: Tensor  # (P, Q) bool
 
     def to(self, device: torch.device) -> Practice:
         return Practice(self.start.to(device), self.goal.to(device), self.is_object.to(device))
@@ -50,23 +48,25 @@ class PractisingDetector(Sam3Detector):
         return nothing, nothing[:, :1]
 
 
-def make_practice(rng: np.random.Generator, drawn: list[Tensor], wanted: list[Tensor], queries: int) -> Practice:
-    """Half of the boxes are shaken objects of the scene, wanted ones first among them, the others lie anywhere.
+def make_practice(rng: np.random.Generator, drawn: list[Tensor], named: list[Tensor], queries: int) -> Practice:
+    """Half of the boxes are noisy objects of the scene, the named ones first; the others are random.
 
     Args:
-        drawn: per phrase, the boxes (F, 4) cxcywh of all that its scene shows.
-        wanted: per phrase, those (K, 4) that it names.
+        rng: of the noise.
+        drawn: per phrase, the boxes (F, 4) cxcywh of all figures in its scene.
+        named: per phrase, the boxes (K, 4) of the figures it names.
+        queries: how many boxes per phrase.
     """
     start = np.empty((len(drawn), queries, 4), np.float32)
     start[..., :2] = rng.uniform(0.02, 0.98, start[..., :2].shape)
     start[..., 2:] = 0.05 + 0.6 * rng.random(start[..., 2:].shape) ** 2
     goal = torch.full(start.shape, 0.5)
     is_object = torch.zeros(start.shape[:2], dtype=torch.bool)
-    for row, (all_boxes, boxes) in enumerate(zip(drawn, wanted, strict=True)):
+    for row, (all_boxes, boxes) in enumerate(zip(drawn, named, strict=True)):
         for column in range(queries // 2):
             source = boxes if len(boxes) and column < queries // 4 else all_boxes
             if len(source):
-                start[row, column] = _shaken(rng, source[int(rng.integers(len(source)))].numpy())
+                start[row, column] = _noisy(rng, source[int(rng.integers(len(source)))].numpy())
         if len(boxes):
             iou = pairwise_iou(cxcywh_to_xyxy(torch.from_numpy(start[row])), cxcywh_to_xyxy(boxes))
             best, index = iou.max(1)
@@ -74,13 +74,13 @@ def make_practice(rng: np.random.Generator, drawn: list[Tensor], wanted: list[Te
     return Practice(torch.from_numpy(start), goal, is_object)
 
 
-def _shaken(rng: np.random.Generator, box_cxcywh: np.ndarray) -> np.ndarray:
+def _noisy(rng: np.random.Generator, box_cxcywh: np.ndarray) -> np.ndarray:
     center = box_cxcywh[:2] + rng.uniform(-0.35, 0.35, 2) * box_cxcywh[2:]
     return np.clip(np.concatenate((center, box_cxcywh[2:] * np.exp(rng.uniform(-0.6, 0.6, 2)))), 0.01, 0.99)
 
 
 def practice_terms(detections: Detections, practice: Practice) -> dict[str, Tensor]:
-    """Boxes and scores of the practising half, a mean over the decoder's layers."""
+    """Loss of boxes and scores of the denoising half, a mean over the decoder's layers."""
     half = detections.one_to_many
     layers = len(half.logits)
     chosen = practice.is_object.expand(layers, -1, -1)
@@ -91,7 +91,7 @@ def practice_terms(detections: Detections, practice: Practice) -> dict[str, Tens
     fit[chosen] = matched_iou(corners, goal_corners).detach()
     count = max(len(boxes), 1)
     errors = F.binary_cross_entropy_with_logits(half.logits, fit, reduction="none")
-    is_sure = (half.logits.sigmoid() - fit).abs().detach()  # what is right already weighs less
+    is_sure = (half.logits.sigmoid() - fit).abs().detach()  # small errors weigh less
     return {
         "practice_boxes": (5 * (boxes - goal).abs().sum() + 2 * (1 - matched_giou(corners, goal_corners)).sum())
         / count,

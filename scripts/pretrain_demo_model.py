@@ -2,17 +2,16 @@
 
     python scripts/pretrain_demo_model.py [--work FOLDER] [--out assets/demo/model] [--curve docs/pretraining]
 
-Four stages. *Ground*: phrases meet pixels. Decoder and masks are left out; linear heads, thrown away
-afterwards, tell from each image token what is painted where, and from each token of the phrase's
-encoded image where the phrase is answered. *Boxes*: the decoder learns to find objects, still without
-masks, which take most of the time; half of its queries practise on boxes near objects whose right answer
-is known without matching (:mod:`practice`). *Full*: the whole detector under the whole loss. *Scores*: what
-follows the encoder learns to name each object once, with more weight on the scores of the one-to-one half.
-The weight of the loss beside the heads' terms grows from small to large: at full weight, a decoder that knows
-nothing yet would undo the first stage. Detection from the start would stay on a plateau for thousands of steps.
+Four stages. *Ground*: without decoder and masks; linear heads, discarded afterwards, predict the attributes of each
+image token, and from the encoded image whether each token belongs to an object of the phrase. *Boxes*: the decoder
+learns to find objects, still without masks, which take most of the time; half of its queries are denoising queries,
+whose targets are known without matching (:mod:`practice`). *Full*: the whole detector with the whole loss. *Scores*:
+everything after the encoder learns to find each object only once, with more weight on the scores of the one-to-one
+half. The weight of the loss relative to the heads' terms grows: at full weight, an untrained decoder would undo the
+first stage. Detection from the start would stay on a plateau for thousands of steps.
 
-Everything follows from the seed. It can be stopped at any time: the same command goes on from the
-last checkpoint in `--work`.
+The result depends only on the seed. Training can be interrupted at any time: the same command continues from the last
+checkpoint in `--work`.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ GRID = make_demo_model.GRID
 CELLS = 4 * GRID  # of the coarse maps the ground stage predicts, as fine as the model's masks
 MASK_SIDE = scenes.SIDE // 2  # the loss compares masks at this size
 NAMES = (list(scenes.KINDS), list(scenes.COLORS), list(scenes.PATTERNS))
-# What the last stage adds to SAM 3's own sum, of which the scores are a small part.
+# Added by the last stage to SAM 3's own total, of which the scores are a small part.
 SCORES = LossConfig(loss_ce=280, presence_loss=40, loss_bbox=0, loss_giou=0, loss_mask=0, loss_dice=0)
-DECAY = 0.998  # of the running mean of the weights, which is what is kept
+DECAY = 0.998  # of the running mean of the weights, which is saved
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Step:
 
 
 class Heads(nn.Module):
-    """The linear heads of the ground stage; no part of the model that ships."""
+    """The linear heads of the ground stage; not part of the shipped model."""
 
     def __init__(self, channels: int, vocabulary: int) -> None:
         super().__init__()
@@ -101,7 +100,7 @@ class Heads(nn.Module):
 
 
 class Pretraining:
-    """Model, heads, optimizer and their running mean, as far as they have come."""
+    """Model, heads, optimizer and running mean of the weights, at some step."""
 
     def __init__(self, stages: list[Stage], num_scenes: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
@@ -140,7 +139,7 @@ class Pretraining:
         raise IndexError("pre-training is over")
 
     def step(self) -> dict[str, float]:
-        """Trains on one batch and returns what was measured."""
+        """Trains on one batch and returns its metrics."""
         stage, at = self.stage()
         rate = (
             stage.rate
@@ -167,7 +166,7 @@ class Pretraining:
         return {"total": total.item(), "gradient_norm": norm.item(), "lr": rate, "weight": weight, **values}
 
     def batch(self, stage: Stage) -> Step:
-        """The batch of the next step: it depends on the seed and the step's number alone."""
+        """The batch of the next step, which depends only on the seed and the step's number."""
         rng = np.random.default_rng((self.seed, self.done))
         chosen = [
             turned(self.pool[int(i)], int(rng.integers(8))) for i in rng.integers(len(self.pool), size=stage.images)
@@ -232,7 +231,7 @@ class Pretraining:
         }
 
     def side_terms(self, vision: VisionFeatures, states: Tensor, batch: Step) -> dict[str, Tensor]:
-        """The heads' terms: where the phrase is answered, what is painted where, and which words were asked.
+        """The heads' terms: where the phrase's objects are, the attributes of each cell, and the words of the phrase.
 
         Without the last, all words that it says no to would become one to the text encoder. The size keeps
         features near a deviation of 1: every layer on the way normalises its input, so nothing else would, and
@@ -374,7 +373,7 @@ def make_pool(count: int, seed: int) -> list[scenes.Scene]:
 
 
 def draw_curve(log: Path, picture: Path) -> None:
-    """Draws the log: how well phrases are found in the pixels, and the loss of boxes and of all of it."""
+    """Plots the log: how well phrases are found in the pixels, the loss of boxes and the total loss."""
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -395,7 +394,7 @@ def draw_curve(log: Path, picture: Path) -> None:
 
 
 def save(path: Path, state: dict) -> None:
-    """Written to the side and renamed, so that a checkpoint is always whole."""
+    """Written to a temporary file and renamed, so that a checkpoint is always complete."""
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 

@@ -1,7 +1,7 @@
-"""Generated scenes for the demo's base model: textured grounds with overlapping figures, and phrases about them.
+"""Generates scenes for the demo's base model: textured grounds with overlapping figures, and phrases about them.
 
-A figure has a kind, a colour and a pattern; a phrase names a kind alone or with one of the two. What a
-phrase means is decided by :func:`answers`, so that every phrase has its exact set of objects.
+A figure has a kind, a colour and a pattern; a phrase names a kind alone or with one of the two. :func:`answers` decides
+which figures a phrase names, so that every phrase has an exact set of objects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLORS = {
 }
 PATTERNS = ("plain", "striped", "dotted")
 THIN = ("line", "twig", "ring")  # too thin for a pattern
-# Nouns that no figure answers; a model that has never met them would fire on any word.
+# Nouns of no figure; a model trained without them would fire on any word.
 FOREIGN = """
     car dog cat tree house person bicycle bottle chair lamp shoe apple bread cloud river mountain bird fish horse
     window door clock phone book table cup spoon hat glove flower grass stone boat train plane truck wheel bag key
@@ -35,7 +35,7 @@ _FINE = 2  # figures are drawn at twice the size and scaled down, for smooth edg
 
 @dataclass(frozen=True)
 class Figure:
-    """One object: what it is, and the bitmap (SIDE, SIDE) bool of what is seen of it."""
+    """One object, and the bitmap (SIDE, SIDE) bool of its visible part."""
 
     kind: str
     color: str
@@ -71,13 +71,13 @@ def make_scene(rng: np.random.Generator, max_figures: int = 6) -> Scene:
 
 
 def answers(phrase: str, figure: Figure) -> bool:
-    """Whether a figure is what the phrase names."""
+    """Whether the phrase names the figure."""
     *attributes, kind = phrase.split()
     return figure.kind == kind and all(word in (figure.color, figure.pattern) for word in attributes)
 
 
 def ask(rng: np.random.Generator, scene: Scene, positives: int = 2, negatives: int = 1) -> list[str]:
-    """Phrases for a scene: some that figures answer, and some that none does, most of them near misses."""
+    """Phrases for a scene: some of its figures, and some of absent ones, most of them similar to those there."""
     true = {phrase for figure in scene.figures for phrase in _names(figure)}
     asked = [str(p) for p in rng.permutation(sorted(true))[:positives]]
     while len(asked) < min(len(true), positives) + negatives + max(0, positives - len(true)):
@@ -120,7 +120,7 @@ def ground(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shade(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """The ground under one to four soft shadows and stains, which are nobody's object."""
+    """The ground under one to four soft shadows and stains, which are not objects."""
     for _ in range(int(rng.integers(1, 5))):
         shape = _bar(rng) if rng.random() < 0.4 else _blob(rng)
         soft = cv2.GaussianBlur(shape, (0, 0), rng.uniform(1, 5))
