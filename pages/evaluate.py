@@ -69,7 +69,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
             split = choose_split(dataset)
         with by_adapter:
             adapter = adapters.choose("adapter")
-            adapters.invite_to_train()
+            adapters.suggest_training()
         preserved = st.text_input(
             "Phrases to preserve",
             key="preserve",
@@ -84,7 +84,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
             help_text = "Another evaluation is in progress" if busy else None
             pressed = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
             st.caption(f"Dataset: {escape(path)}", width="content")
-        adapters.tell_of_the_demo(base)
+        adapters.explain_demo_model(base)
     if pressed:
         start(job, path, split, base, adapter, tuple(split_phrases(preserved or "")))
 

@@ -1,4 +1,4 @@
-"""The choice of an adapter: those of the runs, newest first, uploaded ones, any other folder by its path, or none."""
+"""The choice of an adapter: of the runs, uploaded, by its folder's path, or none."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.runs import all_runs
 
 NONE = "No adapter: the base model alone"
-_UPLOADED = "uploaded/"  # what the names of uploaded adapters begin with
-_REFUSED = "adapter-refused"  # Sam3LoraError: why the archive that was uploaded last was not taken
+_UPLOADED = "uploaded/"  # prefix of the names of uploaded adapters
+_REJECTED = "adapter-refused"  # Sam3LoraError: why the last uploaded archive was rejected
 _MAX_MB = 1000
 
 
@@ -34,7 +34,7 @@ class Adapter:
 
     name: str
     folder: Path
-    base: str
+    base: str  # name or folder of the base model
 
 
 def known_adapters() -> dict[str, Path]:
@@ -57,7 +57,7 @@ def choose(key: str) -> Adapter | None:
         key: of the widget, and name of its value in the page's address.
 
     Raises:
-        ModelError: a folder was typed that holds no adapter.
+        ModelError: the typed folder contains no adapter.
     """
     known = known_adapters()
     if key not in st.session_state and key not in st.query_params:
@@ -67,12 +67,12 @@ def choose(key: str) -> Adapter | None:
     name = st.selectbox(
         "Adapter",
         options,
-        index=None,  # so that the address always holds the choice: a reload must not take the newest instead
+        index=None,  # so that the address always has the choice, and a reload does not take the newest instead
         placeholder=NONE,
         key=key,
         bind="query-params",
         accept_new_options=True,
-        help="The adapters of your runs, newest first. Another adapter's folder can be typed in.",
+        help="The adapters of your runs, newest first. You can also type the folder of another adapter.",
     )
     if name == NONE or not name:
         return None
@@ -80,52 +80,60 @@ def choose(key: str) -> Adapter | None:
 
 
 def _preferred(names: list[str]) -> str:
-    """An adapter of the run that is looked at on the training page; otherwise the newest; otherwise none."""
+    """An adapter of the run shown on the train page; otherwise the newest; otherwise none."""
     current = st.session_state.get(state.CURRENT_RUN)
     of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
     return (of_current or names or [NONE])[0]
 
 
 def open_adapter(name: str, folder: Path) -> Adapter:
-    """Reads which base model an adapter belongs to. Raises ModelError if the folder holds none."""
+    """Reads an adapter's base model.
+
+    Args:
+        name: for people.
+        folder: of the adapter.
+
+    Raises:
+        ModelError: the folder contains no adapter.
+    """
     path = folder / "adapter_config.json"
     fix = "Give the folder of an adapter, such as adapters/best in a run's folder"
     try:
         base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
     except OSError:
-        raise ModelError(f"Expected an adapter in {folder}, but it holds no adapter_config.json", fix) from None
+        raise ModelError(f"Expected an adapter in {folder}, but it contains no adapter_config.json", fix) from None
     except (ValueError, KeyError, TypeError):
         base = 0
     if not isinstance(base, str | None):
         raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
-        base = state.base_model()  # a file from elsewhere does not decide which folder is read, or what is downloaded
+        base = state.base_model()  # an uploaded file does not decide which folder is read, or what is downloaded
     return Adapter(name, folder, base or state.base_model())
 
 
 def upload(key: str) -> None:
-    """Draws the button that takes an adapter's archive; key: of the choice, where it is then chosen."""
+    """Draws the upload of an adapter's archive. key: of the choice, which then selects it."""
     with st.popover("Upload", icon=":material/upload:", key=f"{key}-upload", help="An adapter as a zip archive"):
         st.file_uploader(
             "Adapter as a zip archive",
             ["zip"],
             key=f"{key}-archive",
             max_upload_size=_MAX_MB,
-            on_change=_take,
+            on_change=_unpack_upload,
             args=(key,),
-            help="Its folder zipped, or a run as the Train page gives it. Only safetensors and JSON are taken.",
+            help="A zipped adapter folder, or a run from the Train page. Only safetensors and JSON are used.",
         )
-        if refused := st.session_state.get(_REFUSED):
-            show_error(refused)
+        if rejected := st.session_state.get(_REJECTED):
+            show_error(rejected)
 
 
-def _take(key: str) -> None:
-    """Keeps the archive's adapter and chooses it; or remembers why it was refused."""
+def _unpack_upload(key: str) -> None:
+    """Unpacks the archive's adapter and selects it, or stores why it was rejected."""
     from sam3_lora.model import lora
     from sam3_lora.model.adapter_archive import unpack
     from sam3_lora.model.base import load_config
 
-    st.session_state.pop(_REFUSED, None)
+    st.session_state.pop(_REJECTED, None)
     file = st.session_state.get(f"{key}-archive")
     if file is None:
         return
@@ -143,30 +151,35 @@ def _take(key: str) -> None:
             raise
         st.session_state[key] = opened.name
     except Sam3LoraError as error:
-        st.session_state[_REFUSED] = error
+        st.session_state[_REJECTED] = error
 
 
 def phrases_for(adapter: Adapter | None, dataset: str) -> dict[str, str]:
-    """The words that a dataset's categories are asked by: those the adapter was trained with, else the next run's."""
+    """The phrases of a dataset's categories: those the adapter was trained with, otherwise the next run's.
+
+    Args:
+        adapter: None for the base model alone.
+        dataset: path.
+    """
     if adapter and adapter.folder.parent.name == "adapters":  # runs/NAME/adapters/best
-        with suppress(Sam3LoraError):  # a folder that is no run's says nothing about phrases
+        with suppress(Sam3LoraError):  # not a run's folder
             return Run.open(adapter.folder.parent.parent).config.data.category_phrases
     return phrases_of_dataset(dataset)
 
 
-def tell_of_the_demo(base: str) -> None:
-    """Says what to expect of the demo's model, so that nobody takes its answers for SAM 3's."""
+def explain_demo_model(base: str) -> None:
+    """Explains the limits of the demo model, so that its predictions are not taken for SAM 3's."""
     if base == DEMO:
         st.caption(
-            ':material/info: The demo\'s model is very small and was taught drawn shapes only, such as "red circle" or '
-            '"star": of pavements it knows nothing before an adapter teaches it.'
+            ':material/info: The demo model is very small and was trained on drawn shapes only, such as "red circle" '
+            'or "star". It needs an adapter to find anything on pavements.'
         )
 
 
-def invite_to_train() -> None:
-    """Says how to get an adapter where there is none to choose."""
+def suggest_training() -> None:
+    """Without any adapter, explains how to get one."""
     if known_adapters():
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("There is no adapter yet: one appears here as soon as a run has saved it.", width="content")
+        st.caption("No adapters yet. They appear here as soon as a run saves one.", width="content")
         st.page_link("pages/train.py", label="Train one", icon=":material/arrow_forward:")

@@ -1,4 +1,4 @@
-"""What is expensive and shared by all browser tabs: datasets, models, the training job, the app's log."""
+"""Resources that all browser tabs share: datasets, models, the training job, the app's log."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from sam3_lora.ui.train_job import TrainJob
 
 
-_WATCHED = (".json", ".yaml", ".yml")  # files that a change of the dataset is seen by
+_WATCHED = (".json", ".yaml", ".yml")  # files whose changes mean that a dataset has changed
 _MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
-_AT_ONCE_S = 0.4
-_LONG_S, _PAUSE = 0.05, 20  # a look that takes longer is followed by a pause so many times as long
+_PROGRESS_DELAY_S = 0.4
+_LONG_S, _PAUSE = 0.05, 20  # a fingerprint that takes longer is reused for so many times its duration
 
 
 def runs_folder() -> Path:
@@ -49,7 +49,7 @@ def get_train_job() -> TrainJob:
 
 
 def last_config() -> RunConfig | None:
-    """The configuration of the newest run, which a tab that was reloaded goes on with; None without a run."""
+    """The configuration of the newest run, with which a reloaded tab continues; None without a run."""
     for run in list_runs(runs_folder()):
         with suppress(Sam3LoraError):
             return run.config
@@ -57,7 +57,7 @@ def last_config() -> RunConfig | None:
 
 
 def current_dataset() -> str:
-    """The dataset that was opened last in this tab; after a reload that of the newest run; else the demo."""
+    """Path of the dataset opened last in this tab; after a reload, of the newest run's; otherwise the demo."""
     if chosen := state.dataset_path():
         return chosen
     config = last_config()
@@ -69,7 +69,7 @@ def current_dataset() -> str:
 
 @st.cache_resource(show_spinner=False)
 def app_log() -> Path:
-    """The file that unforeseen errors are written to; the first call opens it."""
+    """The file of unexpected errors; the first call opens it."""
     path = runs_folder() / "app.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(path, maxBytes=1_000_000, backupCount=1, encoding="utf-8")
@@ -89,17 +89,16 @@ def log_unexpected(message: str) -> str:
 
 
 def open_dataset(path: str) -> Dataset:
-    """Opens a dataset once per state of its files. Raises DataError if there is nothing to open."""
-    files, how = fingerprint(path), state.reading(path)
-    known = _datasets().get((path, *how))
+    """Opens a dataset, cached per state of its files. Raises DataError if there is nothing to open."""
+    files, (image_dir, phrase) = fingerprint(path), state.reading(path)
+    known = _datasets().get((path, image_dir, phrase))
     if known and known[0] == files:
         return known[1]
     from sam3_lora.data.dataset import open_dataset
 
-    images, phrase = how
-    with _progress_bar() as tell:
-        dataset = open_dataset(path, tell, images=images, phrase=phrase)
-    _datasets()[path, images, phrase] = files, dataset
+    with _progress_bar() as progress:
+        dataset = open_dataset(path, progress, images=image_dir, phrase=phrase)
+    _datasets()[path, image_dir, phrase] = files, dataset
     for oldest in list(_datasets())[:-_KEPT_DATASETS]:
         _datasets().pop(oldest, None)
     return dataset
@@ -107,27 +106,27 @@ def open_dataset(path: str) -> Dataset:
 
 @st.cache_resource(show_spinner=False)
 def _datasets() -> dict[tuple[str, str, str], tuple[tuple, Dataset]]:
-    """Path and how it is read -> the fingerprint of a dataset's files, and what was read from them."""
+    """(path, image folder, phrase) -> the fingerprint of the dataset's files, and the dataset."""
     return {}
 
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[float, str], None]]:
-    """What tells the progress of something that may take long; nothing is shown of what is done at once."""
+    """A progress bar, given as the function that updates it; it appears after a short delay only."""
     began, place = time.monotonic(), st.empty()
 
-    def tell(share: float, what: str) -> None:
-        if time.monotonic() - began > _AT_ONCE_S:
+    def progress(share: float, what: str) -> None:
+        if time.monotonic() - began > _PROGRESS_DELAY_S:
             place.progress(min(max(share, 0.0), 1.0), what)
 
     try:
-        yield tell
+        yield progress
     finally:
         place.empty()
 
 
 def broken_copy() -> Path:
-    """The demo dataset with one of each fault, made in the user's cache folder. Raises DataError if it cannot be."""
+    """Writes the demo dataset with one of each fault to the user's cache folder. Raises DataError on failure."""
     from sam3_lora.data.index.cache import cache_folder
     from sam3_lora.demo.broken_copy import make_broken_copy
 
@@ -136,7 +135,7 @@ def broken_copy() -> Path:
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model's tokenizer")
 def get_processor(base: str) -> Sam3Processor:
-    """What makes tensors of images and words for a base model. Raises ModelError if it cannot be had."""
+    """The processor of a base model: image processor and tokenizer. Raises ModelError if it cannot be loaded."""
     from sam3_lora.model.base import load_processor
 
     return load_processor(base)
@@ -146,14 +145,14 @@ def forget_datasets() -> None:
     """Makes the next :func:`open_dataset` read from disk again."""
     _datasets().clear()
     _fingerprints().clear()
-    _readings().append("again")
+    _reloads().append("reload")
 
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a dataset does: its annotation files, and the folders that images come and go in.
+    """Modification times and sizes of a dataset's annotation files and image folders: changes when the dataset does.
 
-    Each rerun of a page asks for it. Where looking takes long, as with a hundred thousand files, it is done
-    again only after a pause that is long beside it.
+    Every rerun of a page calls it. Where it takes long, as with a hundred thousand files, the last value is reused
+    for a while.
     """
     known = _fingerprints().get(path)
     if known and time.monotonic() < known[0]:
@@ -161,22 +160,22 @@ def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
     began = time.monotonic()
     root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
     files = tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
-    # An image that was overwritten in place changes none of these: after "Read again" all pictures are drawn anew.
-    found = (("read", len(_readings()), 0), *files)
+    # Overwriting an image in place changes none of these: the number of reloads does, and all images are drawn again.
+    found = (("read", len(_reloads()), 0), *files)
     took = time.monotonic() - began
     _fingerprints()[path] = time.monotonic() + (_PAUSE * took if took > _LONG_S else 0), found
     return found
 
 
 @st.cache_resource(show_spinner=False)
-def _readings() -> list[str]:
-    """One entry for each time that someone asked to have datasets read again."""
+def _reloads() -> list[str]:
+    """One entry per press of "Reload"."""
     return []
 
 
 @st.cache_resource(show_spinner=False)
 def _fingerprints() -> dict[str, tuple[float, tuple]]:
-    """Path -> the moment until which its fingerprint holds, and the fingerprint."""
+    """Path -> time.monotonic() until which the fingerprint is reused, and the fingerprint."""
     return {}
 
 
@@ -197,20 +196,25 @@ def _watched(entry: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
 
 @dataclass
 class SharedPredictor:
-    """A predictor that several browser tabs take turns with: hold ``lock`` while using it."""
+    """A predictor that several browser tabs share: hold ``lock`` while using it."""
 
     predictor: Predictor
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def get_predictor(base: str, adapter: Path | None) -> SharedPredictor:
-    """The base model, with an adapter on it if one is given. Raises ModelError if either cannot be loaded."""
+    """The base model with an adapter, cached. Raises ModelError if either cannot be loaded.
+
+    Args:
+        base: name or folder of the base model.
+        adapter: its folder; None for the base model alone.
+    """
     weights = adapter / "adapter_model.safetensors" if adapter else None
     stamp = weights.stat().st_mtime_ns if weights and weights.is_file() else None
     return _load_predictor(base, str(adapter) if adapter else None, stamp)
 
 
-# A real SAM 3 takes gigabytes, so at most two are held: the one in use and the one before.
+# SAM 3 takes gigabytes, so that at most two are held: the current one and the previous one.
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
 def _load_predictor(base: str, adapter: str | None, stamp: int | None) -> SharedPredictor:
     from sam3_lora.predict.predictor import Predictor

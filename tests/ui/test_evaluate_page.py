@@ -121,7 +121,7 @@ def test_earlier_results_are_listed_and_shown_again(app: AppTest, tmp_path: Path
 
 def test_without_an_adapter_the_base_alone_is_measured(app: AppTest, tmp_path: Path, data: Path) -> None:
     visit(app, data)
-    assert "There is no adapter yet" in texts(app)
+    assert "No adapters yet" in texts(app)
     evaluate(app)
     assert "Adapter" not in app.dataframe[0].value
     assert "Base model alone" in texts(app)

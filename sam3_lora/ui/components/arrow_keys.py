@@ -1,4 +1,4 @@
-"""Steps by the arrow keys that are never lost, however fast they come."""
+"""Arrow keys as steps, without losing any that are pressed quickly."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ _KEYS = st.components.v2.component(
 
 
 def arrow_keys(key: str, step: Callable[[int], None]) -> None:
-    """Calls step(n) once right was pressed n times more often than left; n may be negative."""
-    done = f"{key}-done"  # how far the count of the browser was followed
+    """Calls back for the arrow keys.
+
+    Args:
+        key: of the component.
+        step: called with the presses of right minus those of left since the last call.
+    """
+    done = f"{key}-done"  # the browser's count at the last call
 
     def follow() -> None:
         count = st.session_state[key]["count"]

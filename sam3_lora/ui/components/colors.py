@@ -1,4 +1,4 @@
-"""The colours of phrases: those of the dataset's categories, on whichever page they are asked."""
+"""The colours of phrases: those of the dataset's categories, the same on every page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sam3_lora.draw import Color, category_color, category_colors
 
 
 class PhraseColors:
-    """The colour of a phrase: that of the first category that asks it, else one of its own.
+    """Colours of phrases: that of the first category with the phrase, otherwise one of the phrase's own.
 
     Args:
         categories: of the dataset, in its order.
-        phrases: the user's own words by category.
+        phrases: the user's own, by category.
     """
 
     def __init__(self, categories: tuple[str, ...], phrases: Mapping[str, str]) -> None:
@@ -21,4 +21,5 @@ class PhraseColors:
         self._colors = {phrase_of(name, phrases): by_category[name] for name in reversed(categories)}
 
     def of(self, phrase: str) -> Color:
+        """The colour of a phrase."""
         return self._colors.get(" ".join(phrase.lower().split())) or category_color(phrase)

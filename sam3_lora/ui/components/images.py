@@ -1,4 +1,4 @@
-"""Pictures of annotated images, made at the size they are shown at and kept for the next rerun."""
+"""Annotated images drawn at display size, cached, and encoded as JPEG or PNG."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, fo
 
 @dataclass(frozen=True)
 class Layers:
-    """What is drawn over an image. categories: only objects of these; empty for all."""
+    """What is drawn over an image."""
 
     masks: bool = True
     boxes: bool = True
     labels: bool = True
-    opacity: float = 0.45
-    categories: tuple[str, ...] = ()
+    opacity: float = 0.45  # of the masks, in [0, 1]
+    categories: tuple[str, ...] = ()  # only objects of these; empty for all
 
     def shows(self, annotation: Annotation) -> bool:
+        """Whether an annotation is drawn."""
         return not self.categories or annotation.category in self.categories
 
 
@@ -40,7 +41,7 @@ def thumbnail(record: ImageRecord, state: tuple, layers: Layers, colors: Mapping
 
     Args:
         record: the image.
-        state: the dataset's fingerprint, so that a changed dataset is drawn anew.
+        state: the dataset's fingerprint, part of the cache's key.
         layers: what is drawn.
         colors: of the dataset's categories.
 
@@ -67,12 +68,12 @@ def _thumbnail(
 
 
 def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
-    """(H, W, 3) uint8 resized before anything is drawn on it, so that lines and text come out sharp.
+    """Resizes (H, W, 3) uint8; done before drawing, so that lines and text are sharp.
 
     Args:
         image: any size.
-        longest: a longer side above this is brought down to it.
-        at_least: a longer side below this is brought up to it.
+        longest: maximum of the longer side, in pixels.
+        at_least: minimum of the longer side, in pixels.
     """
     side = max(image.shape[:2])
     wanted = min(max(side, at_least), longest)
@@ -83,7 +84,7 @@ def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
 
 
 def to_png(image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB as a PNG file, to the last bit."""
+    """(H, W, 3) uint8 RGB as a PNG file, lossless."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
@@ -120,7 +121,7 @@ def scaled_object(
     to_hw: tuple[int, int],
     score: float | None = None,
 ) -> DrawObject:
-    """An object of an image, as it is drawn on the image at another size.
+    """An object to draw on an image of another size.
 
     Args:
         label, color, score: as :class:`DrawObject` takes them.
@@ -136,7 +137,13 @@ def scaled_object(
 
 
 def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
-    """The object's mask at the picture's size, or None if it has none that can be decoded (a finding says so)."""
+    """(H, W) bool: the object's mask at a size; None if it has none or it cannot be decoded, which is a finding.
+
+    Args:
+        annotation: the object.
+        record: its image.
+        size_hw: of the mask.
+    """
     segmentation = annotation.segmentation
     if segmentation is None:
         return None
@@ -149,17 +156,25 @@ def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int
 
 
 def _scale_polygons(polygons: Sequence[Sequence[float]], record: ImageRecord, size_hw: tuple[int, int]) -> list:
-    """Polygons are scaled before they are filled, which is much faster than filling them at full size."""
+    """Scales polygons before they are filled, which is much faster than filling them at full size."""
     scale = np.array((size_hw[1] / record.width, size_hw[0] / record.height))
     return [(np.asarray(polygon, float).reshape(-1, 2) * scale).ravel().tolist() for polygon in polygons]
 
 
 def decode(file: bytes, name: str) -> np.ndarray:
-    """An image file's content as (H, W, 3) uint8 RGB, turned as its EXIF says. Raises DataError if it is none."""
+    """Decodes an image file to (H, W, 3) uint8 RGB, rotated by its EXIF tag.
+
+    Args:
+        file: content.
+        name: for the error.
+
+    Raises:
+        DataError: it is no image.
+    """
     try:
         with Image.open(io.BytesIO(file)) as picture:
             return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise DataError(
-            f"Expected an image, but {name} cannot be read as one", "Upload a whole JPEG or PNG file"
+            f"Expected an image, but {name} cannot be read as one", "Upload a complete JPEG or PNG file"
         ) from None

@@ -1,4 +1,4 @@
-"""What every page has in common: its head, calm errors and empty states."""
+"""Elements of every page: title, error boxes, empty states, downloads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui import state
 from sam3_lora.ui.resources import log_unexpected
 
-# Only what the theme in .streamlit/config.toml cannot say. Selectors are Streamlit's test ids and
+# Only what the theme in .streamlit/config.toml cannot express. Selectors are Streamlit's test ids and
 # the st-key-* classes made from our own keys.
 _CSS = """
 <style>
 [data-testid="stMainBlockContainer"] { max-width: 1280px; padding-inline: 3rem; }
-/* A thumbnail's button covers its whole card, so that a click on the picture opens it. */
+/* A thumbnail's button covers its whole card, so that a click on the image opens it. */
 [class*="st-key-thumb-"] { position: relative; }
 [class*="st-key-thumb-"] button::after { content: ""; position: absolute; inset: 0; }
 [class*="st-key-thumb-"] [class*="st-key-open-"], [class*="st-key-open-"] button { position: static; }
@@ -39,8 +39,13 @@ button[data-variant="segmented_control"][aria-checked="true"], [data-testid="stS
 
 @contextmanager
 def page(title: str, intro: str) -> Iterator[None]:
-    """The frame of a page: its title, one sentence of what it is for, and :func:`guarded` around its body."""
-    _enter_through_app()
+    """The frame of a page, with :func:`guarded` around its body.
+
+    Args:
+        title: heading.
+        intro: one sentence on what the page is for.
+    """
+    _rerun_through_app()
     st.html(_CSS)
     st.title(title, anchor=False)
     st.caption(intro)
@@ -48,13 +53,13 @@ def page(title: str, intro: str) -> Iterator[None]:
         yield
 
 
-def _enter_through_app() -> None:
-    """Sends a page that was opened by its address right after the start through app.py, as every other time.
+def _rerun_through_app() -> None:
+    """Reruns a page through app.py if it was the first thing to be opened after the server's start.
 
-    Until app.py has run once, Streamlit takes the folder pages/ for a list of pages of its own making
-    and runs the page without navigation and settings. It offers no public switch for that.
+    Until app.py has run once, Streamlit treats the folder pages/ as a multipage app of its own and runs the page
+    without navigation and settings. It has no public switch for that.
     """
-    # Once per tab at most: a rerun would swallow the click that caused this run.
+    # At most once per tab: a rerun would lose the click that caused this run.
     if PagesManager.uses_pages_directory and not st.session_state.get(state.ENTERED):
         st.session_state[state.ENTERED] = True
         PagesManager.uses_pages_directory = False
@@ -63,31 +68,29 @@ def _enter_through_app() -> None:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Turns an error in the body into one calm box; never shows a traceback.
+    """Shows an error in the body as one box, never as a traceback.
 
-    A page has this around it already. A fragment that reruns on its own needs it inside, because
-    its reruns do not pass through the page.
+    :func:`page` includes it. A fragment needs its own, because its reruns do not pass through the page.
     """
     try:
         yield
     except Sam3LoraError as error:
         show_error(error)
-    except Exception:  # the last resort: the person at the screen gets a sentence, we get a log
+    except Exception:  # the last resort: the page gets a sentence, the log the traceback
         where = log_unexpected("A page failed")
         st.error(
-            f"Something went wrong that this app did not foresee. The details are in {escape(where)}.\n\n"
-            "Reload the page to go on.",
+            f"An unexpected error occurred. The details are in {escape(where)}.\n\nReload the page to continue.",
             icon=":material/error:",
         )
 
 
 def show_error(error: Sam3LoraError) -> None:
-    """One box: what was expected and came, then how to fix it."""
+    """One box: the message, then the fix."""
     st.error(f"{escape(error.message)}.\n\n{escape(error.fix)}.", icon=":material/error:")
 
 
 def empty_state(icon: str, text: str, next_step: str) -> None:
-    """Fills the place of content that is not there yet.
+    """A placeholder for content that does not exist yet.
 
     Args:
         icon: a Material symbol's name, for example ``"image"``.
@@ -103,7 +106,15 @@ def empty_state(icon: str, text: str, next_step: str) -> None:
 
 
 def download(label: str, content: Callable[[], str | bytes], name: str, mime: str, key: str, meaning: str) -> None:
-    """A button whose file is made when it is pressed, and that leaves the page as it is."""
+    """A download button that makes its file when pressed and does not rerun the page.
+
+    Args:
+        label, key: of the button.
+        content: makes the file.
+        name: of the file.
+        mime: of the file.
+        meaning: tooltip.
+    """
     st.download_button(
         label,
         content,
@@ -122,5 +133,5 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text from outside (paths, names) so that Markdown shows it as it is."""
+    """Escapes text from outside (paths, names), so that Markdown shows it unchanged."""
     return "".join("\\" + character if character in r"\`*_{}[]<>#$~:|" else character for character in text)

@@ -1,7 +1,7 @@
-"""A line chart that is redrawn in place: zoom, hidden curves and the DOM node survive every update.
+"""A line chart that is updated in place: zoom, hidden curves and the DOM node survive every update.
 
-st.plotly_chart builds its node anew at each change of data, so a chart that grows would flicker and
-forget its zoom. This component keeps one node and hands it to Plotly.react.
+st.plotly_chart builds a new node at each change of data, so that a growing chart would flicker and lose its zoom. This
+component keeps one node and passes it to Plotly.react.
 """
 
 from __future__ import annotations

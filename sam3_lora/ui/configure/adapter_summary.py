@@ -1,4 +1,4 @@
-"""What a configuration's adapter costs, shown beside the form: parameters, size, modules per component."""
+"""Size of a configuration's adapter, shown beside the form: parameters, bytes, modules per component."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 
 from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.text import plural
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.layout import escape
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def show_adapter(config: RunConfig) -> None:
-    """Trainable parameters, their share of the base, the adapter's size and where its modules sit."""
+    """Shows trainable parameters, their share of the base model, the adapter's size and its modules by component."""
     count, problem = _counted(config.model.base, config.lora.model_dump_json())
     if count is None:
         st.warning(problem, icon=":material/info:")
@@ -50,12 +51,9 @@ def short_number(value: int) -> str:
 def _batch_sentence(config: RunConfig) -> str:
     training = config.training
     effective = training.batch_size * training.gradient_accumulation_steps
-    how = (
-        f" ({training.batch_size} × {training.gradient_accumulation_steps} accumulated)"
-        if training.gradient_accumulation_steps > 1
-        else ""
-    )
-    return f"Effective batch: {effective} image{'s' if effective > 1 else ''} per step and device{how}"
+    steps = training.gradient_accumulation_steps
+    accumulated = f" ({training.batch_size} × {steps} accumulated)" if steps > 1 else ""
+    return f"Effective batch: {plural(effective, 'image')} per step and device{accumulated}"
 
 
 def _table(count: LoraCount) -> pd.DataFrame:
@@ -65,10 +63,10 @@ def _table(count: LoraCount) -> pd.DataFrame:
     )
 
 
-# Errors are kept for a moment too: asking the hub again at every keystroke would make the form stutter.
+# Errors are cached for a minute, too: a request to the Hub per keystroke would make the form stutter.
 @st.cache_data(ttl=60, max_entries=64, show_spinner="Counting parameters")
 def _counted(base: str, lora_json: str) -> tuple[LoraCount | None, str]:
-    """The counts, or None and what is in the way."""
+    """The counts and "", or None and why they are unknown."""
     from sam3_lora.model.base import load_config
     from sam3_lora.model.lora import count
 

@@ -62,7 +62,7 @@ def _choose_adapter() -> adapters.Adapter | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         adapter = adapters.choose("adapter")
         adapters.upload("adapter")
-    adapters.invite_to_train()
+    adapters.suggest_training()
     return adapter
 
 
@@ -71,7 +71,7 @@ def _show_base(adapter: adapters.Adapter | None) -> None:
     if base != DEMO:
         st.caption(f"Base model: {escape(base)}")
     if adapter is None:
-        adapters.tell_of_the_demo(base)
+        adapters.explain_demo_model(base)
 
 
 def _choose_phrases(adapter: adapters.Adapter | None) -> str:
