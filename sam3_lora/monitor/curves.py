@@ -1,4 +1,4 @@
-"""Which curves the training charts show of a run's history, and how each looks; pure functions, no Streamlit."""
+"""The curves that the training charts show of a run's history, and their styles; no Streamlit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sam3_lora.monitor.history import GROUPS, TERMS, History, smooth, thin
+from sam3_lora.monitor.history import GROUPS, TERMS, History, downsample, smooth
 from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY
 
-POINTS_PER_CURVE = 1_000  # about what a chart has pixels for
-POINTS_PER_FAINT_CURVE = 500  # enough for what lies pale behind another
-STEPS, TIME = "Steps", "Time"  # what runs along the axis
+POINTS_PER_CURVE = 1_000  # about the pixels of a chart
+POINTS_PER_FAINT_CURVE = 500  # for unsmoothed values behind a smoothed curve
+STEPS, TIME = "Steps", "Time"  # of the x axis
 _HOURS_FROM_S = 3 * 3600
 _LEGEND_LETTERS = 24  # of a run's name
 _GROUP_STYLE = {MAIN: ("", "solid"), AUXILIARY: (" · auxiliary", "dash"), ONE_TO_MANY: (" · one-to-many", "dot")}
@@ -25,22 +25,19 @@ Curve = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Line:
-    """One curve before it is smoothed and thinned.
-
-    values: one per step, or per evaluation where at_evaluations; exact: never smoothed, it does not scatter.
-    """
+    """One curve before it is smoothed and downsampled."""
 
     identity: str
     name: str
-    values: np.ndarray
+    values: np.ndarray  # one per step, or per evaluation where at_evaluations
     style: dict[str, Any] = field(default_factory=dict)
     at_evaluations: bool = False
-    exact: bool = False
+    exact: bool = False  # never smoothed: it has no noise
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a chart is given: curves for the live chart, and its axes in words."""
+    """The curves of a chart and the titles of its axes."""
 
     curves: list[Curve]
     x_title: str
@@ -51,6 +48,8 @@ def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = S
     """The curves of one of :data:`SHOWN`.
 
     Args:
+        history: the run's.
+        shown: a key of :data:`SHOWN`.
         smoothing: see :func:`sam3_lora.monitor.history.smooth`; above 0 the unsmoothed values stay as faint lines.
         along: STEPS, or TIME for the time of training.
     """
@@ -66,7 +65,14 @@ def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = S
 
 
 def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
-    """One measure of :data:`COMPARED` of several runs, by their names; each run has its own colour."""
+    """One metric of several runs, each in its own colour.
+
+    Args:
+        histories: by the titles of the runs.
+        shown: a key of :data:`COMPARED`.
+        smoothing: see :func:`draw`.
+        along: see :func:`draw`.
+    """
     y_title, line_of = COMPARED[shown]
     # One unit for all: that of the longest run.
     longest = max(histories.values(), key=lambda history: history.seconds[-1] if history.seconds else 0.0)
@@ -83,7 +89,7 @@ def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0
 
 
 def _in_two_lines(title: str) -> str:
-    """A run's title for the legend, which a long line would give half of the chart's width."""
+    """A run's title for the legend, short enough to leave the width to the chart."""
     name, comma, began = title.rpartition(", ")
     name, began = (name, began) if comma else (began, "")
     short = name if len(name) <= _LEGEND_LETTERS else f"{name[: _LEGEND_LETTERS - 1]}…"
@@ -119,14 +125,14 @@ def _sums(history: History) -> Iterator[_Line]:
 
 
 def _shares(history: History) -> Iterator[_Line]:
-    """What each term contributes over all layers and queries, in percent of the total."""
+    """Each term over all layers and queries, in percent of the total."""
     for term in _in_order({term for term, _ in history.columns}):
         members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
         yield _Line(f"share-{term}", term, _share(history, members), {"color": _color(term)})
 
 
 def _group_shares(history: History) -> Iterator[_Line]:
-    """What the main layer, the auxiliary layers and the one-to-many queries contribute, in percent of the total."""
+    """The main layer, the auxiliary layers and the one-to-many queries, in percent of the total."""
     for place, group in enumerate(GROUPS):
         if members := _members(history, group):
             style = {"color": place, "width": 2.0, "dash": _GROUP_STYLE[group][1]}
@@ -161,7 +167,7 @@ def _single(name: str, values_of: Callable[[History], list[float]], unit: float 
     return lines
 
 
-# What a chart can show -> (the words at its y axis, its lines)
+# What a chart can show -> (title of the y axis, its lines)
 SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     "Weighted terms": ("Weighted loss", _weighted),
     "Every weighted term": ("Weighted loss", _every_weighted),
@@ -184,7 +190,7 @@ def _total(history: History) -> _Line:
 
 def _validation(history: History) -> Iterator[_Line]:
     if history.validation:
-        # It has no one-to-many terms, so it lies below the total even where nothing is overfitted.
+        # It has no one-to-many terms, so it is below the total even without overfitting.
         values = np.array([point.total for point in history.validation])
         style = {"color": "accent", "width": 1.0}
         yield _Line("validation", "Validation, no one-to-many", values, style, at_evaluations=True)
@@ -211,7 +217,7 @@ def _evaluated(value_of: Callable[[Any], float]) -> Callable[[History], _Line]:
     )
 
 
-# What runs can be compared by -> (the words at the y axis, the line)
+# What runs can be compared by -> (title of the y axis, the line)
 COMPARED: dict[str, tuple[str, Callable[[History], _Line]]] = {
     "Validation loss": ("Validation loss", _evaluated(lambda point: point.total)),
     "Validation F1": ("F1 of boxes, IoU 0.5", _evaluated(lambda point: point.f1)),
@@ -241,12 +247,12 @@ def _in_order(terms: Iterable[str]) -> list[str]:
 
 
 def _color(term: str) -> int:
-    """The term's place in the chart's palette: the same in every group."""
+    """The term's index in the chart's palette: the same in every group."""
     return TERMS.index(term) if term in TERMS else len(TERMS)
 
 
 def _axes(history: History, along: str, like: History | None = None) -> tuple[str, np.ndarray, np.ndarray]:
-    """The words at the x axis, and the places of the steps and of the evaluations on it."""
+    """The title of the x axis, and the positions of the steps and of the evaluations on it."""
     if along == STEPS:
         return "Step", np.asarray(history.steps), np.array([point.step for point in history.validation])
     longest = (like or history).seconds
@@ -257,7 +263,7 @@ def _axes(history: History, along: str, like: History | None = None) -> tuple[st
 
 
 def _smoothed(line: _Line, steps: np.ndarray, x: np.ndarray, smoothing: float) -> list[Curve]:
-    # A line through a single point would not be seen.
+    # A line through a single point is invisible.
     mode = "lines" if len(x) > 1 else "lines+markers"
     if smoothing <= 0 or line.exact:
         return [_finish(line, x, line.values, mode)]
@@ -267,7 +273,7 @@ def _smoothed(line: _Line, steps: np.ndarray, x: np.ndarray, smoothing: float) -
 
 
 def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str, points: int = POINTS_PER_CURVE) -> Curve:
-    kept = thin(values, points)
+    kept = downsample(values, points)
     return {
         "id": line.identity,
         "name": line.name,
@@ -279,7 +285,7 @@ def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str, points: i
 
 
 def _plain(values: np.ndarray) -> list[float | int | None]:
-    """JSON knows no NaN; five digits of a value are more than a screen shows."""
+    """For JSON, which has no NaN; with five digits, more than a screen shows."""
     if values.dtype.kind == "i":
         return values.tolist()
     return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values.tolist()]

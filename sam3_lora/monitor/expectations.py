@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def expected(config: RunConfig, row: Row) -> dict[str, Range]:
         return _expected_of_sam3(config.loss, row)
     if config.data.path != DEMO:  # the demo's small model was not measured on other data
         return {}
-    stage, usual = stage_at(demo_stages(), row["step"]), LossConfig()
+    stage, usual = stage_at(demo_stages(), row["step"]), RunConfig().loss
     ranges = {
         name: Range(*(end * _factor(name, config.loss, usual) for end in ends))
         for name, ends in stage.ranges.items()
@@ -148,7 +148,7 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
     return next((stage for stage in stages if step <= stage.last), stages[-1])
 
 
-def measure_stages(runs: Iterable[Iterable[dict[str, Any]]]) -> tuple[Stage, ...]:
+def measure_stages(runs: Iterable[Iterable[Row]]) -> tuple[Stage, ...]:
     """The ranges over several healthy runs.
 
     Args:
@@ -158,7 +158,7 @@ def measure_stages(runs: Iterable[Iterable[dict[str, Any]]]) -> tuple[Stage, ...
         Per stage, the lowest and the highest mean of any run at any of its steps; without the stages that a run did not
         reach.
     """
-    tables = [[line for line in run if line.get("kind") == "step"] for run in runs]
+    tables = [[row for row in run if row["kind"] == "step"] for run in runs]
     reached = min(len(table) for table in tables)
     at = [{step: _means(table[max(0, step - WINDOW) : step]) for step in range(1, reached + 1)} for table in tables]
     stages, first = [], 1
@@ -195,17 +195,17 @@ def save_stages(stages: Sequence[Stage], path: Path, about: str) -> None:
     path.write_text(json.dumps({"about": about, "stages": rounded}, indent=1) + "\n", encoding="utf-8")
 
 
-def _means(lines: list[dict[str, Any]]) -> dict[str, float]:
-    rows = [{"total": line["total"], **line["terms"]} for line in lines]
-    names = rows[-1] if rows else ()
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+def _means(rows: Sequence[Row]) -> dict[str, float]:
+    values = [{"total": row["total"], **row["terms"]} for row in rows]
+    names = values[-1] if values else ()
+    return {name: float(np.mean([row[name] for row in values if name in row])) for name in names}
 
 
 def _expected_of_sam3(loss: LossConfig, row: Row) -> dict[str, Range]:
     epochs_done = row.get("epoch", 1) - 1
     epochs, lows, highs = zip(*SAM3_TOTALS, strict=True)
     total = (float(np.exp(np.interp(epochs_done, epochs, np.log(ends)))) for ends in (lows, highs))
-    ranges = {"total": Range(*total)} if loss == LossConfig() else {}
+    ranges = {"total": Range(*total)} if loss == RunConfig().loss else {}
     for name in row["terms"]:
         term, group = split_name(name)
         if term in SAM3_RAW:

@@ -1,4 +1,4 @@
-"""From rows of metrics.jsonl to curves and tables for the screen; pure functions, no Streamlit."""
+"""The metrics of a run as columns for charts and tables, and their smoothing and downsampling; no Streamlit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presenc
 
 
 def by_group(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Sums weighted terms over layers: group -> term -> value. All values together are the total."""
+    """Sums weighted terms over layers: group -> term -> value. The sum of all values is the total."""
     sums: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
     for name, value in terms.items():
         term, group = split_name(name)
@@ -29,7 +29,13 @@ def by_group(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
 def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> list[dict[str, Any]]:
     """One row per term, then their sum: weighted value per group, share of the total, raw value of the main layer.
 
-    A term that does not exist in a group is None there (masks have no auxiliary layers). Shares are in [0, 1].
+    Args:
+        terms: weighted, by name.
+        raw: unweighted, by name.
+
+    Returns:
+        Rows with "term", a column per group (None where the term does not exist: masks have no auxiliary layers),
+        "weighted", "share" in [0, 1] and "raw".
     """
     sums = by_group(terms)
     total = sum(terms.values())
@@ -55,31 +61,31 @@ def _table_row(
 
 
 def _in_order(terms: Iterable[str]) -> list[str]:
-    """Known terms in their order, others behind them by name."""
+    """Known terms in their order, then others by name."""
     return sorted(terms, key=lambda term: (TERMS.index(term) if term in TERMS else len(TERMS), term))
 
 
 @dataclass(frozen=True)
 class Validation:
-    """One evaluation. seconds: of training before it; f1: of boxes, NaN where it was not measured."""
+    """One evaluation on the validation split."""
 
     step: int
-    seconds: float
+    seconds: float  # of training before it
     total: float
-    f1: float
+    f1: float  # of boxes; NaN where it was not measured
 
 
 @dataclass
 class History:
-    """The metrics of one run as columns, fed piece by piece and bounded in size.
+    """The metrics of one run as columns of bounded size.
 
-    Beyond ``limit`` steps the older ones are thinned: of four neighbours the two with the least and
-    the greatest total stay, so that spikes remain visible. The file keeps everything.
+    Beyond ``limit`` steps they are downsampled: of four neighbours the two with the lowest and the highest total stay,
+    so that spikes remain visible. The file keeps everything.
     """
 
     limit: int = 20_000
     steps: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of training so far; what lies before a resume does not count
+    seconds: list[float] = field(default_factory=list)  # of training so far; pauses before a resume do not count
     totals: list[float] = field(default_factory=list)
     columns: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> weighted sums
     raws: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> means of raw values
@@ -89,10 +95,10 @@ class History:
     memory: list[float] = field(default_factory=list)  # bytes
     validation: list[Validation] = field(default_factory=list)
     last: dict[str, Any] | None = None  # the newest row of kind "step"
-    _clock: float | None = None  # the moment that seconds were counted to
+    _clock: float | None = None  # unix seconds up to which seconds were counted
 
     def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Takes new rows. A step that comes again (the run was resumed from before it) replaces what followed it."""
+        """Adds new rows. A step that is repeated (the run was resumed before it) replaces the later ones."""
         for row in rows:
             kind, step = row.get("kind", "step"), row["step"]
             if kind == "resume":
@@ -106,7 +112,7 @@ class History:
                 self._forget_after(step - 1)
                 self._append(row)
         while len(self.steps) > self.limit:
-            self._thin()
+            self._downsample()
 
     def _append(self, row: Mapping[str, Any]) -> None:
         self.seconds.append(self._tick(row))
@@ -139,14 +145,14 @@ class History:
         if keep < len(self.steps):
             self._select(range(keep))
 
-    def _thin(self) -> None:
+    def _downsample(self) -> None:
         kept = bucket_extremes(np.asarray(self.totals), bucket=4)
         self._select(np.union1d(kept, [len(self.steps) - 1]).tolist())
 
     def _select(self, indices: Sequence[int]) -> None:
         measures = (self.learning_rates, self.speeds, self.gradient_norms, self.memory)
-        columns = (*self.columns.values(), *self.raws.values())
-        for column in (self.steps, self.seconds, self.totals, *measures, *columns):
+        self.steps = [self.steps[index] for index in indices]
+        for column in (self.seconds, self.totals, *measures, *self.columns.values(), *self.raws.values()):
             column[:] = [column[index] for index in indices]
 
 
@@ -163,7 +169,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _append_values(columns: dict[tuple[str, str], list[float]], values: Mapping[tuple, float], length: int) -> None:
-    """Adds a row to columns, of which some may be new or missing."""
+    """Adds a row to columns; some may be new, others may have no value."""
     for key in values.keys() - columns.keys():
         columns[key] = [math.nan] * (length - 1)
     for key, column in columns.items():
@@ -175,12 +181,12 @@ def _number(value: float | None) -> float:
 
 
 def smooth(steps: np.ndarray, values: np.ndarray, amount: float) -> np.ndarray:
-    """Exponential moving average over steps, without the pull towards zero at the start.
+    """Exponential moving average over steps, without bias towards zero at the start.
 
     Args:
-        steps: (n,) increasing; a gap of k steps forgets as much as k single steps do.
-        values: (n,); a value that is not finite leaves a gap and does not spoil what follows.
-        amount: weight in [0, 1) that the past keeps per step; 0 returns the values unchanged.
+        steps: (n,) increasing; a gap of k steps decays as much as k single steps.
+        values: (n,); a value that is not finite leaves a gap and does not affect the others.
+        amount: weight of the past per step, in [0, 1); 0 returns the values unchanged.
     """
     if amount <= 0:
         return values
@@ -193,10 +199,14 @@ def smooth(steps: np.ndarray, values: np.ndarray, amount: float) -> np.ndarray:
     return smoothed
 
 
-def thin(values: np.ndarray, points: int) -> np.ndarray:
-    """Indices of at most ``points`` values that look the same on a screen: least and greatest of each stretch.
+def downsample(values: np.ndarray, points: int) -> np.ndarray:
+    """Indices of at most ``points`` values that look the same on a screen: lowest and highest of each bucket.
 
-    The stretches are powers of two long, so that the curve does not shiver while it grows.
+    Buckets are powers of two long, so that the curve does not flicker while it grows.
+
+    Args:
+        values: (n,).
+        points: at least 3.
     """
     if len(values) <= points:
         return np.arange(len(values))
@@ -207,7 +217,12 @@ def thin(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def bucket_extremes(values: np.ndarray, bucket: int) -> np.ndarray:
-    """Sorted indices of the least and the greatest value of each ``bucket`` neighbours; NaN only where all are."""
+    """Sorted indices of the lowest and the highest value of each bucket; of NaN only where all are.
+
+    Args:
+        values: (n,).
+        bucket: how many neighbours are compared.
+    """
     padded = np.full(math.ceil(len(values) / bucket) * bucket, np.nan)
     padded[: len(values)] = values
     grid = padded.reshape(-1, bucket)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 from sam3_lora.config import RunConfig
 from sam3_lora.monitor.diagnosis import Alert, diagnose
@@ -15,9 +16,10 @@ from sam3_lora.runs.metrics import Row
 
 WHOLE = 300  # last steps that stay as they are: more than any check needs
 MAX_STEPS = 20_000  # beyond, every other one of the older steps is dropped
-_NUMBERS = ("kind", "step", "epoch", "total", "lr", "grad_norm", "objects", "phrases", "negatives")
-_COMPONENTS = "grad_norm_by_component"
-_NOTHING: dict[str, float] = {}
+_KEPT = frozenset(
+    ("kind", "step", "epoch", "total", "lr", "grad_norm", "grad_norm_by_component", "objects", "phrases", "negatives")
+)
+_NO_TERMS: dict[str, float] = {}
 
 
 class RollingMetrics:
@@ -60,7 +62,6 @@ def _slimmed(row: Row) -> Row:
     """A finite step without its terms; other rows as they are."""
     if row["kind"] != "step" or not all(map(math.isfinite, (row["total"], *row["terms"].values()))):
         return row
-    kept = {name: row[name] for name in _NUMBERS if name in row}
-    if row.get(_COMPONENTS):
-        kept[_COMPONENTS] = row[_COMPONENTS]
-    return {**kept, "terms": _NOTHING, "raw": _NOTHING}
+    kept = cast(Row, {name: value for name, value in row.items() if name in _KEPT})
+    kept["terms"] = kept["raw"] = _NO_TERMS  # one object for all of them
+    return kept

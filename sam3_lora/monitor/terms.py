@@ -1,6 +1,6 @@
-"""What the name of a loss term says, and its value in print.
+"""The parts of a loss term's name, and its weight.
 
-"loss_bbox_aux_3_o2m" is the box distance of a layer and a half of the queries.
+"loss_bbox_aux_3_o2m" is the L1 distance of boxes in auxiliary layer 3 of the one-to-many queries.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def weight_of(name: str, loss: LossConfig) -> float:
-    """The weight a term has in the total."""
+    """The weight of a term in the total.
+
+    Args:
+        name: of the term, such as "loss_bbox_aux_3_o2m".
+        loss: the configured weights.
+    """
     term, group = split_name(name)
     return getattr(loss, term) * (loss.o2m_weight if group == ONE_TO_MANY else 1.0)

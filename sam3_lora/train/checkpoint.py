@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam3_lora.errors import RunError
+from sam3_lora.errors import RunError, first_line
 from sam3_lora.files import atomic_file
 from sam3_lora.runs.run import Run
 from sam3_lora.train.setup import Setup
@@ -147,14 +147,14 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _random_state() -> dict[str, Any]:
     _, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (keys.tolist(), position, has_gauss, cached),
+        "numpy": (np.asarray(keys).tolist(), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -45,7 +45,7 @@ class TrainingData:
         split = self.splits.valid or self.splits.train
         samples = self.samples if self.valid_loader is None else self.valid_loader.dataset
         index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
-        return self.collate([samples[index]])
+        return checked(self.collate([samples[index]]))
 
 
 def open_splits(config: RunConfig, log: Callable[[str], None]) -> Splits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError, TrainingError
@@ -274,7 +274,7 @@ class Training:
     def _log_step(self, metrics: StepMetrics) -> None:
         step, epoch = self.progress.step, self.progress.epoch + 1
         images_per_second, eta_seconds = self._speed.measure(step, metrics.images)
-        measured = {
+        measured: dict[str, Any] = {
             "images_per_second": images_per_second,
             "memory_bytes": used_bytes(self.setup.accelerator.device),
         }

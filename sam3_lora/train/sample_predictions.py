@@ -78,7 +78,7 @@ class SampleWriter:
         )
         colors = category_colors(self._known_phrases())
         predictions = [
-            DrawObject(phrase, colors[phrase], mask, tuple(map(float, box)), float(score))
+            DrawObject(phrase, colors[phrase], mask, tuple(box.tolist()), float(score))
             for phrase, result in results.items()
             for mask, box, score in zip(result.masks, result.boxes_xyxy, result.scores, strict=True)
         ]

@@ -64,7 +64,7 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     Raises:
         NotFiniteError: the loss or the gradients are not finite; the adapter stays as it was.
     """
-    lr = setup.scheduler.get_last_lr()[0]
+    lr = float(setup.scheduler.get_last_lr()[0])
     reports, terms = _accumulate(setup, group)
     if not reports:
         free_unused()

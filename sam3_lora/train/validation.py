@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch.utils.data import DataLoader
 
 from sam3_lora.boxes import cxcywh_to_xyxy, pairwise_iou
 from sam3_lora.data.samples import Batch
@@ -38,9 +39,10 @@ class ValidationMetrics:
 
 def validate(setup: Setup) -> ValidationMetrics | None:
     """Measures in the main process, for all of them; leaves the model in eval mode. None without a validation split."""
-    if setup.data.valid_loader is None:
+    loader = setup.data.valid_loader
+    if loader is None:
         return None
-    metrics = [_measure(setup) if setup.accelerator.is_main_process else None]
+    metrics = [_measure(setup, loader) if setup.accelerator.is_main_process else None]
     if setup.accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
 
@@ -48,7 +50,7 @@ def validate(setup: Setup) -> ValidationMetrics | None:
     return metrics[0]
 
 
-def _measure(setup: Setup) -> ValidationMetrics:
+def _measure(setup: Setup, loader: DataLoader) -> ValidationMetrics:
     setup.train_mode(False)
     f1 = BoxF1()
 
@@ -59,7 +61,7 @@ def _measure(setup: Setup) -> ValidationMetrics:
         f1.add(detections, batch.targets)
         return setup.loss(detections, batch.targets)
 
-    loss = mean_loss(setup.data.valid_loader, forward)
+    loss = mean_loss(loader, forward)
     return ValidationMetrics(loss, f1.value())
 
 

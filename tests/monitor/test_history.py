@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from sam3_lora.monitor.curves import COMPARED, POINTS_PER_CURVE, SHOWN, STEPS, TIME, compare, draw
-from sam3_lora.monitor.history import AUXILIARY, MAIN, ONE_TO_MANY, History, by_group, last_step_table, smooth, thin
+from sam3_lora.monitor.history import (
+    AUXILIARY,
+    MAIN,
+    ONE_TO_MANY,
+    History,
+    by_group,
+    downsample,
+    last_step_table,
+    smooth,
+)
 from sam3_lora.monitor.terms import split_name
 
 
@@ -168,20 +177,20 @@ def test_a_value_that_is_not_finite_does_not_spoil_the_smoothed_curve() -> None:
     assert smoothed[3] == pytest.approx(1.0)
 
 
-def test_thinning_keeps_ends_and_extremes_and_stays_within_its_limit() -> None:
+def test_downsampling_keeps_ends_and_extremes_and_stays_within_its_limit() -> None:
     values = np.random.default_rng(0).normal(size=12_345)
-    kept = thin(values, 1_000)
+    kept = downsample(values, 1_000)
     assert len(kept) <= 1_000 and (np.diff(kept) > 0).all()
     assert {0, 12_344, int(values.argmin()), int(values.argmax())} <= set(kept.tolist())
 
 
-def test_thinning_leaves_a_short_curve_alone() -> None:
-    assert thin(np.zeros(10), 10).tolist() == list(range(10))
+def test_downsampling_leaves_a_short_curve_alone() -> None:
+    assert downsample(np.zeros(10), 10).tolist() == list(range(10))
 
 
 def test_a_growing_curve_keeps_the_points_it_had() -> None:
     values = np.random.default_rng(1).normal(size=9_000)
-    before, after = thin(values[:8_990], 1_000), thin(values, 1_000)
+    before, after = downsample(values[:8_990], 1_000), downsample(values, 1_000)
     assert len(set(before.tolist()) - set(after.tolist())) <= 2  # only its end may change
 
 

@@ -20,7 +20,7 @@ import torch
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.records import Split
-from sam3_lora.data.samples import Batch
+from sam3_lora.data.samples import Batch, checked
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
@@ -221,7 +221,7 @@ def _measure(setup: Setup, progress: Progress) -> Measured:
 
 
 def _batch(setup: Setup, indices: list[int]) -> Batch:
-    return setup.data.collate([setup.data.samples[index] for index in indices])
+    return checked(setup.data.collate([setup.data.samples[index] for index in indices]))
 
 
 def _try_step(setup: Setup, batch: Batch) -> tuple[int | None, StepMetrics | None, float | None]:
