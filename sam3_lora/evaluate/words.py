@@ -20,12 +20,12 @@ BOXES_ONLY = "No object has an outline, so masks are measured against boxes and 
 
 def number(value: float | None, signed: bool = False) -> str:
     """A metric with three decimals, "–" for None; signed: "+0.100" for a difference."""
-    return "–" if value is None else f"{value:+.3f}" if signed else f"{value:.3f}"
+    return "–" if value is None else f"{value:+z.3f}" if signed else f"{value:z.3f}"  # z: no "-0.000"
 
 
 def interval(one: Difference) -> str:
     """The confidence interval of a difference, "–" without one."""
-    return "–" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}"
+    return "–" if one.low is None or one.high is None else f"{one.low:+z.3f} to {one.high:+z.3f}"
 
 
 def verdict_sentence(verdict: Verdict) -> str:

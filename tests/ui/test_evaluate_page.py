@@ -171,7 +171,7 @@ def test_a_difference_counts_only_where_its_interval_says_so() -> None:
 
     assert change("map_segm", 0.2, 0.1, 0.3) == "better"
     assert change("map_segm", -0.2, -0.3, -0.1) == "worse"
-    assert change("map_segm", 0.2, -0.1, 0.3) == "inconclusive"
+    assert change("map_segm", 0.2, -0.1, 0.3) == "unclear"
     assert change("validation_loss", -20, None, None) == "better", "a lower loss is better"
     assert change("map_segm", 0.0001, -0.1, 0.1) == "unchanged"
     assert change("map_segm", 0.2, None, None, "size") == "too few objects"

@@ -76,7 +76,7 @@ def table(report: Report, subject: str) -> pd.DataFrame:
 
 
 def change(one: Difference) -> str:
-    """ "better", "worse", "unchanged", "inconclusive", or why that cannot be decided."""
+    """ "better", "worse", "unchanged", "unclear", or why that cannot be decided."""
     if one.difference is None:
         return "undefined"
     if abs(one.difference) < NEGLIGIBLE:
@@ -87,7 +87,7 @@ def change(one: Difference) -> str:
         return "better" if one.difference < 0 else "worse"
     if one.low is None:
         return "too few images" if one.subject == "all" else "too few objects"
-    return {True: "better", False: "worse", None: "inconclusive"}[improvement(one)]
+    return {True: "better", False: "worse", None: "unclear"}[improvement(one)]
 
 
 def phrase_table(report: Report) -> pd.DataFrame:
