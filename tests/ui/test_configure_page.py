@@ -166,7 +166,15 @@ def test_yaml_goes_out_and_comes_back() -> None:
     fresh = upload(configure_page(), "my.yaml", wanted.to_yaml(comments=True).encode())
     assert config_of(fresh) == wanted
     assert fresh.number_input(key="setting-training-learning_rate").value == 3e-4
-    assert "my.yaml" in fresh.success[0].value
+    assert "my.yaml" in fresh.success[0].value and not fresh.info
+
+
+def test_names_of_earlier_versions_in_a_file_are_read_with_a_note() -> None:
+    app = upload(configure_page(), "old.yaml", b"data: {phrase: crack}\ntraining: {accumulation: 4}\n")
+    assert (config_of(app).data.default_phrase, config_of(app).training.gradient_accumulation_steps) == ("crack", 4)
+    (note,) = app.info
+    for name in ("data.phrase", "data.default_phrase", "training.gradient_accumulation_steps"):
+        assert name in note.value.replace("\\", "")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.config_yaml import parse_yaml, renamed_note, renamed_settings
 from sam3_lora.errors import ConfigError
 from sam3_lora.ui.components.layout import download, escape, show_error
 from sam3_lora.ui.next_run import use_settings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 _UPLOAD = "config-upload"
-_RESULT = "configure-upload-result"  # ConfigError | file name
+_RESULT = "configure-upload-result"  # ConfigError | (file name, old setting name -> new)
 
 
 def show_yaml(config: RunConfig | None) -> None:
@@ -50,7 +51,10 @@ def show_upload() -> None:
         if isinstance(result, ConfigError):
             show_error(result)
         elif result:
-            st.success(f"Loaded the settings of {escape(result)}.", icon=":material/check:")
+            name, renamed = result
+            st.success(f"Loaded the settings of {escape(name)}.", icon=":material/check:")
+            if renamed:
+                st.info(escape(renamed_note(renamed)), icon=":material/info:")
 
 
 def _load_upload() -> None:
@@ -59,8 +63,9 @@ def _load_upload() -> None:
     if upload is None:
         return
     try:
-        use_settings(RunConfig.from_yaml(_text(upload), source=upload.name))
-        st.session_state[_RESULT] = upload.name
+        values = parse_yaml(_text(upload), upload.name)
+        use_settings(RunConfig.from_dict(values, upload.name))
+        st.session_state[_RESULT] = upload.name, renamed_settings(values)
     except ConfigError as error:
         st.session_state[_RESULT] = error
 
