@@ -120,14 +120,14 @@ def _whole(columns: np.ndarray, first: int, size_hw: tuple[int, int]) -> np.ndar
 
 
 @functools.lru_cache(maxsize=64)
-def _nearest(side: int, wanted: int) -> np.ndarray:
-    """Which rows or columns of `side` torch's nearest neighbour takes for `wanted` ones."""
+def _nearest(side: int, size: int) -> np.ndarray:
+    """Which rows or columns of `side` torch's nearest neighbour takes for `size` ones."""
     import torch
 
     if side >= 2**24:  # float32 could not name them
         raise DataError(f"Expected an image of at most {2**24:,} pixels a side, got {side:,}", "Scale the image down")
     places = torch.arange(side, dtype=torch.float32)[None, None]
-    return torch.nn.functional.interpolate(places, size=wanted, mode="nearest")[0, 0].long().numpy()
+    return torch.nn.functional.interpolate(places, size=size, mode="nearest")[0, 0].long().numpy()
 
 
 def _runs(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:

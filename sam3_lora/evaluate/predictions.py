@@ -73,7 +73,7 @@ def mask_ious(preds: list[dict[str, Any]], gt: list[dict[str, Any]], gt_crowd: l
 
 
 def phrases_of(split: Split, category_phrases: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The phrases that at least one object of the split answers to, sorted."""
+    """The phrases of the split's objects, sorted."""
     found = {
         phrase_of(a.category, category_phrases) for image in split.images for a in image.annotations if not a.iscrowd
     }

@@ -70,7 +70,7 @@ def to_json(report: Report) -> str:
 
 
 def save(report: Report, folder: Path) -> Path:
-    """Writes a report under the time it was made; whole or not at all.
+    """Writes a report under the time it was made, completely or not at all.
 
     Returns:
         The new file; an earlier one is never overwritten.

@@ -31,7 +31,7 @@ def validation_loss(
     Args:
         predictor: the model, with its adapter as it is switched inside `using_model`.
         split: with annotations.
-        num_negatives: phrases per image that nothing there answers to.
+        num_negatives: absent phrases per image.
         batch_size: in images.
         phrases: the user's own phrase of each category.
         using_model: entered around each forward pass.
@@ -88,7 +88,7 @@ def validation_loader(
         split: with annotations.
         processor: the base model's Sam3Processor.
         categories: the dataset's, from which negatives are drawn.
-        num_negatives: phrases per image that nothing there answers to.
+        num_negatives: absent phrases per image.
         batch_size: in images.
         num_workers: processes that load images; 0 loads them in this one.
         phrases: the user's own phrase of each category.

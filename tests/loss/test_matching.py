@@ -94,7 +94,7 @@ def test_one_to_many_works_with_very_few_queries() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("which", ["logits", "boxes"])
-def test_predictions_that_are_not_finite_are_told(which: str, value: float) -> None:
+def test_predictions_that_are_not_finite_raise(which: str, value: float) -> None:
     detections, targets = random_batch([0, 2])
     tensors = {"logits": detections.logits.detach().clone(), "boxes": detections.boxes.detach().clone()}
     tensors[which][-1, 1, 3] = value
@@ -128,7 +128,7 @@ def test_empty_boxes() -> None:
         match_one_to_many(detections.logits[-1], empty[-1], both_empty)
 
 
-def test_objects_that_are_not_finite_are_told() -> None:
+def test_objects_that_are_not_finite_raise() -> None:
     detections, targets = random_batch([1])
     broken = replace(targets, boxes=torch.full((1, 4), float("nan")))
     with pytest.raises(TrainingError, match="boxes of objects.*inspect"):

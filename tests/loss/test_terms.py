@@ -85,7 +85,7 @@ class TestClassification:
         terms = classification_terms(logits, boxes, None, targets, _matches((0, 0, 0)), POS_WEIGHT)
         assert terms["loss_ce"].item() == pytest.approx(POS_WEIGHT * _bce(0.6, 0.01) / 200, rel=1e-5)
 
-    def test_a_query_that_answers_for_two_objects_goes_by_the_last(self) -> None:
+    def test_the_target_of_a_query_with_two_objects_is_that_of_the_last(self) -> None:
         targets = _box_targets([0.9, 0.9, 0.1, 0.1], [0.5, 0.5, 0.4, 0.4])
         boxes, logits = torch.tensor([[[0.5, 0.5, 0.4, 0.4]]]), torch.tensor([[_logit(0.6)]])
         matches = _matches((0, 0, 0), (0, 0, 1))

@@ -158,7 +158,7 @@ def test_autocast_and_half_precision_change_nothing_but_the_inputs() -> None:
 _FIELDS = ("logits", "boxes", "presence", "masks")
 
 
-def test_predictions_that_are_not_finite_are_told_in_a_sentence() -> None:
+def test_predictions_that_are_not_finite_raise_a_sentence() -> None:
     detections, targets = random_batch([2])
     broken = replace(detections, logits=detections.logits * float("nan"))
     with pytest.raises(TrainingError, match="finite class scores.*learning_rate"):

@@ -141,7 +141,7 @@ def test_what_is_no_zip_is_refused(tmp_path, content: bytes) -> None:
         unpack(tmp_path / "a.zip", tmp_path / "kept")
 
 
-def test_an_adapter_for_another_base_is_told_without_loading_either(files, tmp_path) -> None:
+def test_an_adapter_for_another_base_is_refused_without_loading_either(files, tmp_path) -> None:
     folder = unpack(zipped(tmp_path / "a.zip", files), tmp_path / "kept")
     from transformers import Sam3Config
 

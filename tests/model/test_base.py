@@ -46,7 +46,7 @@ def test_demo_tokenizer_splits_words_it_does_not_know(demo: LoadedModel) -> None
         assert tokenizer.decode(ids, skip_special_tokens=True).strip() == word.lower()
 
 
-def test_demo_answers_to_phrases(demo: LoadedModel) -> None:
+def test_demo_detects_phrases(demo: LoadedModel) -> None:
     """The pooled text feature is taken at the end token, which each phrase must hold exactly where it ends."""
     text = demo.processor(text=["pothole", "dog"], return_tensors="pt")
     assert text.input_ids.shape == (2, 32)
@@ -151,12 +151,12 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "weights.pt", "got the file")
 
 
-def test_an_adapter_given_as_base_is_told_apart(tmp_path: Path) -> None:
+def test_an_adapter_given_as_base_is_recognized(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "as the adapter" in refused(tmp_path, "contains an adapter").fix
 
 
-def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_gives_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import Sam3Model
 
     def out_of_memory(*args, **kwargs):
@@ -218,7 +218,7 @@ HUB_ERRORS = {
 
 
 @pytest.mark.parametrize("name", HUB_ERRORS)
-def test_every_answer_of_the_hub_is_explained(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_every_error_of_the_hub_is_explained(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     error, token, message, fix = HUB_ERRORS[name]
 
     def fail(*args, **kwargs):

@@ -94,7 +94,7 @@ def test_vision_runs_once_however_many_phrases(detector: Sam3Detector, inputs) -
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_phrase_in_a_batch_is_answered_as_if_alone(detector: Sam3Detector, inputs, training: bool) -> None:
+def test_a_phrase_in_a_batch_gives_the_same_detections_as_alone(detector: Sam3Detector, inputs, training: bool) -> None:
     detector.train(training)
     pixels, ids, mask, index = inputs
     with torch.no_grad():

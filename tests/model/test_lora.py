@@ -91,7 +91,7 @@ def test_every_component_and_kind_is_reached(demo: LoadedModel) -> None:
             assert f"detr_decoder.layers.0.{attention}.{kind}" in decoder
 
 
-def test_a_component_without_matching_layers_is_told_with_the_kinds_it_has(demo: LoadedModel) -> None:
+def test_a_component_without_matching_layers_is_refused_with_the_kinds_it_has(demo: LoadedModel) -> None:
     with pytest.raises(ConfigError, match="scoring has .*q_proj") as caught:
         lora.target_modules(demo.model, AdapterConfig(components=["detr_encoder", "scoring"], modules=["v_proj"]))
     assert "detr_encoder" not in caught.value.message
@@ -200,7 +200,7 @@ def test_a_loaded_adapter_can_be_trained_on(saved: Path, inputs) -> None:
     assert trainable and all("lora_" in name for name in trainable)
 
 
-def test_merged_model_answers_as_the_adapter_did(own_demo: LoadedModel, inputs) -> None:
+def test_merged_model_detects_as_the_adapter_did(own_demo: LoadedModel, inputs) -> None:
     model = trained(own_demo)
     expected = detections(own_demo.model, inputs)
     merged = lora.merge(model)

@@ -49,7 +49,7 @@ def stock_answer(folder: Path, image: Image.Image, phrase: str):
     return processor.post_process_instance_segmentation(outputs, threshold=0.0, target_sizes=[image.size[::-1]])[0]
 
 
-def test_stock_transformers_answers_with_the_merged_folder_as_the_adapter_does(adapter: Path, tmp_path: Path) -> None:
+def test_stock_transformers_detects_with_the_merged_folder_as_the_adapter_does(adapter: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (*SIZE_HW, 3), dtype=np.uint8)
     called = CliRunner().invoke(app, ["merge", str(adapter), str(tmp_path / "merged"), "--json"])
     folder = Path(json.loads(called.stdout)["folder"])
