@@ -53,7 +53,15 @@ def _buttons(
 def of_one_image(
     stem: str, image: Callable[[], FoundImage], pixels: np.ndarray, phrases: Sequence[str], colors: ObjectColors
 ) -> None:
-    """Draws the buttons for one image, whose drawing is a PNG."""
+    """Draws the buttons for one image, whose drawing is a PNG.
+
+    Args:
+        stem: of the files' names.
+        image: gives what was found in it.
+        pixels: (H, W, 3) uint8.
+        phrases: of the prompt.
+        colors: of the objects.
+    """
 
     def png() -> bytes:
         return to_png(draw(image(), pixels, colors, _MAX_SIZE, _MIN_SIZE))
@@ -62,7 +70,14 @@ def of_one_image(
 
 
 def of_folder(folder: Path, images: Sequence[FoundImage], phrases: Sequence[str], colors: ObjectColors) -> None:
-    """Draws the buttons for a folder, whose drawings are JPEG files in a zip archive."""
+    """Draws the buttons for a folder, whose drawings are JPEG files in a zip archive.
+
+    Args:
+        folder: that the images' names are relative to.
+        images: what was found in them.
+        phrases: of the prompt.
+        colors: of the objects.
+    """
 
     def archive() -> bytes:
         buffer = io.BytesIO()

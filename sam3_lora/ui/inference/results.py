@@ -91,7 +91,13 @@ def compare(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength
 
 
 def with_strength(shared: SharedPredictor, comparison: Comparison, strength: float) -> Predictions:
-    """The adapter's predictions at a strength; each strength runs once. Raises as :func:`compare`."""
+    """The adapter's predictions at a strength; each strength runs once. Raises as :func:`compare`.
+
+    Args:
+        shared: the base model with the adapter.
+        comparison: keeps the predictions of the last strengths.
+        strength: 0 is the base model, 1 the adapter as trained.
+    """
     known = comparison.adapters.pop(strength, None)
     if known is None:
         known = comparison.base if strength == 0 else _predict(shared, comparison.prompt, comparison.image, strength)
@@ -138,7 +144,12 @@ def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]
 
 
 def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | None:
-    """What to try where no object is shown; None where one is."""
+    """What to try where no object is shown; None where one is.
+
+    Args:
+        predictions: all of the model's.
+        shown: what of them is shown, by phrase.
+    """
     if any(len(result) for result in shown.values()):
         return None
     scores = [float(result.scores.max()) for result in predictions.results.values() if len(result)]
