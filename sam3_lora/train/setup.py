@@ -115,7 +115,7 @@ def make_model(config: RunConfig, accelerator: Accelerator, log: Callable[[str],
     Args:
         config: the run's.
         accelerator: its device and process index are used.
-        log: told where the adapter's first weights come from.
+        log: gets a line if the adapter continues from a saved one.
         fresh: see :func:`prepare`.
 
     Raises:

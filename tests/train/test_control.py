@@ -1,4 +1,4 @@
-"""What people may ask of a run while it is trained, from any process."""
+"""Requests to a run while it is trained, from any process."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
     with pytest.raises(RunError, match="being trained"):
         run.delete()
 
-    run.request("validate")  # a paused run still does errands
+    run.request("validate")  # a paused run still carries out one-shot requests
     wait_for(lambda: any(row["kind"] == "validation" and row["step"] == step for row in run.metrics()[0]))
     assert run.status().step == step
     run.request("continue")
@@ -55,7 +55,7 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
     assert run.status().state == "stopped" and run.can_resume()
 
 
-def test_errands_are_done_at_once_and_change_nothing(config, monkeypatch):
+def test_one_shot_requests_are_done_at_once_and_change_nothing(config, monkeypatch):
     settings = {"training__max_steps": 4, "training__checkpoint_every": 0, "training__keep_checkpoints": 9}
     plain = train(config, **settings)
     request_after(monkeypatch, 1, "validate", "sample", "save")
@@ -67,7 +67,7 @@ def test_errands_are_done_at_once_and_change_nothing(config, monkeypatch):
     assert totals(run) == totals(plain)
 
 
-def test_what_is_being_done_stands_as_a_request_until_it_is_done(config, monkeypatch, only_steps):
+def test_a_request_stays_until_it_is_carried_out(config, monkeypatch, only_steps):
     seen, original = [], Training.validate
 
     def evaluate(self):
@@ -88,7 +88,7 @@ def test_a_discarded_run_is_gone(config, monkeypatch):
     assert not list(run.folder.parent.iterdir())
 
 
-def test_a_stop_asked_for_before_the_first_step_is_heard(config):
+def test_a_stop_requested_before_the_first_step_is_heard(config):
     run = Run.create(config)
     run.request("stop")
     assert fit(run).state == "stopped"

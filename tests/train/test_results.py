@@ -1,4 +1,4 @@
-"""What a run leaves for people: samples over time, a model card, a proof that its adapter can be loaded."""
+"""What a run leaves beside its metrics: sample predictions, a model card, the reload check of its adapter."""
 
 import numpy as np
 import pytest
@@ -44,16 +44,16 @@ def test_a_sample_that_is_written_again_counts_once_and_half_a_line_not_at_all(t
     assert read_samples(tmp_path / "none") == []
 
 
-def test_the_reload_proof_stands_in_the_status(run):
+def test_the_reload_check_stands_in_the_status(run):
     assert run.status().reload_proof == "ok"
 
 
-def test_the_reload_proof_holds_in_mixed_precision(config):
+def test_the_reload_check_holds_in_mixed_precision(config):
     assert train(config, training__precision="bf16").status().reload_proof == "ok"
 
 
 @pytest.mark.parametrize("damage", ["other weights", "half a file"])
-def test_the_reload_proof_fails_when_the_file_is_not_what_was_trained(config, monkeypatch, damage):
+def test_the_reload_check_fails_when_the_file_is_not_what_was_trained(config, monkeypatch, damage):
     original = loop.verify_reload
 
     def tamper_first(setup, folder):

@@ -1,4 +1,4 @@
-"""A run in a terminal or on a cluster is told to end: asked once it saves, asked twice it ends at once."""
+"""Signals to a run in a terminal or on a cluster: after one it saves and ends, after two it ends at once."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
 
 
-def told(config, tmp_path, signals, **settings) -> tuple[Run, int, str]:
+def signalled(config, tmp_path, signals, **settings) -> tuple[Run, int, str]:
     """The run of a command that got these signals after its second step, its exit code and what it printed last."""
     file = tmp_path / "config.yaml"
     endless = {"training.max_steps": 100_000, "training.epochs": 10_000}
@@ -46,16 +46,16 @@ def told(config, tmp_path, signals, **settings) -> tuple[Run, int, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_group_that_is_told_to_end_saves_first(config, tmp_path, number):
-    run, code, output = told(config, tmp_path, [number], **{"data.num_workers": 1})
+def test_a_group_that_is_signalled_saves_first(config, tmp_path, number):
+    run, code, output = signalled(config, tmp_path, [number], **{"data.num_workers": 1})
     assert code == 0, output
     assert run.status().state == "stopped"
     assert run.checkpoints() and run.status().reload_proof == "ok"
 
 
-def test_told_twice_it_ends_at_once_without_a_traceback(config, tmp_path):
+def test_signalled_twice_it_ends_at_once_without_a_traceback(config, tmp_path):
     settings = {"training.checkpoint_every": 0, "training.batch_size": 6, "lora.rank": 64}
-    run, code, output = told(config, tmp_path, [signal.SIGINT, signal.SIGINT], **settings)
-    assert code == 130 and "Ended at once" in output
+    run, code, output = signalled(config, tmp_path, [signal.SIGINT, signal.SIGINT], **settings)
+    assert code == 130 and "Aborted without saving" in output
     assert run.status().state == "stopped" and "without saving" in run.status().message
     assert "Traceback" not in output + run.log_tail()
