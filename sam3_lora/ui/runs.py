@@ -1,4 +1,4 @@
-"""The runs that the training page can show: which there are, which is chosen, what their states mean in words."""
+"""The runs: which there are, which one is selected, their states in words, and their metrics as they grow."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
 _DELETED = "run-deleted"  # the name of the one that was deleted in this tab last
 _FOLLOWED = "runs-followed"
-_KEPT = 6  # as many as can be compared
-_PORTION_BYTES = 8_000_000  # of metrics that are read at once
+_KEPT = 6  # runs whose metrics a tab caches: as many as can be compared
+_PORTION_BYTES = 8_000_000  # of metrics read at once
 _LOOKED_AT = 50  # newest runs whose state is asked for to see whether one has begun elsewhere
 
 # state -> (words, colour, Material symbol)
@@ -85,13 +85,13 @@ def open_run(run: Run) -> None:
 
 
 def delete(run: Run) -> None:
-    """Deletes a run that is looked at; that it is gone then need not be told."""
+    """Deletes a run; the page then does not report it as missing."""
     run.delete()
     st.session_state[_DELETED] = run.name
 
 
 def choose_run(runs: list[Run], active: Run | None) -> Run:
-    """Draws the choice of the run to look at.
+    """Draws the choice of the run to show.
 
     Opened first, the page shows the run of its address, then the one looked at last, then the one
     that is being trained, then the newest.
@@ -109,7 +109,7 @@ def choose_run(runs: list[Run], active: Run | None) -> Run:
                 f"The run {escape(run_title(gone))} is {words}; {escape(run_title(shown))} is shown.",
                 icon=":material/info:",
             )
-    # The labels must not change while a run goes on: the browser answers with the label it was given.
+    # The labels must not change while a run is trained: the browser sends back the label that it was given.
     name = st.selectbox("Run", list(by_name), key=_CHOICE, format_func=run_title)
     st.query_params[RUN_PARAMETER] = name
     st.session_state[state.CURRENT_RUN] = str(by_name[name].folder)

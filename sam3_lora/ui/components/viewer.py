@@ -1,6 +1,6 @@
-"""One annotated image to look into: zoom, pan and the numbers of the object under the pointer, in the browser.
+"""An image viewer in the browser: zoom, pan and details of the object under the pointer.
 
-The objects travel as outlines, not as pixels, so that they stay sharp however far one zooms in.
+Objects are sent as outlines, not as pixels, so that they stay sharp at any zoom.
 """
 
 from __future__ import annotations
