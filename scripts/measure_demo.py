@@ -24,7 +24,7 @@ from sam3_lora.data.images import load_image
 from sam3_lora.data.records import Split
 from sam3_lora.evaluate import SCORE_THRESHOLD, coco_map, concept_f1, phrases_of, predict_image
 from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
-from sam3_lora.monitor.expectations import WINDOW, measure_stages, save_stages
+from sam3_lora.monitor.healthy_ranges import WINDOW, measure_stages, save_stages
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import PhraseResult, Predictor
 from sam3_lora.runs.run import Run

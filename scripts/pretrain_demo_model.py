@@ -5,7 +5,7 @@
 Four stages. *Ground*: without decoder and masks; linear heads, discarded afterwards, predict the attributes of each
 image token, and from the encoded image whether each token belongs to an object of the phrase. *Boxes*: the decoder
 learns to find objects, still without masks, which take most of the time; half of its queries are denoising queries,
-whose targets are known without matching (:mod:`practice`). *Full*: the whole detector with the whole loss. *Scores*:
+whose targets are known without matching (:mod:`denoising_queries`). *Full*: the whole detector with the whole loss. *Scores*:
 everything after the encoder learns to find each object only once, with more weight on the scores of the one-to-one
 half. The weight of the loss relative to the heads' terms grows: at full weight, an untrained decoder would undo the
 first stage. Detection from the start would stay on a plateau for thousands of steps.
@@ -41,7 +41,7 @@ from sam3_lora.masks import mask_to_box_xyxy
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.structures import Targets, VisionFeatures
 from scripts import make_demo_model, scenes
-from scripts.practice import Practice, PractisingDetector, make_practice, practice_terms
+from scripts.denoising_queries import Practice, PractisingDetector, make_practice, practice_terms
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -39,7 +39,7 @@ def evaluate(
     from sam3_lora.data.dataset import open_dataset
     from sam3_lora.evaluate import EvaluationRequest, store
     from sam3_lora.evaluate import evaluate as run_evaluation
-    from sam3_lora.evaluate.words import to_markdown
+    from sam3_lora.evaluate.messages import to_markdown
     from sam3_lora.predict.predictor import Predictor
 
     require_report_suffix(out)
@@ -80,9 +80,9 @@ def _as_json(report: Report, stored: Path | None) -> dict[str, Any]:
 
 
 def _print(report: Report) -> None:
+    from sam3_lora.evaluate.messages import alert_sentence, changes, interval, not_defined_sentences, number
     from sam3_lora.evaluate.metrics import METRICS
     from sam3_lora.evaluate.verdict import alerts_of
-    from sam3_lora.evaluate.words import alert_sentence, changes, interval, not_defined_sentences, number
 
     echo(report.verdict)
     for line in (*map(alert_sentence, alerts_of(report)), *report.notes):

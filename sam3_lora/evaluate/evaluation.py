@@ -17,7 +17,7 @@ from msgspec.structs import replace as replace_struct
 from sam3_lora.data.dataset import Split
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate import bootstrap, cgf1, words
+from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
 from sam3_lora.evaluate.predictions import ImagePredictions, phrases_of, pixels_of, predict_image
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
@@ -93,7 +93,7 @@ class _Evaluation:
         self._models = (BASE, ADAPTER) if predictor.has_adapter else (BASE,)
         self._notes: list[str] = []
         if missing := len(request.split.images) - len(self._split.images):
-            self._notes.append(words.left_out(missing))
+            self._notes.append(messages.left_out(missing))
 
     def run(self) -> Report:
         started, request = time.monotonic(), self._request
@@ -126,7 +126,7 @@ class _Evaluation:
         )
         self._progress(1.0, "Done")
         seconds = round(time.monotonic() - started, 1)
-        return replace_struct(report, verdict=words.verdict_sentence(verdict), seconds=seconds)
+        return replace_struct(report, verdict=messages.verdict_sentence(verdict), seconds=seconds)
 
     def _report(
         self,
@@ -139,9 +139,9 @@ class _Evaluation:
         request, images = self._request, len(self._split.images)
         boxes_only = not any(a.has_segmentation for image in self._split.images for a in image.annotations)
         if images < FEW_IMAGES:
-            self._notes.append(words.few_images(images))
+            self._notes.append(messages.few_images(images))
         if boxes_only:
-            self._notes.append(words.BOXES_ONLY)
+            self._notes.append(messages.BOXES_ONLY)
         why = cgf1.why_not_defined(base.results)
         has_adapter = ADAPTER in metrics
         return Report(
@@ -204,7 +204,7 @@ class _Evaluation:
                     )
         if not readable.all():
             unreadable = [image.file_name for image in images.take(~readable)]
-            self._notes.append(words.left_out(len(unreadable), unreadable))
+            self._notes.append(messages.left_out(len(unreadable), unreadable))
         self._split = replace(self._split, images=images.take(readable))
         if not any(image.results for image in predictions[BASE]):
             raise DataError(

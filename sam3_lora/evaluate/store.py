@@ -12,9 +12,9 @@ from typing import TypeVar
 import msgspec
 
 from sam3_lora.errors import DataError, RunError, Sam3LoraError
+from sam3_lora.evaluate.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.report import VERSION, Report, Summary
 from sam3_lora.evaluate.verdict import alerts_of
-from sam3_lora.evaluate.words import alert_phrase, alert_sentence
 from sam3_lora.files import atomic_write
 from sam3_lora.runs.run import Run
 

@@ -1,4 +1,4 @@
-"""The verdict on an adapter, and alerts for what got worse: kinds and numbers, whose words are in words.py."""
+"""The verdict on an adapter, and alerts for what got worse: kinds and numbers, whose words are in messages.py."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import NotFiniteError
 from sam3_lora.monitor.diagnosis import FARTHEST_BOX, PLATEAU_STEPS, Alert
-from sam3_lora.monitor.expectations import Range, Verdict
+from sam3_lora.monitor.healthy_ranges import Range, Verdict
 from sam3_lora.text import amount, plural
 
 

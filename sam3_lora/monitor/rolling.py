@@ -11,7 +11,7 @@ from typing import cast
 
 from sam3_lora.config import RunConfig
 from sam3_lora.monitor.diagnosis import Alert, diagnose
-from sam3_lora.monitor.expectations import Verdict, verdicts
+from sam3_lora.monitor.healthy_ranges import Verdict, verdicts
 from sam3_lora.runs.metrics import Row
 
 WHOLE = 300  # last steps that stay as they are: more than any check needs
@@ -44,7 +44,7 @@ class RollingMetrics:
             self._thin()
 
     def verdicts(self, config: RunConfig) -> dict[str, Verdict]:
-        """See :func:`sam3_lora.monitor.expectations.verdicts`."""
+        """See :func:`sam3_lora.monitor.healthy_ranges.verdicts`."""
         return verdicts(config, self._rows[-WHOLE:])
 
     def alerts(self, config: RunConfig) -> list[Alert]:

@@ -12,14 +12,14 @@ import pytest
 from sam3_lora.config import ASSETS
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
-from sam3_lora.data.findings import words, words_doctor, words_formats
+from sam3_lora.data.findings import messages, messages_doctor, messages_formats
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.images import load_image
 from sam3_lora.demo.broken_copy import FAULTS, make_broken_copy
 from sam3_lora.errors import DataError
 
-OF_FORMATS = {*words_formats.ERRORS, *words_formats.WARNINGS, *words_formats.INFOS}  # no COCO file has them
-OF_DOCTOR = {*words_doctor.ERRORS, *words_doctor.WARNINGS, *words_doctor.INFOS}
+OF_FORMATS = {*messages_formats.ERRORS, *messages_formats.WARNINGS, *messages_formats.INFOS}  # no COCO file has them
+OF_DOCTOR = {*messages_doctor.ERRORS, *messages_doctor.WARNINGS, *messages_doctor.INFOS}
 DEMO = ASSETS / "demo" / "dataset"
 SCRIPT = ASSETS.parent / "scripts" / "make_demo_dataset.py"
 
@@ -48,14 +48,14 @@ def held(findings: tuple[Finding, ...], kinds: Iterable[str]) -> None:
 
 def test_opening_finds_every_kind_in_the_image_named_after_it(broken):
     dataset = open_dataset(broken)
-    kinds = words.WORDINGS.keys() - OF_FORMATS - OF_DOCTOR
+    kinds = messages.WORDINGS.keys() - OF_FORMATS - OF_DOCTOR
     assert {finding.kind for finding in dataset.findings} == kinds
     held(dataset.findings, kinds)
 
 
 def test_examining_finds_every_kind_in_the_image_named_after_it(broken):
     findings = examine(open_dataset(broken)).findings
-    assert {finding.kind for finding in findings} == words.WORDINGS.keys() - OF_FORMATS == set(FAULTS)
+    assert {finding.kind for finding in findings} == messages.WORDINGS.keys() - OF_FORMATS == set(FAULTS)
     held(findings, FAULTS)
     repeated = {(finding.kind, finding.count) for finding in findings if finding.image_names and finding.count > 1}
     assert {kind for kind, _ in repeated} == {"boxes-normalized"}, repeated

@@ -23,9 +23,9 @@ from sam3_lora.evaluate import (
     read_report,
 )
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
+from sam3_lora.evaluate.messages import reason, to_markdown
 from sam3_lora.evaluate.store import folder_of, phrases_of_run, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
-from sam3_lora.evaluate.words import reason, to_markdown
 from sam3_lora.runs.run import Run
 from tests.evaluate.fake_predictor import FakePredictor
 from tests.factories import coco, write_dataset, write_split

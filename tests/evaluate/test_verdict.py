@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sam3_lora.evaluate import bootstrap
+from sam3_lora.evaluate.messages import alert_phrase, alert_sentence, verdict_sentence
 from sam3_lora.evaluate.report import Difference, Retention
 from sam3_lora.evaluate.verdict import VerdictKind, find_alerts, improvement, judge
-from sam3_lora.evaluate.words import alert_phrase, alert_sentence, verdict_sentence
 
 
 def difference(metric="map_segm", base=0.2, adapter=0.5, low=0.2, high=0.4, subject="all", name="") -> Difference:

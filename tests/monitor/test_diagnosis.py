@@ -5,9 +5,9 @@ import math
 import pytest
 
 from sam3_lora.config import DEMO, RunConfig
-from sam3_lora.monitor import expectations
+from sam3_lora.monitor import healthy_ranges
 from sam3_lora.monitor.diagnosis import diagnose
-from sam3_lora.monitor.expectations import Range, Stage, expected, verdicts
+from sam3_lora.monitor.healthy_ranges import Range, Stage, expected, verdicts
 from sam3_lora.monitor.messages import describe_alert, describe_verdict
 from tests.monitor.helpers import CONFIG, RAW, falling, row
 from tests.train.helpers import train
@@ -190,9 +190,11 @@ def test_sam3_is_compared_by_epoch_and_weight():
 
 
 def test_the_demo_is_compared_by_step_with_what_was_measured(tmp_path, monkeypatch):
-    expectations.save_stages((Stage(1, 10, {"total": (90, 110), "loss_mask": (40, 60)}),), tmp_path / "h.json", "test")
-    monkeypatch.setattr(expectations, "DEMO_RANGES", tmp_path / "h.json")
-    expectations.demo_stages.cache_clear()
+    healthy_ranges.save_stages(
+        (Stage(1, 10, {"total": (90, 110), "loss_mask": (40, 60)}),), tmp_path / "h.json", "test"
+    )
+    monkeypatch.setattr(healthy_ranges, "DEMO_RANGES", tmp_path / "h.json")
+    healthy_ranges.demo_stages.cache_clear()
     try:
         assert expected(RunConfig(), row(3)) == {"total": Range(90, 110), "loss_mask": Range(40, 60)}
         halved = RunConfig().with_settings({"loss.loss_mask": 100.0})
@@ -203,7 +205,7 @@ def test_the_demo_is_compared_by_step_with_what_was_measured(tmp_path, monkeypat
         high = verdicts(RunConfig(), [row(s, factor=3) for s in range(1, 11)])["loss_mask"]
         assert high.level == "high" and "above the healthy 40 to 60" in describe_verdict(high)
     finally:
-        expectations.demo_stages.cache_clear()
+        healthy_ranges.demo_stages.cache_clear()
 
 
 def test_the_demo_default_is_what_the_ranges_are_for():

@@ -8,7 +8,7 @@ import pytest
 
 from sam3_lora.monitor import rolling
 from sam3_lora.monitor.diagnosis import diagnose
-from sam3_lora.monitor.expectations import verdicts
+from sam3_lora.monitor.healthy_ranges import verdicts
 from sam3_lora.monitor.rolling import MAX_STEPS, WHOLE, RollingMetrics
 from tests.monitor.helpers import CONFIG, falling
 

@@ -207,7 +207,7 @@ def test_missing_image_is_a_finding_and_a_sentence_not_a_crash(app: AppTest, tmp
 
 def test_a_gigantic_image_is_not_decoded(app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path, splits=("train",))
-    for module in ("components.images", "components.viewer", "dataset.model_view"):
+    for module in ("components.images", "components.viewer", "dataset.model_input"):
         monkeypatch.setattr(f"sam3_lora.ui.{module}.MAX_PIXELS", 1000)
     open_path(app, tmp_path)
     assert text_on(app).count(":material/broken_image:") == len(thumbnails(app)) > 0

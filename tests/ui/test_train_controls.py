@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.monitor import expectations
-from sam3_lora.monitor.expectations import Stage
+from sam3_lora.monitor import healthy_ranges
+from sam3_lora.monitor.healthy_ranges import Stage
 from sam3_lora.runs.run import Run
 from sam3_lora.runs.samples import write_sample
 from sam3_lora.train.preflight import preflight
@@ -166,7 +166,7 @@ def test_an_alert_is_shown_on_top_with_cause_and_fix(runs: Path) -> None:
 def test_verdicts_are_shown_beside_their_ranges(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished_run(runs)
     ranges = {"loss_mask": (30.0, 60.0), "loss_dice": (0.01, 0.02)}
-    monkeypatch.setattr(expectations, "demo_stages", lambda: (Stage(1, 100, ranges),))
+    monkeypatch.setattr(healthy_ranges, "demo_stages", lambda: (Stage(1, 100, ranges),))
     app = train_page()
     table = next(element.value for element in app.markdown if "| Term | Healthy" in element.value).splitlines()
     rows = {line.split("**")[1].replace("\\", ""): line for line in table if "**" in line}

@@ -1,1 +1,1 @@
-"""Findings: what is wrong or odd with a dataset, as facts (findings.py) and in words (words.py)."""
+"""Findings: what is wrong or odd with a dataset, as facts (findings.py) and in words (messages.py)."""

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sam3_lora.data.findings import words
-from sam3_lora.data.findings.words import Fact
+from sam3_lora.data.findings import messages
+from sam3_lora.data.findings.messages import Fact
 from sam3_lora.text import short_repr
 
 Severity = Literal["error", "warning", "info"]
 MAX_LOCATIONS = 50
 _SEVERITY_OF: dict[str, Severity] = {
-    **dict.fromkeys(words.ERRORS, "error"),
-    **dict.fromkeys(words.WARNINGS, "warning"),
-    **dict.fromkeys(words.INFOS, "info"),
+    **dict.fromkeys(messages.ERRORS, "error"),
+    **dict.fromkeys(messages.WARNINGS, "warning"),
+    **dict.fromkeys(messages.INFOS, "info"),
 }
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
-_KIND_RANK = {kind: rank for rank, kind in enumerate(words.WORDINGS)}
+_KIND_RANK = {kind: rank for rank, kind in enumerate(messages.WORDINGS)}
 _NOTHING = object()
 
 
@@ -45,10 +45,10 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of problem in one split. It holds facts only: its sentences are made by words.py.
+    """One kind of problem in one split. It holds facts only: its sentences are made by messages.py.
 
     Attributes:
-        kind: in kebab case, a key of :data:`sam3_lora.data.findings.words.WORDINGS`.
+        kind: in kebab case, a key of :data:`sam3_lora.data.findings.messages.WORDINGS`.
         severity: "error" (something is lost or learned wrongly), "warning" (something is used only in part) or "info".
         count: how often it occurs.
         split: its name, or "" for the whole dataset.
@@ -70,7 +70,7 @@ class Finding:
     @property
     def message(self) -> str:
         """One sentence: what is wrong, and where it was met first."""
-        text = words.message(self.kind, self.variant, self.count, self.facts)
+        text = messages.message(self.kind, self.variant, self.count, self.facts)
         first = textwrap.shorten(str(self.locations[0]), 200, placeholder="...") if self.locations else ""
         if first:
             text += f" (the first: {first})" if self.count > 1 else f" ({first})"
@@ -79,7 +79,7 @@ class Finding:
     @property
     def fix(self) -> str:
         """One sentence: what to do about it."""
-        return words.fix(self.kind, self.variant, self.count, self.facts) + "."
+        return messages.fix(self.kind, self.variant, self.count, self.facts) + "."
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class FindingCollector:
         """Counts one occurrence of a kind.
 
         Args:
-            kind: a key of :data:`sam3_lora.data.findings.words.WORDINGS`.
+            kind: a key of :data:`sam3_lora.data.findings.messages.WORDINGS`.
             image: the file name of the image.
             annotation: its id.
             detail: what is there, in words.
@@ -197,7 +197,7 @@ class FindingCollector:
             split=self.split,
             locations=tuple(draft.locations),
             image_names=tuple(draft.image_names),
-            variant=self._format if (kind, self._format) in words.VARIANTS else draft.variant,
+            variant=self._format if (kind, self._format) in messages.VARIANTS else draft.variant,
             facts=draft.facts,
         )
 

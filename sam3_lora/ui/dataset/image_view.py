@@ -18,7 +18,7 @@ from sam3_lora.ui.components import images
 from sam3_lora.ui.components.arrow_keys import arrow_keys
 from sam3_lora.ui.components.layout import escape, show_error
 from sam3_lora.ui.components.viewer import viewer
-from sam3_lora.ui.dataset import gallery, model_view
+from sam3_lora.ui.dataset import gallery, model_input
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 from sam3_lora.ui.split_index import SplitIndex
@@ -40,7 +40,7 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
     _show_head(opened, index, label, index.select(image_filter).tolist())
     record = index.record(position)
     if st.session_state[view.SEE] == view.MODEL:
-        model_view.show(opened, index, position, phrases)
+        model_input.show(opened, index, position, phrases)
     else:
         _show_annotations(opened, label, record, image_filter.categories, phrases)
     arrow_keys("arrow-keys", lambda by: _step(opened, by))

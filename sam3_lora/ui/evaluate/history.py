@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.evaluate.messages import to_markdown
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.store import StoredReport, read_report, stored_reports, to_json
-from sam3_lora.evaluate.words import to_markdown
 from sam3_lora.text import plural
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import download

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from sam3_lora.evaluate.messages import alert_sentence, not_defined_sentences, number
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.verdict import alerts_of
-from sam3_lora.evaluate.words import alert_sentence, not_defined_sentences, number
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import bullets, escape

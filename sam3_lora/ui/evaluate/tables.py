@@ -7,10 +7,10 @@ from typing import Literal
 
 import pandas as pd
 
+from sam3_lora.evaluate.messages import changes, interval, number, reason
 from sam3_lora.evaluate.metrics import LOWER_IS_BETTER, METRICS
 from sam3_lora.evaluate.report import Difference, Report
 from sam3_lora.evaluate.verdict import NEGLIGIBLE, improvement
-from sam3_lora.evaluate.words import changes, interval, number, reason
 from sam3_lora.ui.components.layout import escape
 
 _TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric

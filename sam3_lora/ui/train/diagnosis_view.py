@@ -9,7 +9,7 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.monitor.diagnosis import Alert
-from sam3_lora.monitor.expectations import WINDOW, Range, Verdict
+from sam3_lora.monitor.healthy_ranges import WINDOW, Range, Verdict
 from sam3_lora.monitor.history import TERMS
 from sam3_lora.monitor.messages import describe_alert, describe_range, describe_verdict
 from sam3_lora.monitor.rolling import RollingMetrics

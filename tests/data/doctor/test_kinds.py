@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam3_lora.data.findings import words_doctor as words
+from sam3_lora.data.findings import messages_doctor as messages
 from sam3_lora.masks import encode_rle
 from tests.data.doctor.helpers import (
     HEIGHT,
@@ -185,4 +185,4 @@ def test_one_fault_one_finding(tmp_path, sound, kind, change):
 
 def test_every_kind_of_finding_is_tested():
     elsewhere = {"leaked-images", "leaked-similar", "untrained-category"}
-    assert {kind for kind, _ in FAULTS} | elsewhere == {*words.ERRORS, *words.WARNINGS, *words.INFOS}
+    assert {kind for kind, _ in FAULTS} | elsewhere == {*messages.ERRORS, *messages.WARNINGS, *messages.INFOS}

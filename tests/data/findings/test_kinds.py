@@ -7,14 +7,14 @@ import re
 
 import pytest
 
-from sam3_lora.data.findings import words_opening as words
+from sam3_lora.data.findings import messages_annotations as messages
 from tests.data.findings.helpers import HEIGHT, WIDTH, again, append, first, image, opened
 from tests.factories import kinds
 
 SEVERITIES = {
-    **dict.fromkeys(words.ERRORS, "error"),
-    **dict.fromkeys(words.WARNINGS, "warning"),
-    **dict.fromkeys(words.INFOS, "info"),
+    **dict.fromkeys(messages.ERRORS, "error"),
+    **dict.fromkeys(messages.WARNINGS, "warning"),
+    **dict.fromkeys(messages.INFOS, "info"),
 }
 ANNOTATION_FAULTS = [
     ("bad-bbox", first(bbox=[math.nan, 1, 2, 3])),

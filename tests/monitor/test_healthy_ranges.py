@@ -3,8 +3,8 @@
 import pytest
 
 from sam3_lora.config import RunConfig
-from sam3_lora.monitor import expectations
-from sam3_lora.monitor.expectations import (
+from sam3_lora.monitor import healthy_ranges
+from sam3_lora.monitor.healthy_ranges import (
     WINDOW,
     Stage,
     demo_stages,
@@ -38,7 +38,7 @@ def test_ranges_span_the_means_of_all_runs_stage_by_stage():
 
 def test_the_runs_that_ranges_were_measured_on_are_healthy_at_every_step(monkeypatch):
     runs = [run(factor) for factor in (1, 1.2, 2)]
-    monkeypatch.setattr(expectations, "demo_stages", lambda: measure_stages(runs))
+    monkeypatch.setattr(healthy_ranges, "demo_stages", lambda: measure_stages(runs))
     for rows in runs:
         for step in range(1, 31):
             found = verdicts(RunConfig(), rows[:step])

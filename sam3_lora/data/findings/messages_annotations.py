@@ -1,6 +1,6 @@
 """The words of what can be found when a dataset of any format is opened: kind -> (what is wrong, what to do).
 
-Words in braces are facts of the finding, or agree with its count: see words.py.
+Words in braces are facts of the finding, or agree with its count: see messages.py.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ import string
 
 import pytest
 
-from sam3_lora.data.findings import words
+from sam3_lora.data.findings import messages
 from sam3_lora.data.findings.findings import Finding, FindingCollector, Location, by_severity
 
 # Words that agree with the count, and are no facts.
 AGREEING = set("count images annotations categories files are have they them their were entries lines".split())
 AGREEING |= set("share name repeat read look fall appear".split())
-VARIANTS = [(kind, "") for kind in words.WORDINGS] + list(words.VARIANTS)
+VARIANTS = [(kind, "") for kind in messages.WORDINGS] + list(messages.VARIANTS)
 
 
 def fields(template: str) -> set[str]:
@@ -22,7 +22,7 @@ def fields(template: str) -> set[str]:
 @pytest.mark.parametrize(("kind", "variant"), VARIANTS)
 @pytest.mark.parametrize("count", [1, 2])
 def test_every_kind_has_two_sentences(kind, variant, count):
-    templates = [*words.WORDINGS[kind], *filter(None, words.VARIANTS.get((kind, variant), ()))]
+    templates = [*messages.WORDINGS[kind], *filter(None, messages.VARIANTS.get((kind, variant), ()))]
     needed = set().union(*map(fields, templates)) - AGREEING
     finding = Finding(kind, "info", count, variant=variant, facts=dict.fromkeys(needed, 7))
     for sentence in (finding.message, finding.fix):
@@ -31,8 +31,8 @@ def test_every_kind_has_two_sentences(kind, variant, count):
 
 
 def test_no_kind_has_two_severities_and_every_variant_has_its_kind():
-    assert len(words.WORDINGS) == len(words.ERRORS) + len(words.WARNINGS) + len(words.INFOS)
-    assert {kind for kind, _ in words.VARIANTS} <= words.WORDINGS.keys()
+    assert len(messages.WORDINGS) == len(messages.ERRORS) + len(messages.WARNINGS) + len(messages.INFOS)
+    assert {kind for kind, _ in messages.VARIANTS} <= messages.WORDINGS.keys()
 
 
 def test_words_agree_with_the_count_and_name_the_first_place():

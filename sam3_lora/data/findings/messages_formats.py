@@ -1,4 +1,4 @@
-"""The words of findings that only some formats have, and those of YOLO that differ from COCO's; see words.py."""
+"""The words of findings that only some formats have, and those of YOLO that differ from COCO's; see messages.py."""
 
 from __future__ import annotations
 

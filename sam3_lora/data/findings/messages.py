@@ -1,6 +1,6 @@
 """Makes the two sentences of a finding, what is wrong and what to do, from its kind and its facts.
 
-To add a finding: write its sentences in words_opening.py, words_formats.py or words_doctor.py under its severity, and
+To add a finding: write its sentences in messages_annotations.py, messages_formats.py or messages_doctor.py under its severity, and
 call :meth:`sam3_lora.data.findings.findings.FindingCollector.add` where the problem is met.
 """
 
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sam3_lora.data.findings import words_doctor, words_formats, words_opening
+from sam3_lora.data.findings import messages_annotations, messages_doctor, messages_formats
 from sam3_lora.text import plural, short_repr
 
 Fact = int | float | str | tuple[str, ...]  # a tuple holds names from the dataset, which are quoted and shortened
 
-ERRORS = words_opening.ERRORS | words_formats.ERRORS | words_doctor.ERRORS
-WARNINGS = words_opening.WARNINGS | words_formats.WARNINGS | words_doctor.WARNINGS
-INFOS = words_opening.INFOS | words_formats.INFOS | words_doctor.INFOS
+ERRORS = messages_annotations.ERRORS | messages_formats.ERRORS | messages_doctor.ERRORS
+WARNINGS = messages_annotations.WARNINGS | messages_formats.WARNINGS | messages_doctor.WARNINGS
+INFOS = messages_annotations.INFOS | messages_formats.INFOS | messages_doctor.INFOS
 # Every kind of finding -> (what is wrong, what to do), in the order in which findings of one severity are listed.
 WORDINGS = ERRORS | WARNINGS | INFOS
 # (kind, variant) -> its own words, where the advice depends on the cause or on the format; None: those of the kind.
-VARIANTS = words_opening.VARIANTS | words_formats.VARIANTS
+VARIANTS = messages_annotations.VARIANTS | messages_formats.VARIANTS
 
 _SINGULAR = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
 _SINGULAR |= {"entries": "entry", "lines": "line"}
