@@ -5,7 +5,7 @@
 Four stages. *Ground*: without decoder and masks; linear heads, discarded afterwards, predict the attributes of each
 image token, and from the encoded image whether each token belongs to an object of the phrase. *Boxes*: the decoder
 learns to find objects, still without masks, which take most of the time; half of its queries are denoising queries,
-whose targets are known without matching (:mod:`denoising_queries`). *Full*: the whole detector with the whole loss. *Scores*:
+whose targets are known without matching. *Full*: the whole detector with the whole loss. *Scores*:
 everything after the encoder learns to find each object only once, with more weight on the scores of the one-to-one
 half. The weight of the loss relative to the heads' terms grows: at full weight, an untrained decoder would undo the
 first stage. Detection from the start would stay on a plateau for thousands of steps.

@@ -1,7 +1,7 @@
 """Makes the two sentences of a finding, what is wrong and what to do, from its kind and its facts.
 
-To add a finding: write its sentences in messages_annotations.py, messages_formats.py or messages_doctor.py under its severity, and
-call :meth:`sam3_lora.data.findings.findings.FindingCollector.add` where the problem is met.
+To add a finding: write its sentences in messages_annotations.py, messages_formats.py or messages_doctor.py under its
+severity, and call :meth:`sam3_lora.data.findings.findings.FindingCollector.add` where the problem is met.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The words of what can be found when a dataset of any format is opened: kind -> (what is wrong, what to do).
+"""What can be wrong with annotations of any format, found when opened: kind -> (what is wrong, what to do).
 
 Words in braces are facts of the finding, or agree with its count: see messages.py.
 """

@@ -1,4 +1,4 @@
-"""The words of what the doctor finds when it reads every image: kind -> (what is wrong, what to do); see messages.py."""
+"""What the doctor finds when it reads every image: kind -> (what is wrong, what to do); see messages.py."""
 
 from __future__ import annotations
 
