@@ -1,7 +1,7 @@
-"""Box formats, normalisation, IoU and GIoU.
+"""Box formats, normalization, IoU and GIoU.
 
 Formats are in the names: xyxy (left, top, right, bottom), xywh (left, top, width, height, as in COCO) and cxcywh
-(centre, width, height, as in DETR). Every function takes tensors (..., 4). Conversions are our own because importing
+(center, width, height, as in DETR). Every function takes tensors (..., 4). Conversions are our own because importing
 torchvision takes as long as importing torch; matched GIoU because torchvision's, a loss, adds an epsilon and waits
 for the GPU.
 """

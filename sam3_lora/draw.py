@@ -1,4 +1,4 @@
-"""Draws masks, boxes and labels over images; one stable colour per category."""
+"""Draws masks, boxes and labels over images; one stable color per category."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_LABELS = 100  # more would hide the objects they name
 HUES = 20
 # Lightness and chroma (OKLCH) of the shades a hue comes in: each stands out on wet asphalt as well as on snow.
 SHADES = ((0.76, 0.17), (0.63, 0.22))
-# Two colours nearer than this in OKLab are hard to tell apart in thin lines; neighbouring hues are 0.053 apart.
+# Two colors nearer than this in OKLab are hard to tell apart in thin lines; neighbouring hues are 0.053 apart.
 TOO_ALIKE = 0.09
 # Found by trial: with it the demo dataset's categories and other frequent words fall far apart.
 SALT = b"51694"
@@ -40,16 +40,16 @@ class DrawObject:
 
 @functools.lru_cache(maxsize=4096)
 def category_color(name: str) -> Color:
-    """The colour of a category: the same for "Paint-Marking" and "paint marking", on every page and in every run."""
+    """The color of a category: the same for "Paint-Marking" and "paint marking", on every page and in every run."""
     return _color(_place_on_wheel(_same_spelling(name)))
 
 
 @functools.lru_cache(maxsize=64)
 def category_colors(names: tuple[str, ...]) -> dict[str, Color]:
-    """The colours of a dataset's categories, as different as possible.
+    """The colors of a dataset's categories, as different as possible.
 
-    A category gets its :func:`category_color` unless an earlier one has a similar colour; then it gets the one that
-    is farthest from all that are taken. With more categories than colours, the rest get their category_color.
+    A category gets its :func:`category_color` unless an earlier one has a similar color; then it gets the one that
+    is farthest from all that are taken. With more categories than colors, the rest get their category_color.
     """
     places: dict[str, int] = {}
     spellings = list(dict.fromkeys(map(_same_spelling, names)))
@@ -76,7 +76,7 @@ def _place_on_wheel(spelling: str) -> int:
 
 
 def _oklch(place: int) -> tuple[float, float, float]:
-    """Lightness, chroma and hue (radians) of one of the colours, possibly outside sRGB's gamut."""
+    """Lightness, chroma and hue (radians) of one of the colors, possibly outside sRGB's gamut."""
     shade, hue = divmod(place, HUES)
     return (*SHADES[shade], 2 * math.pi * (hue + shade / len(SHADES)) / HUES)
 
@@ -88,7 +88,7 @@ def _color(place: int) -> Color:
 
 @functools.cache
 def _distance(place: int, other: int) -> float:
-    """How different two of the colours look (OKLab)."""
+    """How different two of the colors look (OKLab)."""
     (l1, c1, h1), (l2, c2, h2) = _oklch(place), _oklch(other)
     return math.hypot(l1 - l2, c1 * math.cos(h1) - c2 * math.cos(h2), c1 * math.sin(h1) - c2 * math.sin(h2))
 
@@ -144,7 +144,7 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, opacity: floa
     canvas[mask] = np.round(inside + (np.array(color, np.float32) - inside) * opacity).astype(np.uint8)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if width > 1:
-        # A dark line under the coloured one keeps the contour crisp where the photograph has its colour;
+        # A dark line under the colored one keeps the contour crisp where the photograph has its color;
         # in a small image it would bury thin objects.
         cv2.drawContours(canvas, contours, -1, tuple(value // 3 for value in color), width + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, color, width, cv2.LINE_AA)
@@ -219,7 +219,7 @@ def _ellipsis(text: str, max_length: int = 28) -> str:
 
 
 def ink(color: Color) -> Color:
-    """Black or white, whichever is easier to read on the colour (WCAG's relative luminance)."""
+    """Black or white, whichever is easier to read on the color (WCAG's relative luminance)."""
     red, green, blue = (_linear(value / 255) for value in color)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
@@ -230,7 +230,7 @@ def _linear(value: float) -> float:
 
 
 def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> Color:
-    """OKLCH (Ottosson, 2020) to sRGB bytes; chroma is lowered until the colour can be shown."""
+    """OKLCH (Ottosson, 2020) to sRGB bytes; chroma is lowered until the color can be shown."""
     while True:
         a, b = chroma * math.cos(hue), chroma * math.sin(hue)
         long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3

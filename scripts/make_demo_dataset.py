@@ -92,7 +92,7 @@ def blur(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def asphalt(rng: np.random.Generator) -> np.ndarray:
-    """Dark bitumen with stones of several greys in it."""
+    """Dark bitumen with stones of several grays in it."""
     tone = rng.uniform(0.30, 0.42) + 0.022 * noise(rng, 320, 40)
     stones = blur(rng.standard_normal((DRAWN, DRAWN)), 2.2)
     stones = stones / stones.std()

@@ -140,12 +140,12 @@ def initialize(model: Sam3Model, seed: int = 0) -> Sam3Model:
 
 
 def _spread_boxes(count: int) -> torch.Tensor:
-    """Logits (count, 4) of boxes cxcywh: centres spread evenly over the image, sizes of 0.1, 0.2 and 0.4."""
+    """Logits (count, 4) of boxes cxcywh: centers spread evenly over the image, sizes of 0.1, 0.2 and 0.4."""
     index = torch.arange(count, dtype=torch.float32)
     golden = (math.sqrt(5) - 1) / 2
-    centres = torch.stack(((index + 0.5) / count, (0.5 + index * golden) % 1.0), dim=-1)
+    centers = torch.stack(((index + 0.5) / count, (0.5 + index * golden) % 1.0), dim=-1)
     sizes = torch.tensor([0.1, 0.2, 0.4])[torch.arange(count) % 3]
-    return torch.cat((0.1 + 0.8 * centres, sizes[:, None].expand(-1, 2)), dim=-1).logit()
+    return torch.cat((0.1 + 0.8 * centers, sizes[:, None].expand(-1, 2)), dim=-1).logit()
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ class Stage:
 @dataclass(frozen=True)
 class Step:
     """One step's data: pixels (B, 3, S, S); P phrases with their image, targets and union map (P, CELLS, CELLS);
-    attributes (3, B, CELLS, CELLS) int64: kind, colour and pattern of each cell, 0 for the ground."""
+    attributes (3, B, CELLS, CELLS) int64: kind, color and pattern of each cell, 0 for the ground."""
 
     pixel_values: Tensor
     tokens: dict[str, Tensor]
@@ -234,7 +234,7 @@ class Pretraining:
         """The heads' terms: where the phrase's objects are, the attributes of each cell, and the words of the phrase.
 
         Without the last, all words that it says no to would become one to the text encoder. The size keeps
-        features near a deviation of 1: every layer on the way normalises its input, so nothing else would, and
+        features near a deviation of 1: every layer on the way normalizes its input, so nothing else would, and
         in features of size 20 all queries of an untaught decoder see the same single place.
         """
         cells = self.heads.map(self._encoded).transpose(1, 2).unflatten(-1, (GRID, GRID))

@@ -1,6 +1,6 @@
 """Generates scenes for the demo's base model: textured grounds with overlapping figures, and phrases about them.
 
-A figure has a kind, a colour and a pattern; a phrase names a kind alone or with one of the two. :func:`answers` decides
+A figure has a kind, a color and a pattern; a phrase names a kind alone or with one of the two. :func:`answers` decides
 which figures a phrase names, so that every phrase has an exact set of objects.
 """
 
@@ -96,7 +96,7 @@ def _absent(rng: np.random.Generator, scene: Scene) -> str:
     chance = rng.random()
     if chance < 0.25:
         return str(rng.choice(FOREIGN))
-    if chance < 0.65 and scene.figures:  # right kind, wrong colour or pattern
+    if chance < 0.65 and scene.figures:  # right kind, wrong color or pattern
         kind = scene.figures[int(rng.integers(len(scene.figures)))].kind
     else:
         kind = str(rng.choice(list(KINDS)))
@@ -107,7 +107,7 @@ def _absent(rng: np.random.Generator, scene: Scene) -> str:
 
 
 def ground(rng: np.random.Generator) -> np.ndarray:
-    """A textured ground (SIDE, SIDE, 3) float32: smooth colour, several grains of noise, light from one side."""
+    """A textured ground (SIDE, SIDE, 3) float32: smooth color, several grains of noise, light from one side."""
     color = rng.uniform(60, 200) + rng.normal(0, 14, 3)
     image = np.broadcast_to(color.astype(np.float32), (SIDE, SIDE, 3)).copy()
     for grain in (4, 12, 40, SIDE):
@@ -157,7 +157,7 @@ def _canvas(draw: Callable[[np.ndarray], None]) -> np.ndarray:
 
 
 def _place(rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
-    """Centre (x, y) and radius on the fine canvas, and an angle."""
+    """Center (x, y) and radius on the fine canvas, and an angle."""
     radius = rng.uniform(12, 36) * _FINE
     center = rng.uniform(0.6 * radius, SIDE * _FINE - 0.6 * radius, 2)
     return center, radius, rng.uniform(0, 2 * np.pi)

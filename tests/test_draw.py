@@ -1,4 +1,4 @@
-"""Overlays change what they should and nothing else; colours are stable and far apart."""
+"""Overlays change what they should and nothing else; colors are stable and far apart."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def test_nothing_to_draw_leaves_the_image(image, thing):
     np.testing.assert_array_equal(overlay(image, [thing], masks=False, boxes=False, labels=False), image)
 
 
-def test_opacity_mixes_the_colour_in(image, thing):
+def test_opacity_mixes_the_color_in(image, thing):
     for opacity in (0.0, 0.45, 1.0):
         drawn = overlay(image, [thing], boxes=False, labels=False, opacity=opacity)
         expected = 128 + (np.array(thing.color) - 128) * opacity
@@ -81,17 +81,17 @@ def test_any_size_of_image_and_boxes_that_leave_it(size_hw):
     assert overlay(image, objects).shape == image.shape
 
 
-def test_colour_depends_on_the_phrase_alone():
+def test_color_depends_on_the_phrase_alone():
     assert category_color("Paint-Marking") == category_color(" paint  marking") == category_color("paint_marking")
 
 
-def test_colours_of_the_demo_categories_are_far_apart():
+def test_colors_of_the_demo_categories_are_far_apart():
     colors = [np.array(category_color(name)) for name in ("crack", "pothole", "joint", "paint marking")]
     for a, b in itertools.combinations(colors, 2):
         assert np.linalg.norm(a - b) > 100
 
 
-def test_many_names_give_many_colours_all_visible_on_black_and_white():
+def test_many_names_give_many_colors_all_visible_on_black_and_white():
     colors = {category_color(f"category {number}") for number in range(500)}
     assert len(colors) >= 35
     for color in colors:
@@ -108,7 +108,7 @@ def test_categories_of_one_dataset_do_not_look_alike():
             assert min(distances) > 40
 
 
-def test_a_dataset_keeps_its_colours_when_categories_are_added():
+def test_a_dataset_keeps_its_colors_when_categories_are_added():
     names = tuple(f"category {number}" for number in range(20))
     few, more = category_colors(names[:8]), category_colors(names)
     assert {name: more[name] for name in few} == few
@@ -119,6 +119,6 @@ def test_a_dataset_keeps_its_colours_when_categories_are_added():
     }
 
 
-def test_more_categories_than_colours_still_have_one_each():
+def test_more_categories_than_colors_still_have_one_each():
     names = tuple(f"category {number}" for number in range(100))
     assert set(category_colors(names)) == set(names)

@@ -65,7 +65,7 @@ def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = S
 
 
 def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
-    """One metric of several runs, each in its own colour.
+    """One metric of several runs, each in its own color.
 
     Args:
         histories: by the titles of the runs.

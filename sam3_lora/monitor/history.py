@@ -13,7 +13,7 @@ import pandas as pd
 from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY, split_name
 
 GROUPS = (MAIN, AUXILIARY, ONE_TO_MANY)
-# The order of the reference's documentation, so that a term keeps its place and its colour everywhere.
+# The order of the reference's documentation, so that a term keeps its place and its color everywhere.
 TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presence_loss")
 
 

@@ -32,7 +32,7 @@ _KEPT = 6  # runs whose metrics a tab caches: as many as can be compared
 _PORTION_BYTES = 8_000_000  # of metrics read at once
 _LOOKED_AT = 50  # newest runs whose state is asked for to see whether one has begun elsewhere
 
-# state -> (words, colour, Material symbol)
+# state -> (words, color, Material symbol)
 STATES = {
     "preparing": ("Preparing", "blue", "hourglass_top"),
     "running": ("Training", "blue", "play_arrow"),

@@ -61,7 +61,7 @@ def test_images_a_few_pixels_wide_keep_their_channels(tmp_path, size_hw):
     assert samples[0].pixel_values.mean(dim=(1, 2)).tolist() == pytest.approx([1, -1, -1], abs=1e-5)
 
 
-def test_boxes_are_normalised_centres_and_sizes(tmp_path):
+def test_boxes_are_normalized_centers_and_sizes(tmp_path):
     targets = one_image(tmp_path, [{"bbox": [16, 12, 32, 24]}])[0].targets
     assert targets.boxes.tolist() == [[0.5, 0.5, 0.5, 0.5]]
 

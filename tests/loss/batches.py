@@ -15,11 +15,11 @@ def random_targets(counts: Sequence[int], size_hw: tuple[int, int] = (30, 40), s
     generator = torch.Generator().manual_seed(seed)
     num_objects = sum(counts)
     size = 0.1 + 0.4 * torch.rand(num_objects, 2, generator=generator)
-    centre = size / 2 + (1 - size) * torch.rand(num_objects, 2, generator=generator)
+    center = size / 2 + (1 - size) * torch.rand(num_objects, 2, generator=generator)
     coarse = torch.randn(num_objects, 1, 4, 4, generator=generator)
     masks = torch.nn.functional.interpolate(coarse, size_hw, mode="bilinear")[:, 0] > 0
     return Targets(
-        boxes=torch.cat((centre, size), dim=-1),
+        boxes=torch.cat((center, size), dim=-1),
         counts=torch.tensor(counts, dtype=torch.int64),
         masks=masks,
         mask_valid=torch.ones(num_objects, dtype=torch.bool),

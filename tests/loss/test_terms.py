@@ -147,7 +147,7 @@ class TestMasks:
         assert terms["loss_mask"].item() == pytest.approx(focal, rel=1e-5)
         assert terms["loss_dice"].item() == pytest.approx(1 - (2 * 4 + 1) / (10 + 8 + 1), rel=1e-5)
 
-    def test_predictions_are_upsampled_between_pixel_centres(self) -> None:
+    def test_predictions_are_upsampled_between_pixel_centers(self) -> None:
         masks = torch.tensor([[[False, False, True, True]]])
         targets, matches = _mask_targets(masks), _matches((0, 0, 0))
         coarse = mask_terms(torch.tensor([[[[-2.0, 2.0]]]]), targets, matches, ONE)

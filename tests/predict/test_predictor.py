@@ -227,12 +227,12 @@ def test_strength_1_is_the_adapter_where_layers_have_scales_of_their_own(adapter
 
 
 def test_pictures_of_any_depth_and_turn_are_read_as_files_are(image, tmp_path):
-    grey = image[..., 0]
-    kinds = {"I": grey.astype(np.int32) * 257, "F": grey.astype(np.float32) / 255}
+    gray = image[..., 0]
+    kinds = {"I": gray.astype(np.int32) * 257, "F": gray.astype(np.float32) / 255}
     for mode, values in kinds.items():
         picture = Image.fromarray(values)
         assert picture.mode == mode
-        assert np.abs(read_image(picture)[..., 0].astype(int) - grey).max() <= 1
+        assert np.abs(read_image(picture)[..., 0].astype(int) - gray).max() <= 1
     turned = Image.fromarray(image)
     exif = turned.getexif()
     exif[274] = 6

@@ -109,7 +109,7 @@ def test_filter_shows_only_matching_images(app: AppTest, tmp_path: Path) -> None
     assert "No image of this split matches" in text_on(app)
 
 
-def test_colours_are_told_of_the_categories_that_are_drawn(app: AppTest, tmp_path: Path) -> None:
+def test_colors_are_told_of_the_categories_that_are_drawn(app: AppTest, tmp_path: Path) -> None:
     write_dataset(tmp_path, images=5, objects=1)
     open_path(app, tmp_path)
 

@@ -1,4 +1,4 @@
-"""The colours of phrases: those of the dataset's categories, the same on every page."""
+"""The colors of phrases: those of the dataset's categories, the same on every page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sam3_lora.draw import Color, category_color, category_colors
 
 
 class PhraseColors:
-    """Colours of phrases: that of the first category with the phrase, otherwise one of the phrase's own.
+    """Colors of phrases: that of the first category with the phrase, otherwise one of the phrase's own.
 
     Args:
         categories: of the dataset, in its order.
@@ -21,5 +21,5 @@ class PhraseColors:
         self._colors = {phrase_of(name, phrases): by_category[name] for name in reversed(categories)}
 
     def of(self, phrase: str) -> Color:
-        """The colour of a phrase."""
+        """The color of a phrase."""
         return self._colors.get(" ".join(phrase.lower().split())) or category_color(phrase)

@@ -29,7 +29,7 @@ _CSS = """
 [class*="st-key-found-"] img { max-height: 320px; object-fit: contain; }
 /* As high as the other inputs and buttons, so that rows of both share their edges. */
 button[data-variant="segmented_control"] { min-height: 2.5rem; }
-/* The primary colour carries white text on buttons; as text on the dark background it is too dark itself. */
+/* The primary color carries white text on buttons; as text on the dark background it is too dark itself. */
 button[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
     color: inherit !important;
 }

@@ -109,7 +109,7 @@ def _outline(annotation: Annotation, record: ImageRecord) -> str:
 
 def outline_of(inside: np.ndarray, corner_xy: tuple[int, int], scale_xy: tuple[float, float]) -> str:
     """A bitmap bool (h, w) as an SVG path; its first pixel lies at the corner, and all is scaled after that."""
-    # A contour runs through the centres of pixels; of doubled ones that is near the edges of the whole ones.
+    # A contour runs through the centers of pixels; of doubled ones that is near the edges of the whole ones.
     doubled = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return " ".join(

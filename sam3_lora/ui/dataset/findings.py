@@ -15,7 +15,7 @@ from sam3_lora.ui.components.layout import escape
 OpenImage = Callable[[str, str], None]
 ShowImages = Callable[[str, str], None]
 
-# severity -> Material symbol, colour, plural
+# severity -> Material symbol, color, plural
 _SEVERITIES = {
     "error": ("error", "red", "errors"),
     "warning": ("warning", "orange", "warnings"),

@@ -21,7 +21,7 @@ from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, ImageFilt
 from sam3_lora.ui.state import keep_valid
 
 _MAX_SEGMENT_LETTERS = 16  # of all split names together; above that they are a list
-_MAX_LEGEND = 12  # categories in the legend; more colours are hard to tell apart
+_MAX_LEGEND = 12  # categories in the legend; more colors are hard to tell apart
 
 
 def show(opened: OpenedDataset) -> None:
@@ -136,7 +136,7 @@ def _finding_counts(opened: OpenedDataset, split: str) -> dict[str, int]:
 
 
 def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
-    """One line with the colour of each category."""
+    """One line with the color of each category."""
     square = "display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px"
     entries = [
         f'<span style="white-space: nowrap; margin-right: 1.25em">'
@@ -145,7 +145,7 @@ def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None
     ]
     if len(categories) > _MAX_LEGEND:
         entries.append(f"and {len(categories) - _MAX_LEGEND:,} more")
-    if entries:  # no caption: it would fade the colours
+    if entries:  # no caption: it would fade the colors
         st.markdown(f"<small>{' '.join(entries)}</small>", unsafe_allow_html=True)
 
 

@@ -156,7 +156,7 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
         },
     )
     st.caption(
-        "Select a row to zoom to its object. cx, cy, w, h: the box's centre and size as the model gets them, relative "
+        "Select a row to zoom to its object. cx, cy, w, h: the box's center and size as the model gets them, relative "
         "to the image."
     )
 
@@ -165,7 +165,7 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
 def object_table(
     path: str, image_id: object, state: tuple, phrases: tuple[tuple[str, str], ...], _record: ImageRecord
 ) -> pd.DataFrame:
-    """One row per object: category, phrase, normalised cxcywh, pixel box, decoded mask area, crowd."""
+    """One row per object: category, phrase, normalized cxcywh, pixel box, decoded mask area, crowd."""
     size_hw = (_record.height, _record.width)
     own_phrases = dict(phrases)
     rows = []

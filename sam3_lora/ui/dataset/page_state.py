@@ -80,7 +80,7 @@ class OpenedDataset:
 
     @property
     def colors(self) -> dict[str, Color]:
-        """The colour of each category."""
+        """The color of each category."""
         return category_colors(self.dataset.categories)
 
 

@@ -12,7 +12,7 @@ from sam3_lora.data.doctor import Histogram, Report, Statistics
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
 
-# Readable on light and dark backgrounds; a split has the same colour in every chart.
+# Readable on light and dark backgrounds; a split has the same color in every chart.
 COLORS = ("#14998c", "#d6a13b", "#7f8fa6", "#b07aa1", "#8c8c8c")
 MAX_CATEGORIES = 30  # bars; rarer categories are in the report only
 MAX_BINS = 40
@@ -52,7 +52,7 @@ _SHAPES_SENTENCE = "Width to height of the boxes, before the image is resized to
 
 
 def category_chart(statistics: Statistics) -> go.Figure:
-    """Bars of objects per category, one colour per split, the most frequent on top."""
+    """Bars of objects per category, one color per split, the most frequent on top."""
     total = _per_category(statistics)
     names = [name for name, _ in total.most_common(MAX_CATEGORIES)][::-1]
     figure = _figure(max(160, min(_HEIGHT, 80 + 55 * len(names)), 60 + 22 * len(names)))

@@ -116,7 +116,7 @@ def test_a_turned_photograph_without_a_size_in_the_file_is_a_warning(tmp_path, s
     assert findings["image-rotated"].severity == severity
 
 
-def test_a_colour_mode_that_cannot_be_read_is_no_damage(tmp_path, sound):
+def test_a_color_mode_that_cannot_be_read_is_no_damage(tmp_path, sound):
     report = examined(tmp_path, sound, saved(Image.merge("LAB", Image.fromarray(noise()).split()), "TIFF"))
     assert kinds(report) == ["image-unreadable"] and "LAB" in report.findings[0].message
     with pytest.raises(DataError, match="LAB.*RGB"):

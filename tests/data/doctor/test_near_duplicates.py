@@ -33,7 +33,7 @@ CHANGES = {
     "made smaller": lambda picture: picture.resize((picture.width // 2, picture.height // 2)),
     "made larger": lambda picture: picture.resize((picture.width * 3 // 2, picture.height * 3 // 2)),
     "brighter": lambda picture: ImageEnhance.Brightness(picture).enhance(1.1),
-    "grey": lambda picture: picture.convert("L"),
+    "gray": lambda picture: picture.convert("L"),
     "a film's next frame": lambda picture: picture.crop((3, 2, picture.width, picture.height)),
 }
 

@@ -26,7 +26,7 @@ COLORS = {"#ff0000": "crack", "00ff00": "pothole"}
 
 @pytest.fixture
 def folders(tmp_path) -> tuple[Path, Path, Path]:
-    """images, masks (as grey values) and a place for the split."""
+    """images, masks (as gray values) and a place for the split."""
     images, masks = tmp_path / "images", tmp_path / "masks"
     for folder in (images, masks):
         (folder / "site").mkdir(parents=True)
@@ -44,13 +44,13 @@ def save_as(path: Path, kind: str) -> None:
         picture.save(path)
     elif kind == "16 bits":
         Image.fromarray(VALUES.astype(np.uint16)).save(path)
-    elif kind == "grey in three channels":
+    elif kind == "gray in three channels":
         Image.fromarray(np.stack([VALUES] * 3, -1)).save(path)
     else:
         Image.fromarray(np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)[VALUES]).save(path)
 
 
-@pytest.mark.parametrize("kind", ["palette", "16 bits", "grey in three channels", "colors", "palette by color"])
+@pytest.mark.parametrize("kind", ["palette", "16 bits", "gray in three channels", "colors", "palette by color"])
 def test_every_kind_of_mask_gives_the_same_objects(folders, kind):
     images, masks, out = folders
     for path in masks.rglob("*.png"):
