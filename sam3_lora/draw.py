@@ -38,7 +38,6 @@ class DrawObject:
     score: float | None = None  # in [0, 1], shown behind the label
 
 
-@functools.lru_cache(maxsize=4096)
 def category_color(name: str) -> Color:
     """The color of a category: the same for "Paint-Marking" and "paint marking", on every page and in every run."""
     return _color(_place_on_wheel(_same_spelling(name)))
@@ -52,17 +51,11 @@ def category_colors(names: tuple[str, ...]) -> dict[str, Color]:
     is farthest from all that are taken. With more categories than colors, the rest get their category_color.
     """
     places: dict[str, int] = {}
-    spellings = list(dict.fromkeys(map(_same_spelling, names)))
-    for spelling in spellings:
-        own = _place_on_wheel(spelling)
-        taken = set(places.values())
-        if len(taken) == HUES * len(SHADES):
-            places[spelling] = own
-            continue
-        free = [place for place in range(HUES * len(SHADES)) if place not in taken]
-        least = {place: min((_distance(place, other) for other in taken), default=math.inf) for place in free}
-        farthest = max(free, key=lambda place: least[place])
-        places[spelling] = own if least.get(own, 0) >= min(TOO_ALIKE, least[farthest]) else farthest
+    for spelling in dict.fromkeys(map(_same_spelling, names)):
+        places[spelling] = own = _place_on_wheel(spelling)
+        nearest = _distances()[:, list(places.values())[:-1]].min(1, initial=math.inf)  # of the places taken
+        if nearest[own] < min(TOO_ALIKE, nearest.max()):
+            places[spelling] = int(nearest.argmax())
     return {name: _color(places[_same_spelling(name)]) for name in names}
 
 
@@ -87,10 +80,11 @@ def _color(place: int) -> Color:
 
 
 @functools.cache
-def _distance(place: int, other: int) -> float:
-    """How different two of the colors look (OKLab)."""
-    (l1, c1, h1), (l2, c2, h2) = _oklch(place), _oklch(other)
-    return math.hypot(l1 - l2, c1 * math.cos(h1) - c2 * math.cos(h2), c1 * math.sin(h1) - c2 * math.sin(h2))
+def _distances() -> np.ndarray:
+    """How different each two of the colors look (OKLab)."""
+    lch = [_oklch(place) for place in range(HUES * len(SHADES))]
+    oklab = [(lightness, chroma * math.cos(hue), chroma * math.sin(hue)) for lightness, chroma, hue in lch]
+    return np.array([[math.dist(one, other) for other in oklab] for one in oklab])
 
 
 def overlay(
@@ -132,10 +126,7 @@ def overlay(
 def _extent(item: DrawObject) -> float:
     if item.mask is not None:
         return float(np.count_nonzero(item.mask))
-    if item.box_xyxy is None:
-        return 0.0
-    x0, y0, x1, y1 = item.box_xyxy
-    return max(x1 - x0, 0) * max(y1 - y0, 0)
+    return 0.0 if item.box_xyxy is None else _overlap(item.box_xyxy, item.box_xyxy)
 
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, opacity: float, width: int) -> None:
@@ -198,16 +189,11 @@ def _place(size: tuple[float, float], anchor: Rect, bounds: tuple[int, int], tak
         (x0, y1 - chip_height),
         (x0 - width, y1 + width),
     )
-    fitting = []
-    for x, y in candidates:
-        x = min(max(x, 0), max(bounds[0] - chip_width - 1, 0))
-        if 0 <= y <= bounds[1] - chip_height:
-            fitting.append((x, y, x + chip_width, y + chip_height))
-    if not fitting:
-        y = min(max(y0, 0), max(bounds[1] - chip_height, 0))
-        x = min(max(x0, 0), max(bounds[0] - chip_width - 1, 0))
-        fitting.append((x, y, x + chip_width, y + chip_height))
-    return min(fitting, key=lambda chip: sum(_overlap(chip, other) for other in taken))
+    lowest = bounds[1] - chip_height
+    fitting = [(x, y) for x, y in candidates if 0 <= y <= lowest] or [(x0, min(max(y0, 0), max(lowest, 0)))]
+    places = [(min(max(x, 0), max(bounds[0] - chip_width - 1, 0)), y) for x, y in fitting]
+    chips = [(x, y, x + chip_width, y + chip_height) for x, y in places]
+    return min(chips, key=lambda chip: sum(_overlap(chip, other) for other in taken))
 
 
 def _overlap(a: Rect, b: Rect) -> float:

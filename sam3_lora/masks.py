@@ -174,15 +174,21 @@ def _points(polygon: Any) -> np.ndarray:
     """A polygon's numbers, float64; raises DataError unless they are finite x, y pairs."""
     if not isinstance(polygon, list):
         raise DataError(f"Expected a list of polygons, found {_shown(polygon)} in it", "Write [[x, y, x, y, ...], ...]")
-    try:
-        points = np.array(polygon, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        points = None
-    if points is None or points.ndim != 1 or not np.isfinite(points).all():
+    points = _flat(polygon, np.float64)
+    if points is None or not np.isfinite(points).all():
         raise DataError(f"Expected a polygon of finite numbers, got {_shown(polygon)}", REEXPORT)
     if len(points) % 2:
         raise DataError(f"Expected x, y pairs in a polygon, got {len(points)} numbers", REEXPORT)
     return points
+
+
+def _flat(numbers: list, dtype: type | None = None) -> np.ndarray | None:
+    """A list of numbers as an array; None if it is anything else."""
+    try:
+        array = np.array(numbers, dtype)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return array if array.ndim == 1 else None
 
 
 def _run_lengths(rle: dict, size_hw: tuple[int, int]) -> np.ndarray:
@@ -202,11 +208,8 @@ def _run_lengths(rle: dict, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _runs_of_list(counts: Any) -> np.ndarray:
-    try:
-        runs = np.array(counts if isinstance(counts, list) else None)
-    except (TypeError, ValueError, OverflowError):
-        runs = np.array(None)
-    if runs.ndim != 1 or runs.dtype.kind not in "iu":
+    runs = _flat(counts) if isinstance(counts, list) else None
+    if runs is None or runs.dtype.kind not in "iu":
         raise DataError(f"Expected run lengths as a list of integers or as text, got {_shown(counts)}", REEXPORT)
     return runs.astype(np.int64)
 

@@ -22,8 +22,10 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.images import load_image
 from sam3_lora.data.records import Split
-from sam3_lora.evaluate import SCORE_THRESHOLD, coco_map, concept_f1, phrases_of, predict_image
+from sam3_lora.evaluate import cgf1
+from sam3_lora.evaluate.average_precision import AveragePrecision, mean_ap
 from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
+from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, phrases_of, predict_image
 from sam3_lora.monitor.healthy_ranges import WINDOW, measure_stages, save_stages
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import PhraseResult, Predictor
@@ -130,11 +132,14 @@ def measure(
     unrelated = unrelated_firing(predictor, valid.images)
     phrases = phrases_of(valid)
     results = [one for image in valid.images for one in predict_image(predictor, image, phrases).results]
-    metrics = coco_map(results) | concept_f1(results)
+    counts = cgf1.count(results)
+    metrics = {
+        name: float(value) for name, value in cgf1.scores(counts.weighted(np.ones(len(counts.fp_absent)))).items()
+    }
     return {
         **scene_metrics(predict_scenes(predictor, num_scenes), threshold),
         "valid_f1": metrics["f1_50"],
-        "valid_map_segm": metrics["map_segm"],
+        "valid_map_segm": mean_ap(AveragePrecision(results, "segm").values),
         "valid_cgf1": metrics["cgf1"],
         "foreign_firing": float(np.mean(list(unrelated.values()))),
         "foreign_firing_worst_word": max(unrelated.values()),

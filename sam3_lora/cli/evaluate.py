@@ -80,7 +80,7 @@ def _as_json(report: Report, stored: Path | None) -> dict[str, Any]:
 
 
 def _print(report: Report) -> None:
-    from sam3_lora.evaluate.messages import alert_sentence, changes, interval, not_defined_sentences, number
+    from sam3_lora.evaluate.messages import alert_sentence, change_rows, not_defined_sentences
     from sam3_lora.evaluate.metrics import METRICS
     from sam3_lora.evaluate.verdict import alerts_of
 
@@ -90,10 +90,8 @@ def _print(report: Report) -> None:
     columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)
     for subject, title in (("all", ""), ("phrase", METRICS[report.main_metric][0]), ("size", "")):
         echo(f"{title:18}" + "".join(f"{name:>18}" for name in columns))
-        for one in changes(report, subject):
-            values = (number(one.base), number(one.adapter), number(one.difference, True), interval(one))
-            name = METRICS[one.metric][0] if subject == "all" else one.name
-            echo(f"{name:18}" + "".join(f"{value:>18}" for value in values[: len(columns)]))
+        for name, *values in change_rows(report, subject):
+            echo(f"{name:18}" + "".join(f"{value:>18}" for value in values))
     for sentence in not_defined_sentences(report):
         echo(sentence)
     for phrase, threshold in report.best_thresholds().items():

@@ -80,14 +80,6 @@ def ap_by_size(values: np.ndarray) -> list[float]:
     return [mean_defined(values[..., 1 + number]) for number in range(len(SIZES))]
 
 
-def coco_map(results: list[PromptResult]) -> dict[str, float]:
-    """COCO mAP over IoU 0.5:0.95, of boxes (map_bbox) and masks (map_segm); 0 where there is no object."""
-    return {
-        f"map_{kind}": float(np.nan_to_num(mean_ap(AveragePrecision(results, kind).values)))
-        for kind in ("bbox", "segm")
-    }
-
-
 def coco_dicts(results: list[PromptResult]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results in COCO's own formats: the ground-truth dataset, and the list of predictions."""
     from pycocotools import mask as rle_ops

@@ -57,7 +57,14 @@ def count(results: list[PromptResult]) -> ImageCounts:
 
 
 def scores(counts: ImageCounts) -> dict[str, np.ndarray]:
-    """f1_50, positive_f1, il_mcc and cgf1 of sums of images, each (R,); nan where not defined."""
+    """F1 at IoU 0.5 (f1_50), and cgF1 with its parts, of sums of images.
+
+    cgF1 = positive micro F1 (mean over IoU 0.5:0.95, phrases with objects) x IL_MCC (is the phrase in the image at
+    all?), as in the SAM 3 paper.
+
+    Returns:
+        f1_50, positive_f1, il_mcc and cgf1, each (R,); nan where not defined, see :func:`why_not_defined`.
+    """
     tp, fp, fn = np.moveaxis(counts.tp_fp_fn, -2, 0)
     positive_f1 = f1_score(tp, fp, fn).mean(-1)
     mcc = _matthews(counts.presence)
@@ -67,17 +74,6 @@ def scores(counts: ImageCounts) -> dict[str, np.ndarray]:
         "il_mcc": mcc,
         "cgf1": positive_f1 * mcc,
     }
-
-
-def concept_f1(results: list[PromptResult]) -> dict[str, float | None]:
-    """F1 at IoU 0.5 and score 0.5, and cgF1 with its parts.
-
-    cgF1 = positive micro F1 (mean over IoU 0.5:0.95, phrases with objects) x IL_MCC (is the phrase in the image at
-    all?), as in the SAM 3 paper. None where not defined, see :func:`why_not_defined`.
-    """
-    counts = count(results)
-    values = scores(counts.weighted(np.ones(len(counts.fp_absent))))
-    return {name: None if np.isnan(value) else float(value) for name, value in values.items()}
 
 
 def why_not_defined(results: list[PromptResult]) -> str | None:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -76,27 +77,24 @@ def evaluate(
     return _Evaluation(predictor, request, progress or (lambda share, what: None), cancelled, lock).run()
 
 
+@dataclass
 class _Evaluation:
-    """One evaluation in progress."""
+    """One evaluation in progress; its fields are the arguments of :func:`evaluate`."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        request: EvaluationRequest,
-        progress: Progress,
-        cancelled: Callable[[], bool],
-        lock: AbstractContextManager,
-    ) -> None:
-        self._predictor, self._request = predictor, request
-        self._progress, self._cancelled, self._lock = progress, cancelled, lock
-        self._split = request.split.present()
-        self._models = (BASE, ADAPTER) if predictor.has_adapter else (BASE,)
-        self._notes: list[str] = []
-        if missing := len(request.split.images) - len(self._split.images):
-            self._notes.append(messages.left_out(missing))
+    predictor: Predictor
+    request: EvaluationRequest
+    progress: Progress
+    cancelled: Callable[[], bool]
+    lock: AbstractContextManager
+
+    def __post_init__(self) -> None:
+        self._split = self.request.split.present()
+        self._models = (BASE, ADAPTER) if self.predictor.has_adapter else (BASE,)
+        missing = len(self.request.split.images) - len(self._split.images)
+        self._notes = [messages.left_out(missing)] if missing else []
 
     def run(self) -> Report:
-        started, request = time.monotonic(), self._request
+        started, request = time.monotonic(), self.request
         phrases = phrases_of(self._split, request.category_phrases)
         if not phrases:
             raise DataError(
@@ -107,7 +105,7 @@ class _Evaluation:
         )
         predictions = self._predict(groups)
         losses = self._losses()
-        self._progress(_LOSS_DONE, "Computing metrics")
+        self.progress(_LOSS_DONE, "Computing metrics")
         calculators = {model: MetricCalculator(images, groups) for model, images in predictions.items()}
         metrics = {model: one.metrics(losses[model]) for model, one in calculators.items()}
         report = self._report(phrases, predictions, calculators[BASE], metrics)
@@ -117,14 +115,9 @@ class _Evaluation:
                 differences=self._differences(report, calculators, metrics),
                 retention=bootstrap.retention(predictions[BASE], predictions[ADAPTER], groups),
             )
-        verdict = judge(
-            report.differences,
-            alerts_of(report),
-            report.main_metric,
-            report.images,
-            report.base.metrics[report.main_metric],
-        )
-        self._progress(1.0, "Done")
+        base = report.base.metrics[report.main_metric]
+        verdict = judge(report.differences, alerts_of(report), report.main_metric, report.images, base)
+        self.progress(1.0, "Done")
         seconds = round(time.monotonic() - started, 1)
         return replace_struct(report, verdict=messages.verdict_sentence(verdict), seconds=seconds)
 
@@ -136,7 +129,7 @@ class _Evaluation:
         metrics: dict[str, ModelMetrics],
     ) -> Report:
         """The report but for the comparison of adapter and base."""
-        request, images = self._request, len(self._split.images)
+        request, images = self.request, len(self._split.images)
         boxes_only = not any(a.has_segmentation for image in self._split.images for a in image.annotations)
         if images < FEW_IMAGES:
             self._notes.append(messages.few_images(images))
@@ -181,10 +174,11 @@ class _Evaluation:
     def _predict(self, groups: PhraseGroups) -> dict[str, list[ImagePredictions]]:
         """Each model's predictions; images that cannot be read are left out of the split from here on."""
         predictions: dict[str, list[ImagePredictions]] = {model: [] for model in self._models}
-        images, readable = self._split.images, np.ones(len(self._split.images), dtype=bool)
+        images, own_phrases = self._split.images, self.request.category_phrases
+        readable = np.ones(len(images), dtype=bool)
         for number, image in enumerate(images):
             self._raise_if_cancelled()
-            self._progress(_PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}")
+            self.progress(_PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}")
             try:
                 pixels = pixels_of(image)
             except DataError:
@@ -193,14 +187,7 @@ class _Evaluation:
             for model in self._models:
                 with self._as(model):
                     predictions[model].append(
-                        predict_image(
-                            self._predictor,
-                            image,
-                            groups.categories,
-                            self._request.category_phrases,
-                            groups.extra,
-                            pixels,
-                        )
+                        predict_image(self.predictor, image, groups.categories, own_phrases, groups.extra, pixels)
                     )
         if not readable.all():
             unreadable = [image.file_name for image in images.take(~readable)]
@@ -215,12 +202,12 @@ class _Evaluation:
         return predictions
 
     def _losses(self) -> dict[str, float]:
-        losses, request = {}, self._request
+        losses, request = {}, self.request
         for number, model in enumerate(self._models):
             share = number / len(self._models)
-            self._progress(_PREDICTED + (_LOSS_DONE - _PREDICTED) * share, "Validation loss")
+            self.progress(_PREDICTED + (_LOSS_DONE - _PREDICTED) * share, "Validation loss")
             losses[model] = validation_loss(
-                self._predictor,
+                self.predictor,
                 self._split,
                 request.num_negatives,
                 request.batch_size,
@@ -233,35 +220,32 @@ class _Evaluation:
     def _as(self, model: str) -> Iterator[None]:
         """Holds the predictor, switched to the base model or to the adapter as trained."""
         self._raise_if_cancelled()
-        with self._lock:
-            before = self._predictor.strength
-            self._predictor.strength = _STRENGTHS[model]
+        with self.lock:
+            before = self.predictor.strength
+            self.predictor.strength = _STRENGTHS[model]
             try:
                 yield
             finally:
-                self._predictor.strength = before
+                self.predictor.strength = before
 
     def _resampling_progress(self, share: float) -> None:
         self._raise_if_cancelled()
-        self._progress(_COUNTED + (1 - _COUNTED) * share, "Bootstrap confidence intervals")
+        self.progress(_COUNTED + (1 - _COUNTED) * share, "Bootstrap confidence intervals")
 
     def _raise_if_cancelled(self) -> None:
-        if self._cancelled():
+        if self.cancelled():
             raise Cancelled
 
     def _phrase_counts(self, phrases: tuple[str, ...]) -> dict[str, PhraseCount]:
-        phrase_by_category = {c: phrase_of(c, self._request.category_phrases) for c in self._split.categories}
-        objects: Counter[str] = Counter()
-        images: Counter[str] = Counter()
-        for image in self._split.images:
-            found = [phrase_of(a.category, self._request.category_phrases) for a in image.annotations if not a.iscrowd]
-            objects.update(found)
-            images.update(set(found))
+        phrase_by_category = {c: phrase_of(c, self.request.category_phrases) for c in self._split.categories}
+        found = [
+            [phrase_of(one.category, self.request.category_phrases) for one in image.annotations if not one.iscrowd]
+            for image in self._split.images
+        ]
+        objects, images = Counter(chain(*found)), Counter(chain(*map(set, found)))
         return {
             phrase: PhraseCount(
-                objects[phrase],
-                images[phrase],
-                [category for category, its_phrase in phrase_by_category.items() if its_phrase == phrase],
+                objects[phrase], images[phrase], [c for c, of in phrase_by_category.items() if of == phrase]
             )
             for phrase in phrases
         }

@@ -10,6 +10,7 @@ from sam3_lora.evaluate.report import Difference, Report, Retention
 from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind, alerts_of
 from sam3_lora.text import first_names, plural
 
+_COLUMNS = ("Base", "Adapter", "Difference", "95 % interval")
 _MAX_ROWS = 10  # leaks and images that are listed
 _REASONS = {
     NO_NEGATIVES: "every image contains every phrase, so there are no negatives",
@@ -147,9 +148,9 @@ def to_markdown(report: Report) -> str:
         f"{plural(report.objects, 'object')}; {report.made.replace('T', ' ')}.\n",
         *_bullets("Got worse", map(alert_sentence, alerts_of(report))),
         *_bullets("Notes", [*report.notes, *not_defined_sentences(report)]),
-        _changes("Metrics", report, "all"),
-        _changes("By phrase", report, "phrase"),
-        _changes("By object size", report, "size"),
+        _table("Metrics", ["Metric", *_COLUMNS], change_rows(report, "all")),
+        _table("By phrase", [f"{METRICS[report.main_metric][0]} of", *_COLUMNS], change_rows(report, "phrase")),
+        _table("By object size", [f"{METRICS[report.main_metric][0]} of", *_COLUMNS], change_rows(report, "size")),
         *_retention(report),
         _leaks(report),
         _thresholds(report),
@@ -158,21 +159,14 @@ def to_markdown(report: Report) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _changes(title: str, report: Report, subject: str) -> str:
-    first = "Metric" if subject == "all" else f"{METRICS[report.main_metric][0]} of"
-    head = [first, "Base", "Adapter", "Difference", "95 % interval"]
-    body = [
-        [
-            METRICS[one.metric][0] if subject == "all" else one.name,
-            number(one.base),
-            number(one.adapter),
-            number(one.difference, True),
-            interval(one),
-        ]
-        for one in changes(report, subject)
-    ]
-    width = len(head) if report.adapter else 2
-    return _table(title, head[:width], [row[:width] for row in body])
+def change_rows(report: Report, subject: str) -> list[list[str]]:
+    """:func:`changes` in print: the name, base and, with an adapter, adapter, difference and interval."""
+    rows = []
+    for one in changes(report, subject):
+        name = METRICS[one.metric][0] if subject == "all" else one.name
+        values = [number(one.base), number(one.adapter), number(one.difference, True), interval(one)]
+        rows.append([name, *values] if report.adapter else [name, values[0]])
+    return rows
 
 
 def _retention(report: Report) -> list[str]:
@@ -197,8 +191,8 @@ def _leaks(report: Report) -> str:
         return "## Prompt leak\n\nNo phrase marks objects of another phrase.\n"
     rows.sort(key=lambda one: -one[0])
     width = 4 if report.adapter else 3
-    head = ["Phrase", "marks objects of", "Base", "Adapter"]
-    return _table("Prompt leak", head[:width], [row[:width] for _, row in rows[:_MAX_ROWS]])
+    cells = [row[:width] for _, row in rows[:_MAX_ROWS]]
+    return _table("Prompt leak", ["Phrase", "marks objects of", "Base", "Adapter"], cells)
 
 
 def _thresholds(report: Report) -> str:
@@ -226,10 +220,10 @@ def _bullets(title: str, lines: Iterable[str]) -> list[str]:
 
 
 def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
-    """A section with a table; empty without rows."""
+    """A section with a table, as wide as its rows; empty without rows."""
     if not rows:
         return ""
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head[: len(rows[0])], ["---"] * len(rows[0]), *rows]
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
 
 

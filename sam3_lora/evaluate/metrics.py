@@ -118,13 +118,12 @@ def object_sizes(results: list[PromptResult]) -> dict[str, int]:
     from pycocotools import mask as rle_ops
 
     areas = [
-        float(rle_ops.area(mask))
+        rle_ops.area(mask)
         for result in results
         for mask, crowd in zip(result.gt_masks, result.gt_crowd, strict=True)
         if not crowd
     ]
-    small, medium = sum(area < 32**2 for area in areas), sum(32**2 <= area < 96**2 for area in areas)
-    return dict(zip(SIZES, (small, medium, len(areas) - small - medium), strict=True))
+    return dict(zip(SIZES, np.histogram(areas, (0, 32**2, 96**2, np.inf))[0].tolist(), strict=True))
 
 
 def _best_threshold(swept: ThresholdSweep) -> BestThreshold | None:

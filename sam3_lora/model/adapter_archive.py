@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 import zlib
 from lzma import LZMAError
@@ -17,7 +18,6 @@ _MAX_FILES = 1000
 _MAX_BYTES = {".safetensors": 2 << 30, ".json": 4 << 20}  # unpacked size by suffix; other files are not unpacked
 _TEXTS = (".md", ".txt", ".yaml", ".yml", ".jsonl", ".log")  # of a run's archive: harmless and not needed
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-_BLOCK = 1 << 20
 _FIX = "Zip an adapter's folder, with its adapter_config.json and adapter_model.safetensors"
 
 
@@ -50,7 +50,9 @@ def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
                 if path.parent == root and path.name in (SETTINGS, WEIGHTS)
             }
             safe_name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
-            folder = into / f"{safe_name}-{_digest(archive)}"
+            with open(archive, "rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
+            folder = into / f"{safe_name}-{digest}"
             if not folder.is_dir():
                 _write(opened, chosen, folder)
             return folder
@@ -109,14 +111,6 @@ def _root_of_adapter(entries: dict[PurePosixPath, zipfile.ZipInfo]) -> PurePosix
     return root
 
 
-def _digest(archive: str | Path) -> str:
-    digest = hashlib.blake2b(digest_size=6)
-    with open(archive, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _write(archive: zipfile.ZipFile, chosen: dict[str, zipfile.ZipInfo], folder: Path) -> None:
     """The folder appears only when it is complete and checked."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -125,11 +119,8 @@ def _write(archive: zipfile.ZipFile, chosen: dict[str, zipfile.ZipInfo], folder:
     with atomic_folder(folder) as written:
         for name, entry in chosen.items():
             with archive.open(entry) as packed, (written / name).open("xb") as file:
-                # Reads no more than the size that was checked: an entry's header may be forged.
-                remaining = entry.file_size
-                while remaining > 0 and (block := packed.read(min(_BLOCK, remaining))):
-                    remaining -= len(block)
-                    file.write(block)
+                # zipfile reads no more than the size that was checked, although an entry's header may be forged.
+                shutil.copyfileobj(packed, file)
         try:
             adapter_files.read_settings(written, "the archive")
             adapter_files.check_weights(written, "the archive")

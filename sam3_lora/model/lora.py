@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
 
-from sam3_lora.config import AdapterConfig
+from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_files
 
@@ -27,15 +27,7 @@ if TYPE_CHECKING:
     from transformers import Sam3Config, Sam3Model
 
 _BYTES_PER_PARAMETER = 4  # adapters are trained and saved in float32
-_PREFIXES = {
-    "vision_encoder": "vision_encoder.",
-    "text_encoder": "text_encoder.",
-    "geometry_encoder": "geometry_encoder.",
-    "detr_encoder": "detr_encoder.",
-    "detr_decoder": "detr_decoder.",
-    "mask_decoder": "mask_decoder.",
-    "scoring": "dot_product_scoring.",
-}
+_PREFIXES = {component: f"{component}." for component in get_args(Component)} | {"scoring": "dot_product_scoring."}
 # Kind of a layer by the last part of its name. CLIP says out_proj; the scoring compares queries with the phrase, so
 # its two projections are those of query and key.
 _KINDS = {

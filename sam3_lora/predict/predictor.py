@@ -26,7 +26,6 @@ from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import Sam3Processor
 
 VISUAL = "visual"  # the phrase SAM 3 was trained with for prompts of exemplar boxes alone
 PHRASES_PER_BATCH = 16  # more go through the model in batches, so that memory does not grow with their number
@@ -51,6 +50,10 @@ class Predictor:
     Call :meth:`set_image`, then :meth:`prompt` as often as needed: the image is encoded only once. Features of the
     last images and phrases are cached, separately for each strength of an adapter that changes them.
 
+    Attributes:
+        detector: the model that prompts run through.
+        processor: makes tensors of images and phrases.
+
     Example:
         >>> predictor = Predictor.load("demo")
         >>> predictor.set_image("road.jpg")
@@ -67,7 +70,8 @@ class Predictor:
         """
         self._base = base
         self._peft_model = peft_model
-        self._detector = Sam3Detector(base.model).eval()
+        self.detector = Sam3Detector(base.model).eval()
+        self.processor = base.processor
         self._image: Image.Image | None = None
         self._image_key = b""
         self._adapted = lora.adapted_components(base.model)
@@ -118,16 +122,6 @@ class Predictor:
         if strength != self._strength and self._peft_model is not None:
             lora.set_strength(self._peft_model, strength)
             self._strength = strength
-
-    @property
-    def detector(self) -> Sam3Detector:
-        """The model that prompts run through."""
-        return self._detector
-
-    @property
-    def processor(self) -> Sam3Processor:
-        """Makes tensors of images and phrases."""
-        return self._base.processor
 
     @property
     def device(self) -> torch.device:
@@ -186,8 +180,7 @@ class Predictor:
             batch = names[start : start + PHRASES_PER_BATCH]
             detections = self._detect(batch, boxes)
             for row, phrase in enumerate(batch):
-                size_hw = (image.height, image.width)
-                results[phrase] = phrase_result(phrase, detections, row, size_hw, threshold, limit)
+                results[phrase] = phrase_result(phrase, detections, row, image.size[::-1], threshold, limit)
         return results
 
     def _current_image(self) -> Image.Image:
@@ -196,8 +189,11 @@ class Predictor:
         return self._image
 
     def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
+        image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
+        repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)
         try:
-            detections = self._compute(phrases, boxes)
+            vision, text = self._vision_features(), self._text_features(phrases)
+            detections = self.detector.detect(vision, text, image_index, *repeated)
         except _CONFIG_ERRORS as error:
             if self._has_run or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
                 raise
@@ -207,12 +203,6 @@ class Predictor:
             ) from error
         self._has_run = True
         return detections
-
-    def _compute(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
-        vision, text = self._vision_features(), self._text_features(phrases)
-        image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
-        repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)
-        return self._detector.detect(vision, text, image_index, *repeated)
 
     def _exemplar_boxes(self, exemplars: Exemplars) -> tuple[Tensor, Tensor] | None:
         """Boxes (1, K, 4) cxcywh in [0, 1] and labels (1, K) as the detector takes them; None without any."""
@@ -238,13 +228,13 @@ class Predictor:
         if vision is None:
             pixels = self.processor.image_processor(images=self._image, return_tensors="pt").pixel_values
             dtype = next(self._base.model.parameters()).dtype
-            vision = self._detector.encode_images(pixels.to(self.device, dtype))
+            vision = self.detector.encode_images(pixels.to(self.device, dtype))
         _cache(self._vision, key, vision, MAX_CACHED_IMAGES)
         changed = {"vision_encoder", "geometry_encoder"} & self._adapted
         key = (self._image_key, self._strength if changed else 0.0)
         geometry = self._text_only_geometry.get(key)
         if geometry is None:
-            geometry = self._detector.text_only_geometry(vision)
+            geometry = self.detector.text_only_geometry(vision)
         _cache(self._text_only_geometry, key, geometry, MAX_CACHED_IMAGES)
         return replace(vision, text_only_geometry=geometry)
 
@@ -253,7 +243,7 @@ class Predictor:
         features = {p: self._text[p, strength] for p in phrases if (p, strength) in self._text}
         if new := [phrase for phrase in phrases if phrase not in features]:
             tokens = tokenize(self.processor.tokenizer, new)
-            encoded = self._detector.encode_text(
+            encoded = self.detector.encode_text(
                 tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
             )
             for row, phrase in enumerate(new):

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sam3_lora.evaluate import PromptResult
-from sam3_lora.evaluate.predictions import ImagePredictions
+from sam3_lora.evaluate import cgf1
+from sam3_lora.evaluate.average_precision import AveragePrecision, mean_ap
+from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult
 from sam3_lora.masks import encode_rle
 
 SIZE = (160, 160)
@@ -76,3 +77,16 @@ def _place(rng: np.random.Generator) -> tuple[int, int, int]:
 def _moved(rng: np.random.Generator, x: int, y: int, side: int) -> tuple[int, int, int]:
     dx, dy = rng.integers(-side // 5, side // 5 + 1, 2).tolist()
     return max(x + dx, 0), max(y + dy, 0), side
+
+
+def coco_map(results: list[PromptResult]) -> dict[str, float]:
+    """COCO mAP over IoU 0.5:0.95, of boxes (map_bbox) and masks (map_segm); 0 where there is no object."""
+    values = {kind: AveragePrecision(results, kind).values for kind in ("bbox", "segm")}
+    return {f"map_{kind}": float(np.nan_to_num(mean_ap(precision))) for kind, precision in values.items()}
+
+
+def concept_f1(results: list[PromptResult]) -> dict[str, float | None]:
+    """F1 at IoU 0.5 and score 0.5, and cgF1 with its parts; None where not defined."""
+    counts = cgf1.count(results)
+    values = cgf1.scores(counts.weighted(np.ones(len(counts.fp_absent))))
+    return {name: None if np.isnan(value) else float(value) for name, value in values.items()}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sam3_lora.data.prompts import EVERYDAY_WORDS
-from sam3_lora.evaluate import coco_map, concept_f1
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES, why_not_defined
 from sam3_lora.evaluate.precision_recall_f1 import FN, FP, IGNORED, LOW_IOU, TP, classify, sweep
 from sam3_lora.evaluate.prompt_leak import UNRELATED_PHRASES, PhraseGroups, false_firing, leak, retained
 from sam3_lora.evaluate.worst_images import worst_images
-from tests.evaluate.helpers import image_predictions, prompt_result, square
+from tests.evaluate.helpers import coco_map, concept_f1, image_predictions, prompt_result, square
 
 
 def test_perfect_predictions_score_one():

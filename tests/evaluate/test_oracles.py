@@ -15,9 +15,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sam3_lora.evaluate import PromptResult, concept_f1
 from sam3_lora.evaluate.average_precision import AveragePrecision, ap_by_phrase, ap_by_size, mean_ap
-from tests.evaluate.helpers import SIZE, random_results
+from sam3_lora.evaluate.predictions import PromptResult
+from tests.evaluate.helpers import SIZE, concept_f1, random_results
 
 
 def without_predictions(results: list[PromptResult], phrase: str) -> list[PromptResult]:

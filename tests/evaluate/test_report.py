@@ -11,23 +11,15 @@ import pytest
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate import (
-    Cancelled,
-    EvaluationRequest,
-    Report,
-    coco_map,
-    concept_f1,
-    evaluate,
-    phrases_of,
-    predict_image,
-    read_report,
-)
+from sam3_lora.evaluate import Cancelled, EvaluationRequest, Report, evaluate, read_report
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
 from sam3_lora.evaluate.messages import reason, to_markdown
+from sam3_lora.evaluate.predictions import phrases_of, predict_image
 from sam3_lora.evaluate.store import folder_of, phrases_of_run, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.runs.run import Run
 from tests.evaluate.fake_predictor import FakePredictor
+from tests.evaluate.helpers import coco_map, concept_f1
 from tests.factories import coco, write_dataset, write_split
 
 POOR = {"crack": (0.0, 0.5), "pothole": (0.0, 0.5), "joint": (1.0, 0.0), "line": (0.0, 1.0)}
