@@ -28,7 +28,7 @@ METRICS = {
     "f1_50": ("F1", "Harmonic mean of precision and recall of masks at IoU 0.5 and score 0.5"),
     "cgf1": ("cgF1", "SAM 3's own metric: positive F1 × presence MCC"),
     "positive_f1": ("Positive F1", "F1 for phrases that are in the image, mean over IoU 0.5 to 0.95"),
-    "il_mcc": ("Presence MCC", "How well it tells whether a phrase is in the image at all: 1 is perfect, 0 is chance"),
+    "il_mcc": ("Presence MCC", "Tells whether a phrase is in the image: 1 is perfect, 0 is chance"),
     "false_firing": ("False firing", "Share of prompts for absent objects with a prediction; lower is better"),
     "validation_loss": ("Validation loss", "Weighted total of the training loss; lower is better"),
 }
