@@ -72,7 +72,7 @@ def notice(beginnings: tuple) -> None:
 
 def situation(run: Run, train_job: TrainJob) -> tuple:
     """What the buttons depend on; when it changes, the page is drawn again."""
-    return run.status().state, train_job.current is not None, run.requests(), bool(run.adapters())
+    return run.status().state, train_job.current is not None, run.requests.pending(), bool(run.adapters())
 
 
 def offer_active_run(found: list[Run], shown: Run) -> None:

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sam3_lora.config_errors import all_in_one, did_you_mean, explain
-from sam3_lora.config_yaml import RENAMED, parse_yaml, read_yaml, renamed_note, renamed_settings, with_current_names
+from sam3_lora.config_yaml import RENAMED, read_yaml, renamed_note, renamed_settings, with_current_names
 from sam3_lora.errors import ConfigError
 from sam3_lora.text import short
 
@@ -260,11 +260,6 @@ class RunConfig(Section):
     def load(cls, path: str | Path) -> RunConfig:
         """Reads a YAML file. Raises ConfigError if it is missing, unreadable or invalid."""
         return cls.from_dict(read_yaml(path), Path(path).name)
-
-    @classmethod
-    def from_yaml(cls, text: str, source: str = "the configuration") -> RunConfig:
-        """Reads YAML. Raises ConfigError if it is not YAML, repeats a setting or is invalid (see from_dict)."""
-        return cls.from_dict(parse_yaml(text, source), source)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the configuration") -> RunConfig:

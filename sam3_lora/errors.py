@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class Sam3LoraError(Exception):
@@ -66,6 +67,21 @@ class NotFiniteError(TrainingError):
 
     def __reduce__(self):
         return type(self), (self.terms, self.images, self.fp16)
+
+
+@contextmanager
+def explain_os_errors(kind: type[Sam3LoraError], message: str, fix: str) -> Iterator[None]:
+    """Turns an OSError inside into an error for users.
+
+    Args:
+        kind: of the error.
+        message: what failed; the operating system's reason is added to it.
+        fix: what to do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{message}: {error.strerror or error}", fix) from error
 
 
 def first_line(error: BaseException) -> str:

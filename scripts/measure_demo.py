@@ -26,12 +26,13 @@ from sam3_lora.evaluate import cgf1
 from sam3_lora.evaluate.average_precision import AveragePrecision, mean_ap
 from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
 from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, phrases_of, predict_image
-from sam3_lora.monitor.healthy_ranges import WINDOW, measure_stages, save_stages
+from sam3_lora.monitor.healthy_ranges import WINDOW
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import PhraseResult, Predictor
 from sam3_lora.runs.run import Run
 from sam3_lora.train.loop import fit
 from scripts import scenes
+from scripts.healthy_stages import measure_stages, save_stages
 
 ROOT = Path(__file__).resolve().parent.parent
 

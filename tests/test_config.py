@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.config import PRESETS, ConfigError, RunConfig, preset
-from sam3_lora.config_yaml import RENAMED, renamed_settings
+from sam3_lora.config_yaml import RENAMED, parse_yaml, renamed_settings
+
+
+def from_yaml(text):
+    return RunConfig.from_dict(parse_yaml(text, "the test"))
 
 
 def test_yaml_gives_back_the_same_settings():
     for name in PRESETS:
         config = preset(name)
-        assert RunConfig.from_yaml(config.to_yaml(comments=True)) == config
-        assert RunConfig.from_yaml(config.to_yaml(comments=False)) == config
+        assert from_yaml(config.to_yaml(comments=True)) == config
+        assert from_yaml(config.to_yaml(comments=False)) == config
 
 
 def test_every_setting_is_explained_and_bounded():
@@ -38,7 +42,7 @@ def test_all_problems_are_told_at_once():
 )
 def test_what_is_no_configuration_is_told_in_one_sentence(text):
     with pytest.raises(ConfigError) as raised:
-        RunConfig.from_yaml(text)
+        from_yaml(text)
     assert raised.value.fix
     assert "\n" not in str(raised.value)
 
@@ -60,7 +64,7 @@ def test_dotted_settings_replace_one_value_and_leave_the_rest():
 
 
 def test_scientific_notation_is_a_number():
-    assert RunConfig.from_yaml("training: {learning_rate: 1e-4}").training.learning_rate == 1e-4
+    assert from_yaml("training: {learning_rate: 1e-4}").training.learning_rate == 1e-4
 
 
 def test_a_name_with_other_characters_is_told_which_may_be_used():
@@ -71,7 +75,7 @@ def test_a_name_with_other_characters_is_told_which_may_be_used():
 def test_own_phrases_go_through_yaml_and_must_be_words():
     own = {"class_1": "pothole", "Riß: tief": 'crack, "deep"'}
     config = RunConfig().with_settings({"data.category_phrases": own})
-    assert RunConfig.from_yaml(config.to_yaml(comments=True)).data.category_phrases == own
+    assert from_yaml(config.to_yaml(comments=True)).data.category_phrases == own
     with pytest.raises(ConfigError, match=r"data\.category_phrases"):
         RunConfig().with_settings({"data.category_phrases": {"crack": " - "}})
 
@@ -95,7 +99,7 @@ def test_own_phrases_go_through_yaml_and_must_be_words():
 )
 def test_what_is_wrong_is_told_in_plain_words(text, words):
     with pytest.raises(ConfigError, match=words) as raised:
-        RunConfig.from_yaml(text)
+        from_yaml(text)
     assert len(str(raised.value)) < 200
 
 

@@ -65,7 +65,11 @@ def train(
             _stop_on_signal(run)
             status = fit(run, resume=resume is not None, accelerator=accelerator)
     except KeyboardInterrupt:
-        after = f"--resume {run.folder} continues from its last one" if run.can_resume() else "there was none before"
+        after = (
+            f"--resume {run.folder} continues from its last one"
+            if run.resume_obstacle() is None
+            else "there was none before"
+        )
         echo(f"Aborted without saving a checkpoint; {after}.", err=True)
         raise typer.Exit(130) from None
     if is_main:
@@ -131,7 +135,7 @@ def _progress_lines(run: Run, err: bool) -> Iterator[None]:
 def _stop_on_signal(run: Run) -> None:
     def stop(*_: Any) -> None:
         echo("Stopping after this step; press Ctrl-C again to abort without saving.", err=True)
-        run.request_stop()
+        run.requests.add("stop")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, stop)

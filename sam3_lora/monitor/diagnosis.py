@@ -7,9 +7,8 @@ Every check is a pure function of a :class:`_Table` and must stay silent on heal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +74,7 @@ def diagnose(rows: Iterable[Row], config: RunConfig) -> list[Alert]:
         config: the run's.
     """
     table = _Table(effective_rows(rows), config)
-    alerts = [alert for check in _CHECKS if (alert := check(table)) is not None]
+    alerts = [alert for check, steps in _CHECKS.items() if len(table.steps) >= steps for alert in check(table)]
     return sorted(alerts, key=lambda alert: _SEVERITIES.index(alert.severity))
 
 
@@ -87,157 +86,122 @@ class _Table:
         self.steps = [row for row in rows if row["kind"] == "step"]
         self.validations = [row for row in rows if row["kind"] == "validation"]
         self.notes = [row for row in rows if row["kind"] == "note"]
-
-    @property
-    def recent(self) -> list[Row]:
-        """The last steps; empty until there are enough of them."""
-        return self.steps[-RECENT:] if len(self.steps) >= RECENT else []
-
-    @property
-    def last_step(self) -> int:
-        return self.steps[-1]["step"]
-
-    @cached_property
-    def totals(self) -> np.ndarray:
-        return np.array([row["total"] for row in self.steps], dtype=float)
-
-    @cached_property
-    def grad_norms(self) -> np.ndarray:
-        return np.array([_number(row.get("grad_norm")) for row in self.steps])
+        self.totals = np.array([row["total"] for row in self.steps], dtype=float)
+        self.recent = self.steps[-RECENT:]
+        self.last_step = self.steps[-1]["step"] if self.steps else 0
 
     def recent_median(self, value: Callable[[Row], Any]) -> float:
         """Over the recent rows that have it; NaN if none has."""
         values = [number for row in self.recent if not math.isnan(number := _number(value(row)))]
         return float(np.median(values)) if values else math.nan
 
-    def recent_sum(self, name: str, rows: int) -> float | None:
-        """Sum of a count over the last so many rows; None if they lack it."""
-        values = [row.get(name) for row in self.steps[-rows:]]
-        return None if not values or None in values else float(sum(map(_number, values)))
 
-
-def _not_finite(table: _Table) -> Alert | None:
-    notes = [note for note in table.notes if note.get("about") == "not-finite"]
-    broken = [row for row in table.steps if not all(map(math.isfinite, (row["total"], *row["terms"].values())))]
-    if notes:
+def _not_finite(table: _Table) -> Iterator[Alert]:
+    note = next((note for note in table.notes if note.get("about") == "not-finite"), None)
+    if note is not None:
         # Earlier versions wrote it into the message only.
-        terms = notes[0].get("terms_not_finite", ["the loss or the gradients"])
-        images = notes[0].get("images", ())
-        return Alert("not-finite", "error", notes[0]["step"], names=tuple(terms), images=tuple(images))
-    if broken:
-        terms = [name for name, value in broken[0]["terms"].items() if not math.isfinite(value)]
-        return Alert("not-finite", "error", broken[0]["step"], names=tuple(terms) or ("total",))
-    return None
+        terms = note.get("terms_not_finite", ["the loss or the gradients"])
+        yield Alert("not-finite", "error", note["step"], names=tuple(terms), images=tuple(note.get("images", ())))
+        return
+    for row in table.steps:
+        broken = [name for name, value in row["terms"].items() if not math.isfinite(value)]
+        if broken or not math.isfinite(row["total"]):
+            yield Alert("not-finite", "error", row["step"], names=tuple(broken) or ("total",))
+            return
 
 
-def _nothing_matched(table: _Table) -> Alert | None:
-    if not table.recent:
-        return None
+def _nothing_matched(table: _Table) -> Iterator[Alert]:
     with_objects = [row for row in table.steps if _objects(row) > 0]
-    rows = with_objects[-RECENT:] if with_objects else table.steps
+    rows = with_objects[-RECENT:] or table.steps
     highest = max(row["total"] for row in rows)
     total, step = table.steps[-1]["total"], table.last_step
     if not with_objects:
         # Where most images are empty, so are some batches in a row at first.
         certain = len(rows) >= 5 * RECENT or highest < NO_NEGATIVES_TOTAL
-        return Alert("no-objects", "error" if certain else "warning", step, total, steps=len(rows))
-    if len(rows) == RECENT and highest < NO_MATCH_TOTAL:
-        return Alert("nothing-matched", "error", step, total, steps=RECENT)
-    return None
+        yield Alert("no-objects", "error" if certain else "warning", step, total, steps=len(rows))
+    elif len(rows) == RECENT and highest < NO_MATCH_TOTAL:
+        yield Alert("nothing-matched", "error", step, total, steps=RECENT)
 
 
-def _huge_and_flat(table: _Table) -> Alert | None:
-    if len(table.steps) < 2 * RECENT or _has_diverged(table):
-        return None
-    last = np.median(table.totals[-RECENT:])
+def _huge(table: _Table) -> Iterator[Alert]:
+    """Totals that have diverged, or that are huge and have never fallen."""
+    last = float(np.median(table.totals[-RECENT:]))
+    lowest = _lowest_median(table.totals[:-RECENT])
     # A total that fell at first may be as flat now as one that never did.
     earlier = (table.totals[:RECENT], table.totals[-20 * RECENT : -19 * RECENT])
-    before = min(np.median(totals) for totals in earlier if len(totals) == RECENT)
-    if not (last > HUGE_TOTAL and last > 0.9 * before):
-        return None
-    return Alert("huge-and-flat", "error", table.last_step, float(last), float(before))
+    before = float(min(np.median(totals) for totals in earlier if len(totals) == RECENT))
+    if last > HUGE_TOTAL and last > DIVERGENCE * lowest:
+        yield Alert("diverged", "error", table.last_step, last, lowest)
+    elif last > HUGE_TOTAL and last > 0.9 * before:
+        yield Alert("huge-and-flat", "error", table.last_step, last, before)
 
 
-def _has_diverged(table: _Table) -> bool:
-    lowest = _lowest_median(table.totals[:-RECENT])
-    last = np.median(table.totals[-RECENT:])
-    return bool(last > HUGE_TOTAL and last > DIVERGENCE * lowest)
-
-
-def _diverged(table: _Table) -> Alert | None:
-    if len(table.steps) < 4 * RECENT or not _has_diverged(table):
-        return None
-    last, lowest = np.median(table.totals[-RECENT:]), _lowest_median(table.totals[:-RECENT])
-    return Alert("diverged", "error", table.last_step, float(last), lowest)
-
-
-def _boxes_far_out(table: _Table) -> Alert | None:
+def _boxes_far_out(table: _Table) -> Iterator[Alert]:
     distance = table.recent_median(lambda row: row.get("raw", {}).get("loss_bbox"))
-    if not distance > FARTHEST_BOX:
-        return None
-    return Alert("boxes-far-out", "error", table.last_step, distance)
+    if distance > FARTHEST_BOX:
+        yield Alert("boxes-far-out", "error", table.last_step, distance)
 
 
-def _one_term_dominates(table: _Table) -> Alert | None:
-    if len(table.steps) < 2 * RECENT or not table.recent_median(lambda row: row["total"]) > NO_MATCH_TOTAL:
-        return None
-    shares: dict[str, list[float]] = {}
+def _one_term_dominates(table: _Table) -> Iterator[Alert]:
+    if not table.recent_median(lambda row: row["total"]) > NO_MATCH_TOTAL:
+        return
+    shares: dict[str, float] = {}
     for row in table.recent:
         for name, value in row["terms"].items():
-            shares.setdefault(split_name(name)[0], []).append(value / row["total"] if row["total"] else 0.0)
+            term = split_name(name)[0]
+            shares[term] = shares.get(term, 0.0) + (value / row["total"] / RECENT if row["total"] else 0.0)
     if len(shares) < 2:
-        return None
-    term, share = max(((name, sum(of) / len(table.recent)) for name, of in shares.items()), key=lambda pair: pair[1])
-    others_count = any(getattr(table.config.loss, name, 0) > 0 for name in shares if name != term)
-    if not share > DOMINANT_SHARE or not others_count:
-        return None
-    return Alert("one-term-dominates", "warning", table.last_step, share, names=(term,))
+        return
+    dominant = max(shares, key=lambda term: shares[term])
+    others_count = any(getattr(table.config.loss, name, 0) > 0 for name in shares if name != dominant)
+    if shares[dominant] > DOMINANT_SHARE and others_count:
+        yield Alert("one-term-dominates", "warning", table.last_step, shares[dominant], names=(dominant,))
 
 
-def _presence_always(table: _Table) -> Alert | None:
-    phrases, negatives = (table.recent_sum(name, 2 * RECENT) for name in ("phrases", "negatives"))
-    if len(table.steps) < 2 * RECENT or not phrases or negatives is None or negatives / phrases >= MIN_NEGATIVES:
-        return None
-    presence = table.recent_median(lambda row: row.get("raw", {}).get("presence_loss"))
-    return Alert("presence-always", "error" if presence < 0.02 else "warning", table.last_step)
+def _presence_always(table: _Table) -> Iterator[Alert]:
+    counts = [(row.get("phrases"), row.get("negatives")) for row in table.steps[-2 * RECENT :]]
+    if any(None in pair for pair in counts):  # files of an earlier version lack them
+        return
+    phrases, negatives = (sum(map(_number, column)) for column in zip(*counts, strict=True))
+    if phrases and negatives / phrases < MIN_NEGATIVES:
+        presence = table.recent_median(lambda row: row.get("raw", {}).get("presence_loss"))
+        yield Alert("presence-always", "error" if presence < 0.02 else "warning", table.last_step)
 
 
-def _no_gradient(table: _Table) -> Alert | None:
+def _no_gradient(table: _Table) -> Iterator[Alert]:
     rows = [row for row in table.steps if row.get("grad_norm_by_component") and row.get("objects") != 0]
     if not rows:
-        return None
+        return
     readings = [row["grad_norm_by_component"] or {} for row in rows]
     alive = {  # component -> positions of its readings that are not zero
         name: [position for position, norms in enumerate(readings) if norms.get(name) != 0] for name in readings[-1]
     }
-    if never := tuple(name for name, positions in alive.items() if not positions):
-        return Alert("no-gradient", "error" if len(rows) > 1 else "warning", rows[-1]["step"], names=never)
     vanished = {
         name: rows[positions[-1]]["step"]
         for name, positions in alive.items()
-        if len(rows) - 1 - positions[-1] >= max(MIN_DEAD_READINGS, 3 * _longest_gap(positions))
+        if positions and len(rows) - 1 - positions[-1] >= max(MIN_DEAD_READINGS, 3 * _longest_gap(positions))
     }
-    if not vanished:
-        return None
-    step, since = rows[-1]["step"], max(vanished.values())
-    return Alert("gradient-vanished", "warning", step, since=since, names=tuple(vanished))
+    if never := tuple(name for name, positions in alive.items() if not positions):
+        yield Alert("no-gradient", "error" if len(rows) > 1 else "warning", rows[-1]["step"], names=never)
+    elif vanished:
+        since = max(vanished.values())
+        yield Alert("gradient-vanished", "warning", rows[-1]["step"], since=since, names=tuple(vanished))
 
 
 def _longest_gap(indices: list[int]) -> int:
     """The largest distance between neighbours, and before the first."""
-    return max(after - before for before, after in zip([-1, *indices], indices, strict=False))
+    return int(np.diff(indices, prepend=-1).max())
 
 
-def _exploding(table: _Table) -> Alert | None:
+def _exploding(table: _Table) -> Iterator[Alert]:
     # Steps without objects have short gradients, and there may be many of them.
-    norms = table.grad_norms[[row.get("objects") != 0 for row in table.steps]]
+    norms = np.array([_number(row.get("grad_norm")) for row in table.steps if row.get("objects") != 0])
     if len(norms) < 4 * RECENT:
-        return None
+        return
     # Compared with the calmest part of the run, so that an explosion stays one however long it lasts.
-    usual, now = _lowest_median(norms[:-RECENT]), np.nanmedian(norms[-RECENT:])
-    if not (usual > 0 and now > EXPLOSION * usual):
-        return None
-    return Alert("exploding", "error", table.last_step, float(now), usual)
+    usual, now = _lowest_median(norms[:-RECENT]), float(np.nanmedian(norms[-RECENT:]))
+    if usual > 0 and now > EXPLOSION * usual:
+        yield Alert("exploding", "error", table.last_step, now, usual)
 
 
 def _lowest_median(values: np.ndarray) -> float:
@@ -247,66 +211,58 @@ def _lowest_median(values: np.ndarray) -> float:
     return float(np.median(sound[: count * BLOCK].reshape(count, BLOCK), axis=1).min()) if count else math.nan
 
 
-def _plateau(table: _Table) -> Alert | None:
-    if len(table.steps) < 2 * PLATEAU_STEPS:
-        return None
+def _plateau(table: _Table) -> Iterator[Alert]:
     # At the end of the learning-rate schedule the loss is meant to become flat.
     if _number(table.steps[-1].get("lr")) < 0.3 * table.config.training.learning_rate:
-        return None
-    before = np.median(table.totals[-2 * PLATEAU_STEPS : -PLATEAU_STEPS])
-    now = np.median(table.totals[-PLATEAU_STEPS:])
-    if not now > (1 - PLATEAU_GAIN) * before:
-        return None
-    return Alert("plateau", "info", table.last_step, float(now), float(before))
+        return
+    before = float(np.median(table.totals[-2 * PLATEAU_STEPS : -PLATEAU_STEPS]))
+    now = float(np.median(table.totals[-PLATEAU_STEPS:]))
+    if now > (1 - PLATEAU_GAIN) * before:
+        yield Alert("plateau", "info", table.last_step, now, before)
 
 
-def _overfitting(table: _Table) -> Alert | None:
+def _overfitting(table: _Table) -> Iterator[Alert]:
     losses = [row["total"] for row in table.validations]
     if len(losses) <= OVERFIT_EVALUATIONS:
-        return None
+        return
     best = int(np.argmin(losses))
     since = losses[best + 1 :]
     rising = len(since) >= OVERFIT_EVALUATIONS and min(since[-OVERFIT_EVALUATIONS:]) > (1 + OVERFIT_RISE) * losses[best]
     if not rising or not since[-1] >= since[-OVERFIT_EVALUATIONS]:
-        return None
+        return
     f1 = [_number(row.get("box_f1_50")) for row in table.validations]
     if max(f1[best + 1 :]) > f1[best]:  # it still finds more, at lower scores
-        return None
+        return
     turned = table.validations[best]["step"]
     numbers = np.array([row["step"] for row in table.steps])
     around, after = table.totals[numbers <= turned][-50:], table.totals[-50:]
-    if not len(around) or not np.median(after) < np.median(around):
-        return None
-    return Alert("overfitting", "warning", table.validations[-1]["step"], losses[-1], losses[best], since=turned)
+    if len(around) and np.median(after) < np.median(around):
+        yield Alert("overfitting", "warning", table.validations[-1]["step"], losses[-1], losses[best], since=turned)
 
 
-def _finds_nothing(table: _Table) -> Alert | None:
-    if not table.steps or not table.validations:
-        return None
+def _finds_nothing(table: _Table) -> Iterator[Alert]:
+    if not table.validations:
+        return
     last, training = table.validations[-1], table.config.training
     is_over = last.get("epoch", 0) >= training.epochs or last["step"] == training.max_steps
     has_objects = last.get("raw", {}).get("loss_bbox", 0.0) > 0
-    if not is_over or not has_objects or last.get("box_f1_50") != 0:
-        return None
-    steps = last["step"]
-    warmup = min(training.warmup_steps, steps // 2)
-    return Alert("finds-nothing", "warning", steps, warmup)
+    if is_over and has_objects and last.get("box_f1_50") == 0:
+        yield Alert("finds-nothing", "warning", last["step"], min(training.warmup_steps, last["step"] // 2))
 
 
-_CHECKS = (
-    _not_finite,
-    _nothing_matched,
-    _diverged,
-    _huge_and_flat,
-    _boxes_far_out,
-    _one_term_dominates,
-    _presence_always,
-    _no_gradient,
-    _exploding,
-    _plateau,
-    _overfitting,
-    _finds_nothing,
-)
+_CHECKS: dict[Callable[[_Table], Iterator[Alert]], int] = {  # check -> steps that it needs
+    _not_finite: 0,
+    _nothing_matched: RECENT,
+    _huge: 2 * RECENT,
+    _boxes_far_out: RECENT,
+    _one_term_dominates: 2 * RECENT,
+    _presence_always: 2 * RECENT,
+    _no_gradient: 0,
+    _exploding: 4 * RECENT,
+    _plateau: 2 * PLATEAU_STEPS,
+    _overfitting: 0,
+    _finds_nothing: 1,
+}
 
 
 def _objects(row: Row) -> float:

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from sam3_lora.config import ASSETS, DEMO, LossConfig, RunConfig
@@ -20,7 +20,6 @@ from sam3_lora.monitor.terms import ONE_TO_MANY, split_name, weight_of
 from sam3_lora.runs.metrics import Row, effective_rows
 
 DEMO_RANGES = ASSETS / "demo" / "healthy.json"
-STAGE_ENDS = (10, 20, 30, 45, 65, 95, 135, 190, 270, 380, 540, 760)  # steps: losses fall fast at first
 WINDOW = 20  # steps that a verdict averages: single batches scatter
 SLACK = 1.25  # a factor: values this close to a range still count as healthy
 STEADY = 0.02  # a relative change below it is no trend
@@ -99,7 +98,7 @@ def verdicts(config: RunConfig, rows: Iterable[Row]) -> dict[str, Verdict]:
     if not steps:
         return {}
     recent, before = steps[-WINDOW:], steps[:-WINDOW]
-    ranges, now, earlier = expected(config, recent[-1]), _means(recent), _means(before)
+    ranges, now, earlier = expected(config, recent[-1]), mean_terms(recent), mean_terms(before)
     levels = {name: _level(value, ranges.get(name)) for name, value in now.items()}
     any_high = "high" in levels.values()
     return {
@@ -136,11 +135,8 @@ class Stage:
 
 @cache
 def demo_stages() -> tuple[Stage, ...]:
-    """The stages of the default run on the demo, measured by :func:`measure_stages` over five seeds."""
-    stages = json.loads(DEMO_RANGES.read_text(encoding="utf-8"))["stages"]
-    return tuple(
-        Stage(one["first"], one["last"], {name: tuple(ends) for name, ends in one["ranges"].items()}) for one in stages
-    )
+    """The stages of the default run on the demo, measured by scripts/healthy_stages.py over five seeds."""
+    return msgspec.convert(json.loads(DEMO_RANGES.read_bytes())["stages"], tuple[Stage, ...])
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
@@ -148,54 +144,8 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
     return next((stage for stage in stages if step <= stage.last), stages[-1])
 
 
-def measure_stages(runs: Iterable[Iterable[Row]]) -> tuple[Stage, ...]:
-    """The ranges over several healthy runs.
-
-    Args:
-        runs: the rows of metrics.jsonl of each run, from the first step on.
-
-    Returns:
-        Per stage, the lowest and the highest mean of any run at any of its steps; without the stages that a run did not
-        reach.
-    """
-    tables = [[row for row in run if row["kind"] == "step"] for run in runs]
-    reached = min(len(table) for table in tables)
-    at = [{step: _means(table[max(0, step - WINDOW) : step]) for step in range(1, reached + 1)} for table in tables]
-    stages, first = [], 1
-    for end in STAGE_ENDS:
-        if first > reached:
-            break
-        last = min(end, reached)
-        means = [of_run[step] for of_run in at for step in range(first, last + 1)]
-        names = set.intersection(*(set(mean) for mean in means))
-        ranges = {
-            name: (min(mean[name] for mean in means), max(mean[name] for mean in means)) for name in sorted(names)
-        }
-        stages.append(Stage(first, last, ranges))
-        first = last + 1
-    return tuple(stages)
-
-
-def save_stages(stages: Sequence[Stage], path: Path, about: str) -> None:
-    """Writes stages as JSON.
-
-    Args:
-        stages: from :func:`measure_stages`.
-        path: the file, replaced.
-        about: how they were measured.
-    """
-    rounded = [
-        {
-            "first": stage.first,
-            "last": stage.last,
-            "ranges": {name: [float(f"{end:.4g}") for end in ends] for name, ends in stage.ranges.items()},
-        }
-        for stage in stages
-    ]
-    path.write_text(json.dumps({"about": about, "stages": rounded}, indent=1) + "\n", encoding="utf-8")
-
-
-def _means(rows: Sequence[Row]) -> dict[str, float]:
+def mean_terms(rows: Sequence[Row]) -> dict[str, float]:
+    """The means of the weighted terms of the last row and of "total" over rows of kind "step"."""
     values = [{"total": row["total"], **row["terms"]} for row in rows]
     names = values[-1] if values else ()
     return {name: float(np.mean([row[name] for row in values if name in row])) for name in names}

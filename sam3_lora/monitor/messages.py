@@ -70,18 +70,20 @@ _LOWER_RATE = (
     "The learning rate is too high, or the run has left the region where it learned.",
     "Stop, lower training.learning_rate, and continue from adapters/best with model.adapter.",
 )
+_NO_ANNOTATIONS = (
+    "The annotations were not found: they are under other keys, or belong to other images or categories.",
+    "Open the dataset page: it shows what was read and names what is wrong with the file.",
+)
 _ALERTS: dict[str, Callable[[Alert, RunConfig], tuple[str, str, str]]] = {
     "not-finite": _not_finite,
     "nothing-matched": lambda it, _: (
         f"The objects of the last {it.steps} steps hardly contribute to the loss (total {it.value:.2g}): nothing is "
         "learned.",
-        "The annotations were not found: they are under other keys, or belong to other images or categories.",
-        "Open the dataset page: it shows what was read and names what is wrong with the file.",
+        *_NO_ANNOTATIONS,
     ),
     "no-objects": lambda it, _: (
         f"No object reached the loss in {plural(it.steps, 'step')} (total {it.value:.2g}): nothing is learned.",
-        "The annotations were not found: they are under other keys, or belong to other images or categories.",
-        "Open the dataset page: it shows what was read and names what is wrong with the file.",
+        *_NO_ANNOTATIONS,
     ),
     "huge-and-flat": lambda it, _: (
         f"The total is {it.value:,.0f} and barely falls (it was {it.reference:,.0f}).",

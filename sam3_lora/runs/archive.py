@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from sam3_lora.errors import RunError
+from sam3_lora.errors import RunError, explain_os_errors
 from sam3_lora.files import atomic_file
 
 _FILES = ("config.yaml", "metrics.jsonl", "log.txt", "status.json")
@@ -18,31 +18,24 @@ def zip_run(folder: Path, out: Path) -> Path:
 
     Args:
         folder: the run's.
-        out: the zip file, which is replaced if it exists.
+        out: the zip file, which is replaced if it exists, or a folder for ``<name>.zip``.
 
     Returns:
-        `out`.
+        The zip file.
 
     Raises:
         RunError: the file cannot be written.
     """
-    adapters = [path for path in (folder / "adapters").rglob("*") if path.is_file() and not _is_hidden(path, folder)]
-    try:
+    if out.is_dir():
+        out = out / f"{folder.name}.zip"
+    adapters = sorted((folder / "adapters").glob("[!.]*/**/[!.]*"))  # hidden: an adapter that is just being saved
+    fix = "Choose another folder, or free some space"
+    with explain_os_errors(RunError, f"The archive cannot be written to {out}", fix):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in [*(folder / name for name in _FILES), *sorted(adapters)]:
+            for path in [*(folder / name for name in _FILES), *adapters]:
                 if path.is_file():
                     # Weights hardly compress, and there may be hundreds of megabytes of them.
                     method = zipfile.ZIP_STORED if path.suffix == ".safetensors" else None
                     archive.write(path, Path(folder.name) / path.relative_to(folder), compress_type=method)
-    except OSError as error:
-        raise RunError(
-            f"The archive cannot be written to {out}: {error.strerror or error}",
-            "Choose another folder, or free some space",
-        ) from None
     return out
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    """Whether it belongs to an adapter that is just being saved."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)

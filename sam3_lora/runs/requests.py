@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from sam3_lora.errors import RunError
+from sam3_lora.errors import RunError, explain_os_errors
 
 Request = Literal["stop", "discard", "pause", "continue", "validate", "sample", "save"]
 REQUESTS: tuple[Request, ...] = get_args(Request)
@@ -20,20 +20,25 @@ class Requests:
         self._folder = run_folder / "requests"
 
     def add(self, request: Request) -> None:
-        """Leaves a request; "continue" removes "pause". Raises RunError if it is unknown or cannot be written."""
+        """Leaves a request for the process that trains the run, which carries it out after the current step.
+
+        Args:
+            request: "stop": save and end. "discard": end and delete the run. "pause", "continue": the model stays in
+                memory. "validate", "sample", "save": now, once.
+
+        Raises:
+            RunError: it is unknown or cannot be written.
+        """
         if request not in REQUESTS:
             raise RunError(f"Unknown request '{request}'", f"Use one of {', '.join(REQUESTS)}")
         if request == "continue":
             self.remove("pause")
             return
-        try:
+        failed = f"The request to {request} cannot be written to {self._folder}"
+        fix = "Make the run's folder writable, or free some space"
+        with explain_os_errors(RunError, failed, fix):
             self._folder.mkdir(exist_ok=True)
             (self._folder / request).touch()
-        except OSError as error:
-            raise RunError(
-                f"The request to {request} cannot be written to {self._folder}: {error.strerror or error}",
-                "Make the run's folder writable, or free some space",
-            ) from None
 
     def pending(self) -> frozenset[Request]:
         """The requests that were not carried out yet."""

@@ -20,14 +20,14 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
-from sam3_lora.errors import ConfigError, RunError
+from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
-from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
-from sam3_lora.runs.requests import Request, Requests
+from sam3_lora.runs.requests import Requests
 from sam3_lora.runs.samples import Sample, read_samples
 from sam3_lora.runs.status import ACTIVE_STATES, State, Status, read_status, write_status
 from sam3_lora.runs.writer import RunWriter
+from sam3_lora.text import valid_text
 
 __all__ = ["ACTIVE_STATES", "Run", "RunWriter", "Sample", "State", "Status", "effective_rows", "list_runs"]
 
@@ -39,29 +39,27 @@ RESUME_OBSTACLES: dict[ResumeObstacle, str] = {
     "no-checkpoint": "This run ended before its first checkpoint, so there is nothing to resume from.",
 }
 
+_CLOSE_FILES = "Close programs that have its files open, and try again"
+
 
 class Run:
     """Reads a run's folder; :meth:`writing` gives its one writer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._requests = Requests(folder)
+        self.requests = Requests(folder)
 
     @classmethod
     def create(cls, config: RunConfig) -> Run:
         """Makes ``runs/<time>-<name>/`` with the configuration in it. Raises RunError if it cannot be written."""
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(config.output.name)}"
         root = config.output.runs_folder
-        try:
+        fix = "Choose another folder in output.runs, or free some space"
+        with explain_os_errors(RunError, f"Expected a writable folder for runs at {root}, but", fix):
             root.mkdir(parents=True, exist_ok=True)
             run = cls(_make_unique(root, stem))
             run._write_config(config)
             write_status(run._status_path, Status(started=time.time(), updated=time.time(), pid=os.getpid()))
-        except OSError as error:
-            raise RunError(
-                f"Expected a writable folder for runs at {root}, but: {error.strerror or error}",
-                "Choose another folder in output.runs, or free some space",
-            ) from None
         return run
 
     @classmethod
@@ -105,7 +103,7 @@ class Run:
         grace = 0 if (self.folder / ".lock").exists() else 5
         if status.active and not self.is_locked() and time.time() - status.updated >= grace:
             return replace(status, state="crashed", message="The process that trained this run has ended.")
-        if status.state in ("running", "paused") and self.stop_requested():
+        if status.state in ("running", "paused") and not self.requests.pending().isdisjoint(("stop", "discard")):
             return replace(status, state="stopping", message="Stopping after this step.")
         return status
 
@@ -142,10 +140,6 @@ class Run:
         found = (self.folder / "checkpoints").glob("step-*.pt")
         return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
 
-    def can_resume(self) -> bool:
-        """Whether the run can be resumed."""
-        return self.resume_obstacle() is None
-
     def resume_obstacle(self) -> ResumeObstacle | None:
         """Why the run cannot be resumed, see :data:`RESUME_OBSTACLES`; None if it can."""
         status = self.status()
@@ -171,34 +165,6 @@ class Run:
             if value != theirs[section][name]
         }
 
-    def request(self, request: Request) -> None:
-        """Leaves a request for the process that trains this run, which carries it out after the current step.
-
-        Args:
-            request: "stop": save and end. "discard": end and delete the run. "pause", "continue": the model stays in
-                memory. "validate", "sample", "save": now, once.
-
-        Raises:
-            RunError: the folder cannot be written.
-        """
-        self._requests.add(request)
-
-    def requests(self) -> frozenset[Request]:
-        """The requests that were not carried out yet."""
-        return self._requests.pending()
-
-    def request_done(self, request: Request) -> None:
-        """Removes a request that was carried out."""
-        self._requests.remove(request)
-
-    def request_stop(self) -> None:
-        """Requests to save and end after the current step."""
-        self.request("stop")
-
-    def stop_requested(self) -> bool:
-        """Whether the run is to end."""
-        return not self.requests().isdisjoint(("stop", "discard"))
-
     def rename(self, name: str) -> Run:
         """Gives the run another name; its folder keeps the time in front.
 
@@ -222,7 +188,7 @@ class Run:
         folder = self.folder.with_name((began.group() if began else "") + _slug(name))
         if folder != self.folder and folder.exists():
             raise RunError(f"There is another run {folder.name}", "Choose another name")
-        with _explain_os_errors(f"The run {self.name} cannot be renamed"):
+        with explain_os_errors(RunError, f"The run {self.name} cannot be renamed", _CLOSE_FILES):
             self._write_config(config)
             self.folder.rename(folder)
         return Run(folder)
@@ -232,25 +198,10 @@ class Run:
         self._require_inactive("deleted")
         # Renamed first, so that no reader sees half a run.
         doomed = self.folder.with_name(f".deleted-{self.name}")
-        with _explain_os_errors(f"The run {self.name} cannot be deleted"):
+        with explain_os_errors(RunError, f"The run {self.name} cannot be deleted", _CLOSE_FILES):
             shutil.rmtree(doomed, ignore_errors=True)
             self.folder.rename(doomed)
             shutil.rmtree(doomed)
-
-    def archive(self, out: str | Path) -> Path:
-        """Writes adapters (each with its model card), configuration, metrics, log and status into a zip file.
-
-        Args:
-            out: the file, or a folder for ``<name>.zip``.
-
-        Returns:
-            The file.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        out = Path(out)
-        return zip_run(self.folder, out / f"{self.name}.zip" if out.is_dir() else out)
 
     def is_locked(self) -> bool:
         """Whether a process is writing this run."""
@@ -277,16 +228,12 @@ class Run:
                 f"The run {self.name} is already being trained by another process", "Wait for it or stop it"
             ) from None
         with lock:
-            try:
+            fix = "Make its folder writable, or start a new run"
+            with explain_os_errors(RunError, f"The files of the run {self.name} cannot be written", fix):
                 if (self.folder / "metrics.jsonl").exists():  # otherwise they are meant for this first writer
-                    self._requests.clear()
+                    self.requests.clear()
                 self._sweep()
                 writer = RunWriter(self.folder, self.status())
-            except OSError as error:
-                raise RunError(
-                    f"The files of the run {self.name} cannot be written: {error.strerror or error}",
-                    "Make its folder writable, or start a new run",
-                ) from None
             try:
                 yield writer
             except BaseException as error:
@@ -323,7 +270,11 @@ def list_runs(runs_folder: str | Path) -> list[Run]:
     root = os.path.expanduser(runs_folder)
     try:
         with os.scandir(root) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and _is_text(entry.name)]
+            names = [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name == valid_text(entry.name)
+            ]
     except (OSError, ValueError):  # none there, or not a path at all
         return []
     folders = (Path(root, name) for name in names)
@@ -333,13 +284,6 @@ def list_runs(runs_folder: str | Path) -> list[Run]:
 def newest_first(runs: Iterable[Run]) -> list[Run]:
     """Sorts runs by when they were created."""
     return sorted(runs, key=lambda run: (run.began, run.name), reverse=True)
-
-
-def _is_text(name: str) -> bool:
-    """Whether a folder's name can be shown: on Linux it may be any bytes."""
-    with suppress(UnicodeEncodeError):
-        return bool(name.encode())
-    return False
 
 
 def _slug(name: str) -> str:
@@ -355,14 +299,3 @@ def _make_unique(root: Path, stem: str) -> Path:
             continue
         return folder
     raise RunError(f"There are too many runs named {stem} in {root}", "Choose another output.name")
-
-
-@contextmanager
-def _explain_os_errors(failed: str) -> Iterator[None]:
-    """Turns an OSError inside into a RunError with the fix."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{failed}: {error.strerror or error}", "Close programs that have its files open, and try again"
-        ) from None

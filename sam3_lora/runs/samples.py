@@ -20,17 +20,9 @@ class Sample:
 
     step: int  # after which they were made; 0 is the base model
     image: str  # its file name
-    path: Path  # a PNG with the predictions drawn in
+    path: Path  # a PNG with the predictions drawn in; the index has its name only
     found: int  # predictions with a score of at least 0.5
     objects: int  # ground truth
-
-
-class _Line(msgspec.Struct):
-    step: int
-    image: str
-    path: str  # in the samples folder
-    found: int
-    objects: int
 
 
 def write_sample(
@@ -51,7 +43,7 @@ def write_sample(
     path = folder / f"step-{step:08d}-{position}.png"
     with atomic_file(path) as file:
         Image.fromarray(picture).save(file, format="PNG")
-    line = msgspec.json.encode(_Line(step, image, path.name, found, objects))
+    line = msgspec.json.encode(Sample(step, image, path, found, objects), enc_hook=lambda path: path.name)
     with (folder / _INDEX).open("ab") as index:
         index.write(b"\n" + line)  # in front, so that half a line of a process that was killed does not swallow it
 
@@ -62,11 +54,11 @@ def read_samples(folder: Path) -> list[Sample]:
         lines = (folder / _INDEX).read_bytes().splitlines()
     except OSError:
         return []
-    samples: dict[str, Sample] = {}
+    samples: dict[Path, Sample] = {}
     for text in lines:
         try:
-            line = msgspec.json.decode(text, type=_Line)
+            sample = msgspec.json.decode(text, type=Sample, dec_hook=lambda _, name: folder / name)
         except msgspec.MsgspecError:
             continue
-        samples[line.path] = Sample(line.step, line.image, folder / line.path, line.found, line.objects)
-    return [samples[name] for name in sorted(samples) if samples[name].path.is_file()]
+        samples[sample.path] = sample
+    return [samples[path] for path in sorted(samples) if path.is_file()]

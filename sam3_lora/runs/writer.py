@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from msgspec.structs import replace
 
-from sam3_lora.errors import RunError, Sam3LoraError
+from sam3_lora.errors import RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.runs.status import Status, write_status
 
 _STATUS_INTERVAL_S = 0.5
@@ -47,13 +47,13 @@ class RunWriter:
 
     def log(self, line: str) -> None:
         """Appends a line with the time. Raises RunError on a full disk, as all methods that write."""
-        with _explain_os_errors(self._log.name):
+        with _explain_write_errors(self._log.name):
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
             self._log.flush()
 
     def row(self, **values: Any) -> None:
         """Appends one row to metrics.jsonl with the time; for the columns see :class:`sam3_lora.runs.metrics.Row`."""
-        with _explain_os_errors(self._metrics.name):
+        with _explain_write_errors(self._metrics.name):
             self._metrics.write(json.dumps({**values, "time": time.time()}) + "\n")
             self._metrics.flush()
 
@@ -78,7 +78,7 @@ class RunWriter:
         self.status = replace(self.status, **changes, updated=time.time(), trained_seconds=trained)
         if force or self.status.updated - self._written >= _STATUS_INTERVAL_S:
             path = self._folder / "status.json"
-            with _explain_os_errors(path):
+            with _explain_write_errors(path):
                 write_status(path, self.status)
             self._written = self.status.updated
 
@@ -144,17 +144,14 @@ def _is_torn(path: Path) -> bool:
 
 
 @contextmanager
-def _explain_os_errors(path: str | Path) -> Iterator[None]:
+def _explain_write_errors(path: str | Path) -> Iterator[None]:
     """Turns an OSError inside into a RunError with the fix."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise RunError(
-            f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted during training",
-            "Leave it in place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
-        ) from error
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror or error}",
-            "Free some space or make the folder writable, then resume the run from its last checkpoint",
-        ) from error
+    fix = "Free some space or make the folder writable, then resume the run from its last checkpoint"
+    with explain_os_errors(RunError, f"{path} cannot be written", fix):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise RunError(
+                f"The run's folder {Path(path).parent} is gone: it was renamed, moved or deleted during training",
+                "Leave it in place until the run has ended; if it has a checkpoint, it can be resumed where it is now",
+            ) from error

@@ -24,7 +24,7 @@ class Control:
 
     def pending(self) -> frozenset[Request]:
         """The requests to carry out now."""
-        pending = self._run.requests() if self._accelerator.is_main_process else frozenset()
+        pending = self._run.requests.pending() if self._accelerator.is_main_process else frozenset()
         if self._accelerator.num_processes == 1:
             return pending
         flags = torch.tensor([float(request in pending) for request in REQUESTS], device=self._accelerator.device)
@@ -34,4 +34,4 @@ class Control:
     def done(self, request: Request) -> None:
         """Removes a request that was carried out."""
         if self._accelerator.is_main_process:
-            self._run.request_done(request)
+            self._run.requests.remove(request)

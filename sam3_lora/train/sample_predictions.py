@@ -12,7 +12,7 @@ from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageRecord, Split
 from sam3_lora.draw import DrawObject, category_colors, overlay
-from sam3_lora.errors import DataError, RunError
+from sam3_lora.errors import DataError, RunError, explain_os_errors
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.runs.samples import write_sample
@@ -52,14 +52,11 @@ class SampleWriter:
         # A new one each time: a predictor caches features, which training changes.
         predictor = Predictor(self._setup.model.base, self._setup.model.peft)
         predictor.strength = 0.0 if base else 1.0
+        fix = "Free some space, then resume the run from its last checkpoint"
         try:
-            for position, image in enumerate(self._images):
-                self._write_one(predictor, step, position, image)
-        except OSError as error:
-            raise RunError(
-                f"The samples cannot be written to {self._folder}: {error.strerror or error}",
-                "Free some space, then resume the run from its last checkpoint",
-            ) from error
+            with explain_os_errors(RunError, f"The samples cannot be written to {self._folder}", fix):
+                for position, image in enumerate(self._images):
+                    self._write_one(predictor, step, position, image)
         finally:
             predictor.strength = 1.0
 

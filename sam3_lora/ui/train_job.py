@@ -48,7 +48,7 @@ class TrainJob:
     def stop(self) -> None:
         """Stops the run after the step in progress; its adapter and checkpoint are saved."""
         if run := self.current:
-            run.request_stop()
+            run.requests.add("stop")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, at most so many seconds; True if no run is trained any more."""

@@ -9,6 +9,7 @@ from sam3_lora.monitor import healthy_ranges
 from sam3_lora.monitor.diagnosis import diagnose
 from sam3_lora.monitor.healthy_ranges import Range, Stage, expected, verdicts
 from sam3_lora.monitor.messages import describe_alert, describe_verdict
+from scripts.healthy_stages import save_stages
 from tests.monitor.helpers import CONFIG, RAW, falling, row
 from tests.train.helpers import train
 
@@ -190,9 +191,7 @@ def test_sam3_is_compared_by_epoch_and_weight():
 
 
 def test_the_demo_is_compared_by_step_with_what_was_measured(tmp_path, monkeypatch):
-    healthy_ranges.save_stages(
-        (Stage(1, 10, {"total": (90, 110), "loss_mask": (40, 60)}),), tmp_path / "h.json", "test"
-    )
+    save_stages((Stage(1, 10, {"total": (90, 110), "loss_mask": (40, 60)}),), tmp_path / "h.json", "test")
     monkeypatch.setattr(healthy_ranges, "DEMO_RANGES", tmp_path / "h.json")
     healthy_ranges.demo_stages.cache_clear()
     try:

@@ -9,13 +9,12 @@ from sam3_lora.monitor.healthy_ranges import (
     Stage,
     demo_stages,
     expected,
-    measure_stages,
-    save_stages,
     stage_at,
     verdicts,
 )
 from sam3_lora.monitor.messages import describe_verdict
 from sam3_lora.text import amount
+from scripts.healthy_stages import measure_stages, save_stages
 
 
 def run(factor: float, steps: int = 30) -> list[dict]:

@@ -79,7 +79,7 @@ def test_it_can_be_resumed_from_its_checkpoint_renamed_and_compared(run: Run) ->
     assert run.resume_obstacle() == "no-checkpoint"
     (run.folder / "checkpoints").mkdir()
     (run.folder / "checkpoints" / "step-00000003.pt").touch()
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
     renamed = run.rename("renamed")
     assert renamed.name == "20261129-065721-renamed"
     text = (renamed.folder / "config.yaml").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, RunError
+from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.run import Run, effective_rows, list_runs
 
 
@@ -123,10 +124,10 @@ def test_a_run_whose_process_is_gone_is_crashed(run):
 def test_a_request_to_stop_shows_at_once_and_is_gone_with_the_next_writer(run):
     with run.writing() as writer:
         writer.update(force=True, state="running")
-        run.request_stop()
+        run.requests.add("stop")
         assert run.status().state == "stopping"
     with run.writing():
-        assert not run.stop_requested()
+        assert "stop" not in run.requests.pending()
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -257,7 +258,7 @@ def test_an_archive_holds_what_is_worth_keeping(finished, tmp_path):
     (finished.folder / "checkpoints" / "step-00000001.pt").write_bytes(b"large")
     (finished.folder / "adapters" / ".best-half").mkdir()
     (finished.folder / "adapters" / ".best-half" / "x").write_text("half")
-    path = finished.archive(tmp_path)
+    path = zip_run(finished.folder, tmp_path)
     assert path == tmp_path / f"{finished.name}.zip"
     with zipfile.ZipFile(path) as archive:
         names = {name.removeprefix(f"{finished.name}/") for name in archive.namelist()}
@@ -266,7 +267,7 @@ def test_an_archive_holds_what_is_worth_keeping(finished, tmp_path):
     assert names == {"config.yaml", "metrics.jsonl", "log.txt", "status.json"} | adapter
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
-        finished.archive(tmp_path / "file" / "a.zip")
+        zip_run(finished.folder, tmp_path / "file" / "a.zip")
 
 
 def test_two_runs_are_compared_by_their_settings(run):
@@ -279,10 +280,10 @@ def test_a_paused_run_is_active_and_can_be_stopped(run):
     with run.writing() as writer:
         writer.update(force=True, state="paused")
         assert run.status().active and run.status().state == "paused"
-        run.request("pause")
-        run.request("continue")
-        assert run.requests() == frozenset()
-        run.request("discard")
+        run.requests.add("pause")
+        run.requests.add("continue")
+        assert run.requests.pending() == frozenset()
+        run.requests.add("discard")
         assert run.status().state == "stopping"
 
 

@@ -35,6 +35,6 @@ def request_after(patch: pytest.MonkeyPatch, step: int, *requests: str) -> None:
         original(self, group)
         if self.progress.step == step:
             for request in requests:
-                self.run.request(request)
+                self.run.requests.add(request)
 
     patch.setattr(Training, "step", step_then_request)

@@ -42,17 +42,17 @@ def test_a_run_is_paused_and_continued_by_another_process(config):
     with pytest.raises(RunError, match="being trained"):
         run.delete()
 
-    run.request("validate")  # a paused run still carries out one-shot requests
+    run.requests.add("validate")  # a paused run still carries out one-shot requests
     wait_for(lambda: any(row["kind"] == "validation" and row["step"] == step for row in run.metrics()[0]))
     assert run.status().step == step
-    run.request("continue")
+    run.requests.add("continue")
     wait_for(lambda: run.status().step > step)
     assert run.status().state == "running"
-    run.request("pause")
+    run.requests.add("pause")
     wait_for(lambda: run.status().state == "paused")
-    run.request_stop()
+    run.requests.add("stop")
     assert jobs.wait(timeout=120)
-    assert run.status().state == "stopped" and run.can_resume()
+    assert run.status().state == "stopped" and run.resume_obstacle() is None
 
 
 def test_one_shot_requests_are_done_at_once_and_change_nothing(config, monkeypatch):
@@ -63,7 +63,7 @@ def test_one_shot_requests_are_done_at_once_and_change_nothing(config, monkeypat
     assert [row["step"] for row in run.metrics()[0] if row["kind"] == "validation"] == [1, 3, 4]
     assert [sample.step for sample in run.samples()] == [0, 1, 3, 4]
     assert [int(path.stem[5:]) for path in run.checkpoints()] == [4, 3, 1]
-    assert not run.requests()
+    assert not run.requests.pending()
     assert totals(run) == totals(plain)
 
 
@@ -71,13 +71,13 @@ def test_a_request_stays_until_it_is_carried_out(config, monkeypatch, only_steps
     seen, original = [], Training.validate
 
     def evaluate(self):
-        seen.append("validate" in self.run.requests())
+        seen.append("validate" in self.run.requests.pending())
         return original(self)
 
     monkeypatch.setattr(Training, "validate", evaluate)
     request_after(monkeypatch, 1, "validate")
     run = train(config)
-    assert seen[0] and not run.requests()
+    assert seen[0] and not run.requests.pending()
 
 
 def test_a_discarded_run_is_gone(config, monkeypatch):
@@ -90,16 +90,16 @@ def test_a_discarded_run_is_gone(config, monkeypatch):
 
 def test_a_stop_requested_before_the_first_step_is_heard(config):
     run = Run.create(config)
-    run.request("stop")
+    run.requests.add("stop")
     assert fit(run).state == "stopped"
     assert run.status().step == 0
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
 
 
 def test_an_unknown_request_is_refused(tmp_path):
     with pytest.raises(RunError, match="Unknown request 'dance'"):
-        Run(tmp_path).request("dance")
-    assert Run(tmp_path).requests() == frozenset()
+        Run(tmp_path).requests.add("dance")
+    assert Run(tmp_path).requests.pending() == frozenset()
 
 
 HOLD = """

@@ -45,7 +45,7 @@ def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, pro
         end = reached + (chance.choice((1, 2, 3)) if life else 2), chance.uniform(0, 0.08)
         assert let_live(killed, life > 0, *end) == -signal.SIGKILL, killed.log_tail()
         assert killed.status().state == "crashed"
-        assert killed.can_resume()
+        assert killed.resume_obstacle() is None
         for adapter in killed.adapters().values():
             assert load_file(adapter / "adapter_model.safetensors")
         reached = int(killed.checkpoints()[0].stem.removeprefix("step-"))

@@ -60,10 +60,10 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, every, monkeyp
     with monkeypatch.context() as patch:
         request_after(patch, 2, "stop")
         assert fit(run).state == "stopped"
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
     assert fit(run, resume=True).state == "finished"
     assert totals(run) == pytest.approx(totals(whole), rel=1e-6)
-    assert not run.can_resume()
+    assert run.resume_obstacle() is not None
 
 
 def test_a_run_that_breaks_leaves_its_last_checkpoint(config, monkeypatch):
@@ -83,7 +83,7 @@ def test_a_run_that_breaks_leaves_its_last_checkpoint(config, monkeypatch):
         fit(run)
     assert run.status().state == "failed"
     assert torch.load(run.checkpoints()[0], weights_only=True)["progress"]["step"] == 2
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_and_kept(config):
@@ -275,7 +275,7 @@ def test_jobs_train_in_the_background_one_at_a_time(config):
     jobs.stop()
     assert jobs.wait(timeout=120)
     assert run.status().state == "stopped"
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
     assert "last" in run.adapters()
 
 

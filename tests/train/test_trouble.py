@@ -79,7 +79,7 @@ def test_no_space_for_a_line_of_metrics_ends_the_run_with_its_sentence(config, s
     # What was reserved for the end lets it be told even on a disk without a single free byte.
     assert run.status().state == "failed"
     assert "Free some space" in run.status().message
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
 
 
 @pytest.mark.parametrize("place", ["checkpoint", "adapter"])
@@ -129,7 +129,7 @@ def test_three_skipped_steps_in_a_row_end_the_run_with_advice(config, monkeypatc
     with pytest.raises(TrainingError, match=r"3 steps in a row.*gradient checkpointing"):
         fit(run)
     assert run.status().state == "failed" and run.status().skipped_steps == 3
-    assert run.can_resume() and load_file(run.adapters()["last"] / "adapter_model.safetensors")
+    assert run.resume_obstacle() is None and load_file(run.adapters()["last"] / "adapter_model.safetensors")
 
 
 def test_memory_that_runs_out_elsewhere_is_explained(config, monkeypatch):
@@ -174,7 +174,7 @@ def test_an_image_that_vanishes_while_training_ends_the_run_with_its_name(config
     with pytest.raises(DataError, match=r"\.png.*missing"):
         fit(run)
     assert run.status().state == "failed" and ".png" in run.status().message
-    assert run.can_resume()
+    assert run.resume_obstacle() is None
 
 
 def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(config, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import PRESETS, AdapterConfig, RunConfig, preset
+from sam3_lora.config_yaml import parse_yaml
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 
@@ -161,7 +162,7 @@ def test_yaml_goes_out_and_comes_back() -> None:
     app.number_input(key="setting-training-learning_rate").set_value(3e-4).run()
     wanted = config_of(app)
     shown = next(code.value for code in app.code if code.language == "yaml")
-    assert RunConfig.from_yaml(shown) == wanted
+    assert RunConfig.from_dict(parse_yaml(shown, "the test")) == wanted
 
     fresh = upload(configure_page(), "my.yaml", wanted.to_yaml(comments=True).encode())
     assert config_of(fresh) == wanted

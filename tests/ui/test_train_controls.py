@@ -57,17 +57,17 @@ def test_a_run_of_another_process_is_paused_and_resumed(running) -> None:
     run, writer = running
     app = train_page()
     app.button(key="pause").click().run()
-    assert "pause" in run.requests()
+    assert "pause" in run.requests.pending()
     writer.update(force=True, state="paused")
     app.run()
     assert "Paused" in texts(app)
     assert "resume" not in {button.key for button in app.button}
-    run.request("validate")
+    run.requests.add("validate")
     app.run()
     assert "Requested: validate (in progress)" in texts(app)
-    run.request_done("validate")
+    run.requests.remove("validate")
     app.button(key="continue").click().run()
-    assert "pause" not in run.requests()
+    assert "pause" not in run.requests.pending()
 
 
 @pytest.mark.parametrize("what", ["validate", "sample", "save"])
@@ -75,10 +75,10 @@ def test_a_request_is_made_once_and_shown_until_it_is_done(running, what: str) -
     run, _ = running
     app = train_page()
     app.button(key=what).click().run()
-    assert run.requests() == {what}
+    assert run.requests.pending() == {what}
     assert app.button(key=what).disabled and app.button(key=what).help
     assert f"Requested: {what} (after" in texts(app)
-    run.request_done(what)
+    run.requests.remove(what)
     app.run()
     assert not app.button(key=what).disabled
 
@@ -87,11 +87,11 @@ def test_discarding_a_run_asks_for_confirmation(running) -> None:
     run, _ = running
     app = train_page()
     app.button(key="discard").click().run()
-    assert "permanently deleted" in texts(app) and not run.requests()
+    assert "permanently deleted" in texts(app) and not run.requests.pending()
     dialog("discard_dialog", run).button(key="discard-confirmed-not").click().run()
-    assert not run.requests()
+    assert not run.requests.pending()
     dialog("discard_dialog", run).button(key="discard-confirmed").click().run()
-    assert run.requests() == {"discard"} and "Stopping" in texts(train_page())
+    assert run.requests.pending() == {"discard"} and "Stopping" in texts(train_page())
 
 
 def test_disabled_buttons_give_the_reason(runs: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from sam3_lora.config import RunConfig
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.records import Dataset, Split
-from sam3_lora.errors import ConfigError, RunError, Sam3LoraError
+from sam3_lora.errors import ConfigError, RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.train.optimizer import TrainPlan, make_plan
 
 HIGH_LEARNING_RATE = 5e-3  # beyond it, LoRA on SAM 3 diverges as a rule
@@ -139,17 +139,13 @@ def check_disk(config: RunConfig, parameters: int) -> Iterator[Problem]:
 def existing_parent(folder: Path) -> Path:
     """The folder itself, else the nearest above it that exists. Raises RunError if it cannot be made or written."""
     folder = folder.absolute()
-    try:
+    fix = "Choose another folder in output.runs"
+    with explain_os_errors(RunError, f"Expected a writable folder for runs at {folder}, but", fix):
         place = next(place for place in (folder, *folder.parents) if _exists(place))
         if not place.is_dir():
             raise NotADirectoryError(0, f"{place} is a file")
         if not os.access(place, os.W_OK):
             raise PermissionError(0, f"{place} is not writable")
-    except OSError as error:
-        raise RunError(
-            f"Expected a writable folder for runs at {folder}, but: {error.strerror or error}",
-            "Choose another folder in output.runs",
-        ) from None
     return place
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.requests import Request
 from sam3_lora.runs.run import RESUME_OBSTACLES, Run, Status
 from sam3_lora.ui import runs
@@ -82,7 +83,7 @@ def why_not_resume(run: Run, status: Status, train_job: TrainJob, checking: bool
 
 
 def _why_not_request(run: Run, request: Request) -> str | None:
-    if request in run.requests():
+    if request in run.requests.pending():
         return "Requested: runs after the current step."
     if request == "validate":
         with suppress(Sam3LoraError):  # a file that was damaged meanwhile: the run itself knows its settings
@@ -91,7 +92,7 @@ def _why_not_request(run: Run, request: Request) -> str | None:
 
 
 def _request_button(label: str, icon: str, what: Request, run: Run, reason: str | None, meaning: str = "") -> None:
-    _button(label, icon, what, reason, lambda: run.request(what), meaning)
+    _button(label, icon, what, reason, lambda: run.requests.add(what), meaning)
 
 
 def _dialog_button(label: str, icon: str, key: str, dialog: Callable[[Run], None], run: Run, reason: str = "") -> None:
@@ -138,7 +139,7 @@ def _show_download(run: Run) -> None:
 
 def _archive(run: Run) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return run.archive(Path(folder)).read_bytes()
+        return zip_run(run.folder, Path(folder)).read_bytes()
 
 
 def dialog_closed() -> None:
@@ -185,7 +186,7 @@ def discard_dialog(run: Run) -> None:
         "deleted. To keep them, press Stop instead.",
         "Discard",
         "discard-confirmed",
-        lambda: run.request("discard"),
+        lambda: run.requests.add("discard"),
     )
 
 

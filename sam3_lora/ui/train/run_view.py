@@ -33,7 +33,7 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
     if status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
-    requests = [request for request in ONE_SHOT_REQUESTS if request in run.requests()]
+    requests = [request for request in ONE_SHOT_REQUESTS if request in run.requests.pending()]
     if status.active and requests:
         when = "in progress" if status.state == "paused" else "after the current step"
         st.caption(f":material/schedule: Requested: {', '.join(requests)} ({when}).")
