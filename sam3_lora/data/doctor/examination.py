@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from sam3_lora.data.doctor import class_balance, image_probe, objects, phrase_lints
+import numpy as np
+
+from sam3_lora.data.doctor import class_balance, image_probe, objects, phrase_lints, statistics
 from sam3_lora.data.doctor.near_duplicates import DuplicateFinder
 from sam3_lora.data.doctor.report import Report
-from sam3_lora.data.doctor.statistics import StatisticsBuilder
 from sam3_lora.data.findings.findings import FindingCollector, by_severity
 from sam3_lora.data.records import Dataset, ImageRecord, Split
 
@@ -36,10 +38,9 @@ def examine(
     """
     total = sum(len(split.images) for split in dataset.splits.values())
     findings = {name: _collector(name, dataset) for name in dataset.splits}
-    duplicates, statistics = DuplicateFinder(), StatisticsBuilder()
+    duplicates = DuplicateFinder()
+    mask_areas: list[np.ndarray] = []
     examined = 0
-    for split in dataset.splits.values():
-        statistics.begin(split)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         for split, records in _chunks(dataset):
             if cancelled is not None and cancelled():
@@ -48,7 +49,7 @@ def examine(
                 progress(examined / total, f"Examining the images of {split.name}")
             probes = [None if record.missing else threads.submit(image_probe.probe, record.path) for record in records]
             for record in records:  # while the threads read
-                statistics.add(split.name, record, objects.check(record, findings[split.name]))
+                mask_areas.append(np.array(objects.check(record, findings[split.name]), np.float64))  # None: NaN
             for record, pending in zip(records, probes, strict=True):
                 if pending is not None:
                     probe = pending.result()
@@ -61,7 +62,7 @@ def examine(
         for kind in image_probe.SIZE_KINDS:
             findings[name].describe(kind, probed=int((~split.images.missing).sum()))
     duplicates.check(findings)
-    numbers = statistics.build()
+    numbers = statistics.count(list(_first_images(dataset, examined)), mask_areas)
     whole = FindingCollector()
     suggestions = phrase_lints.check(dataset.categories, whole)
     if examined == total:
@@ -90,6 +91,13 @@ def _collector(split: str, dataset: Dataset) -> FindingCollector:
             for image in finding.image_names:
                 findings.mention(finding.kind, image)
     return findings
+
+
+def _first_images(dataset: Dataset, count: int) -> Iterator[Split]:
+    """The splits with the first images only, `count` in all."""
+    for split in dataset.splits.values():
+        yield replace(split, images=split.images[:count])
+        count = max(0, count - len(split.images))
 
 
 def _chunks(dataset: Dataset) -> Iterator[tuple[Split, Sequence[ImageRecord]]]:

@@ -14,7 +14,7 @@ from sam3_lora.data.index.gather import Box
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, ImageRecord
 from sam3_lora.errors import DataError
-from sam3_lora.masks import check_segmentation, decode_segmentation
+from sam3_lora.masks import check_segmentation, decode_columns
 from sam3_lora.text import short_repr
 
 # SAM 3's sizes (transformers' Sam3Config: image_size, num_queries; masks have a side of 4 * 72).
@@ -108,6 +108,7 @@ def _check_object(item: Annotation, record: ImageRecord, findings: FindingCollec
         return None
     try:
         shape = shape_of(item.segmentation, size_hw)
+        lost = _visibility_problem(item.segmentation, shape, size_hw)
     except DataError as error:  # when the dataset was opened, not every segmentation was checked number by number
         findings.add("bad-segmentation", *where, error.message[0].lower() + error.message[1:])
         return None
@@ -116,9 +117,9 @@ def _check_object(item: Annotation, record: ImageRecord, findings: FindingCollec
         return 0
     if shape.area < MIN_PIXELS:
         findings.add("tiny-object", *where, f"{shape.area} pixels", min_pixels=MIN_PIXELS)
-    elif kind := _visibility_problem(item.segmentation, shape, size_hw):
+    elif lost:
         detail = f"{shape.area} pixels in an image of {size_hw[1]} x {size_hw[0]}"
-        findings.add(kind, *where, detail, model_side=MODEL_SIDE, mask_side=MASK_SIDE)
+        findings.add(lost, *where, detail, model_side=MODEL_SIDE, mask_side=MASK_SIDE)
     x0, y0, x1, y1 = shape.box_xyxy
     tight = x0, y0, x1 - x0, y1 - y0
     iou = float(coco_mask.iou(np.array([item.bbox_xywh]), np.array([tight]), [0])[0, 0])
@@ -172,35 +173,9 @@ def _visibility_problem(segmentation: Any, shape: Shape, size_hw: tuple[int, int
     """The kind of finding of a mask that loses all its pixels when it is scaled as for the model; "" if it does not."""
     for side, kind in ((MODEL_SIDE, "object-vanishes"), (MASK_SIDE, "small-object")):
         scaled_area = shape.area * (side / size_hw[0]) * (side / size_hw[1])
-        if scaled_area < _SURELY_SEEN and not _is_sampled(segmentation, shape, size_hw, side):
+        if scaled_area < _SURELY_SEEN and not decode_columns(segmentation, size_hw, (side, side))[0].any():
             return kind
     return ""
-
-
-def _is_sampled(segmentation: Any, shape: Shape, size_hw: tuple[int, int], side: int) -> bool:
-    """Whether a pixel is left of a mask that is scaled to side x side by nearest neighbour, as training does."""
-    assert shape.box_xyxy is not None
-    x0, y0, x1, y1 = map(int, shape.box_xyxy)
-    rows = np.arange(side) * size_hw[0] // side
-    columns = np.arange(side) * size_hw[1] // side
-    rows, columns = rows[(rows >= y0) & (rows < y1)], columns[(columns >= x0) & (columns < x1)]
-    if not len(rows) or not len(columns):
-        return False
-    if isinstance(segmentation, list):  # drawn within the box only: the image may be large
-        moved = [[value - (y0 if at % 2 else x0) for at, value in enumerate(part)] for part in segmentation]
-        if _is_near(moved, x1 - x0, y1 - y0):
-            bitmap = decode_segmentation(moved, (y1 - y0, x1 - x0))
-            return bool(bitmap[np.ix_(rows - y0, columns - x0)].any())
-    return bool(decode_segmentation(segmentation, size_hw)[np.ix_(rows, columns)].any())
-
-
-def _is_near(polygons: list[list[float]], width: int, height: int) -> bool:
-    """Whether polygons stay near their box, and were not clipped by the image's edge."""
-    return all(
-        -width <= min(part[0::2], default=0) <= max(part[0::2], default=0) <= 2 * width
-        and -height <= min(part[1::2], default=0) <= max(part[1::2], default=0) <= 2 * height
-        for part in polygons
-    )
 
 
 def _check_polygons(polygons: list[list[float]], image: str, key: int | str, findings: FindingCollector) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from sam3_lora.data.records import ImageRecord, Split
+from sam3_lora.data.records import Split
 
 CELLS = 24  # a side of the heat map
 # Shares of the image's area, four bins per power of ten; and width / height, four bins per doubling.
@@ -54,77 +54,50 @@ class Statistics:
         return sum(sum(counts.values()) for counts in self.objects_per_category.values())
 
 
-@dataclass
-class StatisticsBuilder:
-    """Counts image by image."""
+def count(splits: Sequence[Split], mask_areas: Sequence[np.ndarray]) -> Statistics:
+    """The statistics of images.
 
-    images: Counter[str] = field(default_factory=Counter)
-    objects: dict[str, Counter[str]] = field(default_factory=dict)
-    shares: list[np.ndarray] = field(default_factory=list)
-    aspects: list[np.ndarray] = field(default_factory=list)
-    per_image: Counter[int] = field(default_factory=Counter)
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    Args:
+        splits: with the images to count.
+        mask_areas: of all their annotations, split by split, in pixels, NaN without a mask: float64 arrays that
+            together have one value per annotation.
+    """
+    tables = [split.images for split in splits]
+    is_object = np.concatenate([~table.iscrowd for table in tables])
+    boxes = np.concatenate([table.boxes_xywh for table in tables])[is_object]
+    sizes = np.concatenate([table.sizes_wh[table.image_index] for table in tables])[is_object]
+    areas = np.concatenate([np.zeros(0), *mask_areas])[is_object]
+    shares = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas) / sizes.prod(axis=1)
+    per_image = [np.bincount(table.image_index[~table.iscrowd], minlength=len(table)) for table in tables]
+    image_sizes = Counter((width, height) for table in tables for width, height in table.sizes_wh.tolist())
+    return Statistics(
+        images={split.name: len(split.images) for split in splits},
+        objects_per_category={split.name: split.objects_per_category() for split in splits},
+        object_shares=_histogram(shares, SHARE_EDGES),
+        aspect_ratios=_histogram(boxes[:, 2] / boxes[:, 3], ASPECT_EDGES),
+        objects_per_image=dict(sorted(Counter(np.concatenate(per_image).tolist()).items())),
+        image_sizes=dict(image_sizes.most_common()),
+        heat_map=_heat_map(boxes, sizes),
+    )
+
+
+def _heat_map(boxes: np.ndarray, sizes: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """boxes: (N, 4) in pixels; sizes: (N, 2), width and height of the image of each."""
+    scale = CELLS / sizes
+    first = np.clip(np.floor(boxes[:, :2] * scale), 0, CELLS - 1).astype(int)
+    beyond = np.clip(np.ceil((boxes[:, :2] + boxes[:, 2:]) * scale), 1, CELLS).astype(int)
+    beyond = np.maximum(beyond, first + 1)
     # The change of the number of boxes over a cell from the cells above and to the left (2-D difference array).
-    steps: np.ndarray = field(default_factory=lambda: np.zeros((CELLS + 1, CELLS + 1), np.int64))
-
-    def begin(self, split: Split) -> None:
-        """Takes in the categories of a split, before its images."""
-        self.images[split.name] = 0
-        self.objects[split.name] = Counter(dict.fromkeys(split.categories, 0))
-
-    def add(self, split: str, record: ImageRecord, areas: Sequence[int | None]) -> None:
-        """Takes in one image.
-
-        Args:
-            split: its split.
-            record: the image.
-            areas: of the masks of its annotations in pixels, None without a mask.
-        """
-        objects = [(item, area) for item, area in zip(record.annotations, areas, strict=True) if not item.iscrowd]
-        self.images[split] += 1
-        self.per_image[len(objects)] += 1
-        self.sizes[record.width, record.height] += 1
-        if not objects:
-            return
-        self.objects[split].update(item.category for item, _ in objects)
-        boxes = np.array([item.bbox_xywh for item, _ in objects], dtype=np.float64)
-        box_areas = boxes[:, 2] * boxes[:, 3]
-        known = np.array([area is not None for _, area in objects])
-        masks = np.array([area or 0 for _, area in objects], dtype=np.float64)
-        self.shares.append((np.where(known, masks, box_areas) / (record.width * record.height)).astype(np.float32))
-        self.aspects.append((boxes[:, 2] / boxes[:, 3]).astype(np.float32))
-        scale = CELLS / np.array([record.width, record.height])
-        first = np.clip(np.floor(boxes[:, :2] * scale), 0, CELLS - 1).astype(int)
-        beyond = np.clip(np.ceil((boxes[:, :2] + boxes[:, 2:]) * scale), 1, CELLS).astype(int)
-        beyond = np.maximum(beyond, first + 1)
-        for rows, columns, step in (
-            (first[:, 1], first[:, 0], 1),
-            (first[:, 1], beyond[:, 0], -1),
-            (beyond[:, 1], first[:, 0], -1),
-            (beyond[:, 1], beyond[:, 0], 1),
-        ):
-            np.add.at(self.steps, (rows, columns), step)
-
-    def build(self) -> Statistics:
-        """The statistics of all images taken in."""
-        covers = self.steps.cumsum(axis=0).cumsum(axis=1)[:CELLS, :CELLS]
-        objects = sum(count.total() for count in self.objects.values())
-        heat = covers / max(objects, 1)
-        return Statistics(
-            images=dict(self.images),
-            objects_per_category={split: dict(counts) for split, counts in self.objects.items()},
-            object_shares=_histogram(self.shares, SHARE_EDGES),
-            aspect_ratios=_histogram(self.aspects, ASPECT_EDGES),
-            objects_per_image=dict(sorted(self.per_image.items())),
-            image_sizes=dict(self.sizes.most_common()),
-            heat_map=tuple(tuple(round(value, 4) for value in row) for row in heat.tolist()),
-        )
+    steps = np.zeros((CELLS + 1, CELLS + 1), np.int64)
+    for rows, columns, step in ((first, first, 1), (first, beyond, -1), (beyond, first, -1), (beyond, beyond, 1)):
+        np.add.at(steps, (rows[:, 1], columns[:, 0]), step)
+    covers = steps.cumsum(axis=0).cumsum(axis=1)[:CELLS, :CELLS]
+    heat = covers / max(len(boxes), 1)
+    return tuple(tuple(round(value, 4) for value in row) for row in heat.tolist())
 
 
-def _histogram(parts: list[np.ndarray], edges: tuple[float, ...]) -> Histogram:
-    if not parts:
-        return Histogram(edges, (0,) * (len(edges) - 1), None)
-    values = np.concatenate(parts)
+def _histogram(values: np.ndarray, edges: tuple[float, ...]) -> Histogram:
+    values = values.astype(np.float32)
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     counts = np.bincount(bins, minlength=len(edges) - 1)
-    return Histogram(edges, tuple(counts.tolist()), float(f"{np.median(values):.4g}"))
+    return Histogram(edges, tuple(counts.tolist()), float(f"{np.median(values):.4g}") if len(values) else None)

@@ -28,15 +28,6 @@ _BETWEEN_ANY = re.compile(rb",")
 Decoder = msgspec.json.Decoder[Any]
 
 
-class ImageEntry(msgspec.Struct, gc=False):
-    """An entry of 'images' as most files have it."""
-
-    id: int | str
-    file_name: str
-    width: int
-    height: int
-
-
 class AnnotationEntry(msgspec.Struct, gc=False):
     """An entry of 'annotations' as most files have it; the segmentation stays JSON until it is needed."""
 
@@ -51,8 +42,8 @@ class AnnotationEntry(msgspec.Struct, gc=False):
 class CocoFile:
     """A COCO file: an object with a list 'images'; nothing else about it is certain.
 
-    Lists are read in pieces: as ImageEntry or AnnotationEntry if all entries of a piece are valid, otherwise as plain
-    JSON values of any type.
+    Lists are read in pieces, as plain JSON values of any type; annotations as AnnotationEntry if all entries of a piece
+    are valid.
 
     Args:
         path: of the file.
@@ -99,7 +90,7 @@ class CocoFile:
 
     def images(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
         """The entries of 'images' in pieces; progress is called with the share that is read."""
-        return self._pieces("images", ImageEntry, progress)
+        return self._pieces("images", None, progress)
 
     def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
         """The entries of 'annotations' in pieces, none if it is not a list; progress as for images."""
@@ -216,12 +207,12 @@ class CocoFile:
         piece = b"".join((b"[", content, b"]"))
         entries: list[Any]
         try:
-            try:
+            with suppress(msgspec.DecodeError):  # not all entries are as expected
                 entries = decoder.decode(piece)
-            except msgspec.ValidationError:  # not all entries are valid
-                entries = json.loads(piece)
+                return entries
+            entries = json.loads(piece)
             return entries
-        except (msgspec.DecodeError, json.JSONDecodeError):
+        except json.JSONDecodeError:
             return None
         except (ValueError, RecursionError) as error:
             raise self._not_json(_why(error)) from None

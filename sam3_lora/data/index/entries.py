@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sam3_lora.data.formats.coco import AnnotationEntry, ImageEntry
+from sam3_lora.data.formats.coco import AnnotationEntry
 from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
 
@@ -35,24 +35,13 @@ def file_name_of(entry: dict[str, Any]) -> Any:
     return url.rsplit("/", 1)[-1] if entry.get("file_name") is None and isinstance(url, str) else entry.get("file_name")
 
 
-def as_plain(entry: Any) -> Any:
-    """An entry as the plain JSON value it was."""
-    if type(entry) is ImageEntry:
-        return {"id": entry.id, "file_name": entry.file_name, "width": entry.width, "height": entry.height}
-    if type(entry) is not AnnotationEntry:
-        return entry
+def as_plain(entry: AnnotationEntry) -> dict[str, Any]:
+    """An annotation as the plain JSON value it was."""
     try:
         segmentation = msgspec.json.decode(entry.segmentation) if bytes(entry.segmentation) else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         segmentation = "not JSON"  # numbers out of range and the like: becomes a finding as an invalid segmentation
-    return {
-        "id": entry.id,
-        "image_id": entry.image_id,
-        "category_id": entry.category_id,
-        "bbox": list(entry.bbox),
-        "segmentation": segmentation,
-        "iscrowd": entry.iscrowd,
-    }
+    return msgspec.structs.asdict(entry) | {"bbox": list(entry.bbox), "segmentation": segmentation}
 
 
 def require_at_most(limit: int, count: int, what: str) -> None:

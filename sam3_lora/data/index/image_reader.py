@@ -9,7 +9,6 @@ from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import ImageFiles
-from sam3_lora.data.formats.coco import ImageEntry
 from sam3_lora.data.images import size_finding, size_on_disk
 from sam3_lora.data.index import entries as values
 from sam3_lora.data.index.cache import Watched
@@ -49,14 +48,12 @@ class ImageReader:
         self.is_empty = self.is_empty and not entries
         for entry in entries:
             key, file_name = None, None
-            if type(entry) is ImageEntry:
-                key, file_name = values.identifier(entry.id), entry.file_name
-            elif isinstance(entry, dict):
+            if isinstance(entry, dict):
                 key, file_name = values.identifier(entry.get("id")), values.file_name_of(entry)
             if key is not None and isinstance(file_name, str) and file_name.strip():
-                self._read_entry(key, valid_text(file_name), values.as_plain(entry))
+                self._read_entry(key, valid_text(file_name), entry)
                 continue
-            self._findings.add("bad-image", value=values.as_plain(entry))
+            self._findings.add("bad-image", value=entry)
             if key is not None:
                 self.by_id.setdefault(key, None)
         values.require_at_most(MAX_IMAGES, len(self.by_id), "images")
