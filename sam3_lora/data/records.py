@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -16,27 +16,8 @@ from sam3_lora.data.index.index import Index
 from sam3_lora.errors import DataError
 
 
-class _Record:
-    """Compared, shown and pickled by its values, which are the arguments of its constructor."""
-
-    __slots__ = ()
-
-    def _values(self) -> tuple[Any, ...]:
-        raise NotImplementedError
-
-    def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if isinstance(other, type(self)) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # its values may be lists
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}{self._values()}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._values()
-
-
-class Annotation(_Record):
+@dataclass(slots=True)
+class Annotation:
     """One usable object of an image.
 
     Attributes:
@@ -44,74 +25,53 @@ class Annotation(_Record):
         category: as written in the file.
         bbox_xywh: (left, top, width, height) in pixels of the size that the file gives the image; inside it, width
             and height above zero.
+        stored_segmentation: the value of `segmentation`, or its JSON as bytes.
         iscrowd: a region of many objects, shown but never learned.
     """
 
-    __slots__ = ("_segmentation", "bbox_xywh", "category", "id", "iscrowd")
-
-    def __init__(self, id: int | str, category: str, bbox_xywh: Box, segmentation: Any, iscrowd: bool) -> None:
-        """segmentation: the value, or its JSON as a memoryview, which is decoded when it is needed."""
-        self.id, self.category, self.bbox_xywh, self.iscrowd = id, category, bbox_xywh, iscrowd
-        self._segmentation = segmentation
+    id: int | str
+    category: str
+    bbox_xywh: Box
+    stored_segmentation: Any
+    iscrowd: bool
 
     @property
     def has_segmentation(self) -> bool:
         """Whether there is one, found out without decoding it."""
-        return self._segmentation is not None
+        return self.stored_segmentation is not None
 
     @property
     def segmentation(self) -> Any:
         """As written in the file (see :func:`sam3_lora.masks.decode_segmentation`), or None without a usable one."""
-        if not isinstance(self._segmentation, memoryview):
-            return self._segmentation
+        if not isinstance(self.stored_segmentation, bytes):
+            return self.stored_segmentation
         try:
-            return msgspec.json.decode(self._segmentation)
+            return msgspec.json.decode(self.stored_segmentation)
         except (ValueError, RecursionError):  # cannot be, unless the disk fails
             raise DataError(f"The segmentation of annotation {self.id} is damaged", "Open the dataset again") from None
 
-    def _values(self) -> tuple[Any, ...]:
-        return self.id, self.category, self.bbox_xywh, self.segmentation, self.iscrowd
 
-
-class ImageRecord(_Record):
+@dataclass(slots=True)
+class ImageRecord:
     """One image as the annotation file describes it.
 
     Attributes:
         id, file_name: as in the file.
         path: where the image file is, or should be if `missing`.
         width, height: pixels.
+        annotations: the usable ones, in the file's order.
         unusable_categories: categories that are in the image by annotations that cannot be used, so that they are no
             negative phrases for it.
     """
 
-    __slots__ = ("_annotations", "file_name", "height", "id", "missing", "path", "unusable_categories", "width")
-
-    def __init__(
-        self,
-        id: int | str,
-        file_name: str,
-        path: Path,
-        width: int,
-        height: int,
-        annotations: tuple[Annotation, ...] | Callable[[], tuple[Annotation, ...]],
-        unusable_categories: frozenset[str] = frozenset(),
-        missing: bool = False,
-    ) -> None:
-        """annotations: themselves, or a function that makes them when they are first needed."""
-        self.id, self.file_name, self.path, self.width, self.height = id, file_name, path, width, height
-        self.unusable_categories, self.missing = unusable_categories, missing
-        self._annotations = annotations
-
-    @property
-    def annotations(self) -> tuple[Annotation, ...]:
-        """The usable ones, in the file's order."""
-        if not isinstance(self._annotations, tuple):
-            self._annotations = self._annotations()
-        return self._annotations
-
-    def _values(self) -> tuple[Any, ...]:
-        size = self.width, self.height
-        return self.id, self.file_name, self.path, *size, self.annotations, self.unusable_categories, self.missing
+    id: int | str
+    file_name: str
+    path: Path
+    width: int
+    height: int
+    annotations: tuple[Annotation, ...]
+    unusable_categories: frozenset[str] = frozenset()
+    missing: bool = False
 
 
 class ImageTable(Sequence[ImageRecord]):
@@ -157,6 +117,11 @@ class ImageTable(Sequence[ImageRecord]):
         """File names, N of them."""
         names = self._index.words["file_names"]
         return [names[row] for row in self._rows.tolist()]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the image files are, or should be; N of them."""
+        return [self._path(row) for row in self._rows.tolist()]
 
     @property
     def sizes_wh(self) -> np.ndarray:
@@ -208,19 +173,21 @@ class ImageTable(Sequence[ImageRecord]):
         rows: np.ndarray = np.repeat(first[self._rows], counts) + offsets
         return rows
 
+    def _path(self, row: int) -> Path:
+        words = self._index.words
+        return self._folder / words["paths"].get(str(row), words["file_names"][row])
+
     def _record(self, row: int) -> ImageRecord:
         words, arrays = self._index.words, self._index.arrays
         width, height = arrays["sizes_wh"][row].tolist()
-        name = words["file_names"][row]
-        unusable = words["unusable"].get(str(row))
         return ImageRecord(
             words["image_ids"][row],
-            name,
-            self._folder / words["paths"].get(str(row), name),
+            words["file_names"][row],
+            self._path(row),
             width,
             height,
-            lambda: self._annotations(row),
-            frozenset(unusable) if unusable else frozenset(),
+            self._annotations(row),
+            frozenset(words["unusable"].get(str(row), ())),
             bool(arrays["missing"][row]),
         )
 
@@ -228,21 +195,15 @@ class ImageTable(Sequence[ImageRecord]):
         arrays, text = self._index.arrays, self._index.text
         start, stop = arrays["first"][row : row + 2].tolist()
         ids = self._index.words["annotation_ids"]
+        keys = arrays["annotation_ids"][start:stop].tolist() if ids is None else ids[start:stop]
+        names = ("category", "boxes_xywh", "text_start", "text_length", "iscrowd")
+        columns = (arrays[name][start:stop].tolist() for name in names)
         return tuple(
-            Annotation(key, self.categories[category], tuple(box), text[at : at + length] if length else None, crowd)
-            for key, category, box, at, length, crowd in zip(
-                ids[start:stop] if ids is not None else arrays["annotation_ids"][start:stop].tolist(),
-                arrays["category"][start:stop].tolist(),
-                arrays["boxes_xywh"][start:stop].tolist(),
-                arrays["text_start"][start:stop].tolist(),
-                arrays["text_length"][start:stop].tolist(),
-                arrays["iscrowd"][start:stop].tolist(),
-                strict=True,
+            Annotation(
+                key, self.categories[category], tuple(box), bytes(text[at : at + length]) if length else None, crowd
             )
+            for key, category, box, at, length, crowd in zip(keys, *columns, strict=True)
         )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ImageTable, (self._index, self._folder, self._rows)
 
 
 def _at(values: np.ndarray, places: np.ndarray | slice) -> np.ndarray:

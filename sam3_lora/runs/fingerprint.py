@@ -39,9 +39,9 @@ def _digest(split: Split) -> str:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    for image in split.images:
-        size = image.path.stat().st_size if image.path.exists() else -1
-        digest.update(f"\0{image.file_name}\0{size}".encode("utf-8", "replace"))
+    for name, path in zip(split.images.names, split.images.paths, strict=True):
+        size = path.stat().st_size if path.exists() else -1
+        digest.update(f"\0{name}\0{size}".encode("utf-8", "replace"))
     return digest.hexdigest()
 
 

@@ -48,8 +48,8 @@ def examine(
             if progress is not None:
                 progress(examined / total, f"Examining the images of {split.name}")
             probes = [None if record.missing else threads.submit(image_probe.probe, record.path) for record in records]
-            for record in records:  # while the threads read
-                mask_areas.append(np.array(objects.check(record, findings[split.name]), np.float64))  # None: NaN
+            # While the threads read. As a float None is NaN.
+            mask_areas += [np.array(objects.check(record, findings[split.name]), np.float64) for record in records]
             for record, pending in zip(records, probes, strict=True):
                 if pending is not None:
                     probe = pending.result()

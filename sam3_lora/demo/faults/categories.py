@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sam3_lora.demo.faults.fault import Case, FaultTable
+from sam3_lora.demo.faults.fault import Case, FaultTable, rename
 
 _fault = FaultTable("categories")
 FAULTS = _fault.faults
@@ -36,27 +34,12 @@ def _without_objects(case: Case) -> None:
     case.add_category("pavement inspection")
 
 
-def _rename(name: str) -> Callable[[Case], None]:
-    def damage(case: Case) -> None:
-        case.first["category_id"] = case.add_category(name)
-
-    damage.__doc__ = f'A category is called "{name}".'
-    return damage
-
-
-_fault("phrase-code")(_rename("class_2"))
-_fault("phrase-position")(_rename("left kerb"))
-_fault("phrase-long")(_rename("a hole in the road that was filled with asphalt"))
-_fault("phrase-run-together")(_rename("oilStain"))
-
-
-@_fault("phrase-plural")
-def _plural(case: Case) -> None:
-    """A category is called "potholes", another one "pothole"."""
-    case.first["category_id"] = case.add_category("potholes")
-
-
-@_fault("untrained-category")
-def _not_in_train(case: Case) -> None:
-    """A category has objects in the split "categories", but none in "train"."""
-    case.first["category_id"] = case.add_category("drain grate")
+for _kind, _name, _sentence in (
+    ("phrase-code", "class_2", 'A category is called "{}".'),
+    ("phrase-position", "left kerb", 'A category is called "{}".'),
+    ("phrase-long", "a hole in the road that was filled with asphalt", 'A category is called "{}".'),
+    ("phrase-run-together", "oilStain", 'A category is called "{}".'),
+    ("phrase-plural", "potholes", 'A category is called "{}", another one "pothole".'),
+    ("untrained-category", "drain grate", 'A category has objects in the split "categories", but none in "train".'),
+):
+    _fault(_kind)(rename(_name, _sentence.format(_name)))

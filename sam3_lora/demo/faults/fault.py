@@ -135,15 +135,30 @@ class Fault:
 
 @dataclass
 class FaultTable:
-    """The faults of one split: functions decorated with ``@table("kind-of-finding")``."""
+    """Faults: functions decorated with ``@table("kind-of-finding")``, in the table's split unless another is given."""
 
     split: str
     faults: dict[str, Fault] = field(default_factory=dict)
 
-    def __call__(self, kind: str) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
+    def __call__(self, kind: str, split: str = "") -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
         def register(damage: Callable[[Case], None]) -> Callable[[Case], None]:
             assert kind not in self.faults
-            self.faults[kind] = Fault(kind, self.split, damage.__doc__ or "", damage)
+            self.faults[kind] = Fault(kind, split or self.split, damage.__doc__ or "", damage)
             return damage
 
         return register
+
+
+def rename(name: str, sentence: str) -> Callable[[Case], None]:
+    """A fault's function that gives the first annotation a category of its own.
+
+    Args:
+        name: of the category.
+        sentence: what is done.
+    """
+
+    def damage(case: Case) -> None:
+        case.first["category_id"] = case.add_category(name)
+
+    damage.__doc__ = sentence
+    return damage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam3_lora.demo.faults.fault import Case, FaultTable
+from sam3_lora.demo.faults.fault import Case, FaultTable, rename
 
 _fault = FaultTable("train")
 FAULTS = _fault.faults
@@ -112,16 +112,10 @@ def _by_two_people(case: Case) -> None:
     case.add_object((x, y, w, h - 1))
 
 
-@_fault("few-objects")
-def _a_rare_one(case: Case) -> None:
-    """A category has a single object."""
-    case.first["category_id"] = case.add_category("manhole cover")
-
-
-@_fault("class-imbalance")
-def _a_rare_one_beside_many(case: Case) -> None:
-    """Another category has a single object, where others have hundreds."""
-    case.first["category_id"] = case.add_category("patch of gravel")
+_fault("few-objects")(rename("manhole cover", "A category has a single object."))
+_fault("class-imbalance")(
+    rename("patch of gravel", "Another category has a single object, where others have hundreds.")
+)
 
 
 @_fault("box-mask-mismatch")

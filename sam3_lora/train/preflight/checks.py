@@ -84,7 +84,7 @@ def check_data(config: RunConfig, dataset: Dataset) -> Iterator[Problem]:
 
 def _check_names(config: RunConfig, dataset: Dataset, train: Split) -> Iterator[Problem]:
     """Settings that name images or categories which the dataset does not have."""
-    images = {image.file_name for image in dataset.splits.get(config.data.valid_split, train).present().images}
+    images = set(dataset.splits.get(config.data.valid_split, train).present().images.names)
     if unknown := tuple(name for name in config.output.sample_images if name not in images):
         yield Problem("unknown-sample-images", "warning", names=unknown)
     if unknown := tuple(name for name in config.data.category_phrases if name not in dataset.categories):
