@@ -8,7 +8,7 @@ from pathlib import Path
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.findings.findings import Finding, FindingCollector, by_severity
 from sam3_lora.data.folders import listing, require_text
-from sam3_lora.data.formats.layouts import Layout, recognise
+from sam3_lora.data.formats.layouts import recognise
 from sam3_lora.data.images import load_image
 from sam3_lora.data.index.read_split import read_split
 from sam3_lora.data.prompts import phrase_of
@@ -67,12 +67,18 @@ def open_dataset(
             findings += found
         except DataError as error:
             errors.append(error)
-            findings += _unreadable(source.name, error)
+            unreadable = FindingCollector(source.name)
+            unreadable.add("split-unreadable", problem=error.message, remedy=error.fix)
+            findings += unreadable.collected()
     if not splits:
         raise errors[0]
     report(1.0, "Done")
     categories = tuple(dict.fromkeys(name for split in splits.values() for name in split.categories))
-    findings += _check_categories(splits, categories) + _find_ignored_files(layout, root)
+    whole = FindingCollector()
+    _check_categories(splits, categories, whole)
+    for ignored in layout.ignored:
+        whole.add("annotation-file-not-read", detail=short_repr(str(ignored.relative_to(root))))
+    findings += whole.collected()
     return Dataset(root, layout.format, splits, categories, tuple(by_severity(findings)))
 
 
@@ -96,21 +102,7 @@ def _root(path: str | Path) -> Path:
         raise DataError(f"Expected a dataset's folder, but {path} names an unknown user", "Correct the path") from None
 
 
-def _unreadable(split: str, error: DataError) -> list[Finding]:
-    findings = FindingCollector(split)
-    findings.add("split-unreadable", problem=error.message, remedy=error.fix)
-    return findings.collected()
-
-
-def _find_ignored_files(layout: Layout, root: Path) -> list[Finding]:
-    findings = FindingCollector()
-    for path in layout.ignored:
-        findings.add("annotation-file-not-read", detail=short_repr(str(path.relative_to(root))))
-    return findings.collected()
-
-
-def _check_categories(splits: dict[str, Split], categories: tuple[str, ...]) -> list[Finding]:
-    findings = FindingCollector()
+def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], findings: FindingCollector) -> None:
     used = set().union(*(split.images.categories_used() for split in splits.values()))
     by_phrase: dict[str, str] = {}
     for category in categories:
@@ -119,4 +111,3 @@ def _check_categories(splits: dict[str, Split], categories: tuple[str, ...]) -> 
         first = by_phrase.setdefault(phrase_of(category), category)
         if first != category:
             findings.add("same-phrase", detail=f"{short_repr(category)} like {short_repr(first)}")
-    return findings.collected()

@@ -175,7 +175,7 @@ class ImageTable(Sequence[ImageRecord]):
 
     def _path(self, row: int) -> Path:
         words = self._index.words
-        return self._folder / words["paths"].get(str(row), words["file_names"][row])
+        return Path(self._folder, words["paths"].get(str(row), words["file_names"][row]))
 
     def _record(self, row: int) -> ImageRecord:
         words, arrays = self._index.words, self._index.arrays

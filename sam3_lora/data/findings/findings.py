@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -104,7 +105,7 @@ class FindingCollector:
 
     def __init__(self, split: str = "", format: str = "") -> None:
         self.split, self._format = split, format
-        self._drafts: dict[str, _Draft] = {}
+        self._drafts: defaultdict[str, _Draft] = defaultdict(_Draft)
 
     def add(
         self,
@@ -128,7 +129,7 @@ class FindingCollector:
             severity: of this occurrence, if not that of the kind; the worst one counts.
             facts: numbers and names for the sentences, of the first occurrence.
         """
-        draft = self._draft(kind)
+        draft = self._drafts[kind]
         draft.count += 1
         draft.facts = {**facts, **draft.facts}
         if severity is not None and (draft.severity is None or _RANK[severity] < _RANK[draft.severity]):
@@ -154,7 +155,7 @@ class FindingCollector:
 
     def mention(self, kind: str, image: str) -> None:
         """Adds an image that a kind also concerns, without counting it."""
-        self._draft(kind).image_names[image] = None
+        self._drafts[kind].image_names[image] = None
 
     def resume(self, finding: Finding) -> None:
         """Continues with a finding from when the dataset was opened."""
@@ -183,11 +184,6 @@ class FindingCollector:
     def collected(self) -> list[Finding]:
         """What was found, in the order of :func:`by_severity`."""
         return by_severity(self._finding(kind, draft) for kind, draft in self._drafts.items() if draft.count)
-
-    def _draft(self, kind: str) -> _Draft:
-        if kind not in self._drafts:
-            self._drafts[kind] = _Draft()
-        return self._drafts[kind]
 
     def _finding(self, kind: str, draft: _Draft) -> Finding:
         return Finding(

@@ -11,7 +11,7 @@ import yaml
 
 from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_text
 from sam3_lora.data.formats.sources import Source
-from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, images_in, is_label_file
+from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, class_files, images_in, is_label_file
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words
 
@@ -72,13 +72,12 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], key
             folders += [part.images, part.labels, *{path.parent for path in found}]
         elif part.labels is None:
             files.append(part.images)
-    labels = Labels(root, base, tuple(parts), names, keypoints)
-    settings = [root / file for file in YAML_NAMES] + labels.class_files()
+    settings = [root / file for file in YAML_NAMES] + class_files(root, base)
     return Source(
         name,
         base,
         lambda: ImageFiles(root, base, (parts[0].images,) if only_labels else (root,)),
-        labels.open,
+        lambda findings, watch: Labels(root, base, parts, names, keypoints, findings, watch),
         (*folders, *files, *settings),
         len(files) >= MANY_FILES or any(part.labels is None for part in parts),
         format="yolo",

@@ -34,56 +34,6 @@ class Part:
     labels: Path | None
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The labels of one split.
-
-    Attributes:
-        root: the dataset's folder.
-        base: the folder that file names count from.
-        parts: images with their labels.
-        names: of the classes, by number.
-        keypoints: numbers of a line after the box that are keypoints of a pose, 0 for none.
-    """
-
-    root: Path
-    base: Path
-    parts: tuple[Part, ...]
-    names: dict[int, str]
-    keypoints: int = 0
-
-    def open(self, findings: FindingCollector, watch: Watch) -> _Content:
-        """The content of the labels.
-
-        Args:
-            findings: takes what is wrong with the files.
-            watch: called with each file before it is read.
-
-        Raises:
-            DataError: a folder is missing or outside the dataset.
-        """
-        for folder in (folder for part in self.parts for folder in (part.images, part.labels or part.images)):
-            require_inside(folder, self.root)
-        for part in self.parts:
-            if part.labels is not None and not part.labels.is_dir():
-                raise DataError(
-                    f"data.yaml names the images in {part.images}, but the folder of labels is missing: {part.labels}",
-                    "Put the label files there, one text file per image, or take the split out of data.yaml",
-                )
-        return _Content(self, self.names or self._from_classes_txt(), findings, watch)
-
-    def class_files(self) -> list[Path]:
-        """Where a classes.txt may be."""
-        return [folder / "classes.txt" for folder in dict.fromkeys((self.root, self.base.parent, self.base))]
-
-    def _from_classes_txt(self) -> dict[int, str]:
-        for path in self.class_files():
-            if path.is_file() and is_inside(path, self.root) and path.stat().st_size <= MAX_BYTES:
-                lines = path.read_text("utf-8-sig", "replace").splitlines()
-                return {number: name.strip() for number, name in enumerate(lines) if name.strip()}
-        return {}
-
-
 def images_in(folder: Path) -> list[Path]:
     """The image files in a folder and the folders in it, sorted; links to folders are not followed."""
     found = []
@@ -104,15 +54,57 @@ def is_label_file(path: Path) -> bool:
     return number is not None and _entry(number, values, (1, 1)) is not None
 
 
-class _Content:
-    """The labels of one split as COCO's lists: see :class:`sam3_lora.data.formats.sources.Content`."""
+def class_files(root: Path, base: Path) -> list[Path]:
+    """Where a classes.txt may be; root, base: as for :class:`Labels`."""
+    return [folder / "classes.txt" for folder in dict.fromkeys((root, base.parent, base))]
 
-    def __init__(self, labels: Labels, names: dict[int, str], findings: FindingCollector, watch: Watch) -> None:
-        self._root, self._base, self._parts, self._findings = labels.root, labels.base, labels.parts, findings
-        self._names, self._keypoints, self._watch = names, labels.keypoints, watch
+
+class Labels:
+    """The labels of one split as COCO's lists: see :class:`sam3_lora.data.formats.sources.Content`.
+
+    Args:
+        root: the dataset's folder.
+        base: the folder that file names count from.
+        parts: images with their labels.
+        names: of the classes, by number; empty: those of classes.txt.
+        keypoints: numbers of a line after the box that are keypoints of a pose, 0 for none.
+        findings: takes what is wrong with the files.
+        watch: called with each file before it is read.
+
+    Raises:
+        DataError: a folder is missing or outside the dataset.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        base: Path,
+        parts: list[Part],
+        names: dict[int, str],
+        keypoints: int,
+        findings: FindingCollector,
+        watch: Watch,
+    ) -> None:
+        for folder in (folder for part in parts for folder in (part.images, part.labels or part.images)):
+            require_inside(folder, root)
+        for part in parts:
+            if part.labels is not None and not part.labels.is_dir():
+                raise DataError(
+                    f"data.yaml names the images in {part.images}, but the folder of labels is missing: {part.labels}",
+                    "Put the label files there, one text file per image, or take the split out of data.yaml",
+                )
+        self._root, self._base, self._parts, self._findings = root, base, parts, findings
+        self._names, self._keypoints, self._watch = names or self._from_classes_txt(), keypoints, watch
         self._images = dict(self._all_images())
         self._sizes: dict[str, tuple[int, int]] = {}
         self.looked_into = 0
+
+    def _from_classes_txt(self) -> dict[int, str]:
+        for path in class_files(self._root, self._base):
+            if path.is_file() and is_inside(path, self._root) and path.stat().st_size <= MAX_BYTES:
+                lines = path.read_text("utf-8-sig", "replace").splitlines()
+                return {number: name.strip() for number, name in enumerate(lines) if name.strip()}
+        return {}
 
     def _all_images(self) -> Iterator[tuple[str, tuple[Path, Path]]]:
         """(file name, (image, label file)) of every image of the split."""
@@ -140,7 +132,7 @@ class _Content:
             cuts = [cut, *range(len(parts))] if len(parts) > cut else range(len(parts))
             folders = [self._root, path.parent]
             places = ((number, folder.joinpath(*parts[number:])) for number in cuts for folder in folders)
-            found = next(((number, image) for number, image in places if _is_file(image)), None)
+            found = next(((number, image) for number, image in places if os.path.isfile(image)), None)
             if found is None:
                 self._findings.add("image-missing", valid_text(line)[:1000])
                 continue
@@ -160,7 +152,7 @@ class _Content:
     def _numbers(self) -> list[int]:
         """The classes in all label files."""
         labels = dict.fromkeys(label for _, label in self._images.values())
-        lines = (line for path in labels if _is_file(path) for line in self._lines(path) or ())
+        lines = (line for path in labels if os.path.isfile(path) for line in self._lines(path) or ())
         tokens = (line.split(maxsplit=1)[0] for line in lines if line.strip())
         return sorted({int(token) for token in tokens if token.isascii() and token.isdigit() and len(token) < 10})
 
@@ -196,7 +188,7 @@ class _Content:
             progress(number / len(self._sizes))
             path = self._images[name][1]
             self._watch(path)
-            if not _is_file(path):
+            if not os.path.isfile(path):
                 self._findings.add("image-without-label-file", name)
                 continue
             lines = self._lines(path)
@@ -227,13 +219,6 @@ class _Content:
         except (OSError, ValueError):
             pass
         return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file system can hold
-        return False
 
 
 def _labels_of(image: Path, root: Path) -> Path:
