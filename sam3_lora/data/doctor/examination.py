@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sam3_lora.data.doctor import class_balance, image_probe, objects, phrase_lints, statistics
-from sam3_lora.data.doctor.near_duplicates import DuplicateFinder
+from sam3_lora.data.doctor import class_balance, image_probe, near_duplicates, objects, phrase_lints, statistics
 from sam3_lora.data.doctor.report import Report
 from sam3_lora.data.findings.findings import FindingCollector, by_severity
 from sam3_lora.data.records import Dataset, ImageRecord, Split
@@ -38,7 +37,7 @@ def examine(
     """
     total = sum(len(split.images) for split in dataset.splits.values())
     findings = {name: _collector(name, dataset) for name in dataset.splits}
-    duplicates = DuplicateFinder()
+    readable: list[near_duplicates.ProbedImage] = []
     mask_areas: list[np.ndarray] = []
     examined = 0
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
@@ -54,14 +53,16 @@ def examine(
                 if pending is not None:
                     probe = pending.result()
                     image_probe.check(record, probe, findings[split.name])
-                    duplicates.add(split.name, record.file_name, str(record.path), probe)
+                    if probe.digest is not None and probe.size is not None:
+                        image = near_duplicates.ProbedImage(split.name, record.file_name, record.path, probe)
+                        readable.append(image)
             examined += len(records)
     if progress is not None:
         progress(1.0, "Comparing the images")
     for name, split in dataset.splits.items():
         for kind in image_probe.SIZE_KINDS:
             findings[name].describe(kind, probed=int((~split.images.missing).sum()))
-    duplicates.check(findings)
+    near_duplicates.find(readable, findings)
     numbers = statistics.count(list(_first_images(dataset, examined)), mask_areas)
     whole = FindingCollector()
     suggestions = phrase_lints.check(dataset.categories, whole)

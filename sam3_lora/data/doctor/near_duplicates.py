@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,87 +19,73 @@ MAX_NEIGHBOURS = 64  # compared with one image per band, which bounds the time o
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
+class ProbedImage:
     """An image whose file could be read; less than 1 KB each."""
 
     split: str
     name: str
-    path: str
-    digest: bytes
-    gradient_hash: np.ndarray | None
-    thumb: np.ndarray | None
+    path: Path
+    probe: ImageProbe
 
 
-class DuplicateFinder:
-    """Takes in the probes of all images, and then finds the duplicates among them."""
+def find(images: Sequence[ProbedImage], findings: dict[str, FindingCollector]) -> None:
+    """Adds every duplicate to the findings of the split in which it is met second.
 
-    def __init__(self) -> None:
-        self._images: list[_Image] = []  # in the dataset's order
+    Args:
+        images: all that could be read, in the dataset's order.
+        findings: by split.
+    """
+    firsts = _find_identical(images, findings)
+    reported = _find_versions(images, findings)
+    comparable = [image for image in firsts if image.probe.gradient_hash is not None]
+    hashes = [image.probe.gradient_hash for image in comparable if image.probe.gradient_hash is not None]
+    thumbs = [image.probe.thumb for image in comparable if image.probe.thumb is not None]  # all have one
+    pairs = similar_pairs(np.stack(hashes), np.stack(thumbs)).tolist() if len(hashes) > 1 else []
+    for early, late in ((comparable[first], comparable[second]) for first, second in pairs):
+        kind = "similar-images" if early.split == late.split else "leaked-similar"
+        if early.probe.digest != late.probe.digest and (kind, late.split, late.name) not in reported:
+            reported.add((kind, late.split, late.name))
+            _add(kind, late, early, findings)
 
-    def add(self, split: str, name: str, path: str, probe: ImageProbe) -> None:
-        """Takes in an image, if its file could be read.
 
-        Args:
-            split: its split.
-            name: its file name, as in the annotation file.
-            path: its file.
-            probe: of the file.
-        """
-        if probe.digest is not None and probe.size is not None:
-            self._images.append(_Image(split, name, path, probe.digest, probe.gradient_hash, probe.thumb))
+def _find_identical(images: Sequence[ProbedImage], findings: dict[str, FindingCollector]) -> list[ProbedImage]:
+    """Finds the duplicates byte for byte; returns the first image of each content in each split."""
+    first_in_split: dict[tuple[bytes | None, str], ProbedImage] = {}
+    first_of_all: dict[bytes | None, ProbedImage] = {}
+    for image in images:
+        inside = first_in_split.setdefault((image.probe.digest, image.split), image)
+        original = first_of_all.setdefault(image.probe.digest, image)
+        if inside.path != image.path:  # else one file, named by two entries
+            _add("identical-images", image, inside, findings)
+        if original.split != image.split:
+            severity: Severity = "error" if original.split.lower() == "train" else "warning"
+            _add("leaked-images", image, original, findings, severity)
+    return list(first_in_split.values())
 
-    def check(self, findings: dict[str, FindingCollector]) -> None:
-        """Adds every duplicate to the findings of the split in which it is met second; findings: by split."""
-        firsts = self._find_identical(findings)
-        reported = self._find_versions(findings)
-        hashes = [image.gradient_hash for image in firsts if image.gradient_hash is not None]
-        comparable = [image for image in firsts if image.gradient_hash is not None]
-        thumbs = [image.thumb for image in comparable if image.thumb is not None]  # all have one
-        pairs = similar_pairs(np.stack(hashes), np.stack(thumbs)).tolist() if len(hashes) > 1 else []
-        for early, late in ((comparable[first], comparable[second]) for first, second in pairs):
-            if early.digest == late.digest:
-                continue
-            kind = "similar-images" if early.split == late.split else "leaked-similar"
-            if (kind, late.split, late.name) not in reported:
-                reported.add((kind, late.split, late.name))
-                _add(kind, late, early, findings)
 
-    def _find_identical(self, findings: dict[str, FindingCollector]) -> list[_Image]:
-        """Finds the duplicates byte for byte; returns the first image of each content in each split."""
-        first_in_split: dict[tuple[bytes, str], _Image] = {}
-        first_of_all: dict[bytes, _Image] = {}
-        for image in self._images:
-            inside = first_in_split.setdefault((image.digest, image.split), image)
-            original = first_of_all.setdefault(image.digest, image)
-            if inside.path != image.path:  # else one file, named by two entries
-                _add("identical-images", image, inside, findings)
-            if original.split != image.split:
-                severity: Severity = "error" if original.split.lower() == "train" else "warning"
-                _add("leaked-images", image, original, findings, severity)
-        return list(first_in_split.values())
+def _find_versions(images: Sequence[ProbedImage], findings: dict[str, FindingCollector]) -> set[tuple[str, str, str]]:
+    """Finds Roboflow's augmented versions of one photograph in two splits, also rotated or mirrored ones.
 
-    def _find_versions(self, findings: dict[str, FindingCollector]) -> set[tuple[str, str, str]]:
-        """Finds Roboflow's augmented versions of one photograph in two splits, also rotated or mirrored ones.
-
-        The name alone is not enough: photographs of many sources are called image_0.
-        """
-        reported: set[tuple[str, str, str]] = set()
-        first: dict[str, _Image] = {}
-        for image in self._images:
-            origin, mark, _ = image.name.rpartition(".rf.")
-            if not mark:
-                continue
-            early = first.setdefault(origin, image)
-            if early.split == image.split or early.digest == image.digest:
-                continue
-            if _are_versions(early.thumb, image.thumb):
-                reported.add(("leaked-similar", image.split, image.name))
-                _add("leaked-similar", image, early, findings)
-        return reported
+    The name alone is not enough: photographs of many sources are called image_0.
+    """
+    reported: set[tuple[str, str, str]] = set()
+    first: dict[str, ProbedImage] = {}
+    for image in images:
+        origin, mark, _ = image.name.rpartition(".rf.")
+        early = first.setdefault(origin, image) if mark else image
+        is_other = early.split != image.split and early.probe.digest != image.probe.digest
+        if is_other and _are_versions(early.probe.thumb, image.probe.thumb):
+            reported.add(("leaked-similar", image.split, image.name))
+            _add("leaked-similar", image, early, findings)
+    return reported
 
 
 def _add(
-    kind: str, late: _Image, early: _Image, findings: dict[str, FindingCollector], severity: Severity | None = None
+    kind: str,
+    late: ProbedImage,
+    early: ProbedImage,
+    findings: dict[str, FindingCollector],
+    severity: Severity | None = None,
 ) -> None:
     inside = early.split == late.split
     if inside:

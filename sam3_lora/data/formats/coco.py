@@ -180,12 +180,8 @@ class CocoFile:
 
         A cut is right if everything before it is JSON: a cut inside an entry would leave a bracket open.
         """
-        if len(content) - start <= PIECE:
-            entries = self._entries(content[start:], decoder)
-            if entries is not None:
-                return entries, len(content)
-            raise self._not_json("")
-        for cut in cuts:
+        rest = content[start:]
+        for cut in cuts if len(rest) > PIECE else ():
             for tries, match in enumerate(cut.finditer(content, start + PIECE - 1)):
                 stop = match.start() + (cut is not _BETWEEN_ANY)
                 if stop - start > MAX_ENTRY_BYTES or tries >= _TRIES:
@@ -193,10 +189,11 @@ class CocoFile:
                 entries = self._entries(content[start:stop], decoder)
                 if entries is not None:
                     return entries, match.end()
-        rest = content[start:]
         entries = self._entries(rest, decoder) if len(rest) <= MAX_ENTRY_BYTES else None
         if entries is not None:
             return entries, len(content)
+        if len(rest) <= PIECE:
+            raise self._not_json("")
         raise DataError(
             f"Expected entries of a few kilobytes in {self._path}, but one has more than {PIECE // 2**20} megabytes",
             EXPORT_AGAIN,

@@ -35,21 +35,20 @@ class Watched:
     """Files and folders that an index was made from: it is valid as long as none of them has changed.
 
     The code of sam3_lora.data is among them, so that no index outlives the version that made it.
+
+    Attributes:
+        states: by path, for the index.
     """
 
     def __init__(self) -> None:
-        self._states: dict[str, tuple[int, int]] = {}
+        self.states: dict[str, tuple[int, int]] = {}
         for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
             self.add(path)
 
     def add(self, path: Path | str) -> None:
         """Notes the state of a file or folder, before it is read. One whose name is not valid text is never read."""
         if is_text(str(path)):
-            self._states.setdefault(str(path), _state(str(path)))
-
-    def as_words(self) -> dict[str, tuple[int, int]]:
-        """The states by path, for the index."""
-        return self._states
+            self.states.setdefault(str(path), _state(str(path)))
 
     @staticmethod
     def is_unchanged(words: dict[str, list[int]]) -> bool:
@@ -62,16 +61,12 @@ def index_of(key: str, build: Callable[[IndexWriter], None], *, keep: bool) -> I
 
     Args:
         key: identifies the split and all options that change how it is read.
-        build: writes the index; its words hold "watched" (:meth:`Watched.as_words`) and "token" (:func:`new_token`).
+        build: writes the index; its words hold "watched" (`Watched.states`) and "token" (:func:`new_token`).
         keep: whether to use the cache; small splits are read faster than they are looked up.
     """
     file = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.index"
-    if keep:
-        index = _valid(file)
-        if index is None:
-            index = _built(file, build)
-        if index is not None:
-            return index
+    if keep and (index := _valid(file) or _built(file, build)):
+        return index
     writer = IndexWriter()
     build(writer)
     return writer.in_memory()

@@ -75,7 +75,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
         "annotation_ids": ids,
         "categories": list(categories.index),
         "findings": msgspec.to_builtins(findings.collected()),
-        "watched": watched.as_words(),
+        "watched": watched.states,
         "token": new_token(),
     }
     writer.finish(arrays, words)
