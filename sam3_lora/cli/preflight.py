@@ -38,7 +38,7 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
             {"kind": problem.kind, "severity": problem.severity, "message": message, "fix": fix}
             for problem, message, fix in problems
         ]
-        echo_json(asdict(replace(result, problems=())) | {"problems": in_words})
+        echo_json(asdict(replace(result, problems=[])) | {"problems": in_words})
     else:
         for problem, message, fix in problems:
             echo(f"{problem.severity.upper():8}{message}\n        {fix}")

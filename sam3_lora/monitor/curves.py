@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sam3_lora.monitor.history import GROUPS, TERMS, History, downsample, smooth
+from sam3_lora.monitor.history import GROUPS, TERMS, History, downsample, in_order, smooth
 from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY
 
 POINTS_PER_CURVE = 1_000  # about the pixels of a chart
@@ -54,14 +54,8 @@ def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = S
         along: STEPS, or TIME for the time of training.
     """
     y_title, lines_of = SHOWN[shown]
-    x_title, steps, evaluations = _axes(history, along)
-    curves = []
-    for line in lines_of(history):
-        if line.at_evaluations:
-            curves.append(_finish(line, evaluations, line.values, mode="lines+markers"))
-        else:
-            curves += _smoothed(line, np.asarray(history.steps), steps, smoothing)
-    return Picture(curves, x_title, y_title)
+    curves = [curve for line in lines_of(history) for curve in _curves(history, line, smoothing, along, history)]
+    return Picture(curves, _x_title(history, along), y_title)
 
 
 def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
@@ -76,16 +70,12 @@ def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0
     y_title, line_of = COMPARED[shown]
     # One unit for all: that of the longest run.
     longest = max(histories.values(), key=lambda history: history.seconds[-1] if history.seconds else 0.0)
-    curves, x_title = [], _axes(longest, along)[0]
+    curves = []
     for place, (name, history) in enumerate(histories.items()):
-        _, steps, evaluations = _axes(history, along, like=longest)
-        line = line_of(history)
-        line = replace(line, identity=f"run-{place}", name=_in_two_lines(name), style={"color": place, "width": 2.0})
-        if line.at_evaluations:
-            curves.append(_finish(line, evaluations, line.values, mode="lines+markers"))
-        else:
-            curves += _smoothed(line, np.asarray(history.steps), steps, smoothing)
-    return Picture(curves, x_title, y_title)
+        style = {"color": place, "width": 2.0}
+        line = replace(line_of(history), identity=f"run-{place}", name=_in_two_lines(name), style=style)
+        curves += _curves(history, line, smoothing, along, longest)
+    return Picture(curves, _x_title(longest, along), y_title)
 
 
 def _in_two_lines(title: str) -> str:
@@ -100,11 +90,9 @@ def _weighted(history: History) -> Iterator[_Line]:
     """The total, each main term, the sums of the other groups, the validation loss."""
     yield _total(history)
     yield from _terms(history.columns, [MAIN])
-    for group in (AUXILIARY, ONE_TO_MANY):
-        members = _members(history, group)
-        if members:
-            style = {"color": "muted", "dash": _GROUP_STYLE[group][1]}
-            yield _Line(f"sum-{group}", _GROUP_NAMES[group], np.nansum(members, axis=0), style)
+    for line in _group_sums(history):
+        if line.identity != f"sum-{MAIN}":
+            yield replace(line, style={"color": "muted", "dash": line.style["dash"]})
     yield from _validation(history)
 
 
@@ -116,42 +104,36 @@ def _every_weighted(history: History) -> Iterator[_Line]:
 
 def _sums(history: History) -> Iterator[_Line]:
     yield _total(history)
+    yield from _group_sums(history)
+    yield from _validation(history)
+
+
+def _group_sums(history: History) -> Iterator[_Line]:
+    """The sum of the weighted terms of each group that the history has."""
     for place, group in enumerate(GROUPS):
-        members = _members(history, group)
-        if members:
+        if members := [column for (_, of), column in history.columns.items() if of == group]:
             style = {"color": place, "width": 2.0, "dash": _GROUP_STYLE[group][1]}
             yield _Line(f"sum-{group}", _GROUP_NAMES[group], np.nansum(members, axis=0), style)
-    yield from _validation(history)
 
 
 def _shares(history: History) -> Iterator[_Line]:
     """Each term over all layers and queries, in percent of the total."""
-    for term in _in_order({term for term, _ in history.columns}):
-        members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
-        yield _Line(f"share-{term}", term, _share(history, members), {"color": _color(term)})
+    for term in in_order({term for term, _ in history.columns}):
+        yield _share(history, replace(_one_term(term)(history), style={"color": _color(term)}))
 
 
 def _group_shares(history: History) -> Iterator[_Line]:
     """The main layer, the auxiliary layers and the one-to-many queries, in percent of the total."""
-    for place, group in enumerate(GROUPS):
-        if members := _members(history, group):
-            style = {"color": place, "width": 2.0, "dash": _GROUP_STYLE[group][1]}
-            yield _Line(f"share-{group}", _GROUP_NAMES[group], _share(history, members), style)
+    for line in _group_sums(history):
+        yield _share(history, replace(line, identity=line.identity.removeprefix("sum-")))
 
 
-def _share(history: History, members: list[np.ndarray]) -> np.ndarray:
-    """Sums of weighted terms in percent of the total; NaN where that is 0."""
+def _share(history: History, line: _Line) -> _Line:
+    """A sum of weighted terms in percent of the total; NaN where that is 0."""
     totals = np.asarray(history.totals)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(totals == 0, np.nan, 100 * np.nansum(members, axis=0) / totals)
-
-
-def _raw(history: History) -> Iterator[_Line]:
-    return _terms(history.raws, [MAIN])
-
-
-def _every_raw(history: History) -> Iterator[_Line]:
-    return _terms(history.raws, GROUPS)
+        values = np.where(totals == 0, np.nan, 100 * line.values / totals)
+    return replace(line, identity=f"share-{line.identity}", values=values)
 
 
 def _validation_f1(history: History) -> Iterator[_Line]:
@@ -174,8 +156,8 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     "Sums by layer and queries": ("Weighted loss", _sums),
     "Shares of the total": ("Share of the total in %", _shares),
     "Shares by layer and queries": ("Share of the total in %", _group_shares),
-    "Raw values": ("Raw loss, main layer", _raw),
-    "Every raw value": ("Raw loss, mean over layers", _every_raw),
+    "Raw values": ("Raw loss, main layer", lambda it: _terms(it.raws, [MAIN])),
+    "Every raw value": ("Raw loss, mean over layers", lambda it: _terms(it.raws, GROUPS)),
     "Validation F1": ("F1 of boxes, IoU 0.5", _validation_f1),
     "Gradient norm": ("Gradient norm before clipping", _single("Gradient norm", lambda it: it.gradient_norms)),
     "Learning rate": ("Learning rate", _single("Learning rate", lambda it: it.learning_rates, exact=True)),
@@ -200,7 +182,7 @@ def _one_term(term: str) -> Callable[[History], _Line]:
     """A term's weighted sum over all layers and queries."""
 
     def line(history: History) -> _Line:
-        members = [np.asarray(column) for (name, _), column in history.columns.items() if name == term]
+        members = [column for (name, _), column in history.columns.items() if name == term]
         values = np.nansum(members, axis=0) if members else np.full(len(history.steps), np.nan)
         return _Line(term, term, values)
 
@@ -233,17 +215,9 @@ def _terms(columns: dict[tuple[str, str], list[float]], groups: Iterable[str]) -
     """Each term of these groups, in the order of the legend."""
     for group in groups:
         suffix, dash = _GROUP_STYLE[group]
-        for term in _in_order({name for name, of in columns if of == group}):
+        for term in in_order({name for name, of in columns if of == group}):
             style = {"color": _color(term), "dash": dash}
             yield _Line(f"{term}-{group}", term + suffix, np.asarray(columns[term, group]), style)
-
-
-def _members(history: History, group: str) -> list[np.ndarray]:
-    return [np.asarray(column) for (_, of), column in history.columns.items() if of == group]
-
-
-def _in_order(terms: Iterable[str]) -> list[str]:
-    return sorted(terms, key=lambda term: (_color(term), term))
 
 
 def _color(term: str) -> int:
@@ -251,25 +225,39 @@ def _color(term: str) -> int:
     return TERMS.index(term) if term in TERMS else len(TERMS)
 
 
-def _axes(history: History, along: str, like: History | None = None) -> tuple[str, np.ndarray, np.ndarray]:
-    """The title of the x axis, and the positions of the steps and of the evaluations on it."""
+def _in_hours(history: History) -> bool:
+    return bool(history.seconds) and history.seconds[-1] > _HOURS_FROM_S
+
+
+def _x_title(history: History, along: str) -> str:
     if along == STEPS:
-        return "Step", np.asarray(history.steps), np.array([point.step for point in history.validation])
-    longest = (like or history).seconds
-    in_hours = bool(longest) and longest[-1] > _HOURS_FROM_S
-    unit = 3600.0 if in_hours else 60.0
-    evaluations = np.array([point.seconds for point in history.validation])
-    return f"{'Hours' if in_hours else 'Minutes'} of training", np.asarray(history.seconds) / unit, evaluations / unit
+        return "Step"
+    return f"{'Hours' if _in_hours(history) else 'Minutes'} of training"
 
 
-def _smoothed(line: _Line, steps: np.ndarray, x: np.ndarray, smoothing: float) -> list[Curve]:
+def _curves(history: History, line: _Line, smoothing: float, along: str, longest: History) -> list[Curve]:
+    """A line as it is drawn: with the unsmoothed values behind it where it is smoothed.
+
+    Args:
+        history: the line's.
+        line: what is drawn.
+        smoothing: see :func:`draw`.
+        along: see :func:`draw`.
+        longest: the history that fixes the unit of time.
+    """
+    points = history.validation if line.at_evaluations else None
+    if along == STEPS:
+        x = np.asarray(history.steps if points is None else [point.step for point in points])
+    else:
+        seconds = history.seconds if points is None else [point.seconds for point in points]
+        x = np.asarray(seconds) / (3600.0 if _in_hours(longest) else 60.0)
     # A line through a single point is invisible.
-    mode = "lines" if len(x) > 1 else "lines+markers"
-    if smoothing <= 0 or line.exact:
+    mode = "lines" if len(x) > 1 and points is None else "lines+markers"
+    if smoothing <= 0 or line.exact or line.at_evaluations:
         return [_finish(line, x, line.values, mode)]
     measured = _finish(line, x, line.values, mode, POINTS_PER_FAINT_CURVE)
     faint = measured | {"id": f"{line.identity}-raw", "faint": True, "of": line.identity}
-    return [faint, _finish(line, x, smooth(steps, line.values, smoothing), mode)]
+    return [faint, _finish(line, x, smooth(np.asarray(history.steps), line.values, smoothing), mode)]
 
 
 def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str, points: int = POINTS_PER_CURVE) -> Curve:

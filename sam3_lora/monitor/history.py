@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,30 +38,19 @@ def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> lis
         Rows with "term", a column per group (None where the term does not exist: masks have no auxiliary layers),
         "weighted", "share" in [0, 1] and "raw".
     """
-    sums = by_group(terms)
-    total = sum(terms.values())
-    rows = []
-    for term in _in_order({name for group in sums.values() for name in group}):
-        values = [sums[group].get(term) for group in GROUPS]
-        weighted = sum(value for value in values if value is not None)
-        rows.append(_table_row(term, values, weighted, total, raw.get(term)))
-    rows.append(_table_row("total", [sum(sums[group].values()) for group in GROUPS], total, total, None))
+    sums, total = by_group(terms), sum(terms.values())
+    names = in_order({name for group in sums.values() for name in group})
+    rows: list[dict[str, Any]] = [
+        {"term": name, **{group: sums[group].get(name) for group in GROUPS}} for name in names
+    ]
+    rows.append({"term": "total", **{group: sum(sums[group].values()) for group in GROUPS}})
+    for row in rows:
+        weighted = sum(row[group] or 0.0 for group in GROUPS)
+        row |= {"weighted": weighted, "share": weighted / total if total else 0.0, "raw": raw.get(row["term"])}
     return rows
 
 
-def _table_row(
-    term: str, values: list[float | None], weighted: float, total: float, raw: float | None
-) -> dict[str, Any]:
-    return {
-        "term": term,
-        **dict(zip(GROUPS, values, strict=True)),
-        "weighted": weighted,
-        "share": weighted / total if total else 0.0,
-        "raw": raw,
-    }
-
-
-def _in_order(terms: Iterable[str]) -> list[str]:
+def in_order(terms: Iterable[str]) -> list[str]:
     """Known terms in their order, then others by name."""
     return sorted(terms, key=lambda term: (TERMS.index(term) if term in TERMS else len(TERMS), term))
 
@@ -139,9 +129,7 @@ class History:
     def _forget_after(self, step: int) -> None:
         """Drops steps and validations beyond a step."""
         self.validation = [point for point in self.validation if point.step <= step]
-        keep = len(self.steps)
-        while keep and self.steps[keep - 1] > step:
-            keep -= 1
+        keep = bisect_right(self.steps, step)
         if keep < len(self.steps):
             self._select(range(keep))
 

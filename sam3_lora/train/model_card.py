@@ -34,6 +34,38 @@ with torch.inference_mode():
 found = processor.post_process_instance_segmentation(outputs, threshold=0.5, target_sizes=[image.size[::-1]])[0]
 print(found["scores"], found["boxes"])  # found["masks"]: one per object
 """
+_CARD = """\
+{header}
+# {name}: a LoRA adapter for SAM 3
+
+The {kind} after {step} of {total_steps} steps, trained with SAM 3 LoRA Studio.
+
+## Trained on
+
+`{dataset}`: {train}; validated on {valid}.
+
+Phrases: {phrases}.
+
+Negative phrases per image: {num_negatives}.
+
+## Numbers
+
+{numbers}
+
+## Settings
+
+```yaml
+{settings}
+```
+
+## Loading
+
+```python
+{loading}
+```
+
+In SAM 3 LoRA Studio: `Predictor.load(base, adapter)`, or the inference page.
+"""
 
 
 def model_card(setup: Setup, progress: Progress, kind: str) -> str:
@@ -46,42 +78,20 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
     """
     config, splits = setup.config, setup.data.splits
     phrases = [phrase_of(name, config.data.category_phrases) for name in splits.categories]
-    return "\n".join(
-        (
-            _header(config),
-            f"# {config.output.name}: a LoRA adapter for SAM 3",
-            "",
-            f"The {'best adapter so far by its validation loss' if kind == 'best' else 'adapter'} after "
-            f"{progress.step} of {setup.plan.total_steps} steps, trained with SAM 3 LoRA Studio.",
-            "",
-            "## Trained on",
-            "",
-            f"`{Path(config.data.path).name}`: {_content(splits.train)}; validated on "
-            + (f"{_content(splits.valid)}." if splits.valid else "nothing."),
-            "",
-            f"Phrases: {first_names(phrases, _MAX_CATEGORIES)}.",
-            "",
-            f"Negative phrases per image: {config.data.num_negatives}.",
-            "",
-            "## Numbers",
-            "",
-            _numbers(progress),
-            "",
-            "## Settings",
-            "",
-            "```yaml",
-            _settings(config),
-            "```",
-            "",
-            "## Loading",
-            "",
-            "```python",
-            loading_code(config.model.base, phrases[0] if phrases else "object").rstrip(),
-            "```",
-            "",
-            "In SAM 3 LoRA Studio: `Predictor.load(base, adapter)`, or the inference page.",
-            "",
-        )
+    return _CARD.format(
+        header=_header(config),
+        name=config.output.name,
+        kind="best adapter so far by its validation loss" if kind == "best" else "adapter",
+        step=progress.step,
+        total_steps=setup.plan.total_steps,
+        dataset=Path(config.data.path).name,
+        train=_content(splits.train),
+        valid=_content(splits.valid) if splits.valid else "nothing",
+        phrases=first_names(phrases, _MAX_CATEGORIES),
+        num_negatives=config.data.num_negatives,
+        numbers=_numbers(progress),
+        settings=_settings(config),
+        loading=loading_code(config.model.base, phrases[0] if phrases else "object").rstrip(),
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -72,16 +72,16 @@ class Measured:
     savings: tuple[Saving, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Preflight:
-    """All that is known before the start."""
+    """All that is known before the start; what follows after an error keeps its default."""
 
-    problems: tuple[Problem, ...]  # errors first
-    device: str
-    length: TrainPlan | None  # None if an error came before
     effective_batch: int  # images per step and device
-    learning_rates: tuple[tuple[int, float], ...]  # (step, rate): the curve of the learning-rate schedule
-    measured: Measured | None  # None if an error came before
+    problems: list[Problem] = field(default_factory=list)  # errors first
+    device: str = ""
+    length: TrainPlan | None = None
+    learning_rates: tuple[tuple[int, float], ...] = ()  # (step, rate): the curve of the learning-rate schedule
+    measured: Measured | None = None
 
     @property
     def ok(self) -> bool:
@@ -101,60 +101,42 @@ def preflight(config: RunConfig, progress: Progress | None = None) -> Preflight:
         The results; a user's mistake is among the problems and raises nothing.
     """
     progress = progress or (lambda share, doing: None)
-    flight = _Flight(config, progress)
+    result = Preflight(_images_per_step(config))
     try:
         with one_at_a_time(), _same_random_numbers_after():
-            flight.run()
+            _run(result, config, progress)
     except Sam3LoraError as error:
-        flight.problems.append(Problem("error", "error", cause=error))
+        result.problems.append(Problem("error", "error", cause=error))
     finally:
         memory.free_unused()
     progress(1.0, "Done")
-    return flight.result()
+    result.problems.sort(key=lambda problem: problem.severity)
+    return result
 
 
-class _Flight:
-    """Collects the results; those before an error stay."""
-
-    def __init__(self, config: RunConfig, progress: Progress) -> None:
-        self._config = config
-        self._progress = progress
-        self._effective = _images_per_step(config)
-        self.problems: list[Problem] = []
-        self._device = ""
-        self._length: TrainPlan | None = None
-        self._rates: tuple[tuple[int, float], ...] = ()
-        self._measured: Measured | None = None
-
-    def run(self) -> None:
-        """The quick checks first, then the model. Raises Sam3LoraError."""
-        config = self._config
-        accelerator = make_accelerator(config.training)
-        self._device = str(accelerator.device)
-        self._progress(0.0, "Reading the dataset")
-        data = config.data
-        dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
-        self.problems += check_data(config, dataset)
-        self._length = plan_of(config, dataset)
-        if self._length is not None:
-            self._effective = _images_per_step(config, len(dataset.split(data.train_split).present().images))
-            self.problems += check_settings(config, self._length, self._device)
-            self._rates = learning_rates(config, self._length)
-        existing_parent(config.output.runs_folder)
-        with device_lock(accelerator.device), memory.explain_oom(config, accelerator.device):
-            self._progress(0.1, "Loading the model")
-            setup = prepare(config, accelerator, log=lambda line: None)
-            try:
-                self.problems += check_disk(config, setup.model.num_trainable)
-                self._measured = _measure(setup, self._progress)
-            finally:
-                accelerator.free_memory()  # else it would hold on to model and optimizer
-        self.problems += _problems_of(self._measured)
-
-    def result(self) -> Preflight:
-        """The errors first among the problems."""
-        problems = tuple(sorted(self.problems, key=lambda problem: problem.severity))
-        return Preflight(problems, self._device, self._length, self._effective, self._rates, self._measured)
+def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
+    """Fills the result: the quick checks first, then the model. Raises Sam3LoraError."""
+    accelerator = make_accelerator(config.training)
+    result.device = str(accelerator.device)
+    progress(0.0, "Reading the dataset")
+    data = config.data
+    dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
+    result.problems += check_data(config, dataset)
+    result.length = plan_of(config, dataset)
+    if result.length is not None:
+        result.effective_batch = _images_per_step(config, len(dataset.split(data.train_split).present().images))
+        result.problems += check_settings(config, result.length, result.device)
+        result.learning_rates = learning_rates(config, result.length)
+    existing_parent(config.output.runs_folder)
+    with device_lock(accelerator.device), memory.explain_oom(config, accelerator.device):
+        progress(0.1, "Loading the model")
+        setup = prepare(config, accelerator, log=lambda line: None)
+        try:
+            result.problems += check_disk(config, setup.model.num_trainable)
+            result.measured = _measure(setup, progress)
+        finally:
+            accelerator.free_memory()  # else it would hold on to model and optimizer
+    result.problems += _problems_of(result.measured)
 
 
 def _images_per_step(config: RunConfig, images: int | None = None) -> int:
