@@ -181,18 +181,13 @@ def _retention(report: Report) -> list[str]:
 
 
 def _leaks(report: Report) -> str:
-    rows = []
-    leak, base = report.judged.leak, report.base.leak
-    for row, phrase in enumerate(leak.rows):
-        for column, of in enumerate(leak.columns):
-            if share := leak.on_objects[row][column]:
-                rows.append((share, [phrase, of, f"{base.on_objects[row][column] or 0:.0%}", f"{share:.0%}"]))
-    if not rows:
+    before = {(phrase, of): share for phrase, of, share in report.base.leak.by_share()}
+    cells = report.judged.leak.by_share()[:_MAX_ROWS]
+    if not cells:
         return "## Prompt leak\n\nNo phrase marks objects of another phrase.\n"
-    rows.sort(key=lambda one: -one[0])
-    width = 4 if report.adapter else 3
-    cells = [row[:width] for _, row in rows[:_MAX_ROWS]]
-    return _table("Prompt leak", ["Phrase", "marks objects of", "Base", "Adapter"], cells)
+    rows = [[phrase, of, f"{before.get((phrase, of), 0):.0%}", f"{share:.0%}"] for phrase, of, share in cells]
+    head = ["Phrase", "marks objects of", "Base", "Adapter"]
+    return _table("Prompt leak", head, rows if report.adapter else [row[:3] for row in rows])
 
 
 def _thresholds(report: Report) -> str:

@@ -61,15 +61,15 @@ class Leak(msgspec.Struct, frozen=True):
     on_objects: list[list[float | None]]
     anywhere: list[float | None]
 
-    def worst(self) -> tuple[str, str, float] | None:
-        """The phrase, the column and the largest share of on_objects; None if nothing leaks."""
+    def by_share(self) -> list[tuple[str, str, float]]:
+        """The phrases, columns and shares of on_objects above 0, largest first; empty if nothing leaks."""
         cells = [
             (row, column, share)
             for row, shares in zip(self.rows, self.on_objects, strict=True)
             for column, share in zip(self.columns, shares, strict=True)
             if share
         ]
-        return max(cells, key=lambda cell: cell[2], default=None)
+        return sorted(cells, key=lambda cell: -cell[2])
 
 
 def phrase_groups(

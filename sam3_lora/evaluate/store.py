@@ -100,11 +100,6 @@ def read_report(path: Path) -> Report:
     return _read(path, Report)
 
 
-def read_summary(path: Path) -> Summary:
-    """The head of a stored report. Raises DataError as :func:`read_report` does."""
-    return _read(path, Summary)
-
-
 def _read(path: Path, kind: type[S]) -> S:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=kind)
@@ -124,5 +119,5 @@ def stored_reports(runs: Iterable[Path]) -> list[StoredReport]:
         for path in (*root.glob(f"{FOLDER}/*.json"), *root.glob(f"*/{FOLDER}/*.json")):
             run = path.parent.parent.name if path.parent.parent != root else ""
             with suppress(Sam3LoraError):
-                found[path] = StoredReport(path, run, read_summary(path))
+                found[path] = StoredReport(path, run, _read(path, Summary))
     return sorted(found.values(), key=lambda one: (one.summary.made, one.name), reverse=True)

@@ -62,11 +62,7 @@ def _ground_truth(result: PromptResult) -> list[ShownObject]:
 
 
 def _predictions(result: PromptResult) -> list[ShownObject]:
-    shown = []
-    rows = result.above_threshold.nonzero()[0].tolist()
-    for row, outcome in zip(rows, classify(result).predictions, strict=True):
-        box = [round(value, 1) for value in result.pred_boxes[row]]
-        shown.append(
-            ShownObject(result.phrase, box, result.pred_masks[row], outcome, round(result.pred_scores[row], 4))
-        )
-    return shown
+    boxes = [[round(value, 1) for value in box] for box in result.pred_boxes]
+    scores = [round(score, 4) for score in result.pred_scores]
+    rows = zip(result.above_threshold.nonzero()[0].tolist(), classify(result).predictions, strict=True)
+    return [ShownObject(result.phrase, boxes[n], result.pred_masks[n], outcome, scores[n]) for n, outcome in rows]

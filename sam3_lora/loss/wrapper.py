@@ -43,11 +43,7 @@ class Sam3LossWrapper(nn.Module):
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
-        names = ("loss_bbox", "loss_giou", "loss_ce", "presence_loss", "loss_mask", "loss_dice")
-        self.weights: dict[str, float] = {name: getattr(config, name) for name in names}
-        self.o2m_weight = config.o2m_weight
-        self.pos_weight = config.pos_weight
-        self.normalization = config.normalization
+        self.config = config
 
     @classmethod
     def from_config(cls, config: LossConfig) -> Sam3LossWrapper:
@@ -79,18 +75,18 @@ class Sam3LossWrapper(nn.Module):
         num_objects = self._num_objects(targets)
         halves = [(detections, match_one_to_one(detections.logits, detections.boxes, targets), "", 1.0)]
         o2m = detections.one_to_many
-        if o2m is not None and self.o2m_weight > 0:
+        if o2m is not None and self.config.o2m_weight > 0:
             # SAM 3 matches the auxiliary layers one-to-one in this half too (use_o2m_matcher_on_o2m_aux: false).
             o2m_matches = match_one_to_one(o2m.logits[:-1], o2m.boxes[:-1], targets)
             o2m_matches.append(match_one_to_many(o2m.logits[-1], o2m.boxes[-1], targets))
-            halves.append((o2m, o2m_matches, "_o2m", self.o2m_weight))
+            halves.append((o2m, o2m_matches, "_o2m", self.config.o2m_weight))
 
         last = len(detections.logits) - 1
         for layer in (last, *range(last)):
             for half, matches, half_suffix, half_weight in halves:
                 suffix = half_suffix if layer == last else f"_aux_{layer}{half_suffix}"
                 for name, raw in self._layer_terms(half, layer, targets, matches[layer], num_objects).items():
-                    yield name + suffix, raw, self.weights[name] * half_weight
+                    yield name + suffix, raw, getattr(self.config, name) * half_weight
 
     def _layer_terms(
         self, half: Detections, layer: int, targets: Targets, matches: Matches, num_objects: Tensor
@@ -99,7 +95,7 @@ class Sam3LossWrapper(nn.Module):
         logits, boxes = half.logits[layer], half.boxes[layer]
         presence = None if half.presence is None else half.presence[layer]
         terms = box_terms(boxes, targets, matches, num_objects)
-        terms |= classification_terms(logits, boxes, presence, targets, matches, self.pos_weight)
+        terms |= classification_terms(logits, boxes, presence, targets, matches, self.config.pos_weight)
         if layer == len(half.logits) - 1:
             terms |= mask_terms(half.masks, targets, matches, num_objects)
         return terms
@@ -109,7 +105,7 @@ class Sam3LossWrapper(nn.Module):
         num_objects = targets.counts.sum().float()
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         # Evaluation runs in one process: the others would never join the all_reduce.
-        if self.training and self.normalization == "global" and distributed:
+        if self.training and self.config.normalization == "global" and distributed:
             torch.distributed.all_reduce(num_objects)
             num_objects = num_objects / torch.distributed.get_world_size()
         return num_objects.clamp(min=1)

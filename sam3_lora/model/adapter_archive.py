@@ -44,11 +44,7 @@ def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
         with zipfile.ZipFile(archive) as opened:
             entries = _checked(opened)
             root = _root_of_adapter(entries)
-            chosen = {
-                path.name: entry
-                for path, entry in entries.items()
-                if path.parent == root and path.name in (SETTINGS, WEIGHTS)
-            }
+            chosen = {name: entries[root / name] for name in (SETTINGS, WEIGHTS)}
             safe_name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
             with open(archive, "rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()

@@ -183,8 +183,6 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
             )
     except SafetensorError as error:
         raise ModelError(f"The weights in {folder} are damaged or half-written: {first_line(error)}", again) from error
-    except OSError as error:
-        raise ModelError(f"The weights in {folder} cannot be read: {first_line(error)}", again) from error
     except (RuntimeError, MemoryError) as error:
         raise _explain_runtime_error(error, folder, "cpu") from error
     except Exception as error:  # a damaged index or config raises KeyError, TypeError, AttributeError and more

@@ -10,8 +10,8 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import Sam3Config, Sam3Model
 
 _BYTES_PER_PARAMETER = 4  # adapters are trained and saved in float32
+# PEFT still uses deprecated names of transformers: a user cannot act on these warnings.
+_without_deprecations = partial(warnings.catch_warnings, action="ignore", category=FutureWarning)
 _PREFIXES = {component: f"{component}." for component in get_args(Component)} | {"scoring": "dot_product_scoring."}
 # Kind of a layer by the last part of its name. CLIP says out_proj; the scoring compares queries with the phrase, so
 # its two projections are those of query and key.
@@ -311,11 +313,3 @@ def _selected(model: nn.Module, lora: AdapterConfig) -> list[_Layer]:
             + ": add one to lora.modules, or remove the component from lora.components",
         )
     return selected
-
-
-@contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """PEFT still uses deprecated names of transformers: a user cannot act on these warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield

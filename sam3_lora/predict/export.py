@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -134,16 +135,12 @@ def file_part(text: str) -> str:
 
 def _distinct(names: Iterable[str]) -> list[str]:
     """The names, with a number appended to each repetition (regardless of case)."""
-    taken: set[str] = set()
-    distinct = []
+    distinct: dict[str, str] = {}  # by the name in lower case
     for name in names:
-        own, number = name, 1
-        while own.lower() in taken:
-            number += 1
-            own = f"{name}-{number}"
-        taken.add(own.lower())
-        distinct.append(own)
-    return distinct
+        numbered = (f"{name}-{number}" for number in count(2))
+        own = next(one for one in chain([name], numbered) if one.lower() not in distinct)
+        distinct[own.lower()] = own
+    return list(distinct.values())
 
 
 def _as_text(cell: str) -> str:

@@ -169,9 +169,11 @@ class Predictor:
             Sam3LoraError: no image was set, there is neither a phrase nor an exemplar, or a box is empty or outside.
             ModelError: the model's configuration contradicts itself.
         """
-        image = self._current_image()
+        image = self._image
+        if image is None:
+            raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
         names = tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
-        boxes = None if exemplars is None else self._exemplar_boxes(exemplars)
+        boxes = None if exemplars is None else self._exemplar_boxes(exemplars, image)
         if not names and boxes is None:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to find, such as "pothole"')
         names = names or (VISUAL,)
@@ -182,11 +184,6 @@ class Predictor:
             for row, phrase in enumerate(batch):
                 results[phrase] = phrase_result(phrase, detections, row, image.size[::-1], threshold, limit)
         return results
-
-    def _current_image(self) -> Image.Image:
-        if self._image is None:
-            raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
-        return self._image
 
     def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
         image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
@@ -204,11 +201,10 @@ class Predictor:
         self._has_run = True
         return detections
 
-    def _exemplar_boxes(self, exemplars: Exemplars) -> tuple[Tensor, Tensor] | None:
+    def _exemplar_boxes(self, exemplars: Exemplars, image: Image.Image) -> tuple[Tensor, Tensor] | None:
         """Boxes (1, K, 4) cxcywh in [0, 1] and labels (1, K) as the detector takes them; None without any."""
         if len(exemplars.boxes_xyxy) == 0:
             return None
-        image = self._current_image()
         boxes_xyxy = torch.as_tensor(np.asarray(exemplars.boxes_xyxy), dtype=torch.float32).reshape(-1, 4)
         inside = boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor((image.width, image.height) * 2))
         empty = ~torch.isfinite(boxes_xyxy).all(1) | (inside[:, 2:] - inside[:, :2] < 1).any(1)

@@ -151,7 +151,7 @@ def test_leak_is_the_share_of_other_phrases_objects_that_a_phrase_marks():
     assert found.on_objects == [[None, 0], [1, None], [0, 1], [0, 1]]
     # "car" may be in any picture; the others were not in the second, "walrus" was in neither.
     assert found.anywhere == [0, 1, 0.5, None]
-    assert found.worst()[2] == 1
+    assert found.by_share()[0][2] == 1
 
 
 def test_false_firing_counts_prompts_for_absent_phrases():

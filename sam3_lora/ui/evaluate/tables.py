@@ -104,7 +104,7 @@ def phrase_table(report: Report) -> pd.DataFrame:
 
 def leak_summary(report: Report) -> str:
     """The rate of false alarms and the worst confusion of two phrases, as Markdown."""
-    rate, worst = report.judged.metrics["false_firing"], report.judged.leak.worst()
+    rate, leaks = report.judged.metrics["false_firing"], report.judged.leak.by_share()
     sentences = []
     if rate is not None:
         sentences.append(
@@ -112,8 +112,8 @@ def leak_summary(report: Report) -> str:
             if rate
             else "No false alarms for absent phrases."
         )
-    if worst:
-        phrase, name, share = worst
+    if leaks:
+        phrase, name, share = leaks[0]
         sentences.append(f"Prompted with **{escape(phrase)}**, it marks **{share:.0%}** of **{escape(name)}** objects.")
     else:
         sentences.append("No phrase marks objects of another one.")
