@@ -57,7 +57,12 @@ def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
     """
     own = (phrases or {}).get(category)
     words = category.replace("_", " ").replace("-", " ") if own is None else own
-    return " ".join(words.lower().split())
+    return normalized(words)
+
+
+def normalized(phrase: str) -> str:
+    """In lower case and single spaces, which the tokenizer sees as the same phrase."""
+    return " ".join(phrase.lower().split())
 
 
 def split_phrases(text: str) -> list[str]:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from sam3_lora.config import DEMO
-from sam3_lora.data.prompts import could_mean, phrase_of
+from sam3_lora.data.prompts import could_mean, normalized, phrase_of
 from sam3_lora.data.records import Split
 from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, match_predictions
 from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult, mask_ious
@@ -90,7 +90,7 @@ def phrase_groups(
     """
     categories = (phrase_of(category, category_phrases) for category in split.categories)
     absent = [p for p in dict.fromkeys(categories) if p and not _means_any(p, phrases)]
-    wanted = (" ".join(phrase.lower().split()) for phrase in retention_phrases)
+    wanted = map(normalized, retention_phrases)
     common = (*wanted, *(DEMO_PHRASES if base == DEMO else COMMON_PHRASES))
     taken = (*phrases, *absent)
     return PhraseGroups(

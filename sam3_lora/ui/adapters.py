@@ -15,8 +15,8 @@ import streamlit as st
 from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import ModelError, Sam3LoraError
+from sam3_lora.evaluate.store import run_of
 from sam3_lora.model.base import SAM3
-from sam3_lora.runs.run import Run
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import show_error
 from sam3_lora.ui.next_run import phrases_of_dataset
@@ -161,9 +161,9 @@ def phrases_for(adapter: Adapter | None, dataset: str) -> dict[str, str]:
         adapter: None for the base model alone.
         dataset: path.
     """
-    if adapter and adapter.folder.parent.name == "adapters":  # runs/NAME/adapters/best
-        with suppress(Sam3LoraError):  # not a run's folder
-            return Run.open(adapter.folder.parent.parent).config.data.category_phrases
+    with suppress(Sam3LoraError):  # its settings are damaged
+        if adapter and (run := run_of(adapter.folder)):
+            return run.config.data.category_phrases
     return phrases_of_dataset(dataset)
 
 

@@ -67,6 +67,11 @@ def current_dataset() -> str:
     return config.data.path
 
 
+def dataset_folder(path: str) -> Path:
+    """The folder of a dataset: the demo's, or the path as typed."""
+    return ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
+
+
 @st.cache_resource(show_spinner=False)
 def app_log() -> Path:
     """The file of unexpected errors; the first call opens it."""
@@ -125,14 +130,6 @@ def _progress_bar() -> Iterator[Callable[[float, str], None]]:
         place.empty()
 
 
-def broken_copy() -> Path:
-    """Writes the demo dataset with one of each fault to the user's cache folder. Raises DataError on failure."""
-    from sam3_lora.data.index.cache import cache_folder
-    from sam3_lora.demo.broken_copy import make_broken_copy
-
-    return make_broken_copy(ASSETS / "demo" / "dataset", cache_folder() / "broken-demo")
-
-
 @st.cache_resource(max_entries=4, show_spinner="Loading the model's tokenizer")
 def get_processor(base: str) -> Sam3Processor:
     """The processor of a base model: image processor and tokenizer. Raises ModelError if it cannot be loaded."""
@@ -158,8 +155,8 @@ def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
     if known and time.monotonic() < known[0]:
         return known[1]
     began = time.monotonic()
-    root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
-    files = tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in sorted(_watched(root, depth=2)))
+    entries = sorted(_watched(dataset_folder(path), depth=2))
+    files = tuple((str(entry), stat.st_mtime_ns, stat.st_size) for entry, stat in entries)
     # Overwriting an image in place changes none of these: the number of reloads does, and all images are drawn again.
     found = (("read", len(_reloads()), 0), *files)
     took = time.monotonic() - began

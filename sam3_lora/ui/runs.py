@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -189,7 +188,7 @@ def progress_sentence(status: Status) -> str:
 
 def follow(run: Run) -> Followed:
     """The run's metrics so far; each call reads only what was appended since the last one in this tab."""
-    cache: OrderedDict[str, Followed] = st.session_state.setdefault(_FOLLOWED, OrderedDict())
+    cache: dict[str, Followed] = st.session_state.setdefault(_FOLLOWED, {})
     key = str(run.folder)
     followed = cache.pop(key, None) or Followed()
     if followed.config is None:
@@ -205,6 +204,6 @@ def follow(run: Run) -> Followed:
         followed.rolling.extend(rows)
         followed.offset = offset
     cache[key] = followed
-    while len(cache) > _KEPT:
-        cache.popitem(last=False)
+    for oldest in list(cache)[:-_KEPT]:
+        del cache[oldest]
     return followed

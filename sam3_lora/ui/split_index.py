@@ -6,7 +6,6 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -46,14 +45,6 @@ class ImageFilter:
     def filters(self) -> bool:
         """Whether it may leave images out."""
         return self != ImageFilter(sort=self.sort)
-
-
-class _Objects(NamedTuple):
-    """All objects of a split, crowds included."""
-
-    image: np.ndarray  # (N,) position of its image
-    category: np.ndarray  # (N,) position in SplitIndex.categories
-    side: np.ndarray  # (N,) square root of its box's area, in pixels
 
 
 class SplitIndex:
@@ -116,18 +107,18 @@ class SplitIndex:
 
     def _has_object(self, image_filter: ImageFilter) -> np.ndarray:
         """(len,) bool: whether an image has an object of the filter's categories and size."""
-        objects = self._objects
-        fits = np.ones(len(objects.image), dtype=bool)
+        images = self.split.images
+        fits = np.ones(len(images.image_index), dtype=bool)
         if image_filter.categories:
-            fits &= np.isin(objects.category, [self.categories.index(name) for name in image_filter.categories])
+            fits &= np.isin(images.category_index, [self.categories.index(name) for name in image_filter.categories])
         if image_filter.size:
             low, high = SIZES[image_filter.size]
-            fits &= (objects.side >= low) & (objects.side < high)
+            fits &= (self._sides >= low) & (self._sides < high)
         has_object = np.zeros(len(self), dtype=bool)
-        has_object[objects.image[fits]] = True
+        has_object[images.image_index[fits]] = True
         return has_object
 
-    @functools.cached_property
+    @property
     def num_objects(self) -> np.ndarray:
         """(len,) int: number of objects of each image."""
         return self.split.images.counts
@@ -137,36 +128,29 @@ class SplitIndex:
         return [label.casefold() for label in self.labels]
 
     @functools.cached_property
-    def _objects(self) -> _Objects:
-        images = self.split.images
-        return _Objects(images.image_index, images.category_index, np.sqrt(images.boxes_xywh[:, 2:].prod(axis=1)))
+    def _sides(self) -> np.ndarray:
+        """(N,) square root of each object's box area, in pixels; crowds included."""
+        return np.sqrt(self.split.images.boxes_xywh[:, 2:].prod(axis=1))
 
-    def smallest(self) -> np.ndarray:
-        """(len,) float: side of each image's smallest object in pixels; infinite without objects."""
-        sides = np.full(len(self), np.inf)
-        np.minimum.at(sides, self._objects.image, self._objects.side)
+    def extreme_sides(self, extreme: np.ufunc, without: float) -> np.ndarray:
+        """(len,) float: side of each image's smallest or largest object, in pixels.
+
+        Args:
+            extreme: np.minimum or np.maximum.
+            without: the value of images without objects.
+        """
+        sides = np.full(len(self), without)
+        extreme.at(sides, self.split.images.image_index, self._sides)
         return sides
-
-    def largest(self) -> np.ndarray:
-        """(len,) float: side of each image's largest object in pixels; 0 without objects."""
-        sides = np.zeros(len(self))
-        np.maximum.at(sides, self._objects.image, self._objects.side)
-        return sides
-
-    def by_name(self) -> np.ndarray:
-        """(len,) int: rank of each image by its label."""
-        places = np.empty(len(self), dtype=np.int64)
-        places[sorted(range(len(self)), key=self.labels.__getitem__)] = np.arange(len(self))
-        return places
 
 
 SORTS: dict[str, Callable[[SplitIndex], np.ndarray] | None] = {
     AS_IN_FILE: None,
-    "File name": SplitIndex.by_name,
+    "File name": lambda index: np.array(index.labels, dtype=object),
     "Most objects first": lambda index: -index.num_objects,
     "Fewest objects first": lambda index: index.num_objects,
-    "Smallest object first": SplitIndex.smallest,
-    "Largest object first": lambda index: -index.largest(),
+    "Smallest object first": lambda index: index.extreme_sides(np.minimum, np.inf),
+    "Largest object first": lambda index: -index.extreme_sides(np.maximum, 0.0),
 }
 
 

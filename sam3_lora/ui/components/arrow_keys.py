@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
-_KEYS = st.components.v2.component(
-    "sam3_lora.arrow_keys",
-    js=Path(__file__).with_name("arrow_keys.js").read_text(encoding="utf-8"),
-    isolate_styles=False,
-)
+from sam3_lora.ui.components.javascript import component
+
+_KEYS = component("arrow_keys")
 
 
 def arrow_keys(key: str, step: Callable[[int], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.prompts import normalized, phrase_of
 from sam3_lora.draw import Color, category_color, category_colors
 
 
@@ -22,4 +22,4 @@ class PhraseColors:
 
     def of(self, phrase: str) -> Color:
         """The color of a phrase."""
-        return self._colors.get(" ".join(phrase.lower().split())) or category_color(phrase)
+        return self._colors.get(normalized(phrase)) or category_color(phrase)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
-import torch
 from PIL import Image, ImageOps
 
-from sam3_lora.boxes import xywh_to_xyxy
 from sam3_lora.data.dataset import Annotation, ImageRecord, load_image
 from sam3_lora.data.images import MAX_PIXELS, to_rgb
 from sam3_lora.draw import Color, DrawObject, overlay
@@ -19,6 +19,8 @@ from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized, decode_segmentation
 
 THUMBNAIL_SIZE = 360  # pixels of the longer side: about twice what is shown, for sharp screens
+# How Streamlit's caches tell images apart, within one state of a dataset's files.
+RECORD_KEY: dict[str | type[Any], Callable[[Any], Any]] = {ImageRecord: lambda record: (str(record.path), record.id)}
 
 
 @dataclass(frozen=True)
@@ -36,35 +38,38 @@ class Layers:
         return not self.categories or annotation.category in self.categories
 
 
-def thumbnail(record: ImageRecord, state: tuple, layers: Layers, colors: Mapping[str, Color]) -> bytes:
+@st.cache_data(max_entries=600, show_spinner=False, hash_funcs=RECORD_KEY)  # about 15 MB
+def thumbnail(record: ImageRecord, state: tuple, layers: Layers, _colors: Mapping[str, Color]) -> bytes:
     """A small JPEG of the image with its objects drawn over it, cached.
 
     Args:
         record: the image.
         state: the dataset's fingerprint, part of the cache's key.
         layers: what is drawn.
-        colors: of the dataset's categories.
+        _colors: of the dataset's categories.
 
     Raises:
         DataError: the image file is missing or broken.
     """
-    return _thumbnail(str(record.path), record.id, state, layers, record, colors)
-
-
-@st.cache_data(max_entries=600, show_spinner=False)  # about 15 MB
-def _thumbnail(
-    path: str, image_id: object, state: tuple, layers: Layers, _record: ImageRecord, _colors: Mapping[str, Color]
-) -> bytes:
-    image = fit(load_image(_record, THUMBNAIL_SIZE, MAX_PIXELS), THUMBNAIL_SIZE)
-    objects = [
-        _draw_object(annotation, _record, image.shape[:2], _colors[annotation.category], with_mask=layers.masks)
-        for annotation in _record.annotations
-        if layers.shows(annotation)
-    ]
+    image = fit(load_image(record, THUMBNAIL_SIZE, MAX_PIXELS), THUMBNAIL_SIZE)
+    objects = []
+    for annotation in filter(layers.shows, record.annotations):
+        x, y, w, h = annotation.bbox_xywh
+        segmentation = annotation.segmentation if layers.masks else None
+        label, box_xyxy, size_hw = annotation.category, (x, y, x + w, y + h), (record.height, record.width)
+        objects.append(scaled_object(label, _colors[label], segmentation, box_xyxy, size_hw, image.shape[:2]))
     drawn = overlay(
         image, objects, masks=layers.masks, boxes=layers.boxes, labels=layers.labels, opacity=layers.opacity
     )
     return to_jpeg(drawn)
+
+
+def fitted_hw(size_hw: tuple[int, int], longest: int, at_least: int = 0) -> tuple[int, int]:
+    """The size at which an image of this size is shown; for the limits see :func:`fit`."""
+    side = max(size_hw)
+    wanted = min(max(side, at_least), longest)
+    height, width = (max(1, round(length * wanted / side)) for length in size_hw)
+    return height, width
 
 
 def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
@@ -75,11 +80,9 @@ def fit(image: np.ndarray, longest: int, at_least: int = 0) -> np.ndarray:
         longest: maximum of the longer side, in pixels.
         at_least: minimum of the longer side, in pixels.
     """
-    side = max(image.shape[:2])
-    wanted = min(max(side, at_least), longest)
-    if wanted == side:
+    height, width = fitted_hw(image.shape[:2], longest, at_least)
+    if (height, width) == image.shape[:2]:
         return image
-    height, width = (max(1, round(length * wanted / side)) for length in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
@@ -97,25 +100,15 @@ def to_jpeg(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_object(
-    annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int], color: Color, *, with_mask: bool
-) -> DrawObject:
-    height, width = size_hw
-    scale = torch.tensor((width / record.width, height / record.height) * 2)
-    box = xywh_to_xyxy(torch.tensor(annotation.bbox_xywh)) * scale
-    return DrawObject(
-        label=annotation.category,
-        color=color,
-        mask=mask_at(annotation, record, size_hw) if with_mask else None,
-        box_xyxy=tuple(box.tolist()),
-        score=None,
-    )
+def data_url(image: np.ndarray, longest: int) -> str:
+    """(H, W, 3) uint8 RGB as the URL of a JPEG image of at most so many pixels."""
+    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(fit(image, longest))).decode("ascii")
 
 
 def scaled_object(
     label: str,
     color: Color,
-    segmentation: object,
+    segmentation: Any,
     box_xyxy: Sequence[float],
     size_hw: tuple[int, int],
     to_hw: tuple[int, int],
@@ -125,7 +118,7 @@ def scaled_object(
 
     Args:
         label, color, score: as :class:`DrawObject` takes them.
-        segmentation: COCO polygons or run lengths, in pixels of `size_hw`.
+        segmentation: COCO polygons or run lengths, in pixels of `size_hw`; None without a mask.
         box_xyxy: in pixels of `size_hw`.
         size_hw: of the image that the object was found or annotated in.
         to_hw: of the image that it is drawn on.
@@ -133,32 +126,21 @@ def scaled_object(
     scale_y, scale_x = to_hw[0] / size_hw[0], to_hw[1] / size_hw[1]
     x0, y0, x1, y1 = box_xyxy
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
-    return DrawObject(label, color, decode_resized(segmentation, size_hw, to_hw), box, score)
+    return DrawObject(label, color, _mask_at(segmentation, size_hw, to_hw), box, score)
 
 
-def mask_at(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> np.ndarray | None:
-    """(H, W) bool: the object's mask at a size; None if it has none or it cannot be decoded, which is a finding.
-
-    Args:
-        annotation: the object.
-        record: its image.
-        size_hw: of the mask.
-    """
-    segmentation = annotation.segmentation
+def _mask_at(segmentation: Any, size_hw: tuple[int, int], to_hw: tuple[int, int]) -> np.ndarray | None:
+    """(h, w) bool: a mask at another size; None if there is none or it cannot be decoded, which is a finding."""
     if segmentation is None:
         return None
     try:
-        if isinstance(segmentation, list):
-            return decode_segmentation(_scale_polygons(segmentation, record, size_hw), size_hw)
-        return decode_resized(segmentation, (record.height, record.width), size_hw)
+        if isinstance(segmentation, list):  # scaling polygons first is much faster than filling them at full size
+            scale = np.array((to_hw[1] / size_hw[1], to_hw[0] / size_hw[0]))
+            scaled = [(np.asarray(polygon, float).reshape(-1, 2) * scale).ravel().tolist() for polygon in segmentation]
+            return decode_segmentation(scaled, to_hw)
+        return decode_resized(segmentation, size_hw, to_hw)
     except DataError:
         return None
-
-
-def _scale_polygons(polygons: Sequence[Sequence[float]], record: ImageRecord, size_hw: tuple[int, int]) -> list:
-    """Scales polygons before they are filled, which is much faster than filling them at full size."""
-    scale = np.array((size_hw[1] / record.width, size_hw[0] / record.height))
-    return [(np.asarray(polygon, float).reshape(-1, 2) * scale).ravel().tolist() for polygon in polygons]
 
 
 def decode(file: bytes, name: str) -> np.ndarray:

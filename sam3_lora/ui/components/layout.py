@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
@@ -125,6 +126,61 @@ def download(label: str, content: Callable[[], str | bytes], name: str, mime: st
         key=key,
         help=meaning,
     )
+
+
+def download_report(stem: str, to_json: Callable[[], str], to_markdown: Callable[[], str]) -> None:
+    """The download buttons of a report.
+
+    Args:
+        stem: of the files' names.
+        to_json, to_markdown: make the files.
+    """
+    download("JSON", to_json, f"{stem}.json", "application/json", "download-json", "The report as a file")
+    download("Markdown", to_markdown, f"{stem}.md", "text/markdown", "download-markdown", "The report as a file")
+
+
+def choose_one(label: str, options: Sequence[str], key: str, **others: Any) -> str:
+    """A segmented control of which one option is always chosen, at first the first.
+
+    Args:
+        label, options, key, others: as Streamlit's segmented_control takes them.
+    """
+    return st.segmented_control(label, options, default=options[0], required=True, key=key, **others)
+
+
+def step_buttons(place: int | None, count: int, step: Callable[[int], object], prefix: str = "") -> None:
+    """The buttons "Previous" and "Next".
+
+    Args:
+        place: of what is shown, from 0; None disables both.
+        count: how many there are.
+        step: called with -1 or 1.
+        prefix: of the buttons' keys.
+    """
+    for text, icon, by in (("Previous", "chevron_left", -1), ("Next", "chevron_right", 1)):
+        disabled = place is None or not 0 <= place + by < count
+        st.button(
+            text, f"{prefix}{text.lower()}", icon=f":material/{icon}:", disabled=disabled, on_click=step, args=(by,)
+        )
+
+
+@contextmanager
+def one_page(count: int, per_page: int, key: str) -> Iterator[slice]:
+    """Gives the items of the current page to draw in the body; the choice of a page is drawn below it.
+
+    Args:
+        count: of the items.
+        per_page: items on a page.
+        key: of the choice; its value is the page, from 1.
+    """
+    pages = -(-count // per_page)
+    if st.session_state.get(key, 1) > pages:
+        st.session_state[key] = 1
+    start = (st.session_state.get(key, 1) - 1) * per_page
+    yield slice(start, start + per_page)
+    if pages > 1:
+        with st.container(horizontal_alignment="center"):
+            st.pagination(pages, key=key, persist_state="session")
 
 
 def bullets(lines: Sequence[str]) -> str:

@@ -7,23 +7,14 @@ component keeps one node and passes it to Plotly.react.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-_FOLDER = Path(__file__).parent
+from sam3_lora.ui.components.javascript import component
 
-_LIBRARY = st.components.v2.component(
-    "sam3_lora.plotly_library", js=(_FOLDER / "plotly_library.js").read_text(encoding="utf-8"), isolate_styles=False
-)
-_CHART = st.components.v2.component(
-    "sam3_lora.live_chart",
-    html='<div class="sam3-live-chart" role="img"></div>',
-    css=(_FOLDER / "live_chart.css").read_text(encoding="utf-8"),
-    js=(_FOLDER / "live_chart.js").read_text(encoding="utf-8"),
-    isolate_styles=False,
-)
+_LIBRARY = component("plotly_library")
+_CHART = component("live_chart", html='<div class="sam3-live-chart" role="img"></div>')
 
 
 def load_chart_library() -> None:

@@ -5,9 +5,7 @@ Objects are sent as outlines, not as pixels, so that they stay sharp at any zoom
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,19 +17,13 @@ from sam3_lora.data.images import MAX_PIXELS
 from sam3_lora.draw import Color, ink
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_columns
-from sam3_lora.ui.components.images import Layers, fit, to_jpeg
+from sam3_lora.ui.components.images import RECORD_KEY, Layers, data_url, fitted_hw
+from sam3_lora.ui.components.javascript import component
 
 LONGEST = 2000  # pixels of the picture that is sent; more would only be seen at the highest zoom
 VIEW_HEIGHT = 520
-_FOLDER = Path(__file__).parent
 
-_VIEWER = st.components.v2.component(
-    "sam3_lora.viewer",
-    html='<div class="sam3-viewer" role="img" tabindex="0"></div>',
-    css=(_FOLDER / "viewer.css").read_text(encoding="utf-8"),
-    js=(_FOLDER / "viewer.js").read_text(encoding="utf-8"),
-    isolate_styles=False,
-)
+_VIEWER = component("viewer", html='<div class="sam3-viewer" role="img" tabindex="0"></div>')
 
 
 def viewer(
@@ -55,7 +47,7 @@ def viewer(
     Raises:
         DataError: the image file is missing or broken.
     """
-    picture, outlines = _prepared(str(record.path), record.id, state, record)
+    picture, outlines = _prepared(record, state)
     objects = [
         _annotated(annotation, outline, area, record, colors[annotation.category])
         for annotation, outline, area in zip(record.annotations, outlines, areas, strict=True)
@@ -83,12 +75,11 @@ def mount(key: str, data: dict[str, Any]) -> None:
     _VIEWER(key=key, data=data, height=data["viewHeight"])
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def _prepared(path: str, image_id: object, state: tuple, _record: ImageRecord) -> tuple[str, list[str]]:
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=RECORD_KEY)
+def _prepared(record: ImageRecord, state: tuple) -> tuple[str, list[str]]:
     """The picture as a data URL, and the outline of each object as an SVG path in pixels of the record."""
-    image = fit(load_image(_record, LONGEST, MAX_PIXELS), LONGEST)
-    picture = "data:image/jpeg;base64," + base64.b64encode(to_jpeg(image)).decode("ascii")
-    return picture, [_outline(annotation, _record) for annotation in _record.annotations]
+    picture = data_url(load_image(record, LONGEST, MAX_PIXELS), LONGEST)
+    return picture, [_outline(annotation, record) for annotation in record.annotations]
 
 
 def _outline(annotation: Annotation, record: ImageRecord) -> str:
@@ -96,8 +87,7 @@ def _outline(annotation: Annotation, record: ImageRecord) -> str:
         return ""
     if isinstance(annotation.segmentation, list):
         return " ".join(_path(np.asarray(part, float).reshape(-1, 2)) for part in annotation.segmentation)
-    scale = min(1.0, LONGEST / max(record.width, record.height))
-    size_hw = max(1, round(record.height * scale)), max(1, round(record.width * scale))
+    size_hw = fitted_hw((record.height, record.width), LONGEST)
     try:
         columns, first = decode_columns(annotation.segmentation, (record.height, record.width), size_hw)
     except DataError:  # a finding says so

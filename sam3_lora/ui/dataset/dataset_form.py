@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from sam3_lora.config import DEMO
+from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import DataError
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components.layout import show_error
@@ -79,8 +80,11 @@ def _open(path: str) -> None:
 
 
 def _open_broken_copy() -> None:
+    """Opens the demo dataset with one of each fault, written to the user's cache folder."""
+    from sam3_lora.demo.broken_copy import make_broken_copy
+
     st.session_state[_BROKEN_PROBLEM] = None
     try:
-        _open(str(resources.broken_copy()))
+        _open(str(make_broken_copy(resources.dataset_folder(DEMO), cache_folder() / "broken-demo")))
     except DataError as error:
         st.session_state[_BROKEN_PROBLEM] = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from sam3_lora.draw import Color
 from sam3_lora.errors import DataError
 from sam3_lora.text import plural
 from sam3_lora.ui.components import images
-from sam3_lora.ui.components.layout import empty_state, escape
+from sam3_lora.ui.components.layout import empty_state, escape, one_page
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.findings import title_of
 from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE, OpenedDataset
@@ -74,7 +75,7 @@ def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
             "Finding",
             list(kinds),
             None,
-            format_func=lambda kind: f"{title_of(kind)} ({kinds.get(kind, 0):,})",
+            format_func=lambda kind: f"{title_of(kind)} ({kinds[kind]:,})",
             key=view.FINDING,
             placeholder="Any or none",
             persist_state="session",
@@ -106,32 +107,23 @@ def _choose_more() -> None:
     chosen += st.session_state.get(view.SORT, AS_IN_FILE) != AS_IN_FILE
     label = f"More ({chosen})" if chosen else "More"
     with st.popover(label, icon=":material/tune:", width="stretch", key="more-filters"):
-        st.selectbox(
-            "Number of objects",
-            list(COUNTS),
-            None,
-            key=view.COUNT,
-            placeholder="Any number",
-            persist_state="session",
-        )
-        st.selectbox(
-            "Object size",
-            list(SIZES),
-            None,
-            key=view.SIZE,
-            placeholder="Any size",
-            persist_state="session",
-            help="Images with at least one such object, of the chosen categories if any",
-        )
+        size_help = "Images with at least one such object, of the chosen categories if any"
+        for label, options, key, placeholder, meaning in (
+            ("Number of objects", COUNTS, view.COUNT, "Any number", None),
+            ("Object size", SIZES, view.SIZE, "Any size", size_help),
+        ):
+            st.selectbox(
+                label, list(options), None, key=key, placeholder=placeholder, persist_state="session", help=meaning
+            )
         st.selectbox("Order", list(SORTS), key=view.SORT, persist_state="session")
 
 
-def _finding_counts(opened: OpenedDataset, split: str) -> dict[str, int]:
+def _finding_counts(opened: OpenedDataset, split: str) -> Counter[str]:
     """Kind of finding -> number of images in a split that it names."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for finding in opened.findings:
         if finding.split in (split, "") and finding.image_names:
-            counts[finding.kind] = counts.get(finding.kind, 0) + len(finding.image_names)
+            counts[finding.kind] += len(finding.image_names)
     return counts
 
 
@@ -150,13 +142,9 @@ def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None
 
 
 def _show_page(opened: OpenedDataset, index: SplitIndex, found: np.ndarray, image_filter: ImageFilter) -> None:
-    pages = -(-len(found) // IMAGES_PER_PAGE)
-    if st.session_state.get(view.PAGE, 1) > pages:
-        st.session_state[view.PAGE] = 1
-    start = (st.session_state.get(view.PAGE, 1) - 1) * IMAGES_PER_PAGE
     layers = images.Layers(labels=False, categories=image_filter.categories)
-    with st.grid(6, min_column_width=130):
-        for place, position in enumerate(found[start : start + IMAGES_PER_PAGE].tolist()):
+    with one_page(len(found), IMAGES_PER_PAGE, view.PAGE) as part, st.grid(6, min_column_width=130):
+        for place, position in enumerate(found[part].tolist()):
             label, record = index.labels[position], index.record(position)
             with st.container(key=f"thumb-{place}", gap="xxsmall"):
                 _show_thumbnail(opened, record, layers)
@@ -170,9 +158,6 @@ def _show_page(opened: OpenedDataset, index: SplitIndex, found: np.ndarray, imag
                     on_click=view.open_image,
                     args=(index.split.name, label),
                 )
-    if pages > 1:
-        with st.container(horizontal_alignment="center"):
-            st.pagination(pages, key=view.PAGE, persist_state="session")
 
 
 def _show_thumbnail(opened: OpenedDataset, record: ImageRecord, layers: images.Layers) -> None:

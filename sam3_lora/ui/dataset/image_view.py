@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -16,7 +17,7 @@ from sam3_lora.masks import mask_area
 from sam3_lora.text import plural
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.arrow_keys import arrow_keys
-from sam3_lora.ui.components.layout import escape, show_error
+from sam3_lora.ui.components.layout import escape, show_error, step_buttons
 from sam3_lora.ui.components.viewer import viewer
 from sam3_lora.ui.dataset import gallery, model_input
 from sam3_lora.ui.dataset import page_state as view
@@ -43,7 +44,7 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
         model_input.show(opened, index, position, phrases)
     else:
         _show_annotations(opened, label, record, image_filter.categories, phrases)
-    arrow_keys("arrow-keys", lambda by: _step(opened, by))
+    arrow_keys("arrow-keys", partial(_step, opened))
 
 
 def _show_head(opened: OpenedDataset, index: SplitIndex, label: str, found: list[int]) -> None:
@@ -52,15 +53,7 @@ def _show_head(opened: OpenedDataset, index: SplitIndex, label: str, found: list
     place = found.index(position) if position in found else None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("All images", icon=":material/grid_view:", key="close", on_click=view.close_image, args=(place,))
-        for text, icon, by in (("Previous", ":material/chevron_left:", -1), ("Next", ":material/chevron_right:", 1)):
-            st.button(
-                text,
-                icon=icon,
-                key=text.lower(),
-                disabled=place is None or not 0 <= place + by < len(found),
-                on_click=_step,
-                args=(opened, by),
-            )
+        step_buttons(place, len(found), partial(_step, opened))
         if place is not None:
             st.caption(f"{place + 1:,} of {len(found):,}", width="content")
         st.space("stretch")
@@ -87,7 +80,7 @@ def _step(opened: OpenedDataset, by: int) -> None:
 def _show_annotations(
     opened: OpenedDataset, label: str, record: ImageRecord, categories: tuple[str, ...], phrases: Mapping[str, str]
 ) -> None:
-    table = object_table(str(record.path), record.id, opened.state, tuple(phrases.items()), record)
+    table = _object_table(record, opened.state, dict(phrases))
     picture, controls = st.columns([5, 2], gap="medium")
     with controls:
         st.markdown(f"**{escape(label)}**")
@@ -161,22 +154,19 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
     )
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def object_table(
-    path: str, image_id: object, state: tuple, phrases: tuple[tuple[str, str], ...], _record: ImageRecord
-) -> pd.DataFrame:
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=images.RECORD_KEY)
+def _object_table(record: ImageRecord, state: tuple, phrases: dict[str, str]) -> pd.DataFrame:
     """One row per object: category, phrase, normalized cxcywh, pixel box, decoded mask area, crowd."""
-    size_hw = (_record.height, _record.width)
-    own_phrases = dict(phrases)
+    size_hw = (record.height, record.width)
     rows = []
-    boxes = torch.tensor([annotation.bbox_xywh for annotation in _record.annotations], dtype=torch.float64)
+    boxes = torch.tensor([annotation.bbox_xywh for annotation in record.annotations], dtype=torch.float64)
     shares = normalize(xyxy_to_cxcywh(xywh_to_xyxy(boxes.reshape(-1, 4))), size_hw).tolist()
-    for annotation, (cx, cy, w, h) in zip(_record.annotations, shares, strict=True):
+    for annotation, (cx, cy, w, h) in zip(record.annotations, shares, strict=True):
         area = _mask_area(annotation.segmentation, size_hw)
         rows.append(
             {
                 "Category": annotation.category,
-                "Phrase": phrase_of(annotation.category, own_phrases),
+                "Phrase": phrase_of(annotation.category, phrases),
                 "cx": cx,
                 "cy": cy,
                 "w": w,

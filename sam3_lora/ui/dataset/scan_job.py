@@ -12,7 +12,7 @@ from sam3_lora.data.dataset import Dataset
 from sam3_lora.text import plural
 from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.job_progress import watch
-from sam3_lora.ui.components.layout import download, escape
+from sam3_lora.ui.components.layout import download_report, escape
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
@@ -83,11 +83,7 @@ def show_scan(opened: OpenedDataset, benefit: str) -> None:
             summary = f"{plural(report.images, 'image')} scanned."
         st.caption(summary, width="content")
         st.space("stretch")
-        for label, make, name, mime in (
-            ("JSON", report.to_json, "report.json", "application/json"),
-            ("Markdown", report.to_markdown, "report.md", "text/markdown"),
-        ):
-            download(label, make, name, mime, f"download-{name}", "The report as a file")
+        download_report("report", report.to_json, report.to_markdown)
         _scan_button("Scan again", opened, icon="refresh")
 
 

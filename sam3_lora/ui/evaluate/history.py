@@ -15,7 +15,7 @@ from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.store import StoredReport, read_report, stored_reports, to_json
 from sam3_lora.text import plural
 from sam3_lora.ui import state
-from sam3_lora.ui.components.layout import download
+from sam3_lora.ui.components.layout import download_report
 from sam3_lora.ui.evaluate.report_view import described
 from sam3_lora.ui.resources import runs_folder
 
@@ -57,12 +57,7 @@ def _load(path: str, modified_ns: int) -> Report:
 
 def downloads(report: Report, name: str) -> None:
     """Draws the download buttons of a report; name: of the evaluation."""
-    for label, make, ending, mime in (
-        ("JSON", lambda: to_json(report), "json", "application/json"),
-        ("Markdown", lambda: to_markdown(report), "md", "text/markdown"),
-    ):
-        file = f"evaluation-{name.replace('/', '-')}.{ending}"
-        download(label, make, file, mime, f"download-evaluation-{label}", "The report as a file")
+    download_report(f"evaluation-{name.replace('/', '-')}", lambda: to_json(report), lambda: to_markdown(report))
 
 
 def show(known: list[StoredReport], shown: StoredReport) -> None:

@@ -11,7 +11,7 @@ from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
-from sam3_lora.ui.components.layout import bullets, escape
+from sam3_lora.ui.components.layout import bullets, choose_one, escape
 from sam3_lora.ui.evaluate import charts, worst_images
 from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_summary, phrase_table, table, tiles
 from sam3_lora.ui.runs import run_title
@@ -45,15 +45,8 @@ def show(report: Report, key: str) -> None:
         )
     categories = tuple(name for count in report.phrases.values() for name in count.categories)
     colors = PhraseColors(categories, report.category_phrases)
-    view = st.segmented_control(
-        "Details",
-        _VIEWS,
-        default=_VIEWS[0],
-        required=True,
-        key=_VIEW,
-        bind="query-params",
-        persist_state="session",
-        label_visibility="collapsed",
+    view = choose_one(
+        "Details", _VIEWS, _VIEW, bind="query-params", persist_state="session", label_visibility="collapsed"
     )
     if view == "Numbers":
         _show_numbers(report)

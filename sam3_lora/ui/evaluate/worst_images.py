@@ -15,7 +15,7 @@ from sam3_lora.evaluate.report import Report, ShownObject, WorstImage
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.images import fit, scaled_object
-from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.layout import choose_one, escape, step_buttons
 
 _SIZE, _MIN_SIZE = 760, 480  # pixels of the longer side of an image
 _MAX_DRAWN = 40
@@ -48,7 +48,7 @@ def show(report: Report, colors: PhraseColors, key: str) -> None:
     if not report.worst:
         st.caption("No errors: every object was found, without a false positive.")
         return
-    kind = st.segmented_control("Errors", [_ALL, *_ERRORS], default=_ALL, required=True, key=f"worst-kind-{key}")
+    kind = choose_one("Errors", [_ALL, *_ERRORS], f"worst-kind-{key}")
     images = report.worst if kind == _ALL else with_error(report.worst, _ERRORS[kind][0])
     if not images:
         st.caption("No image has such an error.")
@@ -65,27 +65,11 @@ def with_error(images: list[WorstImage], kind: str) -> list[WorstImage]:
 
 
 def _show_pager(key: str, index: int, count: int, image: WorstImage) -> None:
-    def go(to: int) -> None:
-        st.session_state[key] = to
+    def step(by: int) -> None:
+        st.session_state[key] = index + by
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Previous",
-            key="worst-previous",
-            icon=":material/chevron_left:",
-            disabled=index == 0,
-            on_click=go,
-            args=(index - 1,),
-        )
-        st.button(
-            "Next",
-            key="worst-next",
-            icon=":material/chevron_right:",
-            icon_position="right",
-            disabled=index == count - 1,
-            on_click=go,
-            args=(index + 1,),
-        )
+        step_buttons(index, count, step, "worst-")
         errors = [plural(getattr(image, kind), name) for kind, name in _ERRORS.values() if getattr(image, kind)]
         st.markdown(f"**{index + 1} of {count}**: {escape(image.file_name)}, {', '.join(errors)}", width="content")
 

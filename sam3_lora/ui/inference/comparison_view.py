@@ -8,7 +8,7 @@ import streamlit as st
 
 from sam3_lora.predict.export import found_image
 from sam3_lora.ui import resources
-from sam3_lora.ui.components.layout import empty_state, escape, guarded
+from sam3_lora.ui.components.layout import choose_one, empty_state, escape, guarded
 from sam3_lora.ui.inference import downloads, result_view, results, share_link
 from sam3_lora.ui.inference.image_source import Source
 from sam3_lora.ui.inference.prompt_form import PromptForm
@@ -91,8 +91,7 @@ def _show_downloads(comparison: results.Comparison, view: ViewState, source: Sou
     if view.strength in comparison.adapters:
         models = {"Adapter": comparison.adapters[view.strength], **models}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = f"download-of-{len(models)}"
-        model = st.segmented_control("Download", list(models), default=next(iter(models)), required=True, key=key)
+        model = choose_one("Download", list(models), f"download-of-{len(models)}")
         name = Path(prompt.image_name)
         downloads.of_one_image(
             f"{name.stem}-{'adapter' if model == 'Adapter' else 'base'}",

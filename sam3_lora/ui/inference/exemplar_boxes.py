@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from sam3_lora.ui.components.images import fit
+from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.inference.results import ExemplarBox
 
 POSITIVE, NEGATIVE = "Positive", "Negative"
@@ -42,9 +43,7 @@ def draw(name: str, image: np.ndarray | None) -> tuple[ExemplarBox, ...]:
         return ()
     canvas, controls = st.columns([3, 2], gap="large", vertical_alignment="top")
     with controls:
-        kind = st.segmented_control(
-            "Next box", [POSITIVE, NEGATIVE], default=POSITIVE, required=True, key="exemplar-kind"
-        )
+        kind = choose_one("Next box", (POSITIVE, NEGATIVE), "exemplar-kind")
         st.caption(
             "Drag from one corner of an object to the opposite one. Hover over the image for tools to undo, edit or "
             "clear boxes. Exemplars apply to every phrase; without a phrase they are the whole prompt."

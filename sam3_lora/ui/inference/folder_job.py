@@ -10,12 +10,10 @@ import streamlit as st
 from sam3_lora.predict.export import FoundImage
 from sam3_lora.predict.folder import Skipped, images_in, predict_images
 from sam3_lora.ui.background_job import BackgroundJob, Cancelled
-from sam3_lora.ui.components.images import to_jpeg
+from sam3_lora.ui.components.images import THUMBNAIL_SIZE, to_jpeg
 from sam3_lora.ui.inference.downloads import draw
 from sam3_lora.ui.inference.view_state import ViewState
 from sam3_lora.ui.resources import SharedPredictor
-
-_THUMBNAIL = 360  # pixels of the longer side
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderReque
                 result = replace(result, skipped=(*result.skipped, image))
             else:
                 name = image.found.name
-                thumbnail = to_jpeg(draw(image.found, image.pixels, view.colors, _THUMBNAIL))
+                thumbnail = to_jpeg(draw(image.found, image.pixels, view.colors, THUMBNAIL_SIZE))
                 result = replace(result, found=(*result.found, image.found), thumbnails=(*result.thumbnails, thumbnail))
             job.report(result.processed / result.total, f"{result.processed} of {result.total}: {name}", result)
             if job.is_cancelled() and result.processed < result.total:

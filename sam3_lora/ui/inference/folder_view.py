@@ -8,7 +8,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.job_progress import watch
-from sam3_lora.ui.components.layout import empty_state, escape, guarded
+from sam3_lora.ui.components.layout import empty_state, escape, guarded, one_page
 from sam3_lora.ui.inference import downloads
 from sam3_lora.ui.inference.folder_job import FolderRequest, FolderResult, folder_job, start_folder
 from sam3_lora.ui.inference.prompt_form import PromptForm
@@ -87,16 +87,9 @@ def _show_gallery(result: FolderResult) -> None:
     if not shown:
         st.caption("No objects found: lower the threshold or try other phrases, then press Prompt again.")
         return
-    pages = -(-len(shown) // _PER_PAGE)
-    if st.session_state.get(_PAGE, 1) > pages:
-        st.session_state[_PAGE] = 1
-    start = (st.session_state.get(_PAGE, 1) - 1) * _PER_PAGE
-    with st.grid(6, min_column_width=170):
-        for place, (image, thumbnail) in enumerate(shown[start : start + _PER_PAGE]):
+    with one_page(len(shown), _PER_PAGE, _PAGE) as part, st.grid(6, min_column_width=170):
+        for place, (image, thumbnail) in enumerate(shown[part]):
             count = plural(len(image.objects), "object")
             with st.container(key=f"found-{place}", gap="xxsmall"):
                 st.image(thumbnail, width="stretch", alt=f"{image.name}, {count}")
                 st.caption(f"{escape(image.name)} · {count}")
-    if pages > 1:
-        with st.container(horizontal_alignment="center"):
-            st.pagination(pages, key=_PAGE, persist_state="session")

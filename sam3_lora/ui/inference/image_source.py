@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.dataset import Dataset, load_image
 from sam3_lora.data.folders import IMAGE_SUFFIXES
 from sam3_lora.draw import category_colors
 from sam3_lora.errors import DataError
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components import images
-from sam3_lora.ui.components.layout import guarded
+from sam3_lora.ui.components.layout import choose_one, guarded
 from sam3_lora.ui.split_index import SplitIndex, split_index
 from sam3_lora.ui.state import keep_valid
 
@@ -40,15 +39,8 @@ class Source:
 
 def choose() -> Source:
     """Draws the choice."""
-    kind = st.segmented_control(
-        "Image",
-        [FROM_DATASET, FROM_FILE, FROM_FOLDER],
-        default=FROM_DATASET,
-        required=True,
-        key="image_source",
-        bind="query-params",
-        persist_state="session",
-    )
+    kinds = (FROM_DATASET, FROM_FILE, FROM_FOLDER)
+    kind = choose_one("Image", kinds, "image_source", bind="query-params", persist_state="session")
     if kind == FROM_FOLDER:
         return Source(is_folder=True, folder=_choose_folder())
     source = Source()
@@ -135,7 +127,7 @@ def _proposed_folder() -> str:
     with guarded():
         path = resources.current_dataset()
         splits = list(resources.open_dataset(path).splits)
-        root = ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
+        root = resources.dataset_folder(path)
         in_split = root / splits[-1] if splits else root
         return str(in_split if in_split.is_dir() else root)
     return ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from sam3_lora.data.prompts import normalized
 from sam3_lora.predict.postprocess import DUPLICATE_IOU, PostprocessConfig
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
@@ -89,8 +90,8 @@ def choose_postprocess(threshold: float) -> PostprocessConfig:
 
 def choose_thresholds(phrases: Sequence[str]) -> dict[str, float]:
     """Draws the toggle of the thresholds that an evaluation found best; those of these phrases, if it is on."""
-    stored = {_normalized(phrase): value for phrase, value in st.session_state.get(ADVISED_THRESHOLDS, {}).items()}
-    known = {phrase: stored[_normalized(phrase)] for phrase in phrases if _normalized(phrase) in stored}
+    stored = {normalized(phrase): value for phrase, value in st.session_state.get(ADVISED_THRESHOLDS, {}).items()}
+    known = {phrase: stored[normalized(phrase)] for phrase in phrases if normalized(phrase) in stored}
     if not known:
         return {}
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -119,7 +120,3 @@ def active_steps(config: PostprocessConfig) -> list[str]:
     if config.largest is not None:
         steps.append(f"largest {config.largest} per phrase")
     return steps
-
-
-def _normalized(phrase: str) -> str:
-    return " ".join(phrase.lower().split())

@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from sam3_lora.text import plural
+from sam3_lora.ui.components.images import fitted_hw
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.viewer import mount, outline_of, viewer_object
 from sam3_lora.ui.inference.results import SENT_SIZE, Comparison, Predictions, hint
@@ -88,8 +89,7 @@ def _min_drawn_score(shown: Mapping[str, PhraseResult]) -> float:
 def _outlines(predictions: Predictions, result: PhraseResult) -> list[str]:
     """The masks as SVG paths in pixels of the image; each is made once."""
     height, width = result.size_hw
-    scale = min(1.0, SENT_SIZE / max(height, width))
-    size_hw = max(1, round(height * scale)), max(1, round(width * scale))
+    size_hw = fitted_hw(result.size_hw, SENT_SIZE)
     to_image = width / size_hw[1], height / size_hw[0]
     keys = [(hashlib.blake2b(logits.tobytes(), digest_size=16).digest(), size_hw) for logits in result.mask_logits]
     new = [index for index, key in enumerate(keys) if key not in predictions.outlines]

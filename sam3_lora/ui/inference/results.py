@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.ui.components.images import fit, to_jpeg
+from sam3_lora.ui.components.images import data_url
 from sam3_lora.ui.resources import SharedPredictor
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Comparison:
     @cached_property
     def image_url(self) -> str:
         """The image as a data URL, of at most SENT_SIZE pixels."""
-        return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(fit(self.image, SENT_SIZE))).decode("ascii")
+        return data_url(self.image, SENT_SIZE)
 
 
 def compare(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength: float) -> Comparison:

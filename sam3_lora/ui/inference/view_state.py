@@ -13,6 +13,7 @@ from sam3_lora.errors import DataError
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.colors import PhraseColors
+from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.inference import postprocess_form
 from sam3_lora.ui.next_run import phrases_of_dataset
 
@@ -83,14 +84,7 @@ def choose(phrases: Sequence[str], has_adapter: bool) -> ViewState:
             help="0 is the base model, 1 the adapter as trained; higher values exaggerate what it learned.",
         )
     with by_color:
-        by = st.segmented_control(
-            "Colors",
-            [BY_PHRASE, BY_OBJECT],
-            default=BY_PHRASE,
-            required=True,
-            key="color-by",
-            persist_state="session",
-        )
+        by = choose_one("Colors", (BY_PHRASE, BY_OBJECT), "color-by", persist_state="session")
     with by_steps:
         config = postprocess_form.choose_postprocess(threshold)
     thresholds = postprocess_form.choose_thresholds(phrases)

@@ -9,6 +9,7 @@ import streamlit as st
 from sam3_lora.monitor.curves import SHOWN, STEPS, TIME, Picture, draw
 from sam3_lora.monitor.history import History
 from sam3_lora.runs.run import Run
+from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.components.live_chart import live_chart
 
 SMOOTHING = 0.9  # single batches scatter so much that their curves hide what they do
@@ -69,13 +70,14 @@ def choose_options(curves: list[str], key: str) -> ChartOptions:
     """
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         shown = st.selectbox("Curves", curves, key=f"{key}-curves", width=230, bind="query-params")
-        scale = _choose(
+        scale = choose_one(
             "Scale",
             [LINEAR, CLIPPED, LOG],
             f"{key}-scale",
-            "Clipped cuts off the highest 2 % of each curve, so that a few spikes do not flatten the rest.",
+            bind="query-params",
+            help="Clipped cuts off the highest 2 % of each curve, so that a few spikes do not flatten the rest.",
         )
-        along = _choose("X axis", [STEPS, TIME], f"{key}-along")
+        along = choose_one("X axis", [STEPS, TIME], f"{key}-along", bind="query-params")
         smoothing = st.slider(
             "Smoothing",
             0.0,
@@ -89,9 +91,3 @@ def choose_options(curves: list[str], key: str) -> ChartOptions:
             "0 is no smoothing.",
         )
     return ChartOptions(shown, smoothing, along, scale)
-
-
-def _choose(label: str, options: list[str], key: str, help: str | None = None) -> str:
-    return st.segmented_control(
-        label, options, default=options[0], required=True, key=key, bind="query-params", help=help
-    )
