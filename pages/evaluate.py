@@ -85,21 +85,8 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
             pressed = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
             st.caption(f"Dataset: {escape(path)}", width="content")
         adapters.explain_demo_model(base)
-    if pressed:
-        start(job, path, split, base, adapter, tuple(split_phrases(preserved or "")))
-
-
-def start(
-    job: EvaluationJob, path: str, split: Split, base: str, adapter: adapters.Adapter | None, preserved: tuple[str, ...]
-) -> None:
-    """Starts an evaluation in the background.
-
-    Args:
-        job: of this process.
-        path, split: the dataset and what of it is measured on.
-        base, adapter: the models.
-        preserved: phrases that the adapter should not forget.
-    """
+    if not pressed:
+        return
     folder = adapter.folder if adapter else None
     shared = resources.get_predictor(base, folder)
     request = EvaluationRequest(
@@ -109,7 +96,7 @@ def start(
         adapter_name=adapter.name if adapter else None,
         adapter_folder=folder,
         category_phrases=dict(adapters.phrases_for(adapter, path)),
-        retention_phrases=preserved,
+        retention_phrases=tuple(split_phrases(preserved or "")),
     )
     reports = folder_of(folder, resources.runs_folder())
     st.session_state[AWAITED] = start_evaluation(job, shared, request, reports)

@@ -228,6 +228,11 @@ class TrainingConfig(Section):
     patience: int = Field(0, ge=0, le=10_000, title="Early-stopping patience")
     """Stop after this many epochs without a new lowest validation loss; 0 disables early stopping."""
 
+    @property
+    def images_per_step(self) -> int:
+        """Images of a step on each device."""
+        return self.batch_size * self.gradient_accumulation_steps
+
 
 class OutputConfig(Section):
     """The run's folder and name, and the sample predictions it saves."""

@@ -88,7 +88,7 @@ def smaller_settings(config: RunConfig) -> list[dict[str, Any]]:
     if not config.model.gradient_checkpointing:
         changes.append({"model.gradient_checkpointing": True})
     if training.batch_size > 1:
-        images = training.batch_size * training.gradient_accumulation_steps
+        images = training.images_per_step
         changes.append({"training.batch_size": 1, "training.gradient_accumulation_steps": images})
     others = [name for name in config.lora.components if name != "vision_encoder"]
     if "vision_encoder" in config.lora.components and others:

@@ -45,11 +45,6 @@ class TrainJob:
         run.require_resumable()
         return self._launch(lambda: run, resume=True)
 
-    def stop(self) -> None:
-        """Stops the run after the step in progress; its adapter and checkpoint are saved."""
-        if run := self.current:
-            run.requests.add("stop")
-
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, at most so many seconds; True if no run is trained any more."""
         return self._job.wait(timeout)

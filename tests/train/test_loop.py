@@ -272,7 +272,7 @@ def test_jobs_train_in_the_background_one_at_a_time(config):
         time.sleep(0.1)
     assert jobs.current.folder == run.folder
     assert run.status().state == "running"
-    jobs.stop()
+    jobs.current.requests.add("stop")
     assert jobs.wait(timeout=120)
     assert run.status().state == "stopped"
     assert run.resume_obstacle() is None

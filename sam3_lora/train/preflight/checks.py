@@ -68,7 +68,7 @@ def check_data(config: RunConfig, dataset: Dataset) -> Iterator[Problem]:
     images = len(present.images)
     if 0 < images < FEW_IMAGES:
         yield Problem("few-images", "warning", images)
-    per_step = training.batch_size * training.gradient_accumulation_steps
+    per_step = training.images_per_step
     if per_step > images > 0:
         yield Problem("step-exceeds-dataset", "warning", per_step, images)
     if data.num_negatives == 0:

@@ -141,7 +141,7 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
 
 def _images_per_step(config: RunConfig, images: int | None = None) -> int:
     """Images of a step on each device; not more than the split has, where that is known."""
-    per_step = config.training.batch_size * config.training.gradient_accumulation_steps
+    per_step = config.training.images_per_step
     return per_step if images is None else min(per_step, images)
 
 

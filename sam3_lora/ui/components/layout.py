@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -106,21 +107,20 @@ def empty_state(icon: str, text: str, next_step: str) -> None:
         st.space("small")
 
 
-def download(label: str, content: Callable[[], str | bytes], name: str, mime: str, key: str, meaning: str) -> None:
+def download(label: str, content: Callable[[], str | bytes], name: str, key: str, meaning: str) -> None:
     """A download button that makes its file when pressed and does not rerun the page.
 
     Args:
         label, key: of the button.
         content: makes the file.
-        name: of the file.
-        mime: of the file.
+        name: of the file; its type follows from its ending.
         meaning: tooltip.
     """
     st.download_button(
         label,
         content,
         file_name=name,
-        mime=mime,
+        mime=mimetypes.guess_type(name)[0],
         icon=":material/download:",
         on_click="ignore",
         key=key,
@@ -135,8 +135,8 @@ def download_report(stem: str, to_json: Callable[[], str], to_markdown: Callable
         stem: of the files' names.
         to_json, to_markdown: make the files.
     """
-    download("JSON", to_json, f"{stem}.json", "application/json", "download-json", "The report as a file")
-    download("Markdown", to_markdown, f"{stem}.md", "text/markdown", "download-markdown", "The report as a file")
+    download("JSON", to_json, f"{stem}.json", "download-json", "The report as a file")
+    download("Markdown", to_markdown, f"{stem}.md", "download-markdown", "The report as a file")
 
 
 def choose_one(label: str, options: Sequence[str], key: str, **others: Any) -> str:
@@ -148,7 +148,7 @@ def choose_one(label: str, options: Sequence[str], key: str, **others: Any) -> s
     return st.segmented_control(label, options, default=options[0], required=True, key=key, **others)
 
 
-def step_buttons(place: int | None, count: int, step: Callable[[int], object], prefix: str = "") -> None:
+def step_buttons(place: int | None, count: int, step: Callable[[int], None], prefix: str = "") -> None:
     """The buttons "Previous" and "Next".
 
     Args:

@@ -50,10 +50,9 @@ def short_number(value: int) -> str:
 
 def _batch_sentence(config: RunConfig) -> str:
     training = config.training
-    effective = training.batch_size * training.gradient_accumulation_steps
     steps = training.gradient_accumulation_steps
     accumulated = f" ({training.batch_size} × {steps} accumulated)" if steps > 1 else ""
-    return f"Effective batch: {plural(effective, 'image')} per step and device{accumulated}"
+    return f"Effective batch: {plural(training.images_per_step, 'image')} per step and device{accumulated}"
 
 
 def _table(count: LoraCount) -> pd.DataFrame:

@@ -30,7 +30,6 @@ def show_yaml(config: RunConfig | None) -> None:
             "Download",
             lambda: config.to_yaml(comments=True),
             f"{config.output.name}.yaml",
-            "application/yaml",
             "download-config",
             "With a comment on each setting",
         )

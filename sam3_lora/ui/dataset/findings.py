@@ -15,11 +15,11 @@ from sam3_lora.ui.components.layout import escape
 OpenImage = Callable[[str, str], None]
 ShowImages = Callable[[str, str], None]
 
-# severity -> Material symbol, color, plural
+# severity -> Material symbol, color, word
 _SEVERITIES = {
-    "error": ("error", "red", "errors"),
-    "warning": ("warning", "orange", "warnings"),
-    "info": ("info", "blue", "notes"),
+    "error": ("error", "red", "error"),
+    "warning": ("warning", "orange", "warning"),
+    "info": ("info", "blue", "note"),
 }
 
 
@@ -69,8 +69,7 @@ def show_worst(findings: Sequence[Finding], scanned: bool, limit: int = 2) -> No
 def summary(findings: Sequence[Finding]) -> str:
     """For example "2 errors, 1 warning"."""
     counts: Counter[str] = Counter(finding.severity for finding in findings)
-    parts = [(counts[severity], words) for severity, (_, _, words) in _SEVERITIES.items() if counts[severity]]
-    return ", ".join(f"{count} {words if count > 1 else words[:-1]}" for count, words in parts)
+    return ", ".join(plural(counts[severity], word) for severity, (*_, word) in _SEVERITIES.items() if counts[severity])
 
 
 def _show_message(finding: Finding) -> None:
@@ -82,8 +81,9 @@ def _show_message(finding: Finding) -> None:
 
 
 def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_images: ShowImages) -> None:
-    rows = [(location.image, _text(location.annotation), location.detail or None) for location in finding.locations]
-    table = pd.DataFrame(rows, columns=["Image", "Annotation", "Details"]).dropna(axis="columns", how="all")
+    rows = [(location.image, location.annotation, location.detail or None) for location in finding.locations]
+    table = pd.DataFrame(rows, columns=["Image", "Annotation", "Details"], dtype="string")
+    table = table.dropna(axis="columns", how="all")
     key = f"places-{index}-{finding.kind}-{finding.split}"
 
     def open_chosen() -> None:
@@ -114,7 +114,3 @@ def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_im
             height=min(36 * (len(table) + 1) + 2, 220),
             alt=f"Locations of {finding.kind}",
         )
-
-
-def _text(value: int | str | None) -> str | None:
-    return None if value is None else str(value)

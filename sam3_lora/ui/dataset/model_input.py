@@ -187,7 +187,11 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
     counts = inputs.sample.targets.counts.tolist()
     st.markdown("**Phrases**")
     rows = [
-        {"Phrase": phrase, "Kind": _kind(count), "Tokens": tokens}
+        {
+            "Phrase": phrase,
+            "Kind": f"positive: {plural(count, 'object')}" if count else "negative",
+            "Tokens": tokens,
+        }
         for phrase, count, tokens in zip(inputs.sample.phrases, counts, inputs.tokens, strict=True)
     ]
     st.dataframe(
@@ -210,10 +214,6 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
             )
     else:
         st.caption("Not the training split: its phrases are the same in each epoch.")
-
-
-def _kind(count: int) -> str:
-    return f"positive: {plural(count, 'object')}" if count else "negative"
 
 
 def _show_numbers(inputs: ModelInput) -> None:

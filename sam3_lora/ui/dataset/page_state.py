@@ -28,15 +28,8 @@ IMAGES_PER_PAGE = 24
 
 # Session keys; PATH to SEE are query parameters as well.
 PATH, VIEW, SPLIT, IMAGE, SEE = "path", "view", "split", "image", "see"
-CATEGORIES, FINDING, TEXT, COUNT, SIZE, SORT, PAGE = (
-    "categories",
-    "with_finding",
-    "name_contains",
-    "object_count",
-    "object_size",
-    "sort",
-    "dataset_page",
-)
+CATEGORIES, FINDING, TEXT = "categories", "with_finding", "name_contains"
+COUNT, SIZE, SORT, PAGE = "object_count", "object_size", "sort", "dataset_page"
 _LINK = (PATH, VIEW, SPLIT, IMAGE, SEE)
 _LINK_WRITTEN, _MOVED = "dataset-link-written", "dataset-moved"
 _LAG = 1.5  # seconds until the browser's address has followed

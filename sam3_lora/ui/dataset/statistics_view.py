@@ -11,13 +11,13 @@ import streamlit as st
 from sam3_lora.data.doctor import Histogram, Report, Statistics
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.plots import LEGEND_ABOVE, NO_TOOLBAR, empty_figure, plot_text
 
 # Readable on light and dark backgrounds; a split has the same color in every chart.
 COLORS = ("#14998c", "#d6a13b", "#7f8fa6", "#b07aa1", "#8c8c8c")
 MAX_CATEGORIES = 30  # bars; rarer categories are in the report only
 MAX_BINS = 40
 _HEIGHT = 300
-_GRID = "rgba(128, 128, 128, 0.2)"
 
 
 def show(report: Report) -> None:
@@ -38,13 +38,13 @@ def show(report: Report) -> None:
             image_size_chart(statistics) if len(statistics.image_sizes) > 1 else None,
         ),
     )
-    for row in range(0, len(charts), 2):
-        for column, (title, sentence, figure) in zip(st.columns(2, gap="large"), charts[row : row + 2], strict=True):
-            with column, st.container(gap="xxsmall"):
+    with st.grid(2, gap="large"):
+        for title, sentence, figure in charts:
+            with st.container(gap="xxsmall"):
                 st.markdown(f"**{title}**")
                 st.caption(sentence)
                 if figure is not None:
-                    st.plotly_chart(figure, key=f"statistics-{title}", config={"displayModeBar": False})
+                    st.plotly_chart(figure, key=f"statistics-{title}", config=NO_TOOLBAR)
 
 
 _PLACES_SENTENCE = "Share of objects that cover each position, over all images."
@@ -55,7 +55,7 @@ def category_chart(statistics: Statistics) -> go.Figure:
     """Bars of objects per category, one color per split, the most frequent on top."""
     total = _per_category(statistics)
     names = [name for name, _ in total.most_common(MAX_CATEGORIES)][::-1]
-    figure = _figure(max(160, min(_HEIGHT, 80 + 55 * len(names)), 60 + 22 * len(names)))
+    figure = empty_figure(max(160, min(_HEIGHT, 80 + 55 * len(names)), 60 + 22 * len(names)))
     for index, (split, counts) in enumerate(statistics.objects_per_category.items()):
         if not any(counts.values()):
             continue
@@ -70,7 +70,7 @@ def category_chart(statistics: Statistics) -> go.Figure:
     figure.update_layout(
         barmode="stack",
         showlegend=len(figure.data) > 1,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        legend=LEGEND_ABOVE,
     )
     figure.update_yaxes(type="category")
     return figure
@@ -78,7 +78,7 @@ def category_chart(statistics: Statistics) -> go.Figure:
 
 def place_chart(statistics: Statistics) -> go.Figure:
     """Heat map of object positions; the top of the image is at the top."""
-    figure = _figure(_HEIGHT)
+    figure = empty_figure(_HEIGHT)
     figure.add_heatmap(
         z=statistics.heat_map,
         colorscale=[[0, "rgba(20, 153, 140, 0.03)"], [1, "rgba(20, 153, 140, 1)"]],
@@ -114,7 +114,7 @@ def count_chart(statistics: Statistics) -> go.Figure:
     for objects, images in statistics.objects_per_image.items():
         bins[objects // width] += images
     labels = [str(at * width) if width == 1 else f"{at * width} to {at * width + width - 1}" for at in bins]
-    figure = _figure(_HEIGHT)
+    figure = empty_figure(_HEIGHT)
     figure.add_bar(
         x=[at * width + (width - 1) / 2 for at in bins],
         y=list(bins.values()),
@@ -132,7 +132,7 @@ def image_size_chart(statistics: Statistics) -> go.Figure:
     """Image sizes as circles, whose area grows with the number of images."""
     sizes = list(statistics.image_sizes.items())[:500]
     most = sizes[0][1]
-    figure = _figure(_HEIGHT)
+    figure = empty_figure(_HEIGHT)
     figure.add_scatter(
         x=[width for (width, _), _ in sizes],
         y=[height for (_, height), _ in sizes],
@@ -157,7 +157,7 @@ def _histogram_chart(histogram: Histogram, texts: dict[int, str]) -> go.Figure:
     filled = [place for place, count in enumerate(histogram.counts) if count]
     first, last = max(filled[0] - 1, 0), min(filled[-1] + 1, len(histogram.counts) - 1)
     shown = range(first, last + 1)
-    figure = _figure(_HEIGHT)
+    figure = empty_figure(_HEIGHT)
     figure.add_bar(
         x=[place + 0.5 for place in shown],
         y=[histogram.counts[place] for place in shown],
@@ -169,21 +169,6 @@ def _histogram_chart(histogram: Histogram, texts: dict[int, str]) -> go.Figure:
         tickvals=list(texts), ticktext=list(texts.values()), range=[first - 0.2, last + 1.2], zeroline=False
     )
     figure.update_yaxes(title_text="objects")
-    return figure
-
-
-def _figure(height: int) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 12, "b": 8},
-        showlegend=False,
-        plot_bgcolor="rgba(0, 0, 0, 0)",
-        paper_bgcolor="rgba(0, 0, 0, 0)",
-        dragmode=False,
-    )
-    figure.update_xaxes(gridcolor=_GRID, automargin=True)
-    figure.update_yaxes(gridcolor=_GRID, automargin=True)
     return figure
 
 
@@ -225,5 +210,4 @@ def _image_sizes_sentence(statistics: Statistics) -> str:
 
 def _label(name: str) -> str:
     """A name for Plotly, whose texts may contain HTML: shortened and escaped."""
-    name = name if len(name) <= 28 else name[:27] + "…"
-    return name.replace("&", "&amp;").replace("<", "&lt;")
+    return plot_text(name if len(name) <= 28 else name[:27] + "…")

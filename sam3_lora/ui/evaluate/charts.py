@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from sam3_lora.draw import Color
 from sam3_lora.evaluate.prompt_leak import Leak
 from sam3_lora.evaluate.report import Curve, Report
+from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_text
 
-_GRID = "rgba(128, 128, 128, 0.2)"
 _RECALLS = np.linspace(0, 1, 101)
 _ANYWHERE = "anywhere"
 _ON_CELLS = "#ffffff"  # legible on every cell that holds a number, in both themes
@@ -24,7 +24,7 @@ def curve_chart(report: Report, phrase: str, color: Color) -> go.Figure:
         phrase: whose curves are drawn.
         color: of the adapter's line.
     """
-    figure = go.Figure()
+    figure = empty_figure(260)
     models = (("Adapter", report.adapter, "solid"), ("Base", report.base, "dash" if report.adapter else "solid"))
     for name, numbers, dash in models:
         curve = numbers.curves.get(phrase) if numbers else None
@@ -38,14 +38,9 @@ def curve_chart(report: Report, phrase: str, color: Color) -> go.Figure:
                 hovertemplate="recall %{x:.2f}, precision %{y:.2f}, from score %{customdata:.2f}",
             )
             _mark_threshold(figure, curve, name)
-    figure.update_layout(
-        height=260,
-        margin={"l": 0, "r": 0, "t": 8, "b": 0},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-        showlegend=bool(report.adapter),
-    )
-    figure.update_xaxes(title="Recall", range=[0, 1.01], gridcolor=_GRID, zeroline=False)
-    figure.update_yaxes(title="Precision", range=[0, 1.03], gridcolor=_GRID, zeroline=False)
+    figure.update_layout(legend=LEGEND_ABOVE, showlegend=bool(report.adapter), dragmode="zoom")
+    figure.update_xaxes(title="Recall", range=[0, 1.01], zeroline=False)
+    figure.update_yaxes(title="Precision", range=[0, 1.03], zeroline=False)
     return figure
 
 
@@ -61,11 +56,6 @@ def _mark_threshold(figure: go.Figure, curve: Curve, name: str) -> None:
             showlegend=False,
             hovertemplate=f"{name}: score 0.5<extra></extra>",
         )
-
-
-def _label(text: str) -> str:
-    """Text escaped for Plotly, which renders some HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def leak_rows(report: Report) -> list[int]:
@@ -90,25 +80,24 @@ def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
     """
     columns = [*leak.columns, _ANYWHERE]
     values = [[*leak.on_objects[row], leak.anywhere[row]] for row in rows]
-    figure = go.Figure(
-        go.Heatmap(
-            z=[[np.nan if share is None else share for share in line] for line in values],
-            x=[_label(name) for name in columns],
-            y=[_label(leak.rows[row]) for row in rows],
-            text=[[f"{share:.0%}" if share else "" for share in line] for line in values],
-            texttemplate="%{text}",
-            textfont={"color": _ON_CELLS},
-            zmin=0,
-            zmax=1,
-            xgap=2,
-            ygap=2,
-            colorscale=[[0, "rgba(128, 144, 144, 0.10)"], [0.001, "rgb(148, 96, 92)"], [1, "rgb(190, 40, 30)"]],
-            showscale=False,
-            hoverongaps=False,
-            hovertemplate="prompt %{y} fires on %{x}: %{z:.0%}<extra></extra>",
-        )
+    figure = empty_figure(60 + 24 * len(rows))
+    figure.add_heatmap(
+        z=[[np.nan if share is None else share for share in line] for line in values],
+        x=[plot_text(name) for name in columns],
+        y=[plot_text(leak.rows[row]) for row in rows],
+        text=[[f"{share:.0%}" if share else "" for share in line] for line in values],
+        texttemplate="%{text}",
+        textfont={"color": _ON_CELLS},
+        zmin=0,
+        zmax=1,
+        xgap=2,
+        ygap=2,
+        colorscale=[[0, "rgba(128, 144, 144, 0.10)"], [0.001, "rgb(148, 96, 92)"], [1, "rgb(190, 40, 30)"]],
+        showscale=False,
+        hoverongaps=False,
+        hovertemplate="prompt %{y} fires on %{x}: %{z:.0%}<extra></extra>",
     )
-    figure.update_layout(height=60 + 24 * len(rows), margin={"l": 0, "r": 0, "t": 8, "b": 0})
+    figure.update_layout(dragmode="zoom")
     figure.update_xaxes(side="top", type="category", showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, showticklabels=with_names)
     return figure

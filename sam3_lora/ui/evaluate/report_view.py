@@ -12,6 +12,7 @@ from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import bullets, choose_one, escape
+from sam3_lora.ui.components.plots import NO_TOOLBAR
 from sam3_lora.ui.evaluate import charts, worst_images
 from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_summary, phrase_table, table, tiles
 from sam3_lora.ui.runs import run_title
@@ -20,7 +21,6 @@ from sam3_lora.ui.state import ADVISED_THRESHOLDS
 _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
-_NO_TOOLBAR = {"displayModeBar": False}
 
 
 def show(report: Report, key: str) -> None:
@@ -123,13 +123,13 @@ def _show_table(rows: pd.DataFrame, alt: str) -> None:
 def _show_curves(report: Report, colors: PhraseColors) -> None:
     st.caption("Masks at IoU 0.5. A dot marks the score 0.5. A larger area under the curve is better.")
     phrases = [phrase for phrase in report.phrases if phrase in report.base.curves]
-    for start in range(0, len(phrases), 2):
-        for column, phrase in zip(st.columns(2, gap="large"), phrases[start : start + 2], strict=False):
-            with column, st.container(gap="xxsmall"):
+    with st.grid(2, gap="large"):
+        for phrase in phrases:
+            with st.container(gap="xxsmall"):
                 ap = report.judged.phrases[phrase]["ap50_segm"]
                 st.markdown(f"**{escape(phrase)}** :gray[average precision {number(ap)}]")
                 figure = charts.curve_chart(report, phrase, colors.of(phrase))
-                st.plotly_chart(figure, key=f"curve-{phrase}", config=_NO_TOOLBAR)
+                st.plotly_chart(figure, key=f"curve-{phrase}", config=NO_TOOLBAR)
 
 
 def _show_leak(report: Report) -> None:
@@ -144,7 +144,7 @@ def _show_leak(report: Report) -> None:
         with column, st.container(gap="xxsmall"):
             st.markdown(f"**{name}**")
             figure = charts.leak_chart(leak, rows, with_names=name == "Base")
-            st.plotly_chart(figure, key=f"leak-{name}", config=_NO_TOOLBAR)
+            st.plotly_chart(figure, key=f"leak-{name}", config=NO_TOOLBAR)
 
 
 def _show_forgetting(report: Report) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ PHRASE_COLUMNS = {"Precision": "precision", "Recall": "recall", "F1": "f1", "Mas
 _FIRST = {"all": "Metric", "phrase": "Phrase", "size": "Object size"}
 
 
+DeltaColor: TypeAlias = Literal["normal", "inverse", "off"]
+
+
 @dataclass(frozen=True)
 class Tile:
     """One large number: the adapter's (or the base model's) and its difference to the base."""
@@ -25,7 +28,7 @@ class Tile:
     label: str
     value: str
     delta: str | None
-    color: Literal["normal", "inverse", "off"]
+    color: DeltaColor
     help: str
 
 
@@ -41,14 +44,15 @@ def _tile(one: Difference, report: Report) -> Tile:
     why = report.not_defined.get(one.metric)
     help_text = f"{meaning}. Not defined, because {reason(why)}." if why else f"{meaning}."
     shown = "not defined" if value is None else number(value)
-    if one.difference is None:
-        return Tile(label, shown, None, "off", help_text)
-    if abs(one.difference) < NEGLIGIBLE:
-        return Tile(label, shown, "same as the base", "off", help_text)
-    delta = f"{one.difference:+.3f}" + ("" if one.low is None else f" ({interval(one)})")
-    if improvement(one) is None:
-        return Tile(label, shown, delta, "off", help_text)
-    return Tile(label, shown, delta, "inverse" if one.metric in LOWER_IS_BETTER else "normal", help_text)
+    delta: str | None = None
+    color: DeltaColor = "off"
+    if one.difference is not None and abs(one.difference) < NEGLIGIBLE:
+        delta = "same as the base"
+    elif one.difference is not None:
+        delta = f"{one.difference:+.3f}" + ("" if one.low is None else f" ({interval(one)})")
+        if improvement(one) is not None:
+            color = "inverse" if one.metric in LOWER_IS_BETTER else "normal"
+    return Tile(label, shown, delta, color, help_text)
 
 
 def table(report: Report, subject: str) -> pd.DataFrame:

@@ -20,14 +20,13 @@ from sam3_lora.ui.components.layout import download
 from sam3_lora.ui.inference.view_state import ObjectColors
 
 _MIN_SIZE, _MAX_SIZE = 640, 4000  # pixels of the longer side of a downloaded image
-_ZIP = "application/zip"
 
 
 def _buttons(
     stem: str,
     images: Callable[[], Sequence[FoundImage]],
     phrases: Sequence[str],
-    drawings: tuple[str, str, str, Callable[[], bytes]],
+    drawings: tuple[str, str, Callable[[], bytes]],
 ) -> None:
     """Draws four buttons in a row; each file is made when its button is pressed.
 
@@ -35,19 +34,19 @@ def _buttons(
         stem: of the files' names.
         images: gives the images and what was found in them.
         phrases: of the prompt, which become the categories of the COCO file.
-        drawings: label, ending, type and content of the first file.
+        drawings: label, ending and content of the first file.
     """
-    label, ending, mime, content = drawings
+    label, ending, content = drawings
     coco = "Boxes, masks and scores as COCO JSON; each phrase is a category"
     files = (
-        (label, content, f".{ending}", mime, "Masks, boxes and labels drawn on the image"),
-        ("Masks", lambda: masks_zip(images()), "-masks.zip", _ZIP, "One PNG per object, in a zip archive"),
-        ("COCO", lambda: json.dumps(to_coco(images(), phrases)), "-coco.json", "application/json", coco),
-        ("CSV", lambda: to_csv(images()), ".csv", "text/csv", "One line per object: phrase, score, box, area"),
+        (label, content, ending, "Masks, boxes and labels drawn on the image"),
+        ("Masks", lambda: masks_zip(images()), "-masks.zip", "One PNG per object, in a zip archive"),
+        ("COCO", lambda: json.dumps(to_coco(images(), phrases)), "-coco.json", coco),
+        ("CSV", lambda: to_csv(images()), ".csv", "One line per object: phrase, score, box, area"),
     )
     with st.container(horizontal=True):
-        for name, make, end, kind, meaning in files:
-            download(name, make, file_part(stem) + end, kind, f"download-{name.lower()}", meaning)
+        for name, make, end, meaning in files:
+            download(name, make, file_part(stem) + end, f"download-{name.lower()}", meaning)
 
 
 def of_one_image(
@@ -66,7 +65,7 @@ def of_one_image(
     def png() -> bytes:
         return to_png(draw(image(), pixels, colors, _MAX_SIZE, _MIN_SIZE))
 
-    _buttons(stem, lambda: [image()], phrases, ("Image", "png", "image/png", png))
+    _buttons(stem, lambda: [image()], phrases, ("Image", ".png", png))
 
 
 def of_folder(folder: Path, images: Sequence[FoundImage], phrases: Sequence[str], colors: ObjectColors) -> None:
@@ -90,7 +89,7 @@ def of_folder(folder: Path, images: Sequence[FoundImage], phrases: Sequence[str]
                 file.writestr(f"{image.name}.jpg", to_jpeg(draw(image, pixels, colors, _MAX_SIZE, _MIN_SIZE)))
         return buffer.getvalue()
 
-    _buttons(folder.name or "folder", lambda: images, phrases, ("Images", "zip", _ZIP, archive))
+    _buttons(folder.name or "folder", lambda: images, phrases, ("Images", ".zip", archive))
 
 
 def draw(image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: int, min_size: int = 0) -> np.ndarray:
@@ -106,17 +105,8 @@ def draw(image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: 
         (h, w, 3) uint8.
     """
     resized = fit(pixels, max_size, min_size)
-    height, width = resized.shape[:2]
-    objects = [
-        scaled_object(
-            one.phrase,
-            colors.of(one.phrase, index),
-            one.rle,
-            one.box_xyxy,
-            image.size_hw,
-            (height, width),
-            one.score,
-        )
-        for index, one in enumerate(image.objects)
-    ]
+    objects = []
+    for index, one in enumerate(image.objects):
+        sizes, color = (image.size_hw, resized.shape[:2]), colors.of(one.phrase, index)
+        objects.append(scaled_object(one.phrase, color, one.rle, one.box_xyxy, *sizes, one.score))
     return overlay(resized, objects)

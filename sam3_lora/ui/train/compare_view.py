@@ -9,6 +9,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.curves import COMPARED, compare
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.runs import follow, run_title, table_columns, table_row
+from sam3_lora.ui.state import keep_valid
 from sam3_lora.ui.train.run_chart import choose_options, show_curves
 
 MAX_RUNS = 5  # more colors and columns are hard to tell apart
@@ -27,9 +28,7 @@ def show_comparison(run: Run, runs: list[Run]) -> None:
         st.caption("No other run to compare with.")
         return
     key = "compare-with"
-    kept = [name for name in st.session_state.get(key, []) if name in others]
-    if kept != st.session_state.get(key, []):  # one was deleted, or is the one that is shown now
-        st.session_state[key] = kept
+    keep_valid(key, list(others))  # one was deleted, or is the one that is shown now
     chosen = st.multiselect(
         "Compare with",
         list(others),

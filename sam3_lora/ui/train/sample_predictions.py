@@ -21,9 +21,9 @@ def show_samples(run: Run) -> None:
         return
     step = _choose_step(steps, f"sample-step-{run.name}")
     shown = [sample for sample in samples if sample.step == step]
-    for start in range(0, len(shown), _COLUMNS):
-        for column, sample in zip(st.columns(_COLUMNS), shown[start : start + _COLUMNS], strict=False):
-            with column:
+    with st.grid(_COLUMNS):
+        for sample in shown:
+            with st.container():
                 st.image(str(sample.path), width="stretch")
                 st.caption(f"{escape(sample.image)}: {sample.found} predicted, {sample.objects} annotated")
 

@@ -151,6 +151,6 @@ def describe(config: RunConfig, plan: TrainPlan | None = None) -> str:
         length = f"at most {length} or {plural(training.max_steps, 'step')}"
     components = ", ".join(label_of(name) for name in lora.components)
     return escape(
-        f"{base} on {data}; {length}; batch size {training.batch_size * training.gradient_accumulation_steps}; "
+        f"{base} on {data}; {length}; batch size {training.images_per_step}; "
         f"learning rate {training.learning_rate:g}; rank {lora.rank} in {components}."
     )
