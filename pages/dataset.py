@@ -28,11 +28,7 @@ def main() -> None:
 
 def show_dataset(path: str) -> None:
     if not path:
-        empty_state(
-            "photo_library",
-            "No dataset is open",
-            "Enter a dataset folder above, or use the demo.",
-        )
+        empty_state("photo_library", "No dataset is open", "Enter a dataset folder above, or use the demo.")
         return
     dataset = resources.open_dataset(path)
     st.session_state[state.DATASET_PATH] = path
@@ -82,30 +78,21 @@ def show_images(opened: OpenedDataset) -> None:
     """The splits in numbers beside the worst findings, so that errors are visible at once; then the grid."""
     numbers, worst = st.columns([5, 6], gap="large")
     with numbers:
-        table = view.split_table(opened.path, opened.state, opened)
+        table = view.split_table(opened)
         few = len(table) <= MAX_SPLITS
         st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with worst, st.container(gap="small"):
-        findings.show_worst(opened.findings, scanned=opened.report is not None)
-        if not opened.findings and opened.report is None:
-            st.button(
-                "Scan all images",
-                key="scan-images",
-                type="tertiary",
-                icon=":material/troubleshoot:",
-                on_click=scan_images,
-                args=(opened,),
-            )
+        findings.show_worst(opened.findings)
         if opened.findings:
-            st.button(
-                f"All findings: {findings.summary(opened.findings)}",
-                key="all-findings",
-                type="tertiary",
-                icon=":material/list:",
-                on_click=view.show_view,
-                args=(view.FINDINGS,),
-            )
+            label, icon = f"All findings: {findings.summary(opened.findings)}", ":material/list:"
+            show_all = partial(view.show_view, view.FINDINGS)
+            st.button(label, key="all-findings", type="tertiary", icon=icon, on_click=show_all)
+        else:
+            findings.show_none(scanned=opened.report is not None)
+            if opened.report is None:
+                icon, scan = ":material/troubleshoot:", partial(scan_images, opened)
+                st.button("Scan all images", key="scan-images", type="tertiary", icon=icon, on_click=scan)
     if opened.split_names:
         gallery.show(opened)
     else:

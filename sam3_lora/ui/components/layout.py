@@ -107,7 +107,7 @@ def empty_state(icon: str, text: str, next_step: str) -> None:
         st.space("small")
 
 
-def download(label: str, content: Callable[[], str | bytes], name: str, key: str, meaning: str) -> None:
+def download(label: str, content: Callable[[], str | bytes], name: str, key: str, meaning: str, **others: Any) -> None:
     """A download button that makes its file when pressed and does not rerun the page.
 
     Args:
@@ -115,6 +115,7 @@ def download(label: str, content: Callable[[], str | bytes], name: str, key: str
         content: makes the file.
         name: of the file; its type follows from its ending.
         meaning: tooltip.
+        others: as Streamlit's download_button takes them.
     """
     st.download_button(
         label,
@@ -125,6 +126,7 @@ def download(label: str, content: Callable[[], str | bytes], name: str, key: str
         on_click="ignore",
         key=key,
         help=meaning,
+        **others,
     )
 
 

@@ -15,6 +15,7 @@ from sam3_lora.ui.components.layout import escape
 OpenImage = Callable[[str, str], None]
 ShowImages = Callable[[str, str], None]
 
+_MAX_WORST = 2
 # severity -> Material symbol, color, word
 _SEVERITIES = {
     "error": ("error", "red", "error"),
@@ -49,19 +50,10 @@ def show_none(scanned: bool) -> None:
     st.markdown(f":green[:material/check_circle:] No problems found {where}.")
 
 
-def show_worst(findings: Sequence[Finding], scanned: bool, limit: int = 2) -> None:
-    """The first findings without their locations; notes only if there is nothing worse.
-
-    Args:
-        findings: worst first.
-        scanned: whether all images were scanned.
-        limit: findings shown at most.
-    """
-    if not findings:
-        show_none(scanned)
-        return
+def show_worst(findings: Sequence[Finding]) -> None:
+    """The first findings, of worst first, without their locations; notes only if there is nothing worse."""
     serious = [finding for finding in findings if finding.severity != "info"] or findings
-    for index, finding in enumerate(serious[:limit]):
+    for index, finding in enumerate(serious[:_MAX_WORST]):
         with st.container(gap="xxsmall", key=f"worst-{index}"):
             _show_message(finding)
 

@@ -193,17 +193,13 @@ def _forget() -> None:
     clear_filters()
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def split_table(path: str, state: tuple, _opened: OpenedDataset) -> pd.DataFrame:
-    """One row per split: images, objects, categories with objects, images without objects.
-
-    Args:
-        path, state: of the dataset; the cache's key.
-    """
+@st.cache_data(max_entries=8, show_spinner=False, hash_funcs={OpenedDataset: lambda one: (one.path, one.state)})
+def split_table(opened: OpenedDataset) -> pd.DataFrame:
+    """One row per split: images, objects, categories with objects, images without objects."""
     rows = []
-    for name, split in _opened.dataset.splits.items():
+    for name, split in opened.dataset.splits.items():
         counts = split.objects_per_category()
-        without = int((_opened.index(name).num_objects == 0).sum())
+        without = int((opened.index(name).num_objects == 0).sum())
         rows.append(
             {
                 "Split": name,

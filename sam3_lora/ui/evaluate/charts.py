@@ -65,8 +65,6 @@ def leak_rows(report: Report) -> list[int]:
         max([share or 0 for leak in both for share in (*leak.on_objects[row], leak.anywhere[row])], default=0)
         for row in range(len(both[0].rows))
     ]
-    if len(worst) <= _MAX_ROWS:
-        return list(range(len(worst)))
     return sorted(sorted(range(len(worst)), key=lambda row: -worst[row])[:_MAX_ROWS])
 
 

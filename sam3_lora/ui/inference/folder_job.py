@@ -66,9 +66,9 @@ def start_folder(job: FolderJob, shared: SharedPredictor, request: FolderRequest
 def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderRequest, paths: list[Path]) -> FolderResult:
     result = FolderResult(len(paths))
     job.report(0.0, "Starting", result)
-    view, predictor = request.view, shared.predictor
+    view = request.view
     predictions = predict_images(
-        predictor,
+        shared.predictor,
         paths,
         request.folder,
         request.phrases,
@@ -77,20 +77,15 @@ def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderReque
         strength=request.strength,
         lock=shared.lock,
     )
-    try:
-        for image in predictions:
-            if isinstance(image, Skipped):
-                name = image.name
-                result = replace(result, skipped=(*result.skipped, image))
-            else:
-                name = image.found.name
-                thumbnail = to_jpeg(draw(image.found, image.pixels, view.colors, THUMBNAIL_SIZE))
-                result = replace(result, found=(*result.found, image.found), thumbnails=(*result.thumbnails, thumbnail))
-            job.report(result.processed / result.total, f"{result.processed} of {result.total}: {name}", result)
-            if job.is_cancelled() and result.processed < result.total:
-                raise Cancelled
-        return result
-    finally:
-        with shared.lock:
-            if predictor.has_adapter:
-                predictor.strength = 1.0
+    for image in predictions:
+        if isinstance(image, Skipped):
+            name = image.name
+            result = replace(result, skipped=(*result.skipped, image))
+        else:
+            name = image.found.name
+            thumbnail = to_jpeg(draw(image.found, image.pixels, view.colors, THUMBNAIL_SIZE))
+            result = replace(result, found=(*result.found, image.found), thumbnails=(*result.thumbnails, thumbnail))
+        job.report(result.processed / result.total, f"{result.processed} of {result.total}: {name}", result)
+        if job.is_cancelled() and result.processed < result.total:
+            raise Cancelled
+    return result

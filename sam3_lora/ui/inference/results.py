@@ -112,8 +112,7 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
     with shared.lock:
         predictor = shared.predictor
         try:
-            if predictor.has_adapter:
-                predictor.strength = strength
+            predictor.strength = strength  # whoever prompts next sets another one
             start = time.perf_counter()
             predictor.set_image(image)
             results = _run_prompt(predictor, prompt)
@@ -123,9 +122,6 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
                 "The GPU has too little free memory to run the model",
                 "Pause or stop a run that uses the GPU, or prompt with fewer phrases at once",
             ) from None
-        finally:
-            if predictor.has_adapter:
-                predictor.strength = 1.0
 
 
 def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]:

@@ -14,7 +14,7 @@ from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.requests import Request
 from sam3_lora.runs.run import RESUME_OBSTACLES, Run, Status
 from sam3_lora.ui import runs
-from sam3_lora.ui.components.layout import escape, guarded
+from sam3_lora.ui.components.layout import download, escape, guarded
 from sam3_lora.ui.train_job import TrainJob
 
 _DIALOG_OPEN = "controls-dialog-open"  # bool
@@ -123,18 +123,9 @@ def _draw_button(label: str, icon: str, key: str, reason: str | None, meaning: s
 
 def _show_download(run: Run) -> None:
     reason = None if run.adapters() else "This run has no adapter yet."
-    st.download_button(
-        "Download",
-        lambda: _archive(run),
-        file_name=f"{run.name}.zip",
-        mime="application/zip",
-        icon=":material/download:",
-        key="download",
-        on_click="ignore",
-        width="stretch",
-        disabled=reason is not None,
-        help=reason or "Adapters, settings, metrics and log in a zip archive.",
-    )
+    meaning = reason or "Adapters, settings, metrics and log in a zip archive."
+    name, disabled = f"{run.name}.zip", reason is not None
+    download("Download", lambda: _archive(run), name, "download", meaning, width="stretch", disabled=disabled)
 
 
 def _archive(run: Run) -> bytes:
