@@ -54,7 +54,7 @@ def _take_run_pages(page, app: App, folder: Path, theme: str) -> None:
     page.wait_for_timeout(1000)
     page.screenshot(path=folder / f"train-{theme}.png")
     open_page(page, app, "inference")
-    page.get_by_role("button", name="Prompt", exact=True).click()
+    page.get_by_role("button", name="No. 3").click(force=True)
     page.locator('[class*="st-key-predictions-"]').nth(1).wait_for(timeout=120_000)
     wait_until_idle(page)
     page.screenshot(path=folder / f"inference-{theme}.png")
