@@ -21,7 +21,7 @@ MAX_LABELS = 100  # more would hide the objects they name
 HUES = 20
 # Lightness and chroma (OKLCH) of the shades a hue comes in: each stands out on wet asphalt as well as on snow.
 SHADES = ((0.76, 0.17), (0.63, 0.22))
-# Two colors nearer than this in OKLab are hard to tell apart in thin lines; neighbouring hues are 0.053 apart.
+# Two colors nearer than this in OKLab are hard to tell apart in thin lines; neighboring hues are 0.053 apart.
 TOO_ALIKE = 0.09
 # Found by trial: with it the demo dataset's categories and other frequent words fall far apart.
 SALT = b"51694"

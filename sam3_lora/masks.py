@@ -31,7 +31,7 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarr
 
 
 def decode_resized(segmentation: Any, size_hw: tuple[int, int], to_hw: tuple[int, int]) -> np.ndarray:
-    """:func:`decode_segmentation` at another size, by nearest neighbour as in SAM 3's training.
+    """:func:`decode_segmentation` at another size, by nearest neighbor as in SAM 3's training.
 
     The bitmap of the whole image is never made.
 
@@ -121,7 +121,7 @@ def _whole(columns: np.ndarray, first: int, size_hw: tuple[int, int]) -> np.ndar
 
 @functools.lru_cache(maxsize=64)
 def _nearest(side: int, size: int) -> np.ndarray:
-    """Which rows or columns of `side` torch's nearest neighbour takes for `size` ones."""
+    """Which rows or columns of `side` torch's nearest neighbor takes for `size` ones."""
     import torch
 
     if side >= 2**24:  # float32 could not name them

@@ -55,7 +55,7 @@ def test_label_stands_above_its_box_and_stays_in_the_image(image, thing):
     assert (overlay(image, [at_edge], boxes=False) != image).any(axis=2).sum() > 500
 
 
-def test_labels_of_neighbours_do_not_cover_each_other(image):
+def test_labels_of_neighbors_do_not_cover_each_other(image):
     near = [DrawObject("pothole", (255, 0, 0), None, (60 + i, 60, 100, 90 - i)) for i in range(2)]
     drawn = overlay(image, near, boxes=False)
     alone = overlay(image, near[:1], boxes=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.findings.findings import Finding, FindingCollector, by_severity
 from sam3_lora.data.folders import listing, require_text
-from sam3_lora.data.formats.layouts import recognise
+from sam3_lora.data.formats.layouts import recognize
 from sam3_lora.data.images import load_image
 from sam3_lora.data.index.read_split import read_split
 from sam3_lora.data.prompts import phrase_of
@@ -42,13 +42,8 @@ def open_dataset(
         DataError: there is nothing to open: no folder, or no annotations that can be read.
     """
     root = _root(path)
-    phrase = phrase.strip()
-    if phrase and not any(map(str.isalnum, phrase)):
-        raise DataError(
-            f"Expected a phrase of words, got {short_repr(phrase)}", "Give a short noun phrase, like 'crack'"
-        )
     require_text(root.absolute())
-    layout = recognise(root, _images_folder(images), phrase)
+    layout = recognize(root, _images_folder(images), _checked_phrase(phrase))
     root = layout.root or (root.parent if root.is_file() else root)
     report = progress or (lambda share, step: None)
     splits: dict[str, Split] = {}
@@ -89,6 +84,15 @@ def _images_folder(images: str | Path | None) -> Path | None:
     listing(folder)  # raises if there is no such folder
     require_text(folder.absolute())
     return folder
+
+
+def _checked_phrase(phrase: str) -> str:
+    phrase = phrase.strip()
+    if phrase and not any(map(str.isalnum, phrase)):
+        raise DataError(
+            f"Expected a phrase of words, got {short_repr(phrase)}", "Give a short noun phrase, like 'crack'"
+        )
+    return phrase
 
 
 def _root(path: str | Path) -> Path:

@@ -104,7 +104,7 @@ class ThresholdSweep:
         if not values.max() > 0:
             return None
         best = np.flatnonzero(values >= values.max() - 1e-12)
-        runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)  # neighbours that are equally good
+        runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)  # neighbors that are equally good
         longest = max(runs, key=len)
         return float(THRESHOLDS[longest[len(longest) // 2]])
 

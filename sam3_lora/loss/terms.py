@@ -111,7 +111,7 @@ def _target_scores(
     score = (probability[pairs] ** SCORE_ALPHA * iou ** (1 - SCORE_ALPHA)).clamp(min=MIN_SCORE)
 
     # The target of a query with several objects is that of the last one. Writing all would leave the choice to the
-    # GPU's threads; matches are sorted, so a query's pairs are neighbours.
+    # GPU's threads; matches are sorted, so a query's pairs are neighbors.
     is_last = torch.ones_like(matches.query_index, dtype=torch.bool)
     is_last[:-1] = (pairs[0][1:] != pairs[0][:-1]) | (pairs[1][1:] != pairs[1][:-1])
     pairs = (pairs[0][is_last], pairs[1][is_last])

@@ -20,7 +20,7 @@ base_model: {base}
 Base: `{base}`. Adapter: `{adapter}`. `Sam3Model.from_pretrained` and `Sam3Processor.from_pretrained` load this folder.
 
 Give `Sam3Model` one padded box with each phrase (any box, with the label -10), as SAM 3 itself does: without it the
-scores and masks are not those that the adapter was trained to give. The base's licence holds for this model, too.
+scores and masks are not those that the adapter was trained to give. The base's license holds for this model, too.
 """
 
 

@@ -189,7 +189,7 @@ def _no_gradient(table: _Table) -> Iterator[Alert]:
 
 
 def _longest_gap(indices: list[int]) -> int:
-    """The largest distance between neighbours, and before the first."""
+    """The largest distance between neighbors, and before the first."""
     return int(np.diff(indices, prepend=-1).max())
 
 

@@ -69,7 +69,7 @@ class Validation:
 class History:
     """The metrics of one run as columns of bounded size.
 
-    Beyond ``limit`` steps they are downsampled: of four neighbours the two with the lowest and the highest total stay,
+    Beyond ``limit`` steps they are downsampled: of four neighbors the two with the lowest and the highest total stay,
     so that spikes remain visible. The file keeps everything.
     """
 
@@ -209,7 +209,7 @@ def bucket_extremes(values: np.ndarray, bucket: int) -> np.ndarray:
 
     Args:
         values: (n,).
-        bucket: how many neighbours are compared.
+        bucket: how many neighbors are compared.
     """
     padded = np.full(math.ceil(len(values) / bucket) * bucket, np.nan)
     padded[: len(values)] = values

@@ -248,7 +248,7 @@ def _interpolation(positive: np.ndarray, length: int, size: int) -> tuple[int, n
     """Linear interpolation along one axis, for all pixels that touch the positive cells.
 
     Returns:
-        The first of these pixels, and for each the two neighbouring cells and the weight of the second.
+        The first of these pixels, and for each the two neighboring cells and the weight of the second.
     """
     scale = length / size
     first = max(0, math.floor((positive[0] - 0.5) / scale - 0.5))

@@ -107,7 +107,7 @@ def similar_pairs(bits: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
     """Pairs of images that look nearly the same, without comparing each with each.
 
     Images that agree in one of eight bands of 16 bits are candidates (locality-sensitive hashing); sorted by their
-    bands they are neighbours. So every pair with at most 7 different bits is found, and most with up to MAX_BITS. The
+    bands they are neighbors. So every pair with at most 7 different bits is found, and most with up to MAX_BITS. The
     thumbnails of a pair must correlate, too.
 
     Args:

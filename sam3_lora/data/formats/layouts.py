@@ -26,7 +26,7 @@ _MAX_FOLDERS = 64  # that are searched for the images of a single file
 
 @dataclass(frozen=True)
 class Layout:
-    """What was recognised.
+    """What was recognized.
 
     Attributes:
         format: in words.
@@ -41,7 +41,7 @@ class Layout:
     root: Path | None = None
 
 
-def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
+def recognize(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
     """The format and the splits of the dataset in a folder. The formats are tried in the order below.
 
     Args:
@@ -50,12 +50,12 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
         phrase: the category of all objects where the annotations have no categories.
 
     Raises:
-        DataError: there is no such folder, or no format is recognised.
+        DataError: there is no such folder, or no format is recognized.
     """
     if root.suffix.lower() == ".json" and root.is_file():
         return _of_annotations(root.parent, images, root.name) or _single(root, root.parent, images)
     if root.name in YAML_NAMES and root.is_file():
-        return _yolo(root.parent) or _unrecognised(root.parent, listing(root.parent))
+        return _yolo(root.parent) or _unrecognized(root.parent, listing(root.parent))
     if is_archive(root) and root.is_file():
         raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
@@ -66,7 +66,7 @@ def recognise(root: Path, images: Path | None = None, phrase: str = "") -> Layou
         or _per_image(root, images, phrase)
         or _one_file(root, names, images)
         or _yolo(root)
-        or _unrecognised(root, names)
+        or _unrecognized(root, names)
     )
 
 
@@ -177,7 +177,7 @@ def _yolo(root: Path) -> Layout | None:
     return Layout("YOLO labels, one text file per image", ordered) if sources else None
 
 
-def _unrecognised(root: Path, names: list[str]) -> NoReturn:
+def _unrecognized(root: Path, names: list[str]) -> NoReturn:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
     deeper = next((root / name for name in subfolders(root)[:_MAX_FOLDERS] if _has_splits(root, name)), None)
     if deeper is not None:

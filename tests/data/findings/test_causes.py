@@ -119,7 +119,7 @@ class TestFoundingBugs:
                 assert 0 <= x < x + w <= record.width and 0 <= y < y + h <= record.height
 
 
-def test_corners_instead_of_sizes_are_recognised(tmp_path):
+def test_corners_instead_of_sizes_are_recognized(tmp_path):
     def change(entry):
         x, y, w, _ = entry["bbox"]
         entry["bbox"] = [x + 0.4 * (WIDTH - w), y, WIDTH, HEIGHT]
