@@ -11,7 +11,7 @@ from typing import Any
 from sam3_lora.data.folders import ANNOTATION_FILE
 from sam3_lora.demo.faults import FAULTS
 from sam3_lora.demo.faults.fault import Case, SplitDraft
-from sam3_lora.errors import DataError
+from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
 
 SOUND = "sound"  # the name of an intact image in every split, to compare with
@@ -38,15 +38,11 @@ def make_broken_copy(source: Path, out: Path) -> Path:
     source, out = Path(source), Path(out)
     pool = _images_with_objects(source)
     _check_free(out)
-    try:
+    with explain_os_errors(DataError, f"The broken copy cannot be written to {out}", "Give another folder"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out) as work:
             _write(pool, work)
             shutil.rmtree(out, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"The broken copy cannot be written to {out} ({error.strerror})", "Give another folder"
-        ) from None
     return out
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sam3_lora.errors import DataError, RunError, Sam3LoraError
+from sam3_lora.errors import DataError, RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.evaluate.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.report import VERSION, Report, Summary
 from sam3_lora.evaluate.verdict import alerts_of
@@ -79,7 +79,8 @@ def save(report: Report, folder: Path) -> Path:
         RunError: it cannot be written.
     """
     stem = report.made.replace("-", "").replace(":", "").replace("T", "-")
-    try:
+    failed, remedy = f"The evaluation cannot be written to {folder}", "Free some space, or make the folder writable"
+    with explain_os_errors(RunError, failed, remedy):
         folder.mkdir(parents=True, exist_ok=True)
         path = next(
             path
@@ -87,11 +88,6 @@ def save(report: Report, folder: Path) -> Path:
             if not (path := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")).exists()
         )
         atomic_write(path, to_json(report))
-    except OSError as error:
-        raise RunError(
-            f"The evaluation cannot be written to {folder}: {error.strerror or error}",
-            "Free some space, or make the folder writable",
-        ) from None
     return path
 
 

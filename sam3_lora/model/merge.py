@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sam3_lora.errors import ModelError
+from sam3_lora.errors import ModelError, explain_os_errors
 from sam3_lora.files import atomic_folder
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
@@ -43,24 +43,20 @@ def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
     _check_free(out)
     loaded = load_base(base)
     merged = lora.merge(lora.load(loaded.model, adapter))
-    try:
+    remedy = "Free disk space or choose another folder"
+    with explain_os_errors(ModelError, f"The merged model cannot be written to {out}", remedy):
         out.parent.mkdir(parents=True, exist_ok=True)
         needed = sum(parameter.numel() * parameter.element_size() for parameter in merged.parameters())
         if shutil.disk_usage(out.parent).free < needed:
             raise ModelError(
                 f"The merged model takes {needed / 1e9:.1f} GB, and {out.parent} has less free space",
-                "Free disk space or choose another folder",
+                remedy,
             )
         with atomic_folder(out) as written:
             merged.save_pretrained(written)
             loaded.processor.save_pretrained(written)
             card = _CARD.format(base=base, adapter=Path(adapter).resolve().name)
             (written / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise ModelError(
-            f"The merged model cannot be written to {out}: {error.strerror or error}",
-            "Free disk space or choose another folder",
-        ) from error
     return out
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
 from sam3_lora.data.formats.yolo_labels import images_in
 from sam3_lora.data.images import BROKEN, is_turned
-from sam3_lora.errors import DataError
+from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
 from sam3_lora.text import plural, short_repr
@@ -77,7 +77,7 @@ def convert_masks(
     if out.exists():
         raise DataError(f"Expected a new folder to write to, but {out} exists already", "Give another name")
     pairs, result = _pairs(images, masks)
-    try:
+    with explain_os_errors(DataError, f"{out} cannot be written", "Give another folder, or free some space"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out) as written:
             split = _Split(written, by_value, in_colors, objects, min_pixels, result)
@@ -90,10 +90,6 @@ def convert_masks(
             if not result.objects:
                 raise _no_object(masks, classes, result, min_pixels)
             (written / ANNOTATION_FILE).write_text(json.dumps(split.content), "utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{out} cannot be written: {error.strerror}", "Give another folder, or free some space"
-        ) from None
     return result
 
 
