@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -278,3 +280,17 @@ def leave_process_group(_worker: int) -> None:
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Processes that are started inside inherit blocked SIGINT and SIGTERM: a signal to the whole group cannot kill a
+    data loading worker before it has left the group."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has no groups of processes either
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig
 from sam3_lora.data.dataset import Split
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group, signals_blocked
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.predictor import Predictor
 
@@ -114,7 +114,9 @@ def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> Mea
         forward: computes the loss of a batch.
     """
     vectors, images, names = [], [], []
-    for batch in map(checked, loader):
+    with signals_blocked():
+        batches = iter(loader)
+    for batch in map(checked, batches):
         report = forward(batch)
         names = list(report.terms)
         vectors.append(as_vector(report))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import Dataset, Split, open_dataset
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group, signals_blocked
 from sam3_lora.errors import ConfigError, DataError
 from sam3_lora.evaluate.validation_loss import validation_loader
 from sam3_lora.runs.fingerprint import fingerprint
@@ -146,7 +146,8 @@ class TrainLoader:
         self._samples.set_epoch(number)
         order = epoch_order(len(self._samples), training.batch_size, training.seed + number, self._rank, self._world)
         self._order.batches = order[skip * training.gradient_accumulation_steps :]
-        iterator = iter(self._loader)
+        with signals_blocked():
+            iterator = iter(self._loader)
 
         def take() -> list[Batch]:
             return [checked(batch) for batch in islice(iterator, training.gradient_accumulation_steps)]
