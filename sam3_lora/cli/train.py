@@ -61,8 +61,7 @@ def train(
     run = run or _create_run(accelerator, run_config)
     is_main = accelerator.is_main_process
     try:
-        with _progress_lines(run, err=as_json) if is_main else nullcontext():
-            _stop_on_signal(run)
+        with _progress_lines(run, err=as_json) if is_main else nullcontext(), _stop_on_signal(run):
             status = fit(run, resume=resume is not None, accelerator=accelerator)
     except KeyboardInterrupt:
         after = (
@@ -132,14 +131,20 @@ def _progress_lines(run: Run, err: bool) -> Iterator[None]:
         follower.join()
 
 
-def _stop_on_signal(run: Run) -> None:
+@contextmanager
+def _stop_on_signal(run: Run) -> Iterator[None]:
     def stop(*_: Any) -> None:
         echo("Stopping after this step; press Ctrl-C again to abort without saving.", err=True)
         run.requests.add("stop")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)  # sent by a cluster when a job's time is up
+    # A cluster sends SIGTERM when a job's time is up.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _print_outcome(run: Run, status: Status, as_json: bool) -> None:

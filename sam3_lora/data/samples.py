@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from sam3_lora.masks import decode_resized
 from sam3_lora.structures import Targets
 
 MAX_TOKENS = 32  # of a phrase, as Sam3Processor pads it
+
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_CAN_BLOCK = hasattr(signal, "sigwaitinfo")  # neither Windows nor macOS
 
 _log = logging.getLogger(__name__)
 
@@ -273,23 +277,31 @@ def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
 
 
 def leave_process_group(_worker: int) -> None:
-    """Takes a loader's worker out of the training process's group.
+    """Takes a loader's worker out of the training process's group, and unblocks the signals of `signals_blocked`.
 
     A terminal or a cluster signals a whole group to stop, but the step in progress still needs its images. The worker
     ends with the loader, or with the process that started it.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    if _CAN_BLOCK:
+        # What came to the group meanwhile is not meant for this process; what its parent sent to it is.
+        while waiting := signal.sigpending() & _STOP_SIGNALS:
+            if signal.sigwaitinfo(waiting).si_pid == os.getppid():
+                raise SystemExit
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Processes that are started inside inherit blocked SIGINT and SIGTERM: a signal to the whole group cannot kill a
-    data loading worker before it has left the group."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows has no groups of processes either
+    """Data loading workers that are started inside are not killed by a signal to the whole group before they have left
+    it in `leave_process_group`."""
+    if not _CAN_BLOCK:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    # It is started with the first worker otherwise, and unblocks the signals.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:

@@ -59,3 +59,29 @@ def test_signalled_twice_it_ends_at_once_without_a_traceback(config, tmp_path):
     assert code == 130 and "Aborted without saving" in output
     assert run.status().state == "stopped" and "without saving" in run.status().message
     assert "Traceback" not in output + run.log_tail()
+
+
+KEPT_LOADER = """
+import builtins
+from torch.utils.data import DataLoader
+from sam3_lora.data.samples import leave_process_group, signals_blocked
+
+if __name__ == "__main__":
+    loader = DataLoader(
+        range(8),
+        num_workers=2,
+        multiprocessing_context="spawn",
+        worker_init_fn=leave_process_group,
+        persistent_workers=True,
+    )
+    with signals_blocked():
+        builtins.kept = iter(loader)
+    print(next(builtins.kept).item())
+"""
+
+
+def test_workers_end_with_a_process_that_still_holds_their_loader(tmp_path):
+    script = tmp_path / "kept_loader.py"
+    script.write_text(KEPT_LOADER)
+    ended = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr
