@@ -1,0 +1,62 @@
+"""Runs the cases of a folder of field reports and tells which of them have the right outcome.
+
+A case is a folder with a small input that a person's tool has written. Each check below is a function with the case's
+name, hyphens as underscores; it gets the folder and asserts the right outcome.
+
+    python -m scripts.field_cases FOLDER [CASE ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKS: dict[str, Callable[[Path], None]] = {}
+
+
+def case(check: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Registers the check of the case with the function's name."""
+    CHECKS[check.__name__.replace("_", "-")] = check
+    return check
+
+
+# Phrases that may be asked in vain
+
+
+# Values of COCO files
+
+
+# YOLO
+
+
+# Layouts and file names
+
+
+# Masks, adapters, command line
+
+
+def main() -> int:
+    """Prints a line per case; 1 if one has another outcome than its check asks or has no check."""
+    root, *names = sys.argv[1:]
+    wrong = 0
+    for folder in sorted(Path(root).iterdir()):
+        if not folder.is_dir() or (names and folder.name not in names):
+            continue
+        check = CHECKS.get(folder.name)
+        if check is None:
+            told = "no check"
+        else:
+            try:
+                check(folder)
+                told = "ok"
+            except Exception:
+                told = "wrong\n" + traceback.format_exc(limit=-1)
+        wrong += told != "ok"
+        print(f"{folder.name}: {told}")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
