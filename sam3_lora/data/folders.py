@@ -17,17 +17,25 @@ ANNOTATION_FILE = "_annotations.coco.json"
 NO_TEXT = "its name is not valid text; rename it"
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
+_LITTER = frozenset(("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"))
+_LITTER |= {"thumbs.db", "desktop.ini", "system volume information"}
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is one that a system leaves behind: hidden ones, ``__MACOSX``, ``Thumbs.db``, ..."""
+    return name.startswith(".") or name.casefold() in _LITTER
 
 
 def listing(root: Path) -> list[str]:
-    """The names of files and folders in a folder, sorted; without pipes and the like, which would block.
+    """The names of files and folders in a folder, sorted; without litter, pipes and the like, which would block.
 
     Raises:
         DataError: there is no such folder, or it cannot be read.
     """
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file() or entry.is_dir())
+            names = sorted(entry.name for entry in entries if entry.is_file() or entry.is_dir())
+            return [name for name in names if not is_litter(name)]
     except FileNotFoundError:
         raise DataError(f"There is no folder {root}", "Correct the path") from None
     except NotADirectoryError:
@@ -52,10 +60,10 @@ def require_text(path: Path) -> None:
 
 
 def subfolders(root: Path) -> list[str]:
-    """The names of the folders in a folder, sorted; none if it cannot be read."""
+    """The names of the folders in a folder, sorted, without litter; none if it cannot be read."""
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name))
     except OSError:
         return []
 
