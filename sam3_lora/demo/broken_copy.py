@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sam3_lora.data.folders import ANNOTATION_FILE
 from sam3_lora.demo.faults import FAULTS
-from sam3_lora.demo.faults.fault import Case, SplitDraft
+from sam3_lora.demo.faults.fault import SplitDraft
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
 
 SOUND = "sound"  # the name of an intact image in every split, to compare with
 GUIDE = "README.md"
+SPLITS = tuple(dict.fromkeys(fault.split for fault in FAULTS.values()))
 _TITLE = "# A broken dataset"
 
 
@@ -36,12 +36,12 @@ def make_broken_copy(source: Path, out: Path) -> Path:
         DataError: the source is not such a dataset, or `out` has other content or cannot be written.
     """
     source, out = Path(source), Path(out)
-    pool = _images_with_objects(source)
+    images = _images_with_objects(source)
     _check_free(out)
     with explain_os_errors(DataError, f"The broken copy cannot be written to {out}", "Give another folder"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out) as work:
-            _write(pool, work)
+            _write(images, work)
             shutil.rmtree(out, ignore_errors=True)
     return out
 
@@ -56,11 +56,12 @@ def _check_free(out: Path) -> None:
         )
 
 
-def _write(pool: Iterator[tuple[Path, dict, list[dict], list[dict]]], folder: Path) -> None:
-    drafts = {name: SplitDraft(folder / name) for name in dict.fromkeys(fault.split for fault in FAULTS.values())}
+def _write(images: list[tuple[Path, dict, list[dict], list[dict]]], folder: Path) -> None:
+    unused = iter(images)
+    drafts = {split: SplitDraft(folder / split) for split in SPLITS}
     for draft in drafts.values():
-        _add(draft, SOUND, pool)
-    cases = [(fault, _add(drafts[fault.split], fault.kind, pool)) for fault in FAULTS.values()]
+        draft.add(SOUND, *next(unused))
+    cases = [(fault, drafts[fault.split].add(fault.kind, *next(unused))) for fault in FAULTS.values()]
     for fault, case in cases:  # after all images are added: some faults concern the whole split
         fault.damage(case)
     for draft in drafts.values():
@@ -68,32 +69,25 @@ def _write(pool: Iterator[tuple[Path, dict, list[dict], list[dict]]], folder: Pa
     (folder / GUIDE).write_text(_guide(), encoding="utf-8")
 
 
-def _add(draft: SplitDraft, name: str, pool: Iterator[tuple[Path, dict, list[dict], list[dict]]]) -> Case:
-    try:
-        path, image, annotations, known = next(pool)
-    except StopIteration:
-        raise DataError(
-            "The dataset has too few images with objects for a broken copy", "Give the demo dataset"
-        ) from None
-    return draft.add(name, path, image, annotations, known)
-
-
-def _images_with_objects(source: Path) -> Iterator[tuple[Path, dict, list[dict], list[dict]]]:
+def _images_with_objects(source: Path) -> list[tuple[Path, dict, list[dict], list[dict]]]:
     """(file, entry, its annotations, categories) of every image with objects, in a fixed order."""
     json_paths = sorted(source.glob(f"*/{ANNOTATION_FILE}"))
     if not json_paths:
         raise DataError(f"Expected a dataset with splits in {source}, but there is none", "Give the demo dataset")
-    return (found for json_path in json_paths for found in _images_of(json_path))
-
-
-def _images_of(json_path: Path) -> Iterator[tuple[Path, dict, list[dict], list[dict]]]:
-    data: dict[str, Any] = json.loads(json_path.read_bytes())
-    of_image: dict[int, list[dict]] = {}
-    for annotation in data["annotations"]:
-        of_image.setdefault(annotation["image_id"], []).append(annotation)
-    for image in data["images"]:
-        if image["id"] in of_image:
-            yield json_path.parent / image["file_name"], image, of_image[image["id"]], data["categories"]
+    found = []
+    for json_path in json_paths:
+        data: dict[str, Any] = json.loads(json_path.read_bytes())
+        of_image: dict[int, list[dict]] = {}
+        for annotation in data["annotations"]:
+            of_image.setdefault(annotation["image_id"], []).append(annotation)
+        found += [
+            (json_path.parent / image["file_name"], image, of_image[image["id"]], data["categories"])
+            for image in data["images"]
+            if image["id"] in of_image
+        ]
+    if len(found) < len(FAULTS) + len(SPLITS):
+        raise DataError("The dataset has too few images with objects for a broken copy", "Give the demo dataset")
+    return found
 
 
 def _guide() -> str:

@@ -1,10 +1,15 @@
 """Every fault that the app can find in a COCO dataset, with the code that makes it."""
 
 from sam3_lora.demo.faults import categories, copies, entries, files, objects, whole_file
-from sam3_lora.demo.faults.fault import Fault
+from sam3_lora.demo.faults.fault import Fault, faults_in
 
 __all__ = ["FAULTS", "Fault"]
 
 FAULTS: dict[str, Fault] = (
-    objects.FAULTS | entries.FAULTS | files.FAULTS | copies.FAULTS | categories.FAULTS | whole_file.FAULTS
+    faults_in(objects, "train")
+    | faults_in(entries, "entries")
+    | faults_in(files, "files")
+    | faults_in(copies, "copies")
+    | faults_in(categories, "categories")
+    | faults_in(whole_file, whole_file.SPLITS)
 )

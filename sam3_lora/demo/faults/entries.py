@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from sam3_lora.demo.faults.fault import Case, FaultTable
-
-_fault = FaultTable("entries")
-FAULTS = _fault.faults
+from sam3_lora.demo.faults.fault import Case
 
 
-@_fault("path-outside-dataset")
-def _name_that_leads_out(case: Case) -> None:
+def path_outside_dataset(case: Case) -> None:
     """An image's file_name leads outside the dataset's folder."""
     case.path.unlink()
     case.image["file_name"] = f"../../../{case.path.name}"
 
 
-@_fault("bad-image")
-def _no_file_name(case: Case) -> None:
+def bad_image(case: Case) -> None:
     """The list of images has an entry without a file name."""
     case.data["images"].append({"id": case.new_id("images"), "width": 640, "height": 480})
 
 
-@_fault("duplicate-image-id")
-def _id_of_another(case: Case) -> None:
+def duplicate_image_id(case: Case) -> None:
     """Two images have the same id, and their annotations could be of either."""
     case.data["images"].append({**case.image, "file_name": "sound" + case.path.suffix})
     sound = case.data["images"][0]
@@ -30,13 +24,11 @@ def _id_of_another(case: Case) -> None:
     case.data["images"].remove(sound)
 
 
-@_fault("bad-image-size")
-def _no_width(case: Case) -> None:
+def bad_image_size(case: Case) -> None:
     """An image's entry says that it is 0 pixels wide."""
     case.image["width"] = 0
 
 
-@_fault("duplicate-file")
-def _named_twice(case: Case) -> None:
+def duplicate_file(case: Case) -> None:
     """Two entries name the same file."""
     case.data["images"].append({**case.image, "id": case.new_id("images")})

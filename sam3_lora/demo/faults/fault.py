@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -118,6 +120,10 @@ class Case:
         self.data["categories"].append({"id": number, "name": name, "supercategory": "pavement"})
         return number
 
+    def set_category(self, name: str) -> None:
+        """Gives the first annotation a category of its own."""
+        self.first["category_id"] = self.add_category(name)
+
     def new_id(self, key: str) -> int:
         """An id that nothing in the split's list `key` has."""
         return 1 + max([1000, *(entry.get("id", 0) for entry in self.data[key] if isinstance(entry, dict))])
@@ -133,32 +139,17 @@ class Fault:
     damage: Callable[[Case], None]
 
 
-@dataclass
-class FaultTable:
-    """Faults: functions decorated with ``@table("kind-of-finding")``, in the table's split unless another is given."""
-
-    split: str
-    faults: dict[str, Fault] = field(default_factory=dict)
-
-    def __call__(self, kind: str, split: str = "") -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
-        def register(damage: Callable[[Case], None]) -> Callable[[Case], None]:
-            assert kind not in self.faults
-            self.faults[kind] = Fault(kind, split or self.split, damage.__doc__ or "", damage)
-            return damage
-
-        return register
-
-
-def rename(name: str, sentence: str) -> Callable[[Case], None]:
-    """A fault's function that gives the first annotation a category of its own.
+def faults_in(module: ModuleType, splits: str | Mapping[str, str]) -> dict[str, Fault]:
+    """A module's faults by kind: its public functions, each named after the kind, with what it does as its docstring.
 
     Args:
-        name: of the category.
-        sentence: what is done.
+        module: with the functions.
+        splits: the split that gets the faults, or that of each kind.
     """
-
-    def damage(case: Case) -> None:
-        case.first["category_id"] = case.add_category(name)
-
-    damage.__doc__ = sentence
-    return damage
+    faults = {}
+    for name, damage in vars(module).items():
+        if inspect.isfunction(damage) and damage.__module__ == module.__name__ and not name.startswith("_"):
+            kind = name.replace("_", "-")
+            split = splits if isinstance(splits, str) else splits[kind]
+            faults[kind] = Fault(kind, split, damage.__doc__ or "", damage)
+    return faults

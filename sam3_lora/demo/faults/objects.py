@@ -2,95 +2,78 @@
 
 from __future__ import annotations
 
-from sam3_lora.demo.faults.fault import Case, FaultTable, rename
-
-_fault = FaultTable("train")
-FAULTS = _fault.faults
+from sam3_lora.demo.faults.fault import Case
 
 
-@_fault("bad-annotation")
-def _no_object(case: Case) -> None:
+def bad_annotation(case: Case) -> None:
     """The list of annotations has a word where an entry should be."""
     case.data["annotations"].append("pothole")
 
 
-@_fault("unknown-image")
-def _of_no_image(case: Case) -> None:
+def unknown_image(case: Case) -> None:
     """An annotation's image_id is that of no image."""
     case.first["image_id"] = 987654
 
 
-@_fault("unknown-category")
-def _of_no_category(case: Case) -> None:
+def unknown_category(case: Case) -> None:
     """An annotation's category_id is that of no category."""
     case.first["category_id"] = 987654
 
 
-@_fault("bad-bbox")
-def _no_width(case: Case) -> None:
+def bad_bbox(case: Case) -> None:
     """A box has no width."""
     case.first["bbox"][2] = 0
 
 
-@_fault("boxes-outside-image")
-def _beyond_the_edge(case: Case) -> None:
+def boxes_outside_image(case: Case) -> None:
     """A box extends beyond the right edge of the image."""
     case.first["bbox"] = [0.5 * case.image["width"], 10, case.image["width"], 40]
     del case.first["segmentation"]
 
 
-@_fault("bad-segmentation")
-def _run_lengths_of_another_size(case: Case) -> None:
+def bad_segmentation(case: Case) -> None:
     """A mask's run lengths were made for an image of another size."""
     case.first["segmentation"] = {"size": [32, 32], "counts": [100, 924]}
 
 
-@_fault("bad-iscrowd")
-def _crowd_in_words(case: Case) -> None:
+def bad_iscrowd(case: Case) -> None:
     """An annotation's iscrowd is the word "no"."""
     case.first["iscrowd"] = "no"
 
 
-@_fault("duplicate-annotation")
-def _annotated_twice(case: Case) -> None:
+def duplicate_annotation(case: Case) -> None:
     """An annotation is in the list twice."""
     case.data["annotations"].append({**case.first, "id": case.new_id("annotations")})
 
 
-@_fault("duplicate-annotation-id")
-def _id_of_another(case: Case) -> None:
+def duplicate_annotation_id(case: Case) -> None:
     """An annotation has the id of another one."""
     case.first["id"] = case.data["annotations"][0]["id"]
 
 
-@_fault("box-from-mask")
-def _no_box(case: Case) -> None:
+def box_from_mask(case: Case) -> None:
     """An annotation has a mask, but no box."""
     del case.first["bbox"]
 
 
-@_fault("annotation-without-id")
-def _no_id(case: Case) -> None:
+def annotation_without_id(case: Case) -> None:
     """An annotation has no id."""
     del case.first["id"]
 
 
-@_fault("tiny-object")
-def _stray_click(case: Case) -> None:
+def tiny_object(case: Case) -> None:
     """An image has an object of 2 x 2 pixels, a stray click."""
     case.add_object((200, 200, 2, 2), case.rectangle((200, 200, 2, 2)))
 
 
-@_fault("object-vanishes")
-def _a_speck_in_a_large_image(case: Case) -> None:
+def object_vanishes(case: Case) -> None:
     """An image of 2016 x 2016 pixels has an object 1 pixel wide."""
     case.put(case.picture().resize((2016, 2016)), ".jpg", quality=60)
     case.drop_annotations()
     case.add_object((1001, 1000, 1, 6), case.rectangle((1001, 1000, 1, 6)))
 
 
-@_fault("small-object")
-def _between_the_pixels(case: Case) -> None:
+def small_object(case: Case) -> None:
     """An object 1 pixel wide falls between the pixels of the model's masks."""
     place = case.image["width"] * 3 // 10
     while (-(-place * 288 // case.image["width"])) * case.image["width"] // 288 == place:
@@ -98,48 +81,46 @@ def _between_the_pixels(case: Case) -> None:
     case.add_object((place, 100, 1, 6), case.rectangle((place, 100, 1, 6)))
 
 
-@_fault("too-many-objects")
-def _a_swarm(case: Case) -> None:
+def too_many_objects(case: Case) -> None:
     """An image has 210 objects of one category."""
     for number in range(210):
         case.add_object((10 + 20 * (number % 21), 10 + 20 * (number // 21), 12, 12))
 
 
-@_fault("object-twice")
-def _by_two_people(case: Case) -> None:
+def object_twice(case: Case) -> None:
     """An object was annotated by two people, nearly alike."""
     x, y, w, h = case.first["bbox"]
     case.add_object((x, y, w, h - 1))
 
 
-_fault("few-objects")(rename("manhole cover", "A category has a single object."))
-_fault("class-imbalance")(
-    rename("patch of gravel", "Another category has a single object, where others have hundreds.")
-)
+def few_objects(case: Case) -> None:
+    """A category has a single object."""
+    case.set_category("manhole cover")
 
 
-@_fault("box-mask-mismatch")
-def _box_elsewhere(case: Case) -> None:
+def class_imbalance(case: Case) -> None:
+    """Another category has a single object, where others have hundreds."""
+    case.set_category("patch of gravel")
+
+
+def box_mask_mismatch(case: Case) -> None:
     """A box is in a corner of the image, its mask elsewhere."""
     case.first["bbox"] = [2, 2, 30, 30]
     case.first["segmentation"] = case.rectangle((200, 200, 100, 100))
 
 
-@_fault("empty-mask")
-def _no_pixel(case: Case) -> None:
+def empty_mask(case: Case) -> None:
     """A mask has no pixel."""
     case.first["segmentation"] = case.rectangle((0, 0, 0, 0))
 
 
-@_fault("polygon-crosses-itself")
-def _hourglass(case: Case) -> None:
+def polygon_crosses_itself(case: Case) -> None:
     """A polygon is drawn like an hourglass."""
     case.first["bbox"] = [100, 100, 200, 200]
     case.first["segmentation"] = [[100, 100, 300, 100, 100, 300, 300, 300]]
 
 
-@_fault("polygon-short-part")
-def _two_points(case: Case) -> None:
+def polygon_short_part(case: Case) -> None:
     """A polygon has a second part of two points."""
     case.first["bbox"] = [100, 100, 200, 200]
     case.first["segmentation"] = [[100, 100, 300, 100, 300, 300, 100, 300], [20, 20, 40, 40]]
