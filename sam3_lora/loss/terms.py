@@ -61,7 +61,8 @@ def classification_terms(
     """Cross entropy of query scores and of phrase presence.
 
     The target score of a matched query follows from the IoU of its box, that of an unmatched one is 0, where
-    confident errors weigh more. A phrase without objects contributes to the presence loss only.
+    confident errors weigh more. A phrase without objects contributes to the presence loss only. Where a phrase's
+    objects are incomplete, an unmatched query may have found one that is not annotated: it has no loss.
 
     Args:
         logits: (P, Q).
@@ -80,7 +81,7 @@ def classification_terms(
     present = _is_present(targets)
 
     target_score, is_matched = _target_scores(probability, boxes_cxcywh, targets, matches)
-    weight = torch.where(is_matched, pos_weight, probability**NEGATIVE_GAMMA)
+    weight = torch.where(is_matched, pos_weight, probability**NEGATIVE_GAMMA * targets.exhaustive.unsqueeze(-1))
     errors = weight * F.binary_cross_entropy_with_logits(logits, target_score, reduction="none")
     # A batch may contain no phrase at all (images without objects, no negatives): then the mean is 0, not NaN.
     mean_over = max(num_phrases, 1) * max(num_queries, PAD_QUERIES)

@@ -109,6 +109,16 @@ class TestClassification:
         assert terms["loss_ce"].item() == 0 and not logits.grad.any()
         assert terms["presence_loss"].item() == pytest.approx(0.5 * _bce(0.8, 0.0), rel=1e-5)
 
+    def test_unmatched_queries_of_a_phrase_with_incomplete_objects_teach_nothing(self) -> None:
+        targets = replace(random_targets([1, 1]), exhaustive=torch.tensor([False, True]))
+        logits = torch.full((2, 3), _logit(0.6), requires_grad=True)
+        presence = torch.tensor([_logit(0.8), _logit(0.8)], requires_grad=True)
+        matches = _matches((0, 1, 0), (1, 1, 1))
+        terms = classification_terms(logits, torch.rand(2, 3, 4), presence, targets, matches, POS_WEIGHT)
+        sum(terms.values()).backward()
+        assert logits.grad.ne(0).tolist() == [[False, True, False], [True, True, True]]
+        assert presence.grad[0] == presence.grad[1] != 0
+
     def test_presence_is_a_mean_over_phrases(self) -> None:
         targets = random_targets([2, 0])
         presence = torch.tensor([_logit(0.7), _logit(0.1)])

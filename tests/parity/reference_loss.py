@@ -37,18 +37,25 @@ def one_to_many_matcher() -> torch.nn.Module:
     return matcher.BinaryOneToManyMatcher(alpha=0.3, threshold=0.4, topk=4)
 
 
-def loss_wrapper() -> torch.nn.Module:
-    boxes = loss_fns.Boxes(weight_dict={"loss_bbox": 5.0, "loss_giou": 2.0})
-    classification = loss_fns.IABCEMdetr(
+def classification_loss(**options) -> torch.nn.Module:
+    return loss_fns.IABCEMdetr(
         weight_dict={"loss_ce": 20.0, "presence_loss": 20.0},
         pos_weight=10.0,
         gamma=2,
         alpha=0.25,
-        weak_loss=False,
         pos_focal=False,
         use_presence=True,
         pad_n_queries=200,
         pad_scale_pos=1.0,
+        **options,
+    )
+
+
+def loss_wrapper() -> torch.nn.Module:
+    boxes = loss_fns.Boxes(weight_dict={"loss_bbox": 5.0, "loss_giou": 2.0})
+    # As in its training on videos, where many phrases are not annotated exhaustively.
+    classification = classification_loss(
+        weak_loss=False, use_separate_loss_for_det_and_trk=True, det_non_exhaustive_loss_scale_neg=0.0
     )
     masks = loss_fns.Masks(
         weight_dict={"loss_mask": 200.0, "loss_dice": 10.0}, focal_alpha=0.25, focal_gamma=2.0, compute_aux=False
@@ -89,6 +96,7 @@ def as_outputs(detections: Detections) -> dict:
 
 def _layer_outputs(detections: Detections, layer: int) -> dict[str, Tensor]:
     outputs = {
+        "Q_det": detections.logits.shape[-1],  # all queries detect, none tracks
         "pred_logits": detections.logits[layer].unsqueeze(-1),
         "pred_boxes": detections.boxes[layer],
         "pred_boxes_xyxy": cxcywh_to_xyxy(detections.boxes[layer]),
@@ -129,3 +137,15 @@ def reference_loss(detections: Detections, targets: Targets) -> tuple[Tensor, di
         terms = loss_wrapper()(model_misc.SAM3Output([[outputs]]), [wanted])
     total = terms.pop(loss_fns.CORE_LOSS_KEY)
     return total, {name: value for name, value in terms.items() if not name.startswith(METRICS)}
+
+
+def weak_classification(detections: Detections, targets: Targets) -> tuple[dict[str, Tensor], int]:
+    """The last layer's classification terms of the reference's weak loss, and how many queries they count."""
+    outputs, wanted = as_outputs(detections), as_targets(targets)
+    indices = hungarian_matcher()(outputs, wanted)
+    with without_triton():
+        terms = classification_loss(weak_loss=True).get_loss(outputs, wanted, indices, num_boxes=1)
+    matched = len(pairs(indices))
+    of_exhaustive = int(targets.exhaustive.sum()) * detections.logits.shape[-1]
+    matched_there = sum(bool(targets.exhaustive[phrase]) for phrase, _, _ in pairs(indices))
+    return terms, of_exhaustive + matched - matched_there

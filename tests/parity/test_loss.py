@@ -12,6 +12,7 @@ from torch import Tensor
 from sam3_lora.config import LossConfig
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.loss.matching import Matches, match_one_to_many, match_one_to_one
+from sam3_lora.loss.terms import classification_terms
 from sam3_lora.structures import Detections, Targets
 from tests.loss.batches import gradients, leaves, random_batch
 from tests.parity import reference_loss as reference
@@ -60,6 +61,11 @@ def _flat_objects() -> Batch:
     return detections, replace(targets, boxes=boxes)
 
 
+def _not_exhaustive(counts: list[int], exhaustive: list[bool], queries: int = 20) -> Batch:
+    detections, targets = random_batch(counts, queries=queries)
+    return detections, replace(targets, exhaustive=torch.tensor(exhaustive))
+
+
 BATCHES: dict[str, Callable[[], Batch]] = {f"random {seed}": lambda seed=seed: _random(seed) for seed in range(24)}
 BATCHES |= {
     "no objects at all": lambda: random_batch([0, 0, 0]),
@@ -76,6 +82,10 @@ BATCHES |= {
     "crowded: queries that answer for several objects": lambda: random_batch([40], queries=60),
     "masks not upsampled": lambda: random_batch([2, 1], mask_hw=(30, 40)),
     "masks downsampled": lambda: random_batch([2, 1], mask_hw=(60, 50)),
+    "no phrase exhaustive": lambda: _not_exhaustive([2, 3], [False, False]),
+    "some phrases exhaustive": lambda: _not_exhaustive([2, 0, 3, 1], [False, True, True, False]),
+    "not exhaustive and without objects": lambda: _not_exhaustive([0, 2], [False, True]),
+    "not exhaustive with more than 200 queries": lambda: _not_exhaustive([2, 3], [False, True], queries=230),
 }
 
 
@@ -122,6 +132,19 @@ def test_terms_total_and_gradients(batch: Batch) -> None:
         torch.testing.assert_close(
             ours[name], gradient, rtol=TOLERANCE, atol=TOLERANCE / 10 * largest, msg=_explain(f"gradient of {name}")
         )
+
+
+def test_unmatched_queries_count_as_in_the_reference_s_weak_loss() -> None:
+    """Its other way, an option for images, leaves out the same queries but divides by the number of the others."""
+    detections, targets = BATCHES["some phrases exhaustive"]()
+    matches = match_one_to_one(detections.logits, detections.boxes, targets)[-1]
+    ours = classification_terms(
+        detections.logits[-1], detections.boxes[-1], detections.presence[-1], targets, matches, pos_weight=10.0
+    )
+    theirs, counted = reference.weak_classification(detections, targets)
+    assert 0 < counted < detections.logits[-1].numel()
+    torch.testing.assert_close(ours["loss_ce"] * 200 * len(targets.counts), theirs["loss_ce"] * counted)
+    torch.testing.assert_close(ours["presence_loss"], theirs["presence_loss"])
 
 
 def test_the_batches_cover_what_they_should() -> None:
