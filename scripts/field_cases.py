@@ -37,6 +37,15 @@ def case(check: Callable[[Path], None]) -> Callable[[Path], None]:
 # Masks, adapters, command line
 
 
+@case
+def cvat_ultralytics_yolo(folder: Path) -> None:
+    from sam3_lora.config import RunConfig
+    from sam3_lora.train.preflight.preflight import preflight
+
+    result = preflight(RunConfig().with_settings({"data.path": str(folder), "training.device": "cpu"}))
+    assert [problem.kind for problem in result.problems if problem.severity == "error"] == ["no-masks"]
+
+
 def main() -> int:
     """Prints a line per case; 1 if one has another outcome than its check asks or has no check."""
     root, *names = sys.argv[1:]

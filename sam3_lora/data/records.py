@@ -154,6 +154,11 @@ class ImageTable(Sequence[ImageRecord]):
         return _at(self._index.arrays["iscrowd"], self._annotation_rows())
 
     @property
+    def has_segmentation(self) -> np.ndarray:
+        """Of all annotations, image by image: whether it has a usable segmentation, bool (A,)."""
+        return _at(self._index.arrays["text_length"] > 0, self._annotation_rows())
+
+    @property
     def image_index(self) -> np.ndarray:
         """Of all annotations, image by image: the place of the image in this table, int64 (A,)."""
         return np.repeat(np.arange(len(self)), self.counts)
@@ -231,6 +236,11 @@ class Split:
     def num_objects(self) -> int:
         """Objects to learn from: usable annotations, crowds left out."""
         return int((~self.images.iscrowd).sum())
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any object to learn from has a segmentation."""
+        return bool((self.images.has_segmentation & ~self.images.iscrowd).any())
 
     def present(self) -> Split:
         """The split without the images whose file is missing."""

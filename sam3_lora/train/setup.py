@@ -19,7 +19,7 @@ from sam3_lora.model.warm_start import start_from
 from sam3_lora.text import plural
 from sam3_lora.train.data_loaders import TrainingData, make_data, open_splits
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
-from sam3_lora.train.preflight.checks import check_settings
+from sam3_lora.train.preflight.checks import check_masks, check_settings
 from sam3_lora.train.preflight.messages import describe
 
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ def prepare(config: RunConfig, accelerator: Accelerator, log: Callable[[str], No
     model = make_model(config, accelerator, log, fresh)
     data = make_data(config, splits, model.base.processor, accelerator.process_index, processes)
     plan = make_plan(training, len(data.samples), processes)
-    for problem in check_settings(config, plan, str(accelerator.device)):
-        if problem.kind == "warmup-shortened":
-            log(describe(problem, config)[0])
+    problems = [*check_settings(config, plan, str(accelerator.device)), *check_masks(config, splits.train)]
+    for problem in problems:
+        if problem.kind in ("warmup-shortened", "no-masks"):
+            log(" ".join(describe(problem, config)))
     optimizer = make_optimizer(model.parameters, training)
     scheduler = make_schedule(optimizer, training, plan)
     model.wrapped, optimizer = accelerator.prepare(model.detector, optimizer)

@@ -15,6 +15,7 @@ from sam3_lora.train.preflight.messages import describe
 from sam3_lora.train.preflight.preflight import learning_rates
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.train.preflight_view import start_check
+from tests.factories import octagon, write_spoiled
 from tests.train.helpers import steps, train
 
 
@@ -73,6 +74,42 @@ def test_a_component_without_a_gradient_is_an_error(config):
     assert (problem.kind, problem.names) == ("no-gradient", ("mask_decoder",)) and problem.value > 0
     message, _ = describe(problem, config)
     assert "No gradient reaches mask_decoder" in message and "silent no-op" in message
+
+
+def boxes_only(data):
+    for item in data["annotations"]:
+        item.pop("segmentation", None)
+
+
+def masks_on_crowds_only(data):
+    boxes_only(data)
+    data["annotations"][0] |= {"iscrowd": 1, "segmentation": octagon(data["annotations"][0]["bbox"])}
+
+
+@pytest.mark.parametrize("spoil", [boxes_only, masks_on_crowds_only])
+def test_without_a_mask_the_mask_decoder_is_the_cause_and_not_the_weights(config, tmp_path, spoil):
+    data = str(write_spoiled(tmp_path / "data", spoil))
+    config = config.with_settings({"data.path": data, "data.valid_split": ""})
+    result = preflight.preflight(config)
+    (problem,) = [problem for problem in result.problems if problem.severity == "error"]
+    assert problem.kind == "no-masks"
+    without = config.with_settings(problem.changes[0])
+    assert "mask_decoder" not in without.lora.components and "no-masks" not in warnings_of(without)
+    alone = config.with_settings({"lora.components": ["mask_decoder"]})
+    assert warnings_of(alone)["no-masks"].changes == ()
+
+
+def test_masks_of_lighter_images_are_enough(config, tmp_path):
+    """The heaviest images, on which the step is taken, may have boxes only."""
+
+    def mostly_boxes(data):
+        boxes_only(data)
+        data["annotations"] = data["annotations"][:-1]
+        data["annotations"][-1]["segmentation"] = octagon(data["annotations"][-1]["bbox"])
+
+    data = str(write_spoiled(tmp_path / "data", mostly_boxes))
+    result = preflight.preflight(config.with_settings({"data.path": data, "data.valid_split": ""}))
+    assert result.ok, result.problems
 
 
 def test_all_problems_are_found_at_once_and_errors_come_first(config):

@@ -26,6 +26,7 @@ ProblemKind = Literal[
     "few-images",  # value: images
     "step-exceeds-dataset",  # value: images per step, limit: images
     "no-negatives",  # value: images without objects, which get a negative phrase nevertheless
+    "no-masks",  # value: objects, which are all boxes; changes: settings without the mask decoder
     "no-validation",
     "validation-is-training",  # names: the split
     "unknown-sample-images",  # names: of images
@@ -71,6 +72,7 @@ def check_data(config: RunConfig, dataset: Dataset) -> Iterator[Problem]:
     per_step = training.images_per_step
     if per_step > images > 0:
         yield Problem("step-exceeds-dataset", "warning", per_step, images)
+    yield from check_masks(config, present)
     if data.num_negatives == 0:
         yield Problem("no-negatives", "warning", sum(not image.annotations for image in present.images))
     if not data.valid_split:
@@ -80,6 +82,20 @@ def check_data(config: RunConfig, dataset: Dataset) -> Iterator[Problem]:
     elif data.valid_split == train.name:
         yield Problem("validation-is-training", "warning", names=(train.name,))
     yield from _check_names(config, dataset, train)
+
+
+def check_masks(config: RunConfig, train: Split) -> Iterator[Problem]:
+    """Whether there are masks for the mask decoder to learn from.
+
+    Args:
+        config: its components to adapt.
+        train: the images to learn from.
+    """
+    components = config.lora.components
+    if "mask_decoder" in components and train.num_objects and not train.has_masks:
+        others = [name for name in components if name != "mask_decoder"]
+        changes: tuple[dict[str, object], ...] = ({"lora.components": others},) if others else ()
+        yield Problem("no-masks", "error", train.num_objects, changes=changes)
 
 
 def _check_names(config: RunConfig, dataset: Dataset, train: Split) -> Iterator[Problem]:

@@ -38,6 +38,10 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         "find something for every phrase.",
         "Set data.num_negatives to 3 or more.",
     ),
+    "no-masks": lambda it, _: (
+        "No object has a mask, only boxes: mask_decoder has nothing to learn from, and its adapter would do nothing.",
+        "Take mask_decoder out of lora.components, or annotate masks (polygons).",
+    ),
     "no-validation": lambda it, _: (
         "Without a validation split overfitting cannot be seen, and no adapter is kept as best.",
         "Set data.valid_split.",

@@ -62,6 +62,7 @@ class Measured:
     """What the real steps showed."""
 
     heaviest: tuple[str, ...]  # file names of the heaviest batch
+    has_masks: bool  # whether an object in it has a mask
     memory_bytes: int | None  # its peak; None if it did not fit
     available_bytes: int
     seconds_per_step: float | None  # of an ordinary batch
@@ -191,6 +192,7 @@ def _measure(setup: Setup, progress: Progress) -> Measured:
     tight = peak is None or peak > _TIGHT * available
     return Measured(
         heaviest=tuple(image.file_name for image in heavy.images),
+        has_masks=bool(heavy.targets.mask_valid.any()),
         memory_bytes=peak,
         available_bytes=available,
         seconds_per_step=seconds,
@@ -293,6 +295,8 @@ def _problems_of(measured: Measured) -> Iterator[Problem]:
     elif measured.memory_bytes > _ALMOST_FULL * available:
         yield Problem("memory-almost-full", "warning", measured.memory_bytes, available)
     for component in measured.components:
+        if component.name == "mask_decoder" and not measured.has_masks:
+            continue  # says nothing about the other images; check_masks() looks at all
         if component.gradient_norm == 0 or not math.isfinite(component.gradient_norm):
             yield Problem("no-gradient", "error", component.modules, names=(component.name,))
 

@@ -115,6 +115,14 @@ def _show_problems(problems: list[Problem], severity: str, config: RunConfig) ->
         texts = [describe(problem, config) for problem in problems]
         lines = [f"**{escape(message)}** {escape(fix)}" for message, fix in texts]
         box(bullets(lines), icon=f":material/{severity}:")
+    for problem in problems:
+        if problem.kind == "no-masks" and problem.changes:
+            st.button(
+                "Take mask_decoder out",
+                key="without-mask-decoder",
+                on_click=use_settings,
+                args=(config.with_settings(dict(problem.changes[0])),),
+            )
 
 
 def _show_costs(result: Preflight, measured: Measured) -> None:
