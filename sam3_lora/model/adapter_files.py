@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -10,16 +11,27 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from sam3_lora.errors import ModelError
+from sam3_lora.text import short_repr
 
 if TYPE_CHECKING:
     import peft
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
+_KEY = re.compile(
+    r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_B\.bias|(?:lora_A|lora_B|lora_magnitude_vector)(?=$|\.weight$))"
+    r"(\.weight)?"
+)
 
 _COPY_AGAIN = "Copy it again or train a new one"
 _MAX_ALPHA = 1e6
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")  # initializations that also change the base's weights
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initializations that also change the base's weights
+# Settings that leave an adapter what it is taken for: updates of linear layers, added to them in full, in part or not.
+_SCALABLE = frozenset(
+    "r target_modules exclude_modules layers_to_transform layers_pattern lora_alpha rank_pattern alpha_pattern "
+    "lora_dropout fan_in_fan_out use_rslora use_dora lora_bias init_lora_weights eva_config loftq_config "
+    "runtime_config ensure_weight_tying qalora_group_size".split()
+)
+_SCALABLE_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def damaged(folder: Path, error: Exception) -> ModelError:
@@ -61,12 +73,39 @@ def read_settings(folder: Path, place: str | None = None) -> peft.LoraConfig:
             "so it cannot be compared with the base model",
             "Convert it to a plain LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)",
         )
+    if more := _more_than_lora(settings):
+        raise _not_scalable(place, more)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"Expected {WEIGHTS} in {place}, but there is none (pickled weights are never opened)",
             "Copy the adapter again, or save it with PEFT as safetensors",
         )
     return settings
+
+
+def _more_than_lora(settings: peft.LoraConfig) -> str:
+    """The settings by which an adapter changes more than linear layers, or otherwise than by adding to them."""
+    import peft
+
+    general = {field.name for field in dataclasses.fields(peft.PeftConfig)}
+    default = peft.LoraConfig()
+    names = [
+        field.name
+        for field in dataclasses.fields(settings)
+        if field.name not in general | _SCALABLE and getattr(settings, field.name) != getattr(default, field.name)
+    ]
+    names += ["init_lora_weights"] if settings.init_lora_weights not in _SCALABLE_INITS else []
+    return ", ".join(f"{name}={short_repr(getattr(settings, name))}" for name in names)
+
+
+def _not_scalable(place: str | Path, more: str) -> ModelError:
+    """The error for an adapter without which the base is not the base again, or that cannot be added in part."""
+    return ModelError(
+        f"The adapter in {place} changes more than linear layers by LoRA or DoRA ({more}), so the base model beside it "
+        "would not be the base model, and its strength could not be set",
+        "Train an adapter without that, or merge this one into its base model with PEFT's merge_and_unload() and give "
+        "the result as base model",
+    )
 
 
 def check_fit(model: nn.Module, settings: peft.LoraConfig, folder: Path) -> None:
@@ -86,10 +125,20 @@ def check_fit(model: nn.Module, settings: peft.LoraConfig, folder: Path) -> None
     from peft.tuners.tuners_utils import check_target_module_exists
 
     shapes = _read_shapes(folder)
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    modules = dict(model.named_modules())
+    linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
+    if other := [name for name in shapes if name in modules and name not in linears]:
+        raise _not_scalable(folder, f"{other[0]} is of type {type(modules[other[0]]).__name__}")
+    needed = {"lora_A", "lora_B"}
+    needed |= {"lora_magnitude_vector"} if settings.use_dora else set()
+    needed |= {"lora_B.bias"} if settings.lora_bias else set()
     for name, parts in shapes.items():
         _check_matrices(name, parts, linears.get(name), settings, folder)
-    needed = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if settings.use_dora else set())
+        if unused := sorted(parts.keys() - needed):
+            raise ModelError(
+                f"The weights in {folder} have {unused[0]} for {name}, which its {SETTINGS} does not mention",
+                "Copy both files again from the same adapter",
+            )
     complete = {name for name, parts in shapes.items() if needed <= parts.keys()}
     try:
         targets = {name for name in linears if check_target_module_exists(settings, name)}
@@ -109,7 +158,7 @@ def _check_matrices(
     name: str, parts: dict[str, list[int]], linear: nn.Linear | None, settings: peft.LoraConfig, folder: Path
 ) -> None:
     """Raises ModelError unless one layer's shapes fit the layer and the settings."""
-    if any(len(shape) != 2 for part, shape in parts.items() if part != "lora_magnitude_vector"):
+    if any(len(parts[part]) != 2 for part in ("lora_A", "lora_B") if part in parts):
         raise ModelError(f"The {WEIGHTS} in {folder} is damaged: {name} has no matrices", _COPY_AGAIN)
     if not {"lora_A", "lora_B"} <= parts.keys():
         return
@@ -155,12 +204,26 @@ def check_weights(folder: Path, place: str | None = None) -> None:
 
 
 def _read_shapes(folder: Path) -> dict[str, dict[str, list[int]]]:
-    """Shapes in the weights file: module -> {"lora_A": (rank, in), "lora_B": (out, rank), ...}."""
+    """Shapes in the weights file: module -> {"lora_A": (rank, in), "lora_B": (out, rank), ...}.
+
+    Raises:
+        ModelError: it holds other weights, by which PEFT would replace those of the base.
+    """
     from safetensors import safe_open
 
     shapes: dict[str, dict[str, list[int]]] = {}
+    others = []
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118, not a mapping
             if match := _KEY.fullmatch(key):
                 shapes.setdefault(match["module"], {})[match["part"]] = file.get_slice(key).get_shape()
+            else:
+                others.append(key)
+    if others and not shapes:
+        raise ModelError(
+            f"The weights in {folder} do not have the names that PEFT gives those of LoRA ({short_repr(others[0])})",
+            "Save the adapter with PEFT's save_pretrained()",
+        )
+    if others:
+        raise _not_scalable(folder, f"its weights include {short_repr(others[0])}")
     return shapes

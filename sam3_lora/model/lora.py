@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
@@ -222,7 +222,7 @@ def adapted_components(model: nn.Module) -> frozenset[str]:
 
 
 def set_strength(peft_model: PeftModel, strength: float) -> None:
-    """Scales the adapter's contribution to every layer.
+    """Scales what the adapter adds to every layer: between 0 and 1 the weights lie on the line from base to adapter.
 
     Args:
         peft_model: a model with an adapter.
@@ -234,19 +234,42 @@ def set_strength(peft_model: PeftModel, strength: float) -> None:
     if strength == 0:
         layers.disable_adapter_layers()
         return
+    adapter = peft_model.active_adapter
     for module in layers.modules():
-        if isinstance(module, LoraLayer):
-            module.set_scale(peft_model.active_adapter, strength)
+        if not isinstance(module, LoraLayer):
+            continue
+        if adapter not in module.lora_magnitude_vector:
+            module.set_scale(adapter, strength)
+            continue
+        # PEFT's scale of a DoRA layer leaves its magnitudes as trained, so that near 0 it is far from the base.
+        dora: Any = module.lora_magnitude_vector[adapter]
+        if not hasattr(dora, "strength"):
+            dora.register_forward_hook(_scale_output)
+        dora.strength = strength
     layers.enable_adapter_layers()
+
+
+def _scale_output(dora: Any, inputs: object, output: Tensor) -> Tensor:
+    """The forward hook of a DoRA layer: its output is the difference between the adapted and the base layer."""
+    return output if dora.strength == 1 else output * dora.strength
 
 
 def merge(peft_model: PeftModel) -> Sam3Model:
     """Merges the adapter into the base's weights, in place, and returns the plain model.
 
     Raises:
-        ModelError: the adapter has weights that are not finite.
+        ModelError: the adapter has weights that are not finite, or adds a bias to a layer without one.
     """
+    from peft.tuners.lora import LoraLayer
+
     tuner: Any = peft_model
+    for name, module in tuner.named_modules():
+        if isinstance(module, LoraLayer) and any(module.lora_bias.values()) and module.get_base_layer().bias is None:
+            raise ModelError(
+                f"The adapter adds a bias to {name.removeprefix('base_model.model.')}, which has none in the base "
+                "model, so it cannot be merged",
+                "Use it as an adapter, or train it without lora_bias",
+            )
     try:
         merged: Sam3Model = tuner.merge_and_unload(safe_merge=True)
     except ValueError as error:
