@@ -6,6 +6,7 @@ import streamlit as st
 
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components.layout import empty_state, escape, page
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.dataset import findings, gallery, image_view, phrases_view
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.dataset_form import choose_path
@@ -80,7 +81,7 @@ def show_images(opened: OpenedDataset) -> None:
     with numbers:
         table = view.split_table(opened)
         few = len(table) <= MAX_SPLITS
-        st.dataframe(table, hide_index=True, height="auto" if few else 184, alt="Images and objects of each split")
+        show_table(table, "Images and objects of each split", height="auto" if few else 184)
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with worst, st.container(gap="small"):
         findings.show_worst(opened.findings)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
@@ -18,10 +16,8 @@ from sam3_lora.runs.run import Run, Status, list_runs, newest_first
 from sam3_lora.text import duration
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.tables import DATE, show_table
 from sam3_lora.ui.resources import get_train_job, runs_folder
-
-if TYPE_CHECKING:
-    from streamlit.elements.lib.column_config_utils import ColumnConfigMappingInput
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
@@ -31,6 +27,7 @@ _KEPT = 6  # runs whose metrics a tab caches: as many as can be compared
 _PORTION_BYTES = 8_000_000  # of metrics read at once
 _LOOKED_AT = 50  # newest runs whose state is asked for to see whether one has begun elsewhere
 
+TABLE_COLUMNS = {"Best validation loss": "%.3f", "Started": DATE, "Adapter": "%.1f MB"}  # of a table of runs
 # state -> (words, color, Material symbol)
 STATES = {
     "preparing": ("Preparing", "blue", "hourglass_top"),
@@ -126,33 +123,9 @@ def run_title(name: str) -> str:
 
 def show_all_runs(runs: list[Run]) -> None:
     """A table of every run; a click on a row opens it."""
-    rows = pd.DataFrame([table_row(run) for run in runs])
-    key = "all-runs-table"
-
-    def open_selected() -> None:
-        selected = st.session_state[key].selection.rows
-        if selected:
-            open_run(runs[selected[0]])
-
-    st.dataframe(
-        rows,
-        key=key,
-        hide_index=True,
-        on_select=open_selected,
-        selection_mode="single-row",
-        placeholder="–",
-        column_config=table_columns(),
-        alt="All runs with their state, steps, best validation loss, time and adapter size",
-    )
-
-
-def table_columns() -> ColumnConfigMappingInput:
-    """How the columns of a table of runs are written."""
-    return {
-        "Best validation loss": st.column_config.NumberColumn(format="%.3f"),
-        "Started": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
-        "Adapter": st.column_config.NumberColumn(format="%.1f MB"),
-    }
+    alt = "All runs with their state, steps, best validation loss, time and adapter size"
+    rows = map(table_row, runs)
+    show_table(rows, alt, TABLE_COLUMNS, open_row=lambda row: open_run(runs[row]), key="all-runs-table")
 
 
 def table_row(run: Run) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import AdapterConfig, RunConfig
@@ -12,6 +11,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.tables import show_table
 
 if TYPE_CHECKING:
     from sam3_lora.model.lora import LoraCount
@@ -30,12 +30,13 @@ def show_adapter(config: RunConfig) -> None:
         st.caption(
             f"{share:.2%} of the {short_number(count.base_parameters)} parameters of {escape(config.model.base)}"
         )
-        number = st.column_config.NumberColumn(format="localized")
-        st.dataframe(
-            _table(count),
-            hide_index=True,
-            column_config={"Modules": number, "Parameters": number},
-            alt="Adapted modules and parameters per component",
+        show_table(
+            [
+                {"Component": label_of(name), "Modules": count.modules[name], "Parameters": parameters}
+                for name, parameters in count.by_component.items()
+            ],
+            "Adapted modules and parameters per component",
+            {"Modules": "localized", "Parameters": "localized"},
         )
     st.caption(_batch_sentence(config))
 
@@ -53,13 +54,6 @@ def _batch_sentence(config: RunConfig) -> str:
     steps = training.gradient_accumulation_steps
     accumulated = f" ({training.batch_size} × {steps} accumulated)" if steps > 1 else ""
     return f"Effective batch: {plural(training.images_per_step, 'image')} per step and device{accumulated}"
-
-
-def _table(count: LoraCount) -> pd.DataFrame:
-    return pd.DataFrame(
-        [(label_of(name), count.modules[name], count.by_component[name]) for name in count.by_component],
-        columns=["Component", "Modules", "Parameters"],
-    )
 
 
 # Errors are cached for a minute, too: a request to the Hub per keystroke would make the form stutter.

@@ -11,6 +11,7 @@ import streamlit as st
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.tables import show_table
 
 OpenImage = Callable[[str, str], None]
 ShowImages = Callable[[str, str], None]
@@ -78,10 +79,9 @@ def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_im
     table = table.dropna(axis="columns", how="all")
     key = f"places-{index}-{finding.kind}-{finding.split}"
 
-    def open_chosen() -> None:
-        chosen = [finding.locations[row].image for row in st.session_state[key].selection.rows]
-        if chosen and chosen[0]:
-            open_image(finding.split, chosen[0])
+    def open_row(row: int) -> None:
+        if image := finding.locations[row].image:
+            open_image(finding.split, image)
 
     label = f"Locations: the first {len(table)} of {finding.count:,}" if finding.count > len(table) else "Locations"
     with st.expander(label, type="compact"):
@@ -97,12 +97,5 @@ def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_im
                         on_click=show_images,
                         args=(finding.split, finding.kind),
                     )
-        st.dataframe(
-            table,
-            key=key,
-            hide_index=True,
-            on_select=open_chosen,
-            selection_mode="single-row",
-            height=min(36 * (len(table) + 1) + 2, 220),
-            alt=f"Locations of {finding.kind}",
-        )
+        height = min(36 * (len(table) + 1) + 2, 220)
+        show_table(table, f"Locations of {finding.kind}", open_row=open_row, key=key, height=height)

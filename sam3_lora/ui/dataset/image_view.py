@@ -18,6 +18,7 @@ from sam3_lora.text import plural
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.arrow_keys import arrow_keys
 from sam3_lora.ui.components.layout import escape, show_error, step_buttons
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.components.viewer import viewer
 from sam3_lora.ui.dataset import gallery, model_input
 from sam3_lora.ui.dataset import page_state as view
@@ -132,21 +133,19 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
     if table.empty:
         st.caption("No objects to show. Images without objects teach the model what not to detect.")
         return
-    decimals = st.column_config.NumberColumn(format="%.4f")
-    st.dataframe(
+    show_table(
         table,
-        hide_index=True,
-        key=f"{_TABLE}-{record.id}",
-        on_select="rerun",
-        selection_mode="single-row",
-        alt=f"Objects of {record.file_name}",
-        column_config={
-            **dict.fromkeys(("cx", "cy", "w", "h"), decimals),
-            "Mask (px)": st.column_config.NumberColumn(format="localized"),
+        f"Objects of {record.file_name}",
+        {
+            **dict.fromkeys(("cx", "cy", "w", "h"), "%.4f"),
+            "Mask (px)": "localized",
             "Mask (%)": st.column_config.NumberColumn(format="%.2f", help="Share of the image"),
             "Box (px)": st.column_config.TextColumn(help="Left, top, width, height"),
             "Crowd": st.column_config.CheckboxColumn(help="One annotation for a group of objects"),
         },
+        key=f"{_TABLE}-{record.id}",
+        on_select="rerun",
+        selection_mode="single-row",
     )
     st.caption(
         "Select a row to zoom to its object. cx, cy, w, h: the box's center and size as the model gets them, relative "

@@ -21,6 +21,7 @@ from sam3_lora.ui import state
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.images import to_png
 from sam3_lora.ui.components.layout import escape, show_error
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 from sam3_lora.ui.resources import get_processor
 from sam3_lora.ui.split_index import SplitIndex
@@ -194,15 +195,8 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
         }
         for phrase, count, tokens in zip(inputs.sample.phrases, counts, inputs.tokens, strict=True)
     ]
-    st.dataframe(
-        pd.DataFrame(rows),
-        hide_index=True,
-        key="asked-phrases",
-        alt="Phrases: " + ", ".join(inputs.sample.phrases),
-        column_config={
-            "Tokens": st.column_config.NumberColumn(help=f"Including start and end tokens; at most {MAX_TOKENS}")
-        },
-    )
+    tokens = st.column_config.NumberColumn(help=f"Including start and end tokens; at most {MAX_TOKENS}")
+    show_table(rows, "Phrases: " + ", ".join(inputs.sample.phrases), {"Tokens": tokens}, key="asked-phrases")
     if any(inputs.cut):
         cut = ", ".join(phrase for phrase, too_long in zip(inputs.sample.phrases, inputs.cut, strict=True) if too_long)
         st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(cut)}.")
@@ -231,12 +225,7 @@ def _show_numbers(inputs: ModelInput) -> None:
     table, printed = st.columns(2, gap="medium")
     with table:
         if len(rows):
-            st.dataframe(
-                rows,
-                hide_index=True,
-                alt="Targets of the loss",
-                column_config=dict.fromkeys(columns, st.column_config.NumberColumn(format="%.4f")),
-            )
+            show_table(rows, "Targets of the loss", dict.fromkeys(columns, "%.4f"))
     with printed:
         st.code(
             f"boxes = {targets.boxes}\ncounts = {targets.counts}\nmask_valid = {targets.mask_valid}",

@@ -16,6 +16,7 @@ from sam3_lora.evaluate.store import StoredReport, read_report, stored_reports, 
 from sam3_lora.text import plural
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import download_report
+from sam3_lora.ui.components.tables import DATE, show_table
 from sam3_lora.ui.evaluate.report_view import described
 from sam3_lora.ui.resources import runs_folder
 
@@ -70,17 +71,12 @@ def show(known: list[StoredReport], shown: StoredReport) -> None:
     if len(known) < 2:
         return
     st.markdown(f"**All evaluations** :gray[{len(known)}]")
-    event = st.dataframe(
-        pd.DataFrame([_row(one, shown) for one in known]),
+    event = show_table(
+        [_row(one, shown) for one in known],
+        "All stored evaluations with their verdicts",
+        {"Created": DATE, "Verdict": st.column_config.TextColumn(width="large")},
         key=_TABLE,
-        hide_index=True,
         on_select="rerun",
-        selection_mode="multi-row",
-        column_config={
-            "Created": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
-            "Verdict": st.column_config.TextColumn(width="large"),
-        },
-        alt="All stored evaluations with their verdicts",
     )
     rows = [row for row in event.selection.rows if row < len(known)]
     if len(rows) == 1:
@@ -107,12 +103,10 @@ def _row(one: StoredReport, shown: StoredReport) -> dict[str, object]:
 
 
 def _compare(chosen: list[StoredReport]) -> None:
-    st.dataframe(
+    show_table(
         comparison([report_of(one) for one in chosen]),
-        placeholder="–",
-        alt="The metrics of the selected evaluations side by side",
-        column_config={"Metric": st.column_config.TextColumn(pinned=True)},
-        hide_index=True,
+        "The metrics of the selected evaluations side by side",
+        {"Metric": st.column_config.TextColumn(pinned=True)},
     )
     if len({(one.summary.dataset, one.summary.split, one.summary.images) for one in chosen}) > 1:
         st.caption(

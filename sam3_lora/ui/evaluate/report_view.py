@@ -13,6 +13,7 @@ from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import bullets, choose_one, escape
 from sam3_lora.ui.components.plots import NO_TOOLBAR
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.evaluate import charts, worst_images
 from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_summary, phrase_table, table, tiles
 from sam3_lora.ui.runs import run_title
@@ -105,19 +106,13 @@ def _show_numbers(report: Report) -> None:
 
 
 def _show_table(rows: pd.DataFrame, alt: str) -> None:
-    number_column, text_column = st.column_config.NumberColumn, st.column_config.TextColumn
-    st.dataframe(
-        rows,
-        hide_index=True,
-        placeholder="–",
-        alt=alt,
-        column_config={
-            **dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), number_column(format="%.3f")),
-            "Difference": number_column(format="%+.3f"),
-            "Change": text_column(width=130),
-            "Meaning": text_column(width="large"),
-        },
-    )
+    columns = {
+        **dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), "%.3f"),
+        "Difference": "%+.3f",
+        "Change": st.column_config.TextColumn(width=130),
+        "Meaning": st.column_config.TextColumn(width="large"),
+    }
+    show_table(rows, alt, columns)
 
 
 def _show_curves(report: Report, colors: PhraseColors) -> None:
@@ -161,7 +156,7 @@ def _show_forgetting(report: Report) -> None:
         f"{retention.kept}{between}."
     )
     rows = [{"Phrase": phrase, "Base": found, "Adapter": kept} for phrase, (found, kept) in retention.by_phrase.items()]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, width=420, alt="Objects found with other phrases, by model")
+    show_table(rows, "Objects found with other phrases, by model", width=420)
 
 
 def _show_thresholds(report: Report) -> None:
@@ -175,17 +170,8 @@ def _show_thresholds(report: Report) -> None:
         }
         for phrase, best in report.judged.thresholds.items()
     ]
-    st.dataframe(
-        pd.DataFrame(rows),
-        hide_index=True,
-        placeholder="none",
-        width=560,
-        column_config={
-            "Threshold": st.column_config.NumberColumn(format="%.2f"),
-            **dict.fromkeys(("F1", "F1 at 0.5"), st.column_config.NumberColumn(format="%.3f")),
-        },
-        alt="The best score threshold of each phrase",
-    )
+    columns = {"Threshold": "%.2f", "F1": "%.3f", "F1 at 0.5": "%.3f"}
+    show_table(rows, "The best score threshold of each phrase", columns, placeholder="none", width=560)
     advised = report.best_thresholds()
 
     def use_thresholds() -> None:

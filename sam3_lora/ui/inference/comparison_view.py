@@ -9,6 +9,7 @@ import streamlit as st
 from sam3_lora.predict.export import found_image
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.layout import choose_one, empty_state, escape, guarded
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.inference import downloads, result_view, results, share_link
 from sam3_lora.ui.inference.image_source import Source
 from sam3_lora.ui.inference.prompt_form import PromptForm
@@ -66,13 +67,10 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
             result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
         else:
             empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
-    two_digits = st.column_config.NumberColumn(format="%.2f")
-    st.dataframe(
+    show_table(
         results.counts_table(table),
-        hide_index=True,
-        placeholder="–",
-        alt="Objects, area and best score of each phrase",
-        column_config={f"{model}: {what}": two_digits for model in table for what in ("best score", "area %")},
+        "Objects, area and best score of each phrase",
+        {f"{model}: {what}": "%.2f" for model in table for what in ("best score", "area %")},
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.curves import COMPARED, compare
 from sam3_lora.runs.run import Run
-from sam3_lora.ui.runs import follow, run_title, table_columns, table_row
+from sam3_lora.ui.components.tables import show_table
+from sam3_lora.ui.runs import TABLE_COLUMNS, follow, run_title, table_row
 from sam3_lora.ui.state import keep_valid
 from sam3_lora.ui.train.run_chart import choose_options, show_curves
 
@@ -45,13 +45,7 @@ def show_comparison(run: Run, runs: list[Run]) -> None:
     histories = {run_title(each.name): follow(each).history for each in compared}
     curves = compare(histories, options.shown, smoothing=options.smoothing, along=options.along)
     show_curves(curves, options, "comparison", f"{options.shown} of {len(compared)} runs", height=340)
-    st.dataframe(
-        pd.DataFrame([table_row(each) for each in compared]),
-        hide_index=True,
-        placeholder="–",
-        column_config=table_columns(),
-        alt="The compared runs",
-    )
+    show_table(map(table_row, compared), "The compared runs", TABLE_COLUMNS)
     _show_differences(compared)
 
 
@@ -73,4 +67,4 @@ def _show_differences(compared: list[Run]) -> None:
         section, _, field = name.partition(".")
         values = {title: str(values[section][field]) for title, values in settings.items()}
         rows.append({"Setting": name, **values})
-    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Settings in which the runs differ")
+    show_table(rows, "Settings in which the runs differ")

@@ -14,6 +14,7 @@ from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.job_progress import show_progress
 from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.live_chart import live_chart
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.next_run import use_settings
 
 if TYPE_CHECKING:
@@ -182,16 +183,15 @@ def _show_savings(measured: Measured, config: RunConfig) -> None:
 def _show_components(measured: Measured) -> None:
     st.markdown("**Trained components**")
     rows = [(label_of(part.name), part.modules, part.parameters, part.gradient_norm) for part in measured.components]
-    number = st.column_config.NumberColumn
-    st.dataframe(
+    meaning = "After one real step. Zero means that nothing is learned."
+    show_table(
         pd.DataFrame(rows, columns=["Component", "Modules", "Parameters", "Gradient norm"]),
-        hide_index=True,
-        column_config={
-            "Modules": number(format="localized"),
-            "Parameters": number(format="localized"),
-            "Gradient norm": number(format="%.3g", help="After one real step. Zero means that nothing is learned."),
+        "Adapted modules, parameters and gradient norm of each component",
+        {
+            "Modules": "localized",
+            "Parameters": "localized",
+            "Gradient norm": st.column_config.NumberColumn(format="%.3g", help=meaning),
         },
-        alt="Adapted modules, parameters and gradient norm of each component",
     )
 
 

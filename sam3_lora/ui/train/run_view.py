@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from sam3_lora.monitor.diagnosis import Alert
@@ -14,6 +13,7 @@ from sam3_lora.monitor.history import GROUPS, History, last_step_table
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.text import amount, plural
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.next_run import use_settings
 from sam3_lora.ui.resources import runs_folder
 from sam3_lora.ui.runs import STATES, progress_sentence
@@ -94,15 +94,13 @@ def show_last_step(history: History) -> None:
     if row is None:
         st.caption("No steps yet.")
         return
-    table = pd.DataFrame(last_step_table(row["terms"], row.get("raw", {})))
     st.caption(f"Step {row['step']:,}: weighted loss terms by group, and their share of the total.")
     number = st.column_config.NumberColumn
-    st.dataframe(
-        table,
-        hide_index=True,
-        column_order=["term", *GROUPS, "weighted", "share", "raw"],
-        column_config={
-            "term": "Term",
+    show_table(
+        last_step_table(row["terms"], row.get("raw", {})),
+        "Terms of the last step",
+        {
+            "term": st.column_config.TextColumn("Term"),
             "main": number("Main layer", format="%.3f"),
             "auxiliary": number("Auxiliary layers", format="%.3f"),
             "one-to-many": number("One-to-many", format="%.3f"),
@@ -110,8 +108,8 @@ def show_last_step(history: History) -> None:
             "share": st.column_config.ProgressColumn("Share of total", format="percent", min_value=0, max_value=1),
             "raw": number("Raw, main layer", format="%.4f"),
         },
+        column_order=["term", *GROUPS, "weighted", "share", "raw"],
         placeholder="",
-        alt="Terms of the last step",
     )
 
 

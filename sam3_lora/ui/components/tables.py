@@ -1,0 +1,46 @@
+"""Tables of all pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+DATE = st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm")
+
+
+def show_table(
+    rows: Any,
+    alt: str,
+    columns: Mapping[str, Any] | None = None,
+    *,
+    open_row: Callable[[int], None] | None = None,
+    placeholder: str = "–",
+    **others: Any,
+) -> Any:
+    """Draws a table without an index; returns what Streamlit's dataframe returns.
+
+    Args:
+        rows: a data frame, or what makes one.
+        alt: what the table shows, for screen readers.
+        columns: name -> the format of its numbers, or its whole configuration.
+        open_row: called with the place of a row that is selected; needs a key.
+        placeholder: in empty cells.
+        others: as Streamlit's dataframe takes them.
+    """
+    if open_row is not None:
+        others |= {"selection_mode": "single-row", "on_select": lambda: _follow_selection(others["key"], open_row)}
+    number = st.column_config.NumberColumn
+    config = {
+        name: number(format=column) if isinstance(column, str) else column for name, column in (columns or {}).items()
+    }
+    return st.dataframe(
+        pd.DataFrame(rows), hide_index=True, placeholder=placeholder, column_config=config, alt=alt, **others
+    )
+
+
+def _follow_selection(key: str, open_row: Callable[[int], None]) -> None:
+    for row in st.session_state[key].selection.rows:
+        open_row(row)
