@@ -19,21 +19,15 @@ def watch(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None
         job: an active job.
         label, key, help: of the button that cancels it.
     """
-    st.fragment(_watch, run_every=_POLL_S)(job, label, key, help)
+    st.fragment(_show_progress, run_every=_POLL_S)(job, label, key, help)
 
 
-def _watch(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:
-    with guarded():
-        if not job.snapshot().active:
-            st.rerun(scope="app")
-        show_progress(job, label, key, help)
-
-
-def show_progress(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:
-    """A bar with the job's text and the button that cancels it; for the arguments see :func:`watch`."""
+def _show_progress(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:
     snapshot = job.snapshot()
+    if not snapshot.active:
+        st.rerun(scope="app")
     stopping = snapshot.state == "stopping"
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with guarded(), st.container(horizontal=True, vertical_alignment="center"):
         text = f"{snapshot.text} (stopping)" if stopping else snapshot.text
         st.progress(min(max(snapshot.share, 0.0), 1.0), escape(text))
         st.button(label, key=key, icon=":material/stop:", disabled=stopping, on_click=job.cancel, help=help)

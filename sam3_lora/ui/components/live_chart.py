@@ -6,13 +6,12 @@ component keeps one node and passes it to Plotly.react.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import streamlit as st
 
+from sam3_lora.monitor.curves import Picture
 from sam3_lora.ui.components.javascript import component
 
+LINEAR, CLIPPED, LOG = "Linear", "Clipped", "Log"
 _LIBRARY = component("plotly_library")
 _CHART = component("live_chart", html='<div class="sam3-live-chart" role="img"></div>')
 
@@ -36,39 +35,28 @@ def _plotly_js() -> bytes:
     return (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
 
 
-def live_chart(
-    curves: Sequence[dict[str, Any]],
-    *,
-    key: str,
-    x_title: str,
-    y_title: str,
-    label: str,
-    log: bool = False,
-    clip: bool = False,
-    height: int = 400,
-) -> None:
+def live_chart(picture: Picture, *, key: str, label: str, scale: str = LINEAR, height: int = 400) -> None:
     """Draws or updates a chart.
 
     Args:
-        curves: each with id (letters, digits, "_" and "-"; hidden curves are remembered by it), name, x, y (None for a
-            gap), mode ("lines" or "lines+markers"), color ("text", "muted", "accent" or a place in
+        picture: its curves, each with id (letters, digits, "_" and "-"; hidden curves are remembered by it), name, x, y
+            (None for a gap), mode ("lines" or "lines+markers"), color ("text", "muted", "accent" or a place in
             the palette), and optionally width, dash, faint (drawn pale, not in the legend) and of
             (the id of the curve it is shown and hidden with).
         key: identifies the chart; zoom (by what the axes show) and hidden curves (by id) are remembered under it in
             the browser tab.
         label: what the chart shows, for screen readers.
-        log: logarithmic y axis.
-        clip: the y axis ends where only outliers lie beyond; they stay in the curves.
+        scale: of the y axis: LINEAR, LOG, or CLIPPED: it ends where only outliers lie beyond; they stay in the curves.
         height: in pixels.
     """
     data = {
         "key": key,
-        "curves": list(curves),
-        "xTitle": x_title,
-        "yTitle": y_title,
+        "curves": picture.curves,
+        "xTitle": picture.x_title,
+        "yTitle": picture.y_title,
         "label": label,
-        "log": log,
-        "clip": clip,
+        "log": scale == LOG,
+        "clip": scale == CLIPPED,
         "height": height,
     }
     _CHART(key=key, data=data, height=height)

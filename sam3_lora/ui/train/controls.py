@@ -159,29 +159,22 @@ def rename_dialog(run: Run) -> None:
 @st.dialog("Delete this run?", on_dismiss=dialog_closed)
 def delete_dialog(run: Run) -> None:
     """Asks for confirmation before a run is deleted."""
-    _confirm(
-        run,
-        "its adapters, checkpoints, metrics and samples will be permanently deleted.",
-        "Delete",
-        "delete-confirmed",
-        lambda: runs.delete(run),
-    )
+    consequence = "its adapters, checkpoints, metrics and samples will be permanently deleted."
+    _confirm(run, consequence, "Delete", lambda: runs.delete(run))
 
 
 @st.dialog("Stop and discard this run?", on_dismiss=dialog_closed)
 def discard_dialog(run: Run) -> None:
     """Asks for confirmation before a run that is being trained is ended and deleted."""
-    _confirm(
-        run,
+    consequence = (
         "it ends after the current step, and its adapters, checkpoints, metrics and samples will be permanently "
-        "deleted. To keep them, press Stop instead.",
-        "Discard",
-        "discard-confirmed",
-        lambda: run.requests.add("discard"),
+        "deleted. To keep them, press Stop instead."
     )
+    _confirm(run, consequence, "Discard", lambda: run.requests.add("discard"))
 
 
-def _confirm(run: Run, consequence: str, label: str, key: str, act: Callable[[], object]) -> None:
+def _confirm(run: Run, consequence: str, label: str, act: Callable[[], object]) -> None:
+    key = f"{label.lower()}-confirmed"
     st.markdown(f"**{escape(runs.run_title(run.name))}**: {consequence}")
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Cancel", key=f"{key}-not"):

@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.monitor.curves import Picture
 from sam3_lora.text import duration, plural
-from sam3_lora.ui.background_job import BackgroundJob, Cancelled
+from sam3_lora.ui.background_job import BackgroundJob, Cancelled, Snapshot
 from sam3_lora.ui.components.forms import label_of
-from sam3_lora.ui.components.job_progress import show_progress
+from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.live_chart import live_chart
 from sam3_lora.ui.components.tables import show_table
@@ -57,16 +58,16 @@ def headline(result: Preflight) -> str:
     return ", ".join(parts)
 
 
-def show_check(job: CheckJob, config: RunConfig | None) -> None:
+def show_check(job: CheckJob, check: Snapshot[RunConfig, Preflight], config: RunConfig | None) -> None:
     """Draws the progress of a check, or its result.
 
     Args:
         job: of this process.
+        check: its state, by which the buttons were drawn.
         config: the settings now; None if they are not valid.
     """
-    check = job.snapshot()
     if check.active:
-        show_progress(job, "Cancel", "cancel-check", "Ends after the step in progress")
+        watch(job, "Cancel", "cancel-check", "Ends after the step in progress")
         return
     if check.state == "cancelled":
         st.caption(":material/info: Check cancelled.")
@@ -199,11 +200,5 @@ def _show_learning_rates(result: Preflight) -> None:
     st.markdown("**Learning rate**")
     steps, rates = zip(*result.learning_rates, strict=True)
     curve = {"id": "lr", "name": "Learning rate", "color": "accent", "width": 2.0, "mode": "lines"}
-    live_chart(
-        [curve | {"x": list(steps), "y": list(rates)}],
-        key="check-learning-rate",
-        x_title="Step",
-        y_title="",
-        label="Learning rate of each step",
-        height=230,
-    )
+    picture = Picture([curve | {"x": list(steps), "y": list(rates)}], "Step", "")
+    live_chart(picture, key="check-learning-rate", label="Learning rate of each step", height=230)

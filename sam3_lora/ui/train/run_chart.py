@@ -10,10 +10,9 @@ from sam3_lora.monitor.curves import SHOWN, STEPS, TIME, Picture, draw
 from sam3_lora.monitor.history import History
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.components.layout import choose_one
-from sam3_lora.ui.components.live_chart import live_chart
+from sam3_lora.ui.components.live_chart import CLIPPED, LINEAR, LOG, live_chart
 
 SMOOTHING = 0.9  # single batches scatter so much that their curves hide what they do
-LINEAR, CLIPPED, LOG = "Linear", "Clipped", "Log"
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,7 @@ def show_curves(curves: Picture, options: ChartOptions, key: str, label: str, he
     if not any(curve["x"] for curve in curves.curves):
         st.caption(":material/info: No data yet.")
         return
-    live_chart(
-        curves.curves,
-        key=key,
-        x_title=curves.x_title,
-        y_title=curves.y_title,
-        label=label,
-        log=options.scale == LOG,
-        clip=options.scale == CLIPPED,
-        height=height,
-    )
+    live_chart(curves, key=key, label=label, scale=options.scale, height=height)
 
 
 def choose_options(curves: list[str], key: str) -> ChartOptions:

@@ -18,8 +18,7 @@ from sam3_lora.ui.train_job import TrainJob
 
 if TYPE_CHECKING:
     from sam3_lora.train.optimizer import TrainPlan
-
-_POLL_SECONDS = 0.7  # while a check is in progress
+    from sam3_lora.train.preflight.preflight import Preflight
 
 
 def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...]) -> None:
@@ -31,7 +30,9 @@ def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...])
     """
     config, _ = next_run()
     check_job = preflight_view.get_check_job()
-    reason = _why_not(config, train_job, check_job)
+    check = check_job.snapshot()
+    result = check.result if check.request == config else None
+    reason = _why_not(config, train_job, check.active)
     with st.container(border=True, key="next-run"):
         text, check_column, start_column = st.columns([8, 2, 3], vertical_alignment="center", gap="small")
         with text, st.container(gap="xxsmall"):
@@ -39,32 +40,25 @@ def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...])
             if config is None or reason:
                 st.caption(f":material/info: {reason}")
             else:
-                st.caption(describe(config, _known_plan(config, check_job)))
+                st.caption(describe(config, result.length if result else None))
                 _warn_of_others(beginnings)
             _show_links(config)
         with check_column:
             _check_button(config, reason, check_job)
         with start_column:
-            _start_button(config, reason, train_job, check_job)
-        check = check_job.snapshot()
+            _start_button(config, reason, result, train_job, check_job)
         if check.state != "idle":
-            st.fragment(_watch_check, run_every=_POLL_SECONDS if check.active else None)(check.active, config)
+            preflight_view.show_check(check_job, check, config)
 
 
-def _why_not(config: RunConfig | None, train_job: TrainJob, check_job: CheckJob) -> str | None:
+def _why_not(config: RunConfig | None, train_job: TrainJob, checking: bool) -> str | None:
     if train_job.current is not None:
         return "A run is in progress: stop it or wait for it to finish."
-    if check_job.snapshot().active:
+    if checking:
         return "A check is in progress: wait for it, or cancel it."
     if config is None:
         return "Fix the marked settings on the configure page first."
     return None
-
-
-def _known_plan(config: RunConfig, check_job: CheckJob) -> TrainPlan | None:
-    """How long the run will be, if this configuration has been checked."""
-    check = check_job.snapshot()
-    return check.result.length if check.result and check.request == config else None
 
 
 def _warn_of_others(beginnings: tuple[tuple[str, bool], ...]) -> None:
@@ -102,9 +96,10 @@ def _check_button(config: RunConfig | None, reason: str | None, check_job: Check
             st.rerun()
 
 
-def _start_button(config: RunConfig | None, reason: str | None, train_job: TrainJob, check_job: CheckJob) -> None:
-    check = check_job.snapshot()
-    result = check.result if check.request == config else None
+def _start_button(
+    config: RunConfig | None, reason: str | None, result: Preflight | None, train_job: TrainJob, check_job: CheckJob
+) -> None:
+    """The button that starts the run. result: of the check of this configuration, if there was one."""
     has_errors = result is not None and not result.ok
     if result is not None and has_errors and result.measured is None:
         reason = reason or "This run cannot start. Fix the errors below, then check again."
@@ -122,16 +117,6 @@ def _start_button(config: RunConfig | None, reason: str | None, train_job: Train
             runs.open_run(train_job.start(config))
             check_job.forget()
             st.rerun()
-
-
-def _watch_check(was_active: bool, config: RunConfig | None) -> None:
-    with guarded():
-        check_job = preflight_view.get_check_job()
-        check = check_job.snapshot()
-        if check.active != was_active:
-            st.rerun()
-        if check.state != "idle":
-            preflight_view.show_check(check_job, config)
 
 
 def describe(config: RunConfig, plan: TrainPlan | None = None) -> str:
