@@ -77,7 +77,7 @@ def choose_view(opened: OpenedDataset) -> str:
 
 def show_images(opened: OpenedDataset) -> None:
     """The splits in numbers beside the worst findings, so that errors are visible at once; then the grid."""
-    numbers, worst = st.columns([5, 6], gap="large")
+    numbers, worst = st.columns([6, 5], gap="large")
     with numbers:
         table = view.split_table(opened)
         few = len(table) <= MAX_SPLITS

@@ -19,6 +19,8 @@ from sam3_lora.ui.resources import log_unexpected
 _CSS = """
 <style>
 [data-testid="stMainBlockContainer"] { max-width: 1280px; padding-inline: 3rem; }
+@media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding-inline: 1.5rem; } }
+[data-testid="stMetricLabel"] p { white-space: normal; }
 /* A thumbnail's button covers its whole card, so that a click on the image opens it. */
 [class*="st-key-thumb-"] { position: relative; }
 [class*="st-key-thumb-"] button::after { content: ""; position: absolute; inset: 0; }

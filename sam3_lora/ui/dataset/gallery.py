@@ -61,7 +61,7 @@ def current_filter(opened: OpenedDataset) -> ImageFilter:
 
 
 def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
-    by_split, by_category, by_finding, by_name, more = st.columns([4, 4, 4, 3, 2], vertical_alignment="bottom")
+    by_split, by_category, by_finding, by_name, more = st.columns([4, 4, 4, 3, 3], vertical_alignment="bottom")
     with by_split:
         _choose_split(opened.split_names)
     index = opened.index(st.session_state[view.SPLIT])

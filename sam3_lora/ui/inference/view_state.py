@@ -68,7 +68,7 @@ def choose(phrases: Sequence[str], has_adapter: bool) -> ViewState:
         phrases: of the prompt, which may have thresholds of their own.
         has_adapter: without one its strength cannot be chosen.
     """
-    by_threshold, by_strength, by_color, by_steps = st.columns([3, 3, 2, 1.6], gap="large", vertical_alignment="bottom")
+    by_threshold, by_strength, by_color, by_steps = st.columns([4, 4, 5, 5], gap="medium", vertical_alignment="bottom")
     with by_threshold:
         threshold = postprocess_form.choose_threshold()
     with by_strength:
