@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sam3_lora.monitor.history import GROUPS, TERMS, History, downsample, in_order, smooth
+from sam3_lora.monitor.history import GROUPS, TERMS, Columns, History, Validation, downsample, in_order, smooth
 from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY
 
 POINTS_PER_CURVE = 1_000  # about the pixels of a chart
@@ -17,8 +17,11 @@ POINTS_PER_FAINT_CURVE = 500  # for unsmoothed values behind a smoothed curve
 STEPS, TIME = "Steps", "Time"  # of the x axis
 _HOURS_FROM_S = 3 * 3600
 _LEGEND_LETTERS = 24  # of a run's name
-_GROUP_STYLE = {MAIN: ("", "solid"), AUXILIARY: (" · auxiliary", "dash"), ONE_TO_MANY: (" · one-to-many", "dot")}
-_GROUP_NAMES = {MAIN: "Main layer", AUXILIARY: "Auxiliary layers", ONE_TO_MANY: "One-to-many"}
+_GROUP_STYLE = {  # group -> (its name, what follows a term's name in the legend, dash)
+    MAIN: ("Main layer", "", "solid"),
+    AUXILIARY: ("Auxiliary layers", " · auxiliary", "dash"),
+    ONE_TO_MANY: ("One-to-many", " · one-to-many", "dot"),
+}
 
 Curve = dict[str, Any]
 
@@ -86,34 +89,26 @@ def _in_two_lines(title: str) -> str:
     return f"{short}<br>{began}" if began else short
 
 
-def _weighted(history: History) -> Iterator[_Line]:
-    """The total, each main term, the sums of the other groups, the validation loss."""
-    yield _total(history)
+def _beside_total(parts: Callable[[History], Iterable[_Line]]) -> Callable[[History], Iterable[_Line]]:
+    """The total, its parts, the validation loss."""
+    return lambda history: [_total(history), *parts(history), *_validation(history)]
+
+
+def _main_terms_and_sums(history: History) -> Iterator[_Line]:
+    """Each main term, and the sums of the other groups."""
     yield from _terms(history.columns, [MAIN])
     for line in _group_sums(history):
         if line.identity != f"sum-{MAIN}":
             yield replace(line, style={"color": "muted", "dash": line.style["dash"]})
-    yield from _validation(history)
-
-
-def _every_weighted(history: History) -> Iterator[_Line]:
-    yield _total(history)
-    yield from _terms(history.columns, GROUPS)
-    yield from _validation(history)
-
-
-def _sums(history: History) -> Iterator[_Line]:
-    yield _total(history)
-    yield from _group_sums(history)
-    yield from _validation(history)
 
 
 def _group_sums(history: History) -> Iterator[_Line]:
     """The sum of the weighted terms of each group that the history has."""
     for place, group in enumerate(GROUPS):
         if members := [column for (_, of), column in history.columns.items() if of == group]:
-            style = {"color": place, "width": 2.0, "dash": _GROUP_STYLE[group][1]}
-            yield _Line(f"sum-{group}", _GROUP_NAMES[group], np.nansum(members, axis=0), style)
+            name, _, dash = _GROUP_STYLE[group]
+            style = {"color": place, "width": 2.0, "dash": dash}
+            yield _Line(f"sum-{group}", name, np.nansum(members, axis=0), style)
 
 
 def _shares(history: History) -> Iterator[_Line]:
@@ -134,36 +129,6 @@ def _share(history: History, line: _Line) -> _Line:
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(totals == 0, np.nan, 100 * line.values / totals)
     return replace(line, identity=f"share-{line.identity}", values=values)
-
-
-def _validation_f1(history: History) -> Iterator[_Line]:
-    values = np.array([point.f1 for point in history.validation])
-    yield _Line("validation-f1", "F1 of boxes", values, {"color": "accent", "width": 2.0}, at_evaluations=True)
-
-
-def _single(name: str, values_of: Callable[[History], list[float]], unit: float = 1.0, exact: bool = False) -> Callable:
-    def lines(history: History) -> Iterator[_Line]:
-        values = np.asarray(values_of(history)) / unit
-        yield _Line(name.lower().replace(" ", "-"), name, values, {"color": "accent", "width": 2.0}, exact=exact)
-
-    return lines
-
-
-# What a chart can show -> (title of the y axis, its lines)
-SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
-    "Weighted terms": ("Weighted loss", _weighted),
-    "Every weighted term": ("Weighted loss", _every_weighted),
-    "Sums by layer and queries": ("Weighted loss", _sums),
-    "Shares of the total": ("Share of the total in %", _shares),
-    "Shares by layer and queries": ("Share of the total in %", _group_shares),
-    "Raw values": ("Raw loss, main layer", lambda it: _terms(it.raws, [MAIN])),
-    "Every raw value": ("Raw loss, mean over layers", lambda it: _terms(it.raws, GROUPS)),
-    "Validation F1": ("F1 of boxes, IoU 0.5", _validation_f1),
-    "Gradient norm": ("Gradient norm before clipping", _single("Gradient norm", lambda it: it.gradient_norms)),
-    "Learning rate": ("Learning rate", _single("Learning rate", lambda it: it.learning_rates, exact=True)),
-    "Images per second": ("Images per second", _single("Images per second", lambda it: it.speeds)),
-    "Memory": ("Memory in GB", _single("Memory", lambda it: it.memory, unit=1e9, exact=True)),
-}
 
 
 def _total(history: History) -> _Line:
@@ -189,32 +154,61 @@ def _one_term(term: str) -> Callable[[History], _Line]:
     return line
 
 
-def _measure(values_of: Callable[[History], list[float]], exact: bool = False) -> Callable[[History], _Line]:
-    return lambda history: _Line("", "", np.asarray(values_of(history)), exact=exact)
+def _measure(column: str, unit: float = 1.0, exact: bool = False) -> Callable[[History], _Line]:
+    return lambda history: _Line("", "", np.asarray(history.measures[column]) / unit, exact=exact)
 
 
-def _evaluated(value_of: Callable[[Any], float]) -> Callable[[History], _Line]:
-    return lambda history: _Line(
-        "", "", np.array([value_of(point) for point in history.validation]), at_evaluations=True
-    )
+def _evaluated(name: str, value_of: Callable[[Validation], float]) -> Callable[[History], _Line]:
+    return lambda history: _Line("", name, np.array([*map(value_of, history.validation)]), at_evaluations=True)
+
+
+def _alone(name: str, line_of: Callable[[History], _Line]) -> Callable[[History], Iterable[_Line]]:
+    """The only line of a chart."""
+    identity, style = name.lower().replace(" ", "-"), {"color": "accent", "width": 2.0}
+
+    def lines(history: History) -> Iterator[_Line]:
+        line = line_of(history)
+        yield replace(line, identity=identity, name=line.name or name, style=style)
+
+    return lines
+
+
+# What is one line, for a chart of a run and to compare runs by -> (title of the y axis, the line)
+_MEASURED: dict[str, tuple[str, Callable[[History], _Line]]] = {
+    "Validation F1": ("F1 of boxes, IoU 0.5", _evaluated("F1 of boxes", lambda point: point.f1)),
+    "Gradient norm": ("Gradient norm before clipping", _measure("grad_norm")),
+    "Learning rate": ("Learning rate", _measure("lr", exact=True)),
+    "Images per second": ("Images per second", _measure("images_per_second")),
+    "Memory": ("Memory in GB", _measure("memory_bytes", unit=1e9, exact=True)),
+}
+
+# What a chart can show -> (title of the y axis, its lines)
+SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
+    "Weighted terms": ("Weighted loss", _beside_total(_main_terms_and_sums)),
+    "Every weighted term": ("Weighted loss", _beside_total(lambda it: _terms(it.columns, GROUPS))),
+    "Sums by layer and queries": ("Weighted loss", _beside_total(_group_sums)),
+    "Shares of the total": ("Share of the total in %", _shares),
+    "Shares by layer and queries": ("Share of the total in %", _group_shares),
+    "Raw values": ("Raw loss, main layer", lambda it: _terms(it.raws, [MAIN])),
+    "Every raw value": ("Raw loss, mean over layers", lambda it: _terms(it.raws, GROUPS)),
+    **{name: (y_title, _alone(name, line_of)) for name, (y_title, line_of) in _MEASURED.items()},
+}
 
 
 # What runs can be compared by -> (title of the y axis, the line)
 COMPARED: dict[str, tuple[str, Callable[[History], _Line]]] = {
-    "Validation loss": ("Validation loss", _evaluated(lambda point: point.total)),
-    "Validation F1": ("F1 of boxes, IoU 0.5", _evaluated(lambda point: point.f1)),
+    "Validation loss": ("Validation loss", _evaluated("", lambda point: point.total)),
+    "Validation F1": _MEASURED["Validation F1"],
     "Total loss": ("Total loss", _total),
     **{term: (f"{term}, all layers, weighted", _one_term(term)) for term in TERMS},
-    "Gradient norm": ("Gradient norm before clipping", _measure(lambda it: it.gradient_norms)),
-    "Learning rate": ("Learning rate", _measure(lambda it: it.learning_rates, exact=True)),
-    "Images per second": ("Images per second", _measure(lambda it: it.speeds)),
+    **{name: _MEASURED[name] for name in ("Gradient norm", "Learning rate", "Images per second")},
 }
 
 
-def _terms(columns: dict[tuple[str, str], list[float]], groups: Iterable[str]) -> Iterator[_Line]:
+def _terms(columns: Columns, groups: Iterable[str]) -> Iterator[_Line]:
     """Each term of these groups, in the order of the legend."""
     for group in groups:
-        suffix, dash = _GROUP_STYLE[group]
+        _, suffix, dash = _GROUP_STYLE[group]
         for term in in_order({name for name, of in columns if of == group}):
             style = {"color": _color(term), "dash": dash}
             yield _Line(f"{term}-{group}", term + suffix, np.asarray(columns[term, group]), style)

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,23 @@ GROUPS = (MAIN, AUXILIARY, ONE_TO_MANY)
 TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presence_loss")
 
 
-def by_group(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Sums weighted terms over layers: group -> term -> value. The sum of all values is the total."""
-    sums: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
+# Columns of metrics.jsonl with one number a step.
+MEASURES = ("lr", "images_per_second", "grad_norm", "memory_bytes")
+
+Columns = dict[tuple[str, str], list[float]]  # (term, group) -> its values
+
+
+def by_group(terms: Mapping[str, float], together: Callable[[list[float]], float]) -> dict[tuple[str, str], float]:
+    """(term, group) -> the values of all its layers in one.
+
+    Args:
+        terms: values by name, weighted or raw.
+        together: makes one of several, such as their sum: that of all weighted values is the total.
+    """
+    found: Columns = {}
     for name, value in terms.items():
-        term, group = split_name(name)
-        sums[group][term] = sums[group].get(term, 0.0) + value
-    return sums
+        found.setdefault(split_name(name), []).append(_number(value))
+    return {key: together(values) for key, values in found.items()}
 
 
 def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -38,12 +49,12 @@ def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> lis
         Rows with "term", a column per group (None where the term does not exist: masks have no auxiliary layers),
         "weighted", "share" in [0, 1] and "raw".
     """
-    sums, total = by_group(terms), sum(terms.values())
-    names = in_order({name for group in sums.values() for name in group})
+    sums, total = by_group(terms, sum), sum(terms.values())
     rows: list[dict[str, Any]] = [
-        {"term": name, **{group: sums[group].get(name) for group in GROUPS}} for name in names
+        {"term": term, **{group: sums.get((term, group)) for group in GROUPS}}
+        for term in in_order({term for term, _ in sums})
     ]
-    rows.append({"term": "total", **{group: sum(sums[group].values()) for group in GROUPS}})
+    rows.append({"term": "total", **{group: sum(row[group] or 0.0 for row in rows) for group in GROUPS}})
     for row in rows:
         weighted = sum(row[group] or 0.0 for group in GROUPS)
         row |= {"weighted": weighted, "share": weighted / total if total else 0.0, "raw": raw.get(row["term"])}
@@ -77,12 +88,9 @@ class History:
     steps: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # of training so far; pauses before a resume do not count
     totals: list[float] = field(default_factory=list)
-    columns: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> weighted sums
-    raws: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (term, group) -> means of raw values
-    learning_rates: list[float] = field(default_factory=list)
-    speeds: list[float] = field(default_factory=list)  # images per second
-    gradient_norms: list[float] = field(default_factory=list)  # before clipping
-    memory: list[float] = field(default_factory=list)  # bytes
+    columns: Columns = field(default_factory=dict)  # weighted sums
+    raws: Columns = field(default_factory=dict)  # means of raw values
+    measures: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURES})
     validation: list[Validation] = field(default_factory=list)
     last: dict[str, Any] | None = None  # the newest row of kind "step"
     _clock: float | None = None  # unix seconds up to which seconds were counted
@@ -108,12 +116,10 @@ class History:
         self.seconds.append(self._tick(row))
         self.steps.append(row["step"])
         self.totals.append(_number(row["total"]))
-        self.learning_rates.append(_number(row.get("lr")))
-        self.speeds.append(_number(row.get("images_per_second")))
-        self.gradient_norms.append(_number(row.get("grad_norm")))
-        self.memory.append(_number(row.get("memory_bytes")))
-        _append_values(self.columns, _values(row["terms"], sum), len(self.steps))
-        _append_values(self.raws, _values(row.get("raw", {}), _mean), len(self.steps))
+        for name, column in self.measures.items():
+            column.append(_number(row.get(name)))
+        _append_values(self.columns, by_group(row["terms"], sum), len(self.steps))
+        _append_values(self.raws, by_group(row.get("raw", {}), fmean), len(self.steps))
         self.last = dict(row)
 
     def _tick(self, row: Mapping[str, Any]) -> float:
@@ -138,25 +144,13 @@ class History:
         self._select(np.union1d(kept, [len(self.steps) - 1]).tolist())
 
     def _select(self, indices: Sequence[int]) -> None:
-        measures = (self.learning_rates, self.speeds, self.gradient_norms, self.memory)
         self.steps = [self.steps[index] for index in indices]
-        for column in (self.seconds, self.totals, *measures, *self.columns.values(), *self.raws.values()):
+        several = (*self.measures.values(), *self.columns.values(), *self.raws.values())
+        for column in (self.seconds, self.totals, *several):
             column[:] = [column[index] for index in indices]
 
 
-def _values(terms: Mapping[str, float], together: Callable[[list[float]], float]) -> dict[tuple[str, str], float]:
-    """(term, group) -> the values of all its layers in one."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for name, value in terms.items():
-        found.setdefault(split_name(name), []).append(_number(value))
-    return {key: together(values) for key, values in found.items()}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _append_values(columns: dict[tuple[str, str], list[float]], values: Mapping[tuple, float], length: int) -> None:
+def _append_values(columns: Columns, values: Mapping[tuple[str, str], float], length: int) -> None:
     """Adds a row to columns; some may be new, others may have no value."""
     for key in values.keys() - columns.keys():
         columns[key] = [math.nan] * (length - 1)

@@ -71,6 +71,7 @@ def show_numbers(status: Status, history: History) -> None:
     )
     f1 = history.validation[-1].f1 if history.validation else math.nan
     memory = status.memory_bytes
+    latest = {name: values[-1] for name, values in history.measures.items()}
     metrics = (
         ("Total loss", amount(history.totals[-1], 4), None),
         ("Best validation", "none yet" if best is None else amount(best, 4), best_help),
@@ -79,9 +80,9 @@ def show_numbers(status: Status, history: History) -> None:
             "none yet" if math.isnan(f1) else f"{f1:.2f}",
             "F1 of boxes on the validation split, at score 0.5 and IoU 0.5.",
         ),
-        ("Images per second", f"{history.speeds[-1]:.3g}", None),
-        ("Gradient norm", amount(history.gradient_norms[-1]), "Before clipping."),
-        ("Learning rate", f"{history.learning_rates[-1]:.3g}", None),
+        ("Images per second", f"{latest['images_per_second']:.3g}", None),
+        ("Gradient norm", amount(latest["grad_norm"]), "Before clipping."),
+        ("Learning rate", f"{latest['lr']:.3g}", None),
         ("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB", None),
     )
     for column, (label, value, meaning) in zip(st.columns(len(metrics), gap="small"), metrics, strict=True):
