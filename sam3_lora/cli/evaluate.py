@@ -53,7 +53,7 @@ def evaluate(
         base_name=base,
         adapter_name=f"{run.name}/{adapter.name}" if run and adapter else str(adapter),
         adapter_folder=adapter,
-        category_phrases=store.phrases_of_run(adapter),
+        category_phrases=run.config.data.category_phrases if run else {},
         retention_phrases=tuple(retention_phrase or ()),
     )
     with progress_bar("Evaluating") as progress:

@@ -49,8 +49,6 @@ class EvaluationRequest:
     adapter_folder: Path | None = None
     category_phrases: Mapping[str, str] = field(default_factory=dict)  # the user's own phrase of each category
     retention_phrases: tuple[str, ...] = ()  # what the base model finds and the adapter must not forget
-    num_negatives: int = 3  # per image, of the validation loss
-    batch_size: int = 2  # of the validation loss
 
 
 def evaluate(
@@ -202,18 +200,11 @@ class _Evaluation:
         return predictions
 
     def _losses(self) -> dict[str, float]:
-        losses, request = {}, self.request
+        losses, own_phrases = {}, self.request.category_phrases
         for number, model in enumerate(self._models):
             share = number / len(self._models)
             self.progress(_PREDICTED + (_LOSS_DONE - _PREDICTED) * share, "Validation loss")
-            losses[model] = validation_loss(
-                self.predictor,
-                self._split,
-                request.num_negatives,
-                request.batch_size,
-                request.category_phrases,
-                partial(self._as, model),
-            )
+            losses[model] = validation_loss(self.predictor, self._split, own_phrases, partial(self._as, model))
         return losses
 
     @contextmanager

@@ -48,12 +48,6 @@ def run_of(adapter: Path | None) -> Run | None:
     return None
 
 
-def phrases_of_run(adapter: Path | None) -> dict[str, str]:
-    """The category phrases of an adapter's run; empty without a run. Raises ConfigError if damaged."""
-    run = run_of(adapter)
-    return dict(run.config.data.category_phrases) if run else {}
-
-
 def folder_of(adapter: Path | None, runs: Path) -> Path:
     """The folder for evaluations of this adapter; runs: where those of no run go."""
     run = run_of(adapter)

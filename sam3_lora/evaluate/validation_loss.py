@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,27 +17,25 @@ from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leav
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.predictor import Predictor
 
+NUM_NEGATIVES, BATCH_SIZE = 3, 2  # of an evaluation, so that its losses can be compared
+
 
 def validation_loss(
     predictor: Predictor,
     split: Split,
-    num_negatives: int,
-    batch_size: int,
-    phrases: Mapping[str, str] | None,
-    using_model: Callable[[], AbstractContextManager] = nullcontext,
+    phrases: Mapping[str, str],
+    using_model: Callable[[], AbstractContextManager],
 ) -> float:
     """The weighted total of the default loss over a split.
 
     Args:
         predictor: the model, with its adapter as it is switched inside `using_model`.
         split: with annotations.
-        num_negatives: absent phrases per image.
-        batch_size: in images.
         phrases: the user's own phrase of each category.
         using_model: entered around each forward pass.
     """
     loss = Sam3LossWrapper.from_config(LossConfig())
-    loader = validation_loader(split, predictor.processor, split.categories, num_negatives, batch_size, phrases=phrases)
+    loader = validation_loader(split, predictor.processor, split.categories, NUM_NEGATIVES, BATCH_SIZE, phrases=phrases)
 
     def forward(batch: Batch) -> LossReport:
         batch = batch.to(predictor.device)
@@ -52,8 +50,8 @@ class MeanLoss:
     """A loss report averaged over batches."""
 
     total: float
-    raw: dict[str, float]  # by name of the term, unweighted
-    weighted: dict[str, float]
+    terms: dict[str, float]  # weighted, by name of the term
+    raw: dict[str, float]  # unweighted
 
 
 def as_vector(report: LossReport) -> Tensor:
@@ -69,7 +67,7 @@ def from_vector(names: list[str], vector: Tensor) -> MeanLoss:
     return MeanLoss(
         total=total,
         raw=dict(zip(names, numbers[: len(names)], strict=True)),
-        weighted=dict(zip(names, numbers[len(names) :], strict=True)),
+        terms=dict(zip(names, numbers[len(names) :], strict=True)),
     )
 
 

@@ -11,11 +11,13 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam3_lora.config import RunConfig
-from sam3_lora.loss import Sam3LossWrapper
+from sam3_lora.data.samples import Batch
+from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.warm_start import start_from
+from sam3_lora.structures import Detections
 from sam3_lora.text import plural
 from sam3_lora.train.data_loaders import TrainingData, make_data, open_splits
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
@@ -70,6 +72,18 @@ class Setup:
         """Puts model and loss into training mode, or into evaluation mode: dropout, one-to-many queries."""
         self.model.detector.train(mode)
         self.loss.train(mode)
+
+    def forward(self, model: nn.Module, batch: Batch) -> tuple[Detections, LossReport]:
+        """The detections of a batch and their loss, in the run's precision.
+
+        Args:
+            model: the detector, or as accelerate wraps it.
+            batch: on any device.
+        """
+        batch = batch.to(self.accelerator.device)
+        with self.accelerator.autocast():
+            detections = model(*batch.inputs)
+        return detections, self.loss(detections, batch.targets)
 
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card; only the main process writes."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError
@@ -34,19 +34,9 @@ class StepMetrics:
 
     def columns(self) -> dict[str, Any]:
         """Its columns in a row of metrics.jsonl."""
-        columns: dict[str, Any] = {
-            "total": self.loss.total,
-            "terms": self.loss.weighted,
-            "raw": self.loss.raw,
-            "lr": self.lr,
-            "grad_norm": self.grad_norm,
-            "objects": self.objects,
-            "phrases": self.phrases,
-            "negatives": self.negatives,
-        }
-        if self.grad_norm_by_component is not None:
-            columns["grad_norm_by_component"] = self.grad_norm_by_component
-        return columns
+        measured = ("lr", "grad_norm", "grad_norm_by_component", "objects", "phrases", "negatives")
+        columns = asdict(self.loss) | {name: getattr(self, name) for name in measured}
+        return {name: value for name, value in columns.items() if value is not None}
 
 
 def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) -> StepMetrics | None:
@@ -89,14 +79,6 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     return StepMetrics(loss, grad_norm, norms, lr, images, objects, phrases, negatives)
 
 
-def forward(setup: Setup, model: nn.Module, batch: Batch) -> LossReport:
-    """The loss of a batch, in the run's precision."""
-    batch = batch.to(setup.accelerator.device)
-    with setup.accelerator.autocast():
-        detections = model(*batch.inputs)
-    return setup.loss(detections, batch.targets)
-
-
 def file_names(group: Sequence[Batch]) -> tuple[str, ...]:
     """The file names of the images in a group of batches."""
     return tuple(image.file_name for batch in group for image in batch.images)
@@ -133,8 +115,10 @@ def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], lis
     terms: list[str] = []
     try:
         for position, batch in enumerate(group):
-            with _sync_gradients(setup, last=position == len(group) - 1):
-                loss = forward(setup, model, batch)
+            # Processes exchange gradients only with the last batch.
+            is_last = position == len(group) - 1
+            with nullcontext() if is_last else setup.accelerator.no_sync(model):
+                _, loss = setup.forward(model, batch)
                 _require_finite(setup, loss, batch)
                 setup.accelerator.backward(loss.total / len(group))
             reports.append(as_vector(loss))
@@ -144,11 +128,6 @@ def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], lis
             raise
         return [], []
     return reports, terms
-
-
-def _sync_gradients(setup: Setup, last: bool) -> AbstractContextManager:
-    """Processes exchange gradients only with the last batch of a group."""
-    return nullcontext() if last else setup.accelerator.no_sync(setup.model.wrapped)
 
 
 def _require_finite(setup: Setup, loss: LossReport, batch: Batch) -> None:

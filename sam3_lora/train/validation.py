@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -29,12 +29,7 @@ class ValidationMetrics:
 
     def columns(self) -> dict[str, Any]:
         """Its columns in a row of metrics.jsonl."""
-        return {
-            "total": self.loss.total,
-            "terms": self.loss.weighted,
-            "raw": self.loss.raw,
-            "box_f1_50": self.box_f1_50,
-        }
+        return asdict(self.loss) | {"box_f1_50": self.box_f1_50}
 
 
 def validate(setup: Setup) -> ValidationMetrics | None:
@@ -55,14 +50,11 @@ def _measure(setup: Setup, loader: DataLoader) -> ValidationMetrics:
     f1 = BoxF1()
 
     def forward(batch: Batch) -> LossReport:
-        batch = batch.to(setup.accelerator.device)
-        with setup.accelerator.autocast():
-            detections = setup.model.detector(*batch.inputs)
+        detections, loss = setup.forward(setup.model.detector, batch)
         f1.add(detections, batch.targets)
-        return setup.loss(detections, batch.targets)
+        return loss
 
-    loss = mean_loss(loader, forward)
-    return ValidationMetrics(loss, f1.value())
+    return ValidationMetrics(mean_loss(loader, forward), f1.value())
 
 
 class BoxF1:

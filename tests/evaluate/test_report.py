@@ -15,7 +15,7 @@ from sam3_lora.evaluate import Cancelled, EvaluationRequest, Report, evaluate, r
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
 from sam3_lora.evaluate.messages import reason, to_markdown
 from sam3_lora.evaluate.predictions import phrases_of, predict_image
-from sam3_lora.evaluate.store import folder_of, phrases_of_run, save, stored_reports, to_json
+from sam3_lora.evaluate.store import folder_of, run_of, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.runs.run import Run
 from tests.evaluate.fake_predictor import FakePredictor
@@ -187,7 +187,8 @@ def test_evaluations_are_stored_in_the_run_of_their_adapter(report: Report, tmp_
     adapter = run.folder / "adapters" / "best"
     assert folder_of(adapter, tmp_path) == run.folder / "evaluations"
     assert folder_of(tmp_path / "elsewhere", tmp_path) == folder_of(None, tmp_path) == tmp_path / "evaluations"
-    assert phrases_of_run(adapter) == {"crack": "long crack"} and phrases_of_run(tmp_path) == {}
+    found = run_of(adapter)
+    assert found and found.config.data.category_phrases == {"crack": "long crack"} and run_of(tmp_path) is None
     save(report, run.folder / "evaluations")
     (one,) = stored_reports([tmp_path])
     assert one.run == run.name and one.summary.verdict == report.verdict
