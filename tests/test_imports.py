@@ -28,7 +28,7 @@ ALLOWED = {
     "loss": FOUNDATION,
     "demo": FOUNDATION | {"data"},
     "predict": FOUNDATION | {"data", "model", "loss"},
-    "runs": FOUNDATION | {"data", "predict"},
+    "runs": FOUNDATION | {"data", "model", "predict"},
     "evaluate": FOUNDATION | MIDDLE,
     "monitor": FOUNDATION | MIDDLE,
     "train": FOUNDATION | MIDDLE | {"evaluate"},  # validation while training is evaluation, too

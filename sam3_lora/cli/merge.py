@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from sam3_lora.cli.options import AsJson, Base, base_model
+from sam3_lora.cli.options import AdapterPath, AsJson, Base, base_model
 from sam3_lora.cli.output import echo, echo_json
 
 
 def merge(
-    adapter: Annotated[Path, typer.Argument(help="Adapter folder, such as runs/RUN/adapters/best.")],
+    adapter: AdapterPath,
     out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
     base: Base = None,
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sam3_lora.cli.output import echo
 from sam3_lora.config import DEMO, DataConfig
 from sam3_lora.errors import ConfigError
 
@@ -16,7 +17,27 @@ Dataset = Annotated[str, typer.Argument(help="Dataset folder, or 'demo'.")]
 ImageDir = Annotated[str, typer.Option("--image-dir", "--images", help=_DATA["image_dir"].description)]
 DefaultPhrase = Annotated[str, typer.Option("--default-phrase", "--phrase", help=_DATA["default_phrase"].description)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-Adapter = Annotated[Path | None, typer.Option(help="Adapter folder; left out, the base model alone.")]
+
+
+def _adapter_folder(path: Path | None) -> Path | None:
+    """The folder of the adapter that a path means; says which one if it is another path."""
+    if path is None:
+        return None
+    from sam3_lora.model.find_adapter import find_adapter
+
+    folder = find_adapter(path)
+    if folder != path.expanduser():
+        echo(f"Uses the adapter {folder}", err=True)
+    return folder
+
+
+AdapterPath = Annotated[
+    Path, typer.Argument(help="Adapter folder, such as runs/RUN/adapters/best.", callback=_adapter_folder)
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(help="Adapter folder, or its run's; left out, the base model alone.", callback=_adapter_folder),
+]
 Base = Annotated[
     str | None,
     typer.Option(

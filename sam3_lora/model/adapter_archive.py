@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from sam3_lora.errors import ModelError
 from sam3_lora.files import atomic_folder
 from sam3_lora.model import adapter_files
-from sam3_lora.model.adapter_files import SETTINGS, WEIGHTS
+from sam3_lora.model.find_adapter import SETTINGS, WEIGHTS
 
 _MAX_FILES = 1000
 _MAX_BYTES = {".safetensors": 2 << 30, ".json": 4 << 20}  # unpacked size by suffix; other files are not unpacked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from sam3_lora.errors import ModelError
+from sam3_lora.model.find_adapter import SETTINGS, WEIGHTS
 from sam3_lora.text import short_repr
 
 if TYPE_CHECKING:
     import peft
 
-WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 _KEY = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_B\.bias|(?:lora_A|lora_B|lora_magnitude_vector)(?=$|\.weight$))"
     r"(\.weight)?"
@@ -43,28 +42,22 @@ def read_settings(folder: Path, place: str | None = None) -> peft.LoraConfig:
     """The adapter's settings, from a folder that also contains weights.
 
     Args:
-        folder: what training or PEFT wrote.
+        folder: what training or PEFT wrote, with adapter_config.json in it.
         place: what messages call it; its path unless given.
 
     Raises:
-        ModelError: the settings or the weights are missing, or the settings are not usable.
+        ModelError: the weights are missing, or the settings are not usable.
     """
     import peft
 
     place = place or str(folder)
-
-    fix = "Give a folder that training wrote, such as runs/RUN/adapters/best"
-    if not os.path.isdir(folder):  # unlike Path.is_dir, never raises: the name may be too long
-        raise ModelError(f"Expected an adapter's folder, but there is none at {place}", fix)
-    if not (folder / SETTINGS).is_file():
-        raise ModelError(f"Expected an adapter in {place}, but it contains no {SETTINGS}", fix)
     try:
         settings = peft.PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # PEFT validates nothing: wrong values raise TypeError, KeyError, ValueError and more
         raise ModelError(f"The {SETTINGS} in {place} cannot be read, it may be half-written", _COPY_AGAIN) from error
     if not isinstance(settings, peft.LoraConfig):
         kind = getattr(settings.peft_type, "value", settings.peft_type)
-        raise ModelError(f"Expected a LoRA adapter in {place}, but it is of type '{kind}'", fix)
+        raise ModelError(f"Expected a LoRA adapter in {place}, but it is of type '{kind}'", "Choose another one")
     if not isinstance(settings.lora_alpha, int | float) or not 0 < settings.lora_alpha < _MAX_ALPHA:
         raise ModelError(f"The {SETTINGS} in {place} has lora_alpha: {settings.lora_alpha}", _COPY_AGAIN)
     if str(settings.init_lora_weights).lower().startswith(_CHANGES_BASE):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_files
+from sam3_lora.model.find_adapter import find_adapter
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -189,7 +190,8 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
 
     Args:
         base_model: the model the adapter was trained for, without another adapter.
-        folder: what :func:`save` or PEFT wrote. Pickled weights (.bin) are refused, as they may run code.
+        folder: what :func:`save` or PEFT wrote, or a run's, see :func:`find_adapter`. Pickled weights (.bin) are
+            refused, as they may run code.
         trainable: whether training continues.
 
     Raises:
@@ -198,7 +200,7 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
     import peft
 
     assert not adapted_components(base_model), "the base model already has an adapter"
-    folder = Path(folder)
+    folder = find_adapter(folder)
     settings = _checked_settings(base_model, folder)
     try:
         with _without_deprecations():
@@ -290,7 +292,7 @@ def check_fit(config: Sam3Config, folder: str | Path) -> None:
     Raises:
         ModelError: as :func:`load`.
     """
-    _checked_settings(_skeleton(config), Path(folder))
+    _checked_settings(_skeleton(config), find_adapter(folder))
 
 
 def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:

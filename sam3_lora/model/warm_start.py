@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_files
+from sam3_lora.model.find_adapter import find_adapter
 
 if TYPE_CHECKING:
     import peft
@@ -18,7 +19,7 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
 
     Args:
         peft_model: what :func:`sam3_lora.model.lora.attach` made with these settings.
-        folder: what training or PEFT wrote.
+        folder: what training or PEFT wrote, or a run's, see :func:`find_adapter`.
         lora: rank, alpha, components and modules must be those of the saved adapter; dropout may differ.
 
     Raises:
@@ -28,7 +29,7 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
-    folder = Path(folder)
+    folder = find_adapter(folder)
     settings = adapter_files.read_settings(folder)
     saved = {
         "lora.rank": settings.r,

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
+from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
 from sam3_lora.runs.requests import Requests
 from sam3_lora.runs.samples import Sample, read_samples
@@ -64,18 +65,19 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Opens an existing run. Raises RunError if the folder is not a run."""
-        folder = Path(folder)
-        if not os.path.isdir(folder):  # unlike Path.is_dir, never raises: the name may be too long
+        """Opens an existing run; "~" is the home folder. Raises RunError if the folder is not a run."""
+        folder = Path(os.path.expanduser(folder))
+        if os.path.isfile(folder / "config.yaml"):  # unlike Path.is_file, never raises: the name may be too long
+            return cls(folder)
+        if around := next(filter(is_run, folder.parents[:3]), None):
+            raise RunError(f"Expected a run's folder, but {folder} is inside one", f"Give the run: {around}")
+        if not os.path.isdir(folder):
             raise RunError(
                 f"Expected a run's folder at {folder}, but there is none", "Choose one of the folders in runs/"
             )
-        if not (folder / "config.yaml").is_file():
-            raise RunError(
-                f"Expected a run in {folder}, but it holds no config.yaml",
-                "Choose a folder that a training run has made",
-            )
-        return cls(folder)
+        raise RunError(
+            f"Expected a run in {folder}, but it holds no config.yaml", "Choose a folder that a training run has made"
+        )
 
     @property
     def name(self) -> str:
@@ -123,12 +125,11 @@ class Run:
 
     def adapters(self) -> dict[str, Path]:
         """The adapters saved so far, by "best" and "last"."""
-        folders = {name: self.folder / "adapters" / name for name in ("best", "last")}
-        return {name: folder for name, folder in folders.items() if (folder / "adapter_config.json").is_file()}
+        return run_adapters(self.folder)
 
     def adapter_bytes(self) -> int:
         """The size of a saved adapter's weights; 0 without one."""
-        weights = (folder / "adapter_model.safetensors" for folder in self.adapters().values())
+        weights = (folder / WEIGHTS for folder in self.adapters().values())
         return max((path.stat().st_size for path in weights if path.is_file()), default=0)
 
     def samples(self) -> list[Sample]:

@@ -16,6 +16,7 @@ from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.warm_start import start_from
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
@@ -138,12 +139,13 @@ def make_model(config: RunConfig, accelerator: Accelerator, log: Callable[[str],
     """
     from accelerate.utils import set_seed
 
+    start = find_adapter(config.model.adapter) if config.model.adapter and fresh else None
     base = load_base(config.model.base, device=accelerator.device)
     set_seed(config.training.seed)
     peft = lora.attach(base.model, config.lora)
-    if config.model.adapter and fresh:
-        start_from(peft, Path(config.model.adapter).expanduser(), config.lora)
-        log(f"The adapter continues from {config.model.adapter}.")
+    if start is not None:
+        start_from(peft, start, config.lora)
+        log(f"The adapter continues from {start}.")
     if accelerator.process_index > 0:  # the same adapter everywhere, but each process draws its own dropout
         set_seed(config.training.seed + accelerator.process_index)
     detector = Sam3Detector(base.model)

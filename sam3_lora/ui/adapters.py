@@ -17,8 +17,9 @@ from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import ModelError, Sam3LoraError
 from sam3_lora.evaluate.store import run_of
 from sam3_lora.model.base import SAM3
+from sam3_lora.model.find_adapter import SETTINGS, find_adapter
 from sam3_lora.ui import state
-from sam3_lora.ui.components.layout import show_error
+from sam3_lora.ui.components.layout import escape, show_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.runs import all_runs
 
@@ -57,7 +58,7 @@ def choose(key: str) -> Adapter | None:
         key: of the widget, and name of its value in the page's address.
 
     Raises:
-        ModelError: the typed folder contains no adapter.
+        ModelError: the typed folder is no adapter's.
     """
     known = known_adapters()
     if key not in st.session_state and key not in st.query_params:
@@ -76,7 +77,19 @@ def choose(key: str) -> Adapter | None:
     )
     if name == NONE or not name:
         return None
-    return open_adapter(name, known.get(name) or Path(os.path.expanduser(name)))
+    if name in known:
+        return open_adapter(name, known[name])
+    adapter = open_adapter(name, _typed_folder(name))
+    if adapter.folder != Path(os.path.expanduser(name)):
+        st.caption(f"Uses the adapter {escape(str(adapter.folder))}")
+    return adapter
+
+
+def _typed_folder(name: str) -> Path:
+    """The folder that a typed text or a link means: a path, or a run with or without "best" or "last"."""
+    run_name, _, kind = name.partition("/")
+    run = next((run for run in all_runs() if run.name == run_name), None)
+    return Path(name) if run is None else run.folder / "adapters" / kind
 
 
 def _preferred(names: list[str]) -> str:
@@ -91,21 +104,18 @@ def open_adapter(name: str, folder: Path) -> Adapter:
 
     Args:
         name: for people.
-        folder: of the adapter.
+        folder: of the adapter, or of its run, see :func:`find_adapter`.
 
     Raises:
-        ModelError: the folder contains no adapter.
+        ModelError: there is no adapter.
     """
-    path = folder / "adapter_config.json"
-    fix = "Give the folder of an adapter, such as adapters/best in a run's folder"
+    folder = find_adapter(folder)
     try:
-        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except OSError:
-        raise ModelError(f"Expected an adapter in {folder}, but it contains no adapter_config.json", fix) from None
-    except (ValueError, KeyError, TypeError):
+        base = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
         base = 0
     if not isinstance(base, str | None):
-        raise ModelError(f"Expected an adapter in {folder}, but its adapter_config.json is damaged", fix) from None
+        raise ModelError(f"The {SETTINGS} in {folder} is damaged", "Choose another adapter") from None
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
         base = state.base_model()  # an uploaded file does not decide which folder is read, or what is downloaded
     return Adapter(name, folder, base or state.base_model())

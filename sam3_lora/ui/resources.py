@@ -17,6 +17,7 @@ import streamlit as st
 
 from sam3_lora.config import ASSETS, DEMO, RunConfig
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.model.find_adapter import WEIGHTS
 from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
 
@@ -206,7 +207,7 @@ def get_predictor(base: str, adapter: Path | None) -> SharedPredictor:
         base: name or folder of the base model.
         adapter: its folder; None for the base model alone.
     """
-    weights = adapter / "adapter_model.safetensors" if adapter else None
+    weights = adapter / WEIGHTS if adapter else None
     stamp = weights.stat().st_mtime_ns if weights and weights.is_file() else None
     return _load_predictor(base, str(adapter) if adapter else None, stamp)
 

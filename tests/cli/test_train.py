@@ -35,8 +35,10 @@ def test_train_predict_and_evaluate_hand_over_to_each_other(tmp_path):
 
     adapter = f"{outcome['run']}/adapters/best"
     out = tmp_path / "out"
-    arguments = ("--prompt", "pothole", "--prompt", "crack", "--threshold", "0", "--adapter", adapter)
-    predicted = json.loads(call("predict", IMAGE, *arguments, "--out", out, "--json").stdout)
+    arguments = ("--prompt", "pothole", "--prompt", "crack", "--threshold", "0", "--adapter", outcome["run"])
+    called = call("predict", IMAGE, *arguments, "--out", out, "--json")
+    assert str(Path(adapter)) in called.stderr, "which adapter of the run it is"
+    predicted = json.loads(called.stdout)
     assert list(predicted["phrases"]) == ["pothole", "crack"]
     assert {"score", "box_xyxy", "area"} == set(predicted["phrases"]["pothole"][0])
     assert (out / f"{IMAGE.stem.replace('_', '-')}-overlay.png").is_file()

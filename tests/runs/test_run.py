@@ -140,6 +140,13 @@ def test_what_is_no_run_is_refused(tmp_path):
     assert list_runs(tmp_path) == [] == list_runs(tmp_path / "none")
 
 
+@pytest.mark.parametrize("inside", ["config.yaml", "checkpoints", "checkpoints/step-00000004.pt", "adapters/last"])
+def test_a_path_in_a_run_names_the_run(run, inside):
+    with pytest.raises(RunError) as refused:
+        Run.open(run.folder / inside)
+    assert str(run.folder) in refused.value.fix
+
+
 def test_runs_are_listed_by_when_they_began_whatever_their_folders_are_called(run):
     for name, started in (("zebra", 1e9), ("apple", 9e9)):
         Run.create(run.config).folder.rename(run.folder.with_name(name))

@@ -130,6 +130,20 @@ def test_wrong_adapter_folder_gives_a_sentence(app: AppTest, runs: Path, tmp_pat
     assert "unexpected error" not in box.value
 
 
+@pytest.mark.parametrize("typed", ["{run}", "{run}/adapters", "{name}", "{name}/last"])
+def test_a_run_means_its_adapter_and_one_that_it_has_not_is_told(
+    app: AppTest, runs: Path, monkeypatch, typed: str
+) -> None:
+    (run,) = runs.glob("*-tried")
+    app.query_params["adapter"] = typed.format(run=run, name=run.name)
+    visit(app, runs, monkeypatch)
+    best = str(run / "adapters" / "best")
+    if typed.endswith("last"):
+        assert best in app.error[0].value.replace("\\", "")
+    else:
+        assert not app.error and best in texts(app).replace("\\", "")
+
+
 def test_without_a_phrase_a_sentence_asks_for_one(app: AppTest, runs: Path, monkeypatch) -> None:
     visit(app, runs, monkeypatch)
     app.text_input(key="phrases").set_value(" , ")
