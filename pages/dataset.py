@@ -81,7 +81,8 @@ def show_images(opened: OpenedDataset) -> None:
     with numbers:
         table = view.split_table(opened)
         few = len(table) <= MAX_SPLITS
-        show_table(table, "Images and objects of each split", height="auto" if few else 184)
+        crowds = {"Crowds": st.column_config.NumberColumn(help=view.CROWDS_HELP)}
+        show_table(table, "Images and objects of each split", crowds, height="auto" if few else 184)
         st.page_link("pages/configure.py", label="Configure a run on this dataset", icon=":material/arrow_forward:")
     with worst, st.container(gap="small"):
         findings.show_worst(opened.findings)

@@ -114,6 +114,9 @@ class DataConfig(Section):
     """Split to train on."""
     valid_split: str = Field("valid", title="Validation split")
     """Split to validate on after each epoch; empty for no validation."""
+    crowds_as_objects: bool = Field(False, title="Learn crowd regions as objects")
+    """Learn annotations with iscrowd or ignore 1, which otherwise are shown but not learned: some tools mark
+    every brush mask so."""
     num_negatives: int = Field(3, ge=0, le=32, title="Negative phrases per image")
     """Phrases per image that match no object there. Without any, the adapter detects something for every phrase."""
     flip: Flip = "horizontal"
@@ -123,6 +126,12 @@ class DataConfig(Section):
     """Phrase to use for a category, by category name, up to 200 characters; other categories use their name."""
     num_workers: int = Field(0, ge=0, le=32, title="Data loading workers")
     """Processes that load images; 0 loads them in the training process."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the dataset is opened: the arguments of :func:`sam3_lora.data.dataset.open_dataset`."""
+        options = {"images": self.image_dir, "phrase": self.default_phrase}
+        return {"path": self.path, **options, "crowds_as_objects": self.crowds_as_objects}
 
 
 class ModelConfig(Section):

@@ -12,6 +12,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.doctor import examine
+from sam3_lora.data.findings.findings import Finding
 
 CHECKS: dict[str, Callable[[Path], None]] = {}
 
@@ -26,6 +31,26 @@ def case(check: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 # Values of COCO files
+
+
+def found(folder: Path, **options: Any) -> dict[str, Finding]:
+    """The findings of examining a dataset, by kind."""
+    return {finding.kind: finding for finding in examine(open_dataset(folder, **options)).findings}
+
+
+@case
+def iscrowd_because_rle(folder: Path) -> None:
+    crowds = found(folder)["crowds"]
+    assert (crowds.severity, crowds.count) == ("warning", 4)
+    assert open_dataset(folder, crowds_as_objects=True).split("train").num_objects == 8
+
+
+@case
+def iscrowd_one_category_whole(folder: Path) -> None:
+    crowds = found(folder)["crowds"]
+    assert (crowds.severity, crowds.facts["only"]) == ("error", ("pothole",))
+    counts = open_dataset(folder, crowds_as_objects=True).split("train").objects_per_category()
+    assert counts == {"pothole": 3, "manhole cover": 3}
 
 
 # YOLO

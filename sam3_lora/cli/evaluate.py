@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam3_lora.cli.options import Adapter, AsJson, Base, Dataset, DefaultPhrase, Device, ImageDir, base_model
+from sam3_lora.cli.options import (
+    Adapter,
+    AsJson,
+    Base,
+    CrowdsAsObjects,
+    Dataset,
+    DefaultPhrase,
+    Device,
+    ImageDir,
+    base_model,
+)
 from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
 
 if TYPE_CHECKING:
@@ -23,6 +33,7 @@ def evaluate(
     device: Device = "auto",
     image_dir: ImageDir = "",
     default_phrase: DefaultPhrase = "",
+    crowds_as_objects: CrowdsAsObjects = False,
     retention_phrase: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,7 +54,7 @@ def evaluate(
     from sam3_lora.predict.predictor import Predictor
 
     require_report_suffix(out)
-    opened = open_dataset(dataset, images=image_dir, phrase=default_phrase)
+    opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     base = base_model(base, adapter)
     predictor = Predictor.load(base, adapter, device)
     run = store.run_of(adapter)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam3_lora.cli.options import AsJson, Dataset, DefaultPhrase, ImageDir
+from sam3_lora.cli.options import AsJson, CrowdsAsObjects, Dataset, DefaultPhrase, ImageDir
 from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
+from sam3_lora.text import plural
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
@@ -24,13 +25,14 @@ def inspect(
     ] = None,
     image_dir: ImageDir = "",
     default_phrase: DefaultPhrase = "",
+    crowds_as_objects: CrowdsAsObjects = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a dataset contains and what is wrong."""
     from sam3_lora.data.dataset import open_dataset
 
     require_report_suffix(out)
-    opened = open_dataset(dataset, images=image_dir, phrase=default_phrase)
+    opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     report = _examine(opened) if deep or out is not None else None
     if report is not None and out is not None:
         write_text(out, report.to_markdown() if out.suffix == ".md" else report.to_json())
@@ -54,7 +56,9 @@ def _print_json(dataset: OpenDataset) -> None:
         name: {
             "images": len(split.images),
             "objects": split.num_objects,
+            "crowds": split.num_crowds,
             "categories": split.objects_per_category(),
+            "crowds_per_category": split.crowds_per_category(),
         }
         for name, split in dataset.splits.items()
     }
@@ -68,8 +72,13 @@ def _print_json(dataset: OpenDataset) -> None:
 def _print(dataset: OpenDataset, report: Report | None) -> None:
     echo(f"{dataset.root}: {dataset.format}")
     for name, split in dataset.splits.items():
-        counts = ", ".join(f"{category} {count}" for category, count in split.objects_per_category().items())
-        echo(f"  {name}: {len(split.images)} images, {split.num_objects} objects ({counts or 'no category'})")
+        crowds = split.crowds_per_category()
+        counts = ", ".join(
+            f"{category} {count}" + (f" + {plural(crowds[category], 'crowd')}" if crowds[category] else "")
+            for category, count in split.objects_per_category().items()
+        )
+        also = f" and {plural(split.num_crowds, 'crowd region')}, not learned" if split.num_crowds else ""
+        echo(f"  {name}: {len(split.images)} images, {split.num_objects} objects{also} ({counts or 'no category'})")
     findings = dataset.findings if report is None else report.findings
     nothing = "No problems found." if report else "No problems found in the annotations; --deep examines the images."
     echo("Findings:" if findings else nothing)

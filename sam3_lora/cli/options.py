@@ -16,6 +16,7 @@ _DATA = DataConfig.model_fields
 Dataset = Annotated[str, typer.Argument(help="Dataset folder, or 'demo'.")]
 ImageDir = Annotated[str, typer.Option("--image-dir", "--images", help=_DATA["image_dir"].description)]
 DefaultPhrase = Annotated[str, typer.Option("--default-phrase", "--phrase", help=_DATA["default_phrase"].description)]
+CrowdsAsObjects = Annotated[bool, typer.Option("--crowds-as-objects", help=_DATA["crowds_as_objects"].description)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 

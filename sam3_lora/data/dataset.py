@@ -25,6 +25,7 @@ def open_dataset(
     *,
     images: str | Path | None = None,
     phrase: str = "",
+    crowds_as_objects: bool = False,
 ) -> Dataset:
     """Reads a dataset's annotations; of its images only the names, and a few headers.
 
@@ -37,6 +38,8 @@ def open_dataset(
         progress: called with the share that is done, in [0, 1], and the current step.
         images: a further folder to search for the images; it may be outside the dataset.
         phrase: the category of all objects if the annotations have no categories.
+        crowds_as_objects: whether annotations with iscrowd 1 are objects like all others, as for tools that mark brush
+            masks so.
 
     Raises:
         DataError: there is nothing to open: no folder, or no annotations that can be read.
@@ -58,7 +61,7 @@ def open_dataset(
         report_split(0.0)
         try:
             require_text(source.path)
-            splits[source.name], found = read_split(source, root, report_split)
+            splits[source.name], found = read_split(source, root, report_split, crowds_as_objects=crowds_as_objects)
             findings += found
         except DataError as error:
             errors.append(error)

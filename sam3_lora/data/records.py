@@ -248,7 +248,19 @@ class Split:
 
     def objects_per_category(self) -> dict[str, int]:
         """Objects to learn from, by category; every category of the file is there, if only with 0."""
-        counts = np.bincount(self.images.category_index[~self.images.iscrowd], minlength=len(self.categories))
+        return self._per_category(~self.images.iscrowd)
+
+    @property
+    def num_crowds(self) -> int:
+        """Annotations that are regions of many objects: shown, but not learned."""
+        return int(self.images.iscrowd.sum())
+
+    def crowds_per_category(self) -> dict[str, int]:
+        """Crowd regions by category; every category of the file is there, if only with 0."""
+        return self._per_category(self.images.iscrowd)
+
+    def _per_category(self, chosen: np.ndarray) -> dict[str, int]:
+        counts = np.bincount(self.images.category_index[chosen], minlength=len(self.categories))
         return dict(zip(self.categories, counts.tolist(), strict=True))
 
 

@@ -53,17 +53,17 @@ def open_splits(config: RunConfig, log: Callable[[str], None]) -> Splits:
 
     Args:
         config: the run's.
-        log: gets a line for missing images and for each error in the dataset.
+        log: gets a line for missing images and for each error and warning about the dataset.
 
     Raises:
         DataError: there is no object to learn from.
         ConfigError: there is no image to validate on.
     """
     data = config.data
-    dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
+    dataset = open_dataset(**data.reading)
     splits = Splits(_train_split(dataset, config, log), _valid_split(dataset, config, log), dataset.categories)
     for finding in dataset.findings:
-        if finding.severity == "error":
+        if finding.severity != "info":
             log(f"Dataset: {finding.message} {finding.fix}")
     return splits
 

@@ -28,6 +28,8 @@ def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     config, problems = read_form()
     if config is not None:
         st.session_state[state.RUN_CONFIG] = config
+        data = config.data  # the dataset page shows what the next run learns
+        state.set_reading(data.path, data.image_dir, data.default_phrase, data.crowds_as_objects)
     return config, problems
 
 
@@ -58,28 +60,34 @@ def _adopt_dataset(path: str) -> None:
         return
     kept = st.session_state.setdefault(_PHRASES, {})
     kept[before] = form_value("data.category_phrases") or {}
-    image_dir, phrase = state.reading(path)
+    image_dir, phrase, crowds_as_objects = state.reading(path)
     settings = {
         "data.path": path,
         "data.image_dir": image_dir,
         "data.default_phrase": phrase,
+        "data.crowds_as_objects": crowds_as_objects,
         "data.category_phrases": kept.get(path, {}),
     }
     fill_form(RunConfig().with_settings(settings), list(settings))
 
 
-def read_dataset_as(path: str, image_dir: str, phrase: str) -> None:
+def read_dataset_as(path: str, image_dir: str, phrase: str, crowds_as_objects: bool) -> None:
     """Sets how a dataset is read, on the pages and in the next run on it. Call it before the form is drawn.
 
     Args:
         path: of the dataset.
         image_dir: folder of the images, if separate; else "".
         phrase: for objects without a category; "" for the folder's name.
+        crowds_as_objects: whether crowd regions are objects like all others.
     """
     next_run()
-    state.set_reading(path, image_dir, phrase)
+    state.set_reading(path, image_dir, phrase, crowds_as_objects)
     if form_value("data.path") == path:
-        settings = {"data.image_dir": image_dir.strip(), "data.default_phrase": phrase.strip()}
+        settings = {
+            "data.image_dir": image_dir.strip(),
+            "data.default_phrase": phrase.strip(),
+            "data.crowds_as_objects": crowds_as_objects,
+        }
         fill_form(RunConfig().with_settings(settings), list(settings))
         next_run()
 

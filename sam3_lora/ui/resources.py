@@ -64,8 +64,9 @@ def current_dataset() -> str:
     config = last_config()
     if config is None:
         return DEMO
-    state.set_reading(config.data.path, config.data.image_dir, config.data.default_phrase)
-    return config.data.path
+    data = config.data
+    state.set_reading(data.path, data.image_dir, data.default_phrase, data.crowds_as_objects)
+    return data.path
 
 
 def dataset_folder(path: str) -> Path:
@@ -96,23 +97,24 @@ def log_unexpected(message: str) -> str:
 
 def open_dataset(path: str) -> Dataset:
     """Opens a dataset, cached per state of its files. Raises DataError if there is nothing to open."""
-    files, (image_dir, phrase) = fingerprint(path), state.reading(path)
-    known = _datasets().get((path, image_dir, phrase))
+    files, reading = fingerprint(path), state.reading(path)
+    known = _datasets().get((path, *reading))
     if known and known[0] == files:
         return known[1]
     from sam3_lora.data.dataset import open_dataset
 
     with _progress_bar() as progress:
-        dataset = open_dataset(path, progress, images=image_dir, phrase=phrase)
-    _datasets()[path, image_dir, phrase] = files, dataset
+        image_dir, phrase, crowds = reading
+        dataset = open_dataset(path, progress, images=image_dir, phrase=phrase, crowds_as_objects=crowds)
+    _datasets()[path, *reading] = files, dataset
     for oldest in list(_datasets())[:-_KEPT_DATASETS]:
         _datasets().pop(oldest, None)
     return dataset
 
 
 @st.cache_resource(show_spinner=False)
-def _datasets() -> dict[tuple[str, str, str], tuple[tuple, Dataset]]:
-    """(path, image folder, phrase) -> the fingerprint of the dataset's files, and the dataset."""
+def _datasets() -> dict[tuple[str, str, str, bool], tuple[tuple, Dataset]]:
+    """Path and how it is read (see state.reading) -> the fingerprint of the dataset's files, and the dataset."""
     return {}
 
 

@@ -118,10 +118,11 @@ class SplitIndex:
         has_object[images.image_index[fits]] = True
         return has_object
 
-    @property
+    @functools.cached_property
     def num_objects(self) -> np.ndarray:
-        """(len,) int: number of objects of each image."""
-        return self.split.images.counts
+        """(len,) int: number of objects of each image, crowds left out."""
+        images = self.split.images
+        return np.bincount(images.image_index[~images.iscrowd], minlength=len(images))
 
     @functools.cached_property
     def _folded(self) -> list[str]:

@@ -9,7 +9,7 @@ import streamlit as st
 from sam3_lora.config import DEMO, RunConfig
 
 DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
-READING = "dataset_reading"  # dict: dataset path -> (image folder, phrase for objects without a category)
+READING = "dataset_reading"  # dict: dataset path -> how it is read, see reading()
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
 ENTERED = "entered"  # bool: this tab has been sent through app.py, see layout.page
@@ -22,14 +22,15 @@ def dataset_path() -> str | None:
     return st.session_state.get(DATASET_PATH)
 
 
-def reading(path: str) -> tuple[str, str]:
-    """How to read a dataset: image folder, if separate, and phrase for objects without a category; "" if not set."""
-    return st.session_state.get(READING, {}).get(path, ("", ""))
+def reading(path: str) -> tuple[str, str, bool]:
+    """How to read a dataset: image folder, if separate, and phrase for objects without a category, "" if not set;
+    and whether crowd regions are objects."""
+    return st.session_state.get(READING, {}).get(path, ("", "", False))
 
 
-def set_reading(path: str, image_dir: str, phrase: str) -> None:
+def set_reading(path: str, image_dir: str, phrase: str, crowds_as_objects: bool) -> None:
     """Sets how a dataset is read in this tab from now on; for the values see :func:`reading`."""
-    st.session_state.setdefault(READING, {})[path] = (image_dir.strip(), phrase.strip())
+    st.session_state.setdefault(READING, {})[path] = (image_dir.strip(), phrase.strip(), crowds_as_objects)
 
 
 def keep_valid(key: str, options: Sequence[str]) -> None:

@@ -48,10 +48,14 @@ class Report:
             "images": self.images,
             "looked_at": self.looked_at,
             "splits": {
-                name: {"images": count, "objects": sum(objects.values()), "categories": objects}
-                for (name, count), objects in zip(
-                    statistics.images.items(), statistics.objects_per_category.values(), strict=True
-                )
+                name: {
+                    "images": images,
+                    "objects": sum(statistics.objects_per_category[name].values()),
+                    "crowds": sum(statistics.crowds_per_category[name].values()),
+                    "categories": statistics.objects_per_category[name],
+                    "crowds_per_category": statistics.crowds_per_category[name],
+                }
+                for name, images in statistics.images.items()
             },
             "findings": [_as_dict(finding) for finding in self.findings],
             "suggestions": self.suggestions,
@@ -85,7 +89,12 @@ class Report:
         objects, statistics = self.statistics.objects_per_category, self.statistics
         splits = list(objects)
         total = sum((Counter(counts) for counts in objects.values()), Counter())
-        rows = [(name, *(objects[split].get(name, 0) for split in splits)) for name, _ in total.most_common()]
+        crowds = statistics.crowds_per_category
+        total.update({name: 0 for counts in crowds.values() for name, count in counts.items() if count})
+        rows = [
+            (name, *(_counted(objects[split].get(name, 0), crowds[split].get(name, 0)) for split in splits))
+            for name, _ in total.most_common()
+        ]
         sizes = [(f"{width} x {height}", images) for (width, height), images in statistics.image_sizes.items()]
         lines = ["## Numbers", "", *_table(("Split", "Images"), list(statistics.images.items()))]
         lines += ["", *_table(("Objects of", *splits), rows), "", *_table(("Image size", "Images"), sizes), ""]
@@ -94,6 +103,10 @@ class Report:
             lines.append(f"Half of the objects cover less than {share:.3%} of their image's area.")
             lines.append(f"The median object is {aspect:.2f} times as wide as high.")
         return lines
+
+
+def _counted(objects: int, crowds: int) -> int | str:
+    return f"{objects:,} + {plural(crowds, 'crowd region')}" if crowds else objects
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Statistics:
     Attributes:
         images: split -> images.
         objects_per_category: split -> category -> objects, with every category of the split.
+        crowds_per_category: split -> category -> crowd regions, which no other number counts.
         object_shares: area of the mask, or else of the box, over that of the image.
         aspect_ratios: width over height of boxes.
         objects_per_image: number of objects -> images with that many.
@@ -42,6 +43,7 @@ class Statistics:
 
     images: dict[str, int]
     objects_per_category: dict[str, dict[str, int]]
+    crowds_per_category: dict[str, dict[str, int]]
     object_shares: Histogram
     aspect_ratios: Histogram
     objects_per_image: dict[int, int]
@@ -73,6 +75,7 @@ def count(splits: Sequence[Split], mask_areas: Sequence[np.ndarray]) -> Statisti
     return Statistics(
         images={split.name: len(split.images) for split in splits},
         objects_per_category={split.name: split.objects_per_category() for split in splits},
+        crowds_per_category={split.name: split.crowds_per_category() for split in splits},
         object_shares=_histogram(shares, SHARE_EDGES),
         aspect_ratios=_histogram(boxes[:, 2] / boxes[:, 3], ASPECT_EDGES),
         objects_per_image=dict(sorted(Counter(np.concatenate(per_image).tolist()).items())),

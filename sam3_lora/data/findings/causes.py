@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.findings.findings import FindingCollector, Severity
 from sam3_lora.data.index.shapes import BoxReader
 from sam3_lora.text import plural
 
 STRAY = 10  # boxes in fractions of the image are strays if there is less than one in so many boxes
 MANY_OUTSIDE = 20  # boxes that extend beyond the image are an error if there is at least one in so many boxes
+CROWDED = 20  # crowd regions are a warning if there is at least one in so many annotations
 # Problems of whole lists and files: where there is one, it is the reason that nothing is left.
 _OF_LISTS = ("annotations-wrong-key", "labels-in-pixels", "bad-label-line", "bad-label-file", "label-without-image")
+_NOT_LEARNED = ("val", "valid", "validation", "test")  # splits
 _OF_IMAGES = ("image-unreadable", "image-missing", "link-outside-dataset")
 
 
@@ -35,6 +37,29 @@ def find_no_objects(findings: FindingCollector, images: int, crowds: int, has_en
         findings.describe("no-objects", variant="crowds")
     elif not has_entries and not any(map(findings.count, _OF_LISTS)):
         findings.add("no-objects", detail=no_list, split_images=images)
+
+
+def find_crowds(
+    findings: FindingCollector, places: list[tuple[str, int | str]], total: int, only: tuple[str, ...], learned: bool
+) -> None:
+    """Counts the crowd regions, which are not objects.
+
+    Args:
+        findings: of the split.
+        places: of each region: the file name of its image, and its id.
+        total: annotations of the split.
+        only: phrases that have crowd regions, but no object.
+        learned: whether they are objects all the same, by the user's choice.
+    """
+    for image, key in places:
+        findings.add("crowds", image, key, all_annotations=total)
+    if learned:
+        findings.describe("crowds", variant="as-objects", severity="info")
+    elif only:
+        severity: Severity = "warning" if findings.split.lower() in _NOT_LEARNED else "error"
+        findings.describe("crowds", variant="only", severity=severity, only=only)
+    elif len(places) * CROWDED < total:
+        findings.describe("crowds", severity="info")
 
 
 def describe_boxes(findings: FindingCollector, boxes: BoxReader) -> None:

@@ -1,25 +1,29 @@
 """Makes the two sentences of a finding, what is wrong and what to do, from its kind and its facts.
 
-To add a finding: write its sentences in messages_annotations.py, messages_formats.py or messages_doctor.py under its
-severity, and call :meth:`sam3_lora.data.findings.findings.FindingCollector.add` where the problem is met.
+To add a finding: write its sentences in one of the messages_*.py under its severity, and call
+:meth:`sam3_lora.data.findings.findings.FindingCollector.add` where the problem is met.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sam3_lora.data.findings import messages_annotations, messages_doctor, messages_formats
+from sam3_lora.data.findings import messages_annotations, messages_doctor, messages_formats, messages_values
 from sam3_lora.text import plural, short_repr
 
 Fact = int | float | str | tuple[str, ...]  # a tuple holds names from the dataset, which are quoted and shortened
 
-ERRORS = messages_annotations.ERRORS | messages_formats.ERRORS | messages_doctor.ERRORS
-WARNINGS = messages_annotations.WARNINGS | messages_formats.WARNINGS | messages_doctor.WARNINGS
-INFOS = messages_annotations.INFOS | messages_formats.INFOS | messages_doctor.INFOS
+_MODULES = (messages_annotations, messages_values, messages_formats, messages_doctor)
+
+ERRORS = {kind: words for module in _MODULES for kind, words in module.ERRORS.items()}
+WARNINGS = {kind: words for module in _MODULES for kind, words in module.WARNINGS.items()}
+INFOS = {kind: words for module in _MODULES for kind, words in module.INFOS.items()}
 # Every kind of finding -> (what is wrong, what to do), in the order in which findings of one severity are listed.
 WORDINGS = ERRORS | WARNINGS | INFOS
 # (kind, variant) -> its own words, where the advice depends on the cause or on the format; None: those of the kind.
-VARIANTS = messages_annotations.VARIANTS | messages_formats.VARIANTS
+VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    key: words for module in _MODULES for key, words in getattr(module, "VARIANTS", {}).items()
+}
 
 _SINGULAR = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
 _SINGULAR |= {"entries": "entry", "lines": "line"}

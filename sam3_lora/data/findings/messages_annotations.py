@@ -166,7 +166,10 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
         None,
         "These look like [left, top, right, bottom]: write bbox as [left, top, width, height]",
     ),
-    ("no-objects", "crowds"): (None, "Write iscrowd 0 where an annotation is one object"),
+    ("no-objects", "crowds"): (
+        None,
+        "If each of them is one object, set data.crowds_as_objects (Configure page: 'Learn crowd regions as objects')",
+    ),
     ("path-outside-dataset", "misnamed"): (
         None,
         "Keep only the last part of each file_name: {there} is in the dataset's folder",

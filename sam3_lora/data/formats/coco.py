@@ -36,7 +36,8 @@ class AnnotationEntry(msgspec.Struct, gc=False):
     category_id: int | str
     bbox: tuple[float, float, float, float]
     segmentation: msgspec.Raw = msgspec.Raw(b"")
-    iscrowd: int = 0
+    iscrowd: int | bool = 0
+    ignore: int | bool = 0
 
 
 class CocoFile:

@@ -22,6 +22,7 @@ from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr
 
 MAX_ANNOTATIONS = 20_000_000  # of a split
+_FLAGS = {"": 0, "0": 0, "false": 0, "1": 1, "true": 1}
 THOROUGH = 5_000  # segmentations per split that are checked number by number; of the others, only types and sizes
 
 
@@ -93,7 +94,7 @@ class AnnotationReader:
         """Reads an annotation without any problem, fast; returns False, having done nothing, if it may have one."""
         image = self._images.get(entry.image_id)
         category = self._categories.index_by_id.get(entry.category_id)
-        key, text, crowd = entry.id, bytes(entry.segmentation), entry.iscrowd
+        key, text, crowd = entry.id, bytes(entry.segmentation), entry.iscrowd or entry.ignore
         if image is None or image.left_out or category is None or type(key) is not int or key in self._ids:
             return False
         x, y, w, h = entry.bbox
@@ -190,8 +191,10 @@ class AnnotationReader:
         return None, b""
 
     def _is_crowd(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> bool:
-        crowd = entry.get("iscrowd") or 0
-        if crowd in (0, 1):
-            return bool(crowd == 1)
-        self._findings.add("bad-iscrowd", image.file_name, key, value=crowd)
+        for flag in (entry.get("iscrowd"), entry.get("ignore")):
+            value = _FLAGS.get(flag.strip().lower(), flag) if isinstance(flag, str) else flag or 0
+            if value == 1:
+                return True
+            if value != 0:
+                self._findings.add("bad-iscrowd", image.file_name, key, value=flag)
         return False

@@ -5,31 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
-from sam3_lora.data.findings.causes import find_no_images, find_no_objects
+from sam3_lora.data.findings.causes import find_crowds, find_no_images, find_no_objects
 from sam3_lora.data.findings.findings import Finding, FindingCollector
 from sam3_lora.data.formats.sources import Progress, Source
 from sam3_lora.data.index.annotation_reader import AnnotationReader
 from sam3_lora.data.index.cache import Watched, index_of, new_token
 from sam3_lora.data.index.category_reader import CategoryReader
-from sam3_lora.data.index.gather import image_words
+from sam3_lora.data.index.gather import GatheredImage, image_words
 from sam3_lora.data.index.image_reader import ImageReader
 from sam3_lora.data.index.index import IndexWriter
+from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageTable, Split
 
 
-def read_split(source: Source, root: Path, progress: Progress = lambda share: None) -> tuple[Split, list[Finding]]:
+def read_split(
+    source: Source, root: Path, progress: Progress = lambda share: None, *, crowds_as_objects: bool = False
+) -> tuple[Split, list[Finding]]:
     """One split and its findings, from the cached index if there is one that still holds.
 
     Args:
         source: where the split is read from.
         root: the dataset's folder.
         progress: called with the share that is read, in [0, 1].
+        crowds_as_objects: whether crowd regions are objects like all others.
 
     Raises:
         DataError: the annotations cannot be read, or are none.
     """
-    index = index_of(_key(source, root), lambda writer: _build(source, writer, progress), keep=source.large)
+    key = repr((_key(source, root), crowds_as_objects))
+    index = index_of(key, lambda writer: _build(source, writer, progress, crowds_as_objects), keep=source.large)
     images = ImageTable(index, source.folder)
     findings = msgspec.convert(index.words["findings"], list[Finding])
     return Split(source.name, source.path, images, images.categories), findings
@@ -40,7 +46,7 @@ def _key(source: Source, root: Path) -> str:
     return repr((source.name, places, sorted(source.options.items())))
 
 
-def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
+def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_objects: bool) -> None:
     watched = Watched()
     for path in source.inputs:
         watched.add(path)
@@ -68,8 +74,13 @@ def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
     arrays, ids = annotations.columns.sorted(kept, findings)
     if not kept and images.is_empty:
         find_no_images(findings)
-    elif kept and arrays["iscrowd"].all():
-        find_no_objects(findings, len(kept), len(arrays["iscrowd"]), annotations.count > 0, annotations.no_list)
+    elif kept and arrays["iscrowd"].all() and not crowds_as_objects:
+        crowds = len(arrays["iscrowd"])
+        find_no_objects(findings, len(kept), crowds, annotations.count > 0, annotations.no_list)
+    elif arrays["iscrowd"].any():
+        _find_crowds(findings, arrays, ids, kept, tuple(categories.index), crowds_as_objects)
+    if crowds_as_objects:
+        arrays["iscrowd"] = np.zeros_like(arrays["iscrowd"])
     words = {
         **image_words(kept),
         "annotation_ids": ids,
@@ -79,3 +90,22 @@ def _build(source: Source, writer: IndexWriter, progress: Progress) -> None:
         "token": new_token(),
     }
     writer.finish(arrays, words)
+
+
+def _find_crowds(
+    findings: FindingCollector,
+    arrays: dict[str, np.ndarray],
+    ids: list[int | str] | None,
+    kept: list[GatheredImage],
+    categories: tuple[str, ...],
+    learned: bool,
+) -> None:
+    crowds = arrays["iscrowd"]
+    keys = arrays["annotation_ids"].tolist() if ids is None else ids
+    rows = np.repeat(np.arange(len(kept)), np.diff(arrays["first"]))
+    places = [(kept[rows[at]].file_name, keys[at]) for at in np.flatnonzero(crowds).tolist()]
+    of_crowds, of_objects = (
+        {phrase_of(categories[number]) for number in np.unique(arrays["category"][chosen]).tolist()}
+        for chosen in (crowds, ~crowds)
+    )
+    find_crowds(findings, places, len(crowds), tuple(sorted(of_crowds - of_objects)), learned)

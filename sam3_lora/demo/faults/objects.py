@@ -41,6 +41,11 @@ def bad_iscrowd(case: Case) -> None:
     case.first["iscrowd"] = "no"
 
 
+def crowds(case: Case) -> None:
+    """An annotation is marked as a region of many objects."""
+    case.first["iscrowd"] = 1
+
+
 def duplicate_annotation(case: Case) -> None:
     """An annotation is in the list twice."""
     case.data["annotations"].append({**case.first, "id": case.new_id("annotations")})

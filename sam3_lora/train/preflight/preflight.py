@@ -121,7 +121,7 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     result.device = str(accelerator.device)
     progress(0.0, "Reading the dataset")
     data = config.data
-    dataset = open_dataset(data.path, images=data.image_dir, phrase=data.default_phrase)
+    dataset = open_dataset(**data.reading)
     result.problems += check_data(config, dataset)
     result.length = plan_of(config, dataset)
     if result.length is not None:

@@ -56,8 +56,10 @@ def thumbnail(record: ImageRecord, state: tuple, layers: Layers, _colors: Mappin
     for annotation in filter(layers.shows, record.annotations):
         x, y, w, h = annotation.bbox_xywh
         segmentation = annotation.segmentation if layers.masks else None
-        label, box_xyxy, size_hw = annotation.category, (x, y, x + w, y + h), (record.height, record.width)
-        objects.append(scaled_object(label, _colors[label], segmentation, box_xyxy, size_hw, image.shape[:2]))
+        label, color = annotation.category, _colors[annotation.category]
+        label += " (crowd)" if annotation.iscrowd else ""
+        box_xyxy, size_hw = (x, y, x + w, y + h), (record.height, record.width)
+        objects.append(scaled_object(label, color, segmentation, box_xyxy, size_hw, image.shape[:2]))
     drawn = overlay(
         image, objects, masks=layers.masks, boxes=layers.boxes, labels=layers.labels, opacity=layers.opacity
     )

@@ -13,7 +13,7 @@ from sam3_lora.ui.dataset import page_state
 from sam3_lora.ui.next_run import read_dataset_as
 
 _BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
-_READ_OF, _IMAGE_DIR, _PHRASE = "read-of", "read-images", "read-phrase"
+_READ_OF, _IMAGE_DIR, _PHRASE, _CROWDS = "read-of", "read-images", "read-phrase", "read-crowds"
 
 
 def choose_path() -> str:
@@ -52,16 +52,17 @@ def choose_path() -> str:
 
 
 def _choose_reading(path: str) -> None:
-    """Options that the files do not show: a separate image folder, and a phrase for objects without a category."""
-    image_dir, phrase = state.reading(path)
+    """Options that the files do not show: a separate image folder, a phrase for objects without a category, crowds."""
+    image_dir, phrase, crowds_as_objects = state.reading(path)
 
     def apply() -> None:
-        read_dataset_as(path, st.session_state[_IMAGE_DIR], st.session_state[_PHRASE])
+        read_dataset_as(path, *(st.session_state[key] for key in (_IMAGE_DIR, _PHRASE, _CROWDS)))
         page_state.reset()
 
     with st.popover("Options", icon=":material/tune:", key="reading"):
         if st.session_state.get(_READ_OF) != path or _IMAGE_DIR not in st.session_state:
-            st.session_state.update({_READ_OF: path, _IMAGE_DIR: image_dir, _PHRASE: phrase})
+            read = {_IMAGE_DIR: image_dir, _PHRASE: phrase, _CROWDS: crowds_as_objects}
+            st.session_state.update({_READ_OF: path, **read})
         st.text_input(
             "Image folder, if separate", key=_IMAGE_DIR, placeholder="Next to the annotations", on_change=apply
         )
@@ -71,6 +72,12 @@ def _choose_reading(path: str) -> None:
             placeholder="The folder's name",
             on_change=apply,
             help="Segment Anything's annotations have no categories.",
+        )
+        st.toggle(
+            "Learn crowd regions as objects",
+            key=_CROWDS,
+            on_change=apply,
+            help="Annotations with iscrowd or ignore 1. Some tools mark every brush mask so.",
         )
 
 

@@ -85,7 +85,9 @@ def _show_annotations(
     picture, controls = st.columns([5, 2], gap="medium")
     with controls:
         st.markdown(f"**{escape(label)}**")
-        objects = plural(len(record.annotations), "object")
+        crowds = sum(item.iscrowd for item in record.annotations)
+        objects = plural(len(record.annotations) - crowds, "object")
+        objects += f", {plural(crowds, 'crowd region')}" if crowds else ""
         st.caption(f"{record.width} × {record.height} pixels, {objects}, split {escape(st.session_state[view.SPLIT])}")
         layers = _choose_layers(categories)
         if categories:

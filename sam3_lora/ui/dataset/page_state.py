@@ -25,6 +25,7 @@ IMAGES, FINDINGS, STATISTICS, PHRASES = "Images", "Findings", "Statistics", "Phr
 VIEWS = (IMAGES, FINDINGS, STATISTICS, PHRASES)
 ANNOTATIONS, MODEL = "Annotations", "What the model sees"
 IMAGES_PER_PAGE = 24
+CROWDS_HELP = "Annotations with iscrowd or ignore 1, which marks a region of many objects: shown, but not learned"
 
 # Session keys; PATH to SEE are query parameters as well.
 PATH, VIEW, SPLIT, IMAGE, SEE = "path", "view", "split", "image", "see"
@@ -195,8 +196,9 @@ def _forget() -> None:
 
 @st.cache_data(max_entries=8, show_spinner=False, hash_funcs={OpenedDataset: lambda one: (one.path, one.state)})
 def split_table(opened: OpenedDataset) -> pd.DataFrame:
-    """One row per split: images, objects, categories with objects, images without objects."""
+    """One row per split: images, objects, crowd regions if there are any, categories, images without objects."""
     rows = []
+    any_crowds = any(split.num_crowds for split in opened.dataset.splits.values())
     for name, split in opened.dataset.splits.items():
         counts = split.objects_per_category()
         without = int((opened.index(name).num_objects == 0).sum())
@@ -205,6 +207,7 @@ def split_table(opened: OpenedDataset) -> pd.DataFrame:
                 "Split": name,
                 "Images": len(split.images),
                 "Objects": sum(counts.values()),
+                **({"Crowds": split.num_crowds} if any_crowds else {}),
                 "Categories": sum(count > 0 for count in counts.values()),
                 "Without objects": without,
             }

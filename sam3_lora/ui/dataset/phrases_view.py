@@ -14,7 +14,7 @@ from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.text import first_names
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, show_error
-from sam3_lora.ui.dataset.page_state import OpenedDataset
+from sam3_lora.ui.dataset.page_state import CROWDS_HELP, OpenedDataset
 from sam3_lora.ui.next_run import use_phrases
 from sam3_lora.ui.resources import get_processor
 
@@ -57,6 +57,7 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
                 help=f"Including start and end tokens; at most {MAX_TOKENS}, the rest is cut off"
             ),
             "Objects": st.column_config.NumberColumn(format="localized"),
+            "Crowds": st.column_config.NumberColumn(format="localized", help=CROWDS_HELP),
         },
     )
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -81,17 +82,21 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
 
 
 def phrase_table(opened: OpenedDataset, phrases: Mapping[str, str], suggestions: Mapping[str, str]) -> pd.DataFrame:
-    """One row per category: name, phrase, number of tokens and objects, and a suggestion if there is any."""
+    """One row per category: name, phrase, numbers of tokens and objects; suggestion and crowds if there are any."""
     categories = opened.dataset.categories
     prompts = [phrase_of(category, phrases) for category in categories]
-    objects = dict.fromkeys(categories, 0)
+    objects, crowds = dict.fromkeys(categories, 0), dict.fromkeys(categories, 0)
     for split in opened.dataset.splits.values():
-        for category, count in split.objects_per_category().items():
-            objects[category] += count
+        for counts, found in ((objects, split.objects_per_category()), (crowds, split.crowds_per_category())):
+            for category, count in found.items():
+                counts[category] += count
     columns: dict[str, Sequence[Any]] = {"Category": categories, "Phrase": prompts}
     if suggestions:
         columns["Suggestion"] = [suggestions.get(category, "") for category in categories]
-    return pd.DataFrame({**columns, "Tokens": _tokens(prompts), "Objects": list(objects.values())})
+    columns |= {"Tokens": _tokens(prompts), "Objects": list(objects.values())}
+    if any(crowds.values()):
+        columns["Crowds"] = list(crowds.values())
+    return pd.DataFrame(columns)
 
 
 def _tokens(phrases: Sequence[str]) -> list[int | None]:

@@ -129,7 +129,7 @@ def test_missing_images_and_crowds_are_passed_over(tmp_path, sound):
         data["annotations"][0] |= {"iscrowd": 1, "bbox": [0, 0, 1.5, 1.5]}
 
     report = examined(tmp_path, sound, change)
-    assert kinds(report) == ["image-missing"]
+    assert kinds(report) == ["image-missing", "crowds"]
     assert report.statistics.num_objects == 39
 
 
