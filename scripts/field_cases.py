@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.findings.findings import Finding
+
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.errors import DataError
 
 CHECKS: dict[str, Callable[[Path], None]] = {}
 
@@ -54,6 +57,76 @@ def iscrowd_one_category_whole(folder: Path) -> None:
 
 
 # YOLO
+
+
+def _opened(folder: Path, objects: dict[str, int], categories: set[str], kinds: Set[str] = frozenset()) -> None:
+    """Asserts objects by split, the categories that have any, and the kinds of findings."""
+    dataset = open_dataset(folder)
+    assert {name: split.num_objects for name, split in dataset.splits.items()} == objects
+    used = set().union(*(split.images.categories_used() for split in dataset.splits.values()))
+    assert used == categories, used
+    found = {finding.kind for finding in dataset.findings} - {"unused-category"}
+    assert found == kinds, found
+
+
+@case
+def cvat_yolo11_obj_names(folder: Path) -> None:
+    _opened(folder, {"train": 4}, {"pothole"})
+
+
+@case
+def macos_dot_underscore(folder: Path) -> None:
+    _opened(folder, {"train": 3}, {"pothole"})
+
+
+@case
+def yolo_half_beside_half_in_labels(folder: Path) -> None:
+    _opened(folder, {"train": 4}, {"pothole"})
+
+
+@case
+def yolo_labels_beside_in_images_folder(folder: Path) -> None:
+    _opened(folder, {"train": 2, "val": 2}, {"pothole"})
+
+
+@case
+def yolo_label_case_differs(folder: Path) -> None:
+    _opened(folder, {"train": 3}, {"pothole"}, {"labels-by-similar-name"})
+
+
+@case
+def yolo_label_percent_encoded(folder: Path) -> None:
+    _opened(folder, {"train": 2}, {"pothole"}, {"labels-by-similar-name"})
+
+
+@case
+def yolo_labels_flat_images_nested(folder: Path) -> None:
+    _opened(folder, {"train": 4}, {"pothole"}, {"labels-by-similar-name"})
+
+
+@case
+def yolo_own_yaml_name(folder: Path) -> None:
+    _opened(folder, {"train": 3, "val": 1}, {"pothole"})
+
+
+@case
+def yolo_yaml_one_folder_up_config(folder: Path) -> None:
+    _opened(folder, {"train": 2, "val": 2}, {"pothole"})
+
+
+@case
+def yolo_pose_xy_no_kpt_shape(folder: Path) -> None:
+    _opened(folder, {"train": 3}, {"pothole"}, {"keypoints-not-read"})
+
+
+@case
+def yolo_yaml_gbk_names(folder: Path) -> None:
+    try:
+        open_dataset(folder)
+    except DataError as error:
+        assert "UTF-8" in error.message
+    else:
+        raise AssertionError("opened")
 
 
 # Layouts and file names

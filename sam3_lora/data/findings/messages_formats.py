@@ -17,6 +17,17 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The annotation files of {images} cannot be read; {their} objects are unknown, so {they} {are} left out",
         "Export the dataset again, or delete these images",
     ),
+    "labels-not-paired": (
+        "{images} {have} no label file, but a label file with a similar name has no image: it is unknown which objects "
+        "are in {them}, so {they} {are} left out",
+        "Name each label file like its image, or delete the label files that belong to no image",
+    ),
+    "label-line-odd": (
+        "{annotations} cannot be read, because {numbers} numbers follow the class: 4 are a box and an even number from "
+        "6 is a polygon, so the last may be a confidence, a track's number or an angle",
+        "Export without it (in Ultralytics: save_conf=False); for rotated boxes export polygons, or OBB with four "
+        "corners",
+    ),
     "labels-in-pixels": (
         "{annotations} {have} numbers far above 1, as if in pixels; YOLO expects fractions of the image's width and "
         "height. {they} {are} left out",
@@ -24,6 +35,19 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
 }
 WARNINGS: dict[str, tuple[str, str]] = {
+    "labels-by-similar-name": (
+        "{images} {have} a label file whose name is not quite the same (letter case, folder, characters in another "
+        "code, or a tool's prefix); it is used, since it fits no other image",
+        "Nothing, if boxes and masks fit; otherwise name the label files like their images",
+    ),
+    "labels-shared": (
+        "{images} {share} a label file with another image of the same name and another ending",
+        "Keep one of the images, or give each its own label file, such as a.jpg.txt and a.png.txt",
+    ),
+    "labels-not-read": (
+        "{files} of labels {are} not read, because {their} images have another one with other content",
+        "Delete the one that is out of date; labels/ comes before labels beside the images",
+    ),
     "keypoints-not-read": (
         "{annotations} {have} keypoints, which SAM 3 does not support: only the box is learned, and no mask",
         "Nothing, if boxes are enough; otherwise export the dataset with polygons",
@@ -53,6 +77,11 @@ INFOS: dict[str, tuple[str, str]] = {
     ),
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    ("keypoints-not-read", "guessed"): (
+        "{annotations} {have} {numbers} numbers after the class that look like a box with keypoints, not like a "
+        "polygon: only the box is learned, and no mask",
+        "Nothing, if boxes are enough. If they are polygons, write 'task: segment' into data.yaml",
+    ),
     ("no-objects", "yolo"): (
         None,
         "See the other findings of the split, and check that the label files are named like the images and not empty",

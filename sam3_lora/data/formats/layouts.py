@@ -11,7 +11,8 @@ from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolde
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.formats.sources import Source, coco_source
 from sam3_lora.data.formats.unsupported import foreign_format, is_archive, mask_folders
-from sam3_lora.data.formats.yolo import YAML_NAMES, has_labels, has_settings, yolo_sources
+from sam3_lora.data.formats.yolo import has_labels, yolo_sources
+from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
 
@@ -54,8 +55,8 @@ def recognize(root: Path, images: Path | None = None, phrase: str = "") -> Layou
     """
     if root.suffix.lower() == ".json" and root.is_file():
         return _of_annotations(root.parent, images, root.name) or _single(root, root.parent, images)
-    if root.name in YAML_NAMES and root.is_file():
-        return _yolo(root.parent) or _unrecognized(root.parent, listing(root.parent))
+    if is_settings(root):
+        return _yolo(root.parent, root) or _unrecognized(root.parent, listing(root.parent))
     if is_archive(root) and root.is_file():
         raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
@@ -170,8 +171,8 @@ def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:
     return Layout(words, sources) if sources else None
 
 
-def _yolo(root: Path) -> Layout | None:
-    sources = yolo_sources(root)
+def _yolo(root: Path, settings: Path | None = None) -> Layout | None:
+    sources = yolo_sources(root, settings)
     by_name = {source.name: source for source in sources}
     ordered = [by_name[name] for name in usual_order(by_name)]
     return Layout("YOLO labels, one text file per image", ordered) if sources else None

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
-from sam3_lora.data.formats.yolo_labels import images_in
+from sam3_lora.data.formats.yolo_pairs import images_in
 from sam3_lora.data.images import BROKEN, is_turned
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_text
+from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_litter, is_text
 from sam3_lora.data.formats.sources import Source
-from sam3_lora.data.formats.yolo_labels import MAX_BYTES, Labels, Part, class_files, images_in, is_label_file
+from sam3_lora.data.formats.yolo_labels import Labels, Part
+from sam3_lora.data.formats.yolo_lines import is_label_file
+from sam3_lora.data.formats.yolo_pairs import images_in, texts_in
+from sam3_lora.data.formats.yolo_settings import YAML_NAMES, Settings, class_files, find_settings, plain_path
 from sam3_lora.errors import DataError
-from sam3_lora.text import short_repr, type_in_words
 
 MANY_FILES = 500  # from here on an index is worth keeping
-YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_YAML_SPLITS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
+_YAML_SPLITS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
+_CVAT = re.compile(r"obj_(\w+)_data", re.IGNORECASE)  # the folder of a split in CVAT's YOLO 1.1
 _PROBED = 32  # images of a folder that are checked for labels beside them
 
 
-def yolo_sources(root: Path) -> list[Source]:
+def yolo_sources(root: Path, chosen: Path | None = None) -> list[Source]:
     """The splits of a YOLO dataset, none if it is not one.
 
     Folders are searched for, since data.yaml often gives their paths on another machine: ``SPLIT/images`` and
@@ -30,24 +33,42 @@ def yolo_sources(root: Path) -> list[Source]:
 
     Args:
         root: the dataset's folder.
+        chosen: the file to take as data.yaml.
 
     Raises:
-        DataError: data.yaml cannot be read, or its class names are invalid.
+        DataError: data.yaml cannot be read or leads out of the folder, or only the labels are in folders of splits.
     """
-    settings = _settings(root)
-    names = _class_names(settings, root)
+    settings = find_settings(root, chosen)
+    splits = _splits(root, settings)
+    if chosen and not splits and str(settings.content.get("path", "")).startswith(".."):
+        raise DataError(
+            f"The paths in {chosen} lead out of its folder, and only files in the folder are read",
+            f"Open {root.absolute().parent}",
+        )
+    told: set[Path] = set()  # folders of labels whose left files are told of in an earlier split
+    for parts in splits.values():
+        parts[:] = [replace(part, tells_left=part.labels not in told) for part in parts]
+        told.update(part.labels for part in parts if part.labels is not None)
+    return [_source(name, parts, root, settings) for name, parts in splits.items()]
+
+
+def _splits(root: Path, settings: Settings) -> dict[str, list[Part]]:
     named = {key: list(_named_parts(root, settings, key)) for key in _YAML_SPLITS}
     if any(len(parts) > 1 or part.labels is None for parts in named.values() for part in parts):
         splits = {_YAML_SPLITS[key]: parts for key, parts in named.items() if parts}
-    else:
-        splits = {name: [part] for name, part in _folder_pairs(root).items()}
-        for key, parts in named.items():
-            split = _YAML_SPLITS[key]
-            known = [part.images for of_split in splits.values() for part in of_split]
-            if parts and split not in splits and key not in splits and parts[0].images not in known:
-                splits[split] = parts
-    keypoints = _keypoints(settings)
-    return [_source(name, parts, root, names, keypoints) for name, parts in splits.items()]
+        for folder in _folders(root):
+            if _CVAT.fullmatch(folder.name) and _has_labels_beside(folder, root):
+                splits.setdefault(_split_of(folder), [Part(folder, folder)])
+        return splits
+    whole = [part.images for parts in named.values() for part in parts]  # as data.yaml divides the images
+    pairs = _folder_pairs(root).items()
+    splits = {name: [part] for name, part in pairs if not any(one in part.images.parents for one in whole)}
+    for key, parts in named.items():
+        split = _YAML_SPLITS[key]
+        known = [part.images for of_split in splits.values() for part in of_split]
+        if parts and split not in splits and key not in splits and parts[0].images not in known:
+            splits[split] = parts
+    return splits
 
 
 def has_labels(root: Path) -> bool:
@@ -55,31 +76,27 @@ def has_labels(root: Path) -> bool:
     return bool(_folder_pairs(root))
 
 
-def has_settings(root: Path) -> bool:
-    """Whether a folder has YOLO's data.yaml."""
-    return any((root / name).is_file() for name in YAML_NAMES)
-
-
-def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], keypoints: int) -> Source:
+def _source(name: str, parts: list[Part], root: Path, settings: Settings) -> Source:
     only_labels = parts[0].labels if len(parts) == 1 else None
     base = only_labels or root
     files: list[Path] = []
     folders: list[Path] = []
     for part in parts:
         if part.labels is not None and is_inside(part.labels, root):
-            found = sorted(part.labels.rglob("*.txt"))
+            found = texts_in(part.labels)
             files += found
             folders += [part.images, part.labels, *{path.parent for path in found}]
         elif part.labels is None:
             files.append(part.images)
-    settings = [root / file for file in YAML_NAMES] + class_files(root, base)
+    others = [settings.file or root / YAML_NAMES[0], *class_files(root, base, settings)]
     return Source(
         name,
         base,
         lambda: ImageFiles(root, base, (parts[0].images,) if only_labels else (root,)),
-        lambda findings, watch: Labels(root, base, parts, names, keypoints, findings, watch),
-        (*folders, *files, *settings),
+        lambda findings, watch: Labels(root, base, parts, settings, findings, watch),
+        (*folders, *files, *others),
         len(files) >= MANY_FILES or any(part.labels is None for part in parts),
+        {"settings": str(settings.file)},
         format="yolo",
     )
 
@@ -87,95 +104,126 @@ def _source(name: str, parts: list[Part], root: Path, names: dict[int, str], key
 def _folder_pairs(root: Path) -> dict[str, Part]:
     pairs = {}
     for folder in _folders(root):
-        inner = {path.name for path in _folders(folder / "labels")}  # if these are splits, it is a dataset by itself
-        if (folder / "images").is_dir() and (folder / "labels").is_dir() and inner.isdisjoint(USUAL_SPLITS):
-            pairs[folder.name] = Part(folder / "images", folder / "labels")
+        images, labels = folder / "images", folder / "labels"
+        inner = {path.name for path in _folders(labels)}  # if these are splits, it is a dataset by itself
+        if images.is_dir() and labels.is_dir() and inner.isdisjoint(USUAL_SPLITS):
+            pairs[folder.name] = Part(images, labels)
+        elif not labels.is_dir() and _has_labels_beside(images, root):
+            pairs[folder.name] = Part(images, images)
+    is_one = _has_images(root / "images")  # then the folders in it are no splits, unless they have the names of such
     for folder in _folders(root / "labels"):
-        if (root / "images" / folder.name).is_dir():
-            pairs.setdefault(folder.name, Part(root / "images" / folder.name, folder))
+        if is_one and folder.name.lower() not in USUAL_SPLITS:
+            continue
+        if (images := _alike(root / "images", folder.name)) is not None:
+            pairs.setdefault(folder.name, Part(images, folder))
     if not pairs and (root / "images").is_dir() and (root / "labels").is_dir():
-        pairs["train"] = Part(root / "images", root / "labels")
+        pairs = _by_images(root, root / "labels")
     if not pairs:
-        beside = {folder.name: Part(folder, folder) for folder in _folders(root) if _has_labels_beside(folder, root)}
-        pairs = {"train": Part(root, root)} if _has_labels_beside(root, root) else beside
+        pairs = {
+            _split_of(folder): Part(folder, folder) for folder in _folders(root) if _has_labels_beside(folder, root)
+        }
+        if _has_labels_beside(root, root):
+            pairs = {"train": Part(root, root)}
     return pairs
+
+
+def _by_images(root: Path, labels: Path) -> dict[str, Part]:
+    """The splits of ``images`` and ``labels`` where the labels are not in folders of splits; or one split of all."""
+    images = root / "images"
+    if only := [folder.name for folder in _folders(labels) if folder.name.lower() in USUAL_SPLITS]:
+        raise DataError(
+            f"Expected the folders of labels ({', '.join(only)}) in {images}, too, but they are only in {labels}",
+            f"Put the images into such folders: {', '.join(f'images/{name}' for name in only)}",
+        )
+    splits = [folder for folder in _folders(images) if folder.name.lower() in USUAL_SPLITS]
+    return {folder.name: Part(folder, labels, images) for folder in splits} or {"train": Part(images, labels)}
+
+
+def _split_of(folder: Path) -> str:
+    """A folder's name; of CVAT's ``obj_train_data`` the split in it."""
+    match = _CVAT.fullmatch(folder.name)
+    return _YAML_SPLITS.get(match[1].lower(), match[1]) if match else folder.name
+
+
+def _alike(folder: Path, name: str) -> Path | None:
+    """The folder in `folder` with a name, if need be in other letter case."""
+    alike = [path for path in _folders(folder) if path.name.casefold() == name.casefold()]
+    return next((path for path in alike if path.name == name), alike[0] if len(alike) == 1 else None)
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_image(path) for path in folder.iterdir())
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_litter(path.name)
 
 
 def _has_labels_beside(folder: Path, root: Path) -> bool:
     """Whether text files beside images are labels, and not captions for example."""
-    if not is_inside(folder, root):
+    if not folder.is_dir() or not is_inside(folder, root):
         return False
-    images = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    labels = (path.with_suffix(".txt") for path in islice(images, _PROBED))
+    images = filter(_is_image, folder.iterdir())
+    labels = (text for path in islice(images, _PROBED) for text in (path.with_suffix(".txt"), Path(f"{path}.txt")))
     return any(is_inside(path, root) and is_label_file(path) for path in labels)
 
 
-def _named_parts(root: Path, settings: dict[str, Any], key: str) -> Iterator[Part]:
+def _named_parts(root: Path, settings: Settings, key: str) -> Iterator[Part]:
     """The folders that data.yaml gives for a split, as far as they are in the dataset; the labels may be missing."""
-    named = settings.get(key)
+    named = settings.content.get(key)
     for one in named if isinstance(named, list) else [named]:
         if isinstance(one, str) and is_text(one) and "\0" not in one:
-            part = _named_part(root, settings.get("path"), one)
+            part = _named_part(root, settings, plain_path(one))
             if part is not None:
                 yield part
 
 
-def _named_part(root: Path, base: Any, named: str) -> Part | None:
-    inner = [part for part in Path(named).parts if part not in ("..", "/")]
+def _named_part(root: Path, settings: Settings, named: str) -> Part | None:
     unlabelled = None
-    for place in (root / base / named if isinstance(base, str) else root / named, root / named, root.joinpath(*inner)):
+    for place in _places(root, settings, named):
         if not place.is_relative_to(root) or not is_inside(place, root):
             continue
         if place.suffix.lower() == ".txt" and place.is_file():
             return Part(place, None)
         images = place / "images" if (place / "images").is_dir() else place
-        swapped = [part if part != "images" else "labels" for part in images.parts[len(root.parts) :]]
-        labels = root.joinpath(*swapped)
-        if images.is_dir() and is_inside(images, root) and labels != images:
-            if labels.is_dir():
-                return Part(images, labels)
-            if unlabelled is None and images_in(images):
-                unlabelled = Part(images, labels)  # an error when it is opened
+        if not images.is_dir() or not is_inside(images, root):
+            continue
+        if (part := _labelled(images, root)) is not None:
+            return part
+        if unlabelled is None and images != root and images_in(images):
+            swapped = [part if part != "images" else "labels" for part in images.parts[len(root.parts) :]]
+            unlabelled = Part(images, root.joinpath(*swapped))  # an error when it is opened
     return unlabelled
 
 
+def _places(root: Path, settings: Settings, named: str) -> Iterator[Path]:
+    """Where a path of data.yaml may lead to: as it says, from the dataset's folder, or by its end."""
+    folder = settings.file.parent if settings.file else root
+    base: Any = settings.content.get("path")
+    if isinstance(base, str) and "\0" not in base:
+        yield from (Path(os.path.normpath(place / plain_path(base) / named)) for place in (folder, root))
+    yield from (Path(os.path.normpath(place / named)) for place in (folder, root))
+    inner = [part for part in named.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
+    yield from (root.joinpath(*inner[cut:]) for cut in range(len(inner)) if not cut or inner[cut:] != ["images"])
+
+
+def _labelled(images: Path, root: Path) -> Part | None:
+    """A folder of images with that of its labels: in ``labels`` instead of ``images``, beside the images, or, flat,
+    in the ``labels`` beside the ``images`` that the folder is in."""
+    inner = images.parts[len(root.parts) :]
+    labels = root.joinpath(*(part if part != "images" else "labels" for part in inner))
+    if labels != images and labels.is_dir():
+        return Part(images, labels)
+    if _has_labels_beside(images, root):
+        return Part(images, images)
+    if "images" in inner[:-1]:
+        base = root.joinpath(*inner[: inner.index("images") + 1])
+        if any(map(is_label_file, islice(base.with_name("labels").glob("*.txt"), _PROBED))):
+            return Part(images, base.with_name("labels"), base)
+    return None
+
+
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-
-
-def _settings(root: Path) -> dict[str, Any]:
-    """The content of data.yaml, as far as it is an object."""
-    path = next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
-    if path is None or not is_inside(path, root):
-        return {}
-    try:
-        content: Any = yaml.safe_load(path.read_text("utf-8")) if path.stat().st_size <= MAX_BYTES else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        raise DataError(f"Expected YAML in {path}, but it cannot be read as that", "Export the dataset again") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _keypoints(settings: dict[str, Any]) -> int:
-    """How many numbers of a line are keypoints, by the shape that data.yaml gives for poses; 0 without poses."""
-    match settings.get("kpt_shape"):
-        case [int(points), int(values)] if points > 0 and values > 0:
-            return points * values
-    return 0
-
-
-def _class_names(settings: dict[str, Any], root: Path) -> dict[int, str]:
-    """Names by class number, as data.yaml gives them, if it does."""
-    names = settings.get("names")
-    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
-    found = {}
-    for key, name in pairs:
-        if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
-            raise DataError(
-                f"Expected 'names' in the data.yaml of {root} to give each class a name, but one is "
-                f"{type_in_words(name)} ({short_repr(key)})",
-                "Write them as [crack, pothole] or as {0: crack, 1: pothole}",
-            )
-        number = str(key)
-        if number.isascii() and number.isdigit() and len(number) < 10:
-            found[int(number)] = str(name)[:1000]
-    return found
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name))

@@ -65,7 +65,9 @@ def test_yolo_without_names_counts_classes(tmp_path):
     ("line", "kind"),
     [
         ("0 0.5 0.5 0.2", "bad-label-line"),
-        ("0 0.1 0.1 0.2 0.2 0.3", "bad-label-line"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "label-line-odd"),
+        ("0 0.5 0.5 0.2 0.2 45", "label-line-odd"),
+        ("0 0.1 0.1 0.3 0.1 0.2 0.3 0.97", "label-line-odd"),
         ("0 0.1 0.1 0.2 0.2 nan 0.3", "bad-label-line"),
         ("crack 0.5 0.5 0.2 0.2", "bad-label-line"),
         ("7 0.5 0.5 0.2 0.2", "unknown-category"),
@@ -126,7 +128,8 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
     [("kpt_shape: [3, 2]\n", "0.1 0.1 0.2 0.2 0.3 0.3"), ("", "0.1 0.1 2 0.2 0.2 1"), ("", "0.1 0.1 0 0.2 0.2 2")],
 )
 def test_poses_give_their_box_and_no_mask(tmp_path, settings, points):
-    yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images", yaml=settings + YOLO_NAMES)
+    labels, images = tmp_path / "train" / "labels", tmp_path / "train" / "images"
+    yolo(tmp_path, labels, images, polygons=False, yaml=settings + YOLO_NAMES)
     path = sorted((tmp_path / "train" / "labels").iterdir())[0]
     path.write_text(f"0 0.5 0.5 0.25 0.5 {points}\n")
     dataset = open_dataset(tmp_path)

@@ -1,0 +1,253 @@
+"""What the files beside YOLO's labels say: class names, the folders of the splits, the shape of poses."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sam3_lora.data.folders import is_inside, listing, subfolders
+from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file
+from sam3_lora.errors import DataError
+from sam3_lora.text import short_repr, type_in_words, valid_text
+
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_YAML_ENDINGS = (".yaml", ".yml")
+_CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "classes.names", "_darknet.labels")
+_CLASS_FILES += ("class_names.txt", "predefined_classes.txt")
+_NUMBERED = re.compile(r"(\d+)\s*[:,\s]\s*(\S.*)")
+_ESCAPED = str.maketrans({"\a": "/a", "\b": "/b", "\t": "/t", "\n": "/n", "\v": "/v", "\f": "/f", "\r": "/r"})
+_MAX_FOLDERS = 64  # that are searched for a YAML file
+_MAX_FILES = 20  # YAML files of a folder that are read
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The content of data.yaml or of what is in its place.
+
+    Attributes:
+        content: its values.
+        file: None if there is none.
+    """
+
+    content: dict[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+
+    def pose(self) -> Pose:
+        """How poses are recognised, by the shape that data.yaml gives for them."""
+        match self.content.get("kpt_shape"):
+            case [int(points), int(values)] if points > 0 and values > 0:
+                return Pose(4 + points * values)
+        return Pose()
+
+    @property
+    def has_polygons(self) -> bool:
+        """Whether data.yaml says that lines are polygons, not poses."""
+        return self.content.get("task") in ("segment", "obb")
+
+
+def is_settings(path: Path) -> bool:
+    """Whether a file may be YOLO's data.yaml, by its ending."""
+    return path.suffix.lower() in _YAML_ENDINGS and path.is_file()
+
+
+def find_settings(root: Path, chosen: Path | None = None) -> Settings:
+    """YOLO's settings in a dataset: data.yaml; or another YAML file with class names, also in a folder of the dataset
+    such as ``config``; or Darknet's obj.data.
+
+    Args:
+        root: the dataset's folder.
+        chosen: the file to take.
+
+    Raises:
+        DataError: the file cannot be read, or there are several with other names than data.yaml that differ.
+    """
+    usual = chosen or next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
+    if usual is not None:
+        return Settings(_content(usual), usual) if is_inside(usual, root) else Settings()
+    for folders in ([root], [root / name for name in subfolders(root)[:_MAX_FOLDERS]]):
+        paths = [path for folder in folders if is_inside(folder, root) for path in _yaml_files(folder)]
+        found = [Settings(content, path) for path in paths if is_inside(path, root) and (content := _with_names(path))]
+        if found and any(one.content["names"] != found[0].content["names"] for one in found):
+            listed = ", ".join(str(one.file.relative_to(root)) for one in found if one.file)
+            raise DataError(
+                f"Expected one YAML file with class names in {root}, but {listed} differ", "Open the right one of them"
+            )
+        if found:
+            return found[0]
+    return _darknet(root)
+
+
+def has_settings(root: Path) -> bool:
+    """Whether a folder has YOLO's data.yaml, or something in its place."""
+    return find_settings(root).file is not None
+
+
+def plain_path(named: str) -> str:
+    """A path in data.yaml with slashes: Windows' backslashes, also where YAML took one with a letter for a sign."""
+    return named.translate(_ESCAPED).replace("\\", "/")
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    try:
+        names = [name for name in listing(folder) if name.lower().endswith(_YAML_ENDINGS)]
+    except DataError:
+        return []
+    return [folder / name for name in names[:_MAX_FILES]]
+
+
+def _with_names(path: Path) -> dict[str, Any]:
+    """The content of a YAML file if it gives class names, else nothing: it may belong to anything."""
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES or b"names" not in path.read_bytes():
+            return {}
+        content = _content(path)
+    except OSError:
+        return {}
+    return content if isinstance(content.get("names"), (list, dict, str)) else {}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The content of a YAML file, as far as it is an object."""
+    if path.stat().st_size > MAX_BYTES:
+        return {}
+    text = ""
+    for text in _readings(path):
+        try:
+            content = yaml.safe_load(text)
+            break
+        except (ValueError, RecursionError, yaml.YAMLError):
+            continue
+    else:
+        raise DataError(f"Expected YAML in {path}, but it cannot be read as that", "Export the dataset again")
+    content = content if isinstance(content, dict) else {}
+    if "\ufffd" in text and "\ufffd" in str(content.get("names")):
+        raise _no_utf8(path)
+    return content
+
+
+def _readings(path: Path) -> list[str]:
+    """The text of a file as it is and with slashes instead of backslashes, which YAML takes for signs of its own.
+
+    What is not UTF-8 becomes U+FFFD: it may be in a comment.
+    """
+    text = _text(path)
+    return [text, text.replace("\\", "/")] if "\\" in text else [text]
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")
+
+
+def _no_utf8(path: Path) -> DataError:
+    line = next(line for line in path.read_bytes().splitlines() if "\ufffd" in line.decode("utf-8", "replace"))
+    readings = [f"'{line.decode(name).strip()[:60]}' as {name}" for name in ("gbk", "cp1252") if _decodes(line, name)]
+    reads = f": a line of it reads {' or '.join(readings)}" if readings else ""
+    return DataError(
+        f"The class names in {path} are not saved as UTF-8 but as Windows saves them (GBK, cp1252, ...){reads}",
+        "Save the file as UTF-8 (in Notepad: Save as, encoding UTF-8)",
+    )
+
+
+def _decodes(line: bytes, encoding: str) -> bool:
+    try:
+        return line.decode(encoding).isprintable()
+    except ValueError:
+        return False
+
+
+def _darknet(root: Path) -> Settings:
+    """The settings in obj.data, lines of ``key = value``, as Darknet and CVAT's YOLO 1.1 have them."""
+    try:
+        names = [name for name in listing(root) if name.lower().endswith(".data")]
+    except DataError:
+        names = []
+    for path in [root / name for name in names if is_inside(root / name, root)]:
+        if path.is_file() and path.stat().st_size <= MAX_BYTES:
+            pairs = [line.split("=", 1) for line in _text(path).splitlines() if "=" in line]
+            content = {key.strip().lower(): value.strip() for key, value in pairs}
+            if "names" in content or "train" in content:
+                return Settings(content, path)
+    return Settings()
+
+
+def class_files(root: Path, base: Path, settings: Settings) -> list[Path]:
+    """Where class names may be besides data.yaml, one per line.
+
+    Args:
+        root: the dataset's folder.
+        base: the folder of a split's labels.
+        settings: of the dataset, which may name the file.
+    """
+    named = settings.content.get("names")
+    inner = [part for part in plain_path(named).split("/") if part not in ("", ".", "..")] if _is_name(named) else []
+    places = [root.joinpath(*inner[place:]) for place in range(len(inner))]
+    folders = dict.fromkeys((root, base.parent, base))
+    return [*places, *(folder / name for folder in folders for name in _CLASS_FILES)]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def class_names(settings: Settings, root: Path, base: Path) -> dict[int, str]:
+    """Names by class number, as data.yaml or a text file gives them, if one does.
+
+    Args:
+        settings: of the dataset.
+        root: the dataset's folder.
+        base: the folder of a split's labels.
+
+    Raises:
+        DataError: a name is no text, or not saved as UTF-8.
+    """
+    names = settings.content.get("names")
+    if found := _from_yaml(names, settings.file):
+        return found
+    for path in class_files(root, base, settings):
+        is_one = path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES
+        if is_one and not is_label_file(path) and (found := _from_lines(path)):
+            return found
+    if _is_name(names) and not os.path.splitext(names)[1] and "/" not in names:  # names: crack, pothole
+        return {number: name.strip() for number, name in enumerate(names.split(",")) if name.strip()}
+    return {}
+
+
+def _from_yaml(names: Any, file: Path | None) -> dict[int, str]:
+    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
+    found = {}
+    for key, name in pairs:
+        if isinstance(name, bool):
+            raise DataError(
+                f"Expected 'names' in {file} to give each class a name, but YAML takes that of {short_repr(key)} for "
+                "true or false",
+                "Write it in quotes, such as 'yes'",
+            )
+        if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
+            raise DataError(
+                f"Expected 'names' in {file} to give each class a name, but one is "
+                f"{type_in_words(name)} ({short_repr(key)})",
+                "Write them as [crack, pothole] or as {0: crack, 1: pothole}",
+            )
+        number = str(key)
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            found[int(number)] = str(name)[:1000]
+    return found
+
+
+def _from_lines(path: Path) -> dict[int, str]:
+    """The names in a text file, one per line, the first of class 0; or with their numbers before them."""
+    text = _text(path)
+    if "\ufffd" in text:
+        raise _no_utf8(path)
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines()) if line.strip()]
+    numbered = [match for _, line in lines if (match := _NUMBERED.fullmatch(line))]
+    if len(numbered) == len(lines) and [int(match[1]) for match in numbered] == list(range(len(lines))):
+        return {number: valid_text(match[2])[:1000] for number, match in enumerate(numbered)}
+    return {number: valid_text(line)[:1000] for number, line in lines}

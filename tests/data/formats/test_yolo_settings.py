@@ -1,0 +1,143 @@
+"""Class names and splits are found where tools and people write them, and encodings other than UTF-8 are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.errors import DataError
+from tests.data.formats.helpers import YOLO_NAMES, yolo
+from tests.factories import CATEGORIES, kinds
+
+LINES = "".join(f"{name}\n" for name in CATEGORIES)
+SPLITS = f"train: images/train\nval: images/val\n{YOLO_NAMES}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A dataset of two splits without class names."""
+    for split in ("train", "val"):
+        yolo(tmp_path, tmp_path / "labels" / split, tmp_path / "images" / split)
+    (tmp_path / "data.yaml").unlink()
+    return tmp_path
+
+
+def write(path, text, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("potholes.yaml", SPLITS),
+        ("road.yml", f"path: ../datasets/road\n{SPLITS}"),
+        ("config/data.yaml", f"path: ..\n{SPLITS}"),
+        ("cfg/own.yaml", YOLO_NAMES),
+        ("classes.txt", LINES),
+        ("labels.txt", LINES),
+        ("names.txt", "".join(f"{number}: {name}\n" for number, name in enumerate(CATEGORIES))),
+        ("obj.names", LINES),
+        ("labels/classes.txt", LINES),
+        ("data.yaml", "names: obj.names\n"),
+        ("data.yaml", "names: crack, pothole, joint\n"),
+        ("data.yaml", "train: images\\train\nval: 'images\\val'\n" + YOLO_NAMES),
+        ("data.yaml", 'train: "C:\\data\\images\\train"\nval: "images\\val"\n' + YOLO_NAMES),
+        ("data.yaml", 'path: "D:\\new\\road"\ntrain: "images\\train"\n' + YOLO_NAMES),
+    ],
+)
+def test_names_are_found(folder, name, text):
+    write(folder / "obj.names", LINES)
+    if name != "obj.names" and "obj.names" not in text:
+        (folder / "obj.names").unlink()
+    write(folder / name, text)
+    dataset = open_dataset(folder)
+    assert kinds(dataset) == [] and dataset.categories == CATEGORIES
+    assert {split: len(one.images) for split, one in dataset.splits.items()} == {"train": 5, "val": 5}
+
+
+def test_names_with_a_path_are_read_from_that_file_by_its_end(folder):
+    write(folder / "lists" / "road.names", LINES)
+    write(folder / "obj.data", "classes = 3\nnames = data/lists/road.names\n")
+    assert open_dataset(folder).categories == CATEGORIES
+
+
+@pytest.mark.parametrize("list_there", [True, False])
+@pytest.mark.parametrize("subset", ["train", "Train"])
+def test_cvat_yolo(tmp_path, subset, list_there):
+    """What CVAT 1.1 exports: pictures and labels side by side, splits in the names of folders."""
+    yolo(tmp_path, tmp_path / f"obj_{subset}_data", tmp_path / f"obj_{subset}_data")
+    yolo(tmp_path, tmp_path / "obj_Validation_data", tmp_path / "obj_Validation_data")
+    (tmp_path / "data.yaml").unlink()
+    names = sorted(path.name for path in (tmp_path / f"obj_{subset}_data").glob("*.png"))
+    text = "classes = 3\nnames = data/obj.names\nbackup = backup/\n"
+    if list_there:
+        write(tmp_path / "train.txt", "".join(f"data/obj_{subset}_data/{name}\n" for name in names))
+        text += "train = data/train.txt\n"
+    write(tmp_path / "obj.data", text)
+    write(tmp_path / "obj.names", LINES)
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == [] and dataset.categories == CATEGORIES
+    assert {split: one.num_objects for split, one in dataset.splits.items()} == {"train": 8, "valid": 8}
+
+
+def test_a_yaml_of_another_purpose_is_not_read(folder):
+    write(folder / "args.yaml", "lr0: 0.01\nnames_of_runs: [a]\n")
+    write(folder / "docker.yaml", "services: [")
+    write(folder / "obj.names", LINES)
+    assert open_dataset(folder).categories == CATEGORIES
+
+
+def test_several_yaml_files_that_differ_are_told_and_one_can_be_opened(folder):
+    write(folder / "a.yaml", YOLO_NAMES)
+    write(folder / "b.yaml", "names: [x, y, z]\n")
+    with pytest.raises(DataError, match=r"a\.yaml, b\.yaml"):
+        open_dataset(folder)
+    assert open_dataset(folder / "a.yaml").categories == CATEGORIES
+    assert open_dataset(folder / "b.yaml").categories == ("x", "y", "z")
+
+
+def test_a_yaml_in_a_folder_of_its_own_names_the_folder_to_open(folder):
+    write(folder / "config" / "data.yaml", f"path: ..\n{SPLITS}")
+    with pytest.raises(DataError) as error:
+        open_dataset(folder / "config" / "data.yaml")
+    assert error.value.fix == f"Open {folder}"
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "cp1252", "cp1251"])
+@pytest.mark.parametrize(("name", "text"), [("data.yaml", "names: [{}, a, b]\n"), ("classes.txt", "{}\na\nb\n")])
+def test_names_that_are_not_utf8_are_told(folder, encoding, name, text):
+    word = {"gbk": "坑洞", "cp1252": "fissuré", "cp1251": "яма"}[encoding]
+    write(folder / name, text.format(word), encoding)
+    with pytest.raises(DataError, match="not saved as UTF-8"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("name", "text"), [("data.yaml", "names: [坑洞, a, b]\n"), ("classes.txt", "坑洞\na\nb\n")])
+def test_a_byte_order_mark_says_how_names_are_saved(folder, encoding, name, text):
+    write(folder / name, text, encoding)
+    assert open_dataset(folder).categories == ("坑洞", "a", "b")
+
+
+def test_a_comment_may_be_saved_in_any_way(folder):
+    write(folder / "data.yaml", f"# 坑洞\n{YOLO_NAMES}", "gbk")
+    assert open_dataset(folder).categories == CATEGORIES
+
+
+@pytest.mark.parametrize("names", ["[yes, a, b]", "{0: off, 1: a, 2: b}"])
+def test_a_name_that_yaml_takes_for_a_truth_value_is_told(folder, names):
+    write(folder / "data.yaml", f"names: {names}\n")
+    with pytest.raises(DataError, match="true or false"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize("path", ["../..", "/etc", "../outside"])
+def test_nothing_outside_the_folder_is_read(tmp_path, path):
+    root = tmp_path / "set"
+    yolo(root, root / "labels" / "train", root / "images" / "train")
+    yolo(tmp_path / "outside", tmp_path / "outside" / "labels" / "val", tmp_path / "outside" / "images" / "val")
+    write(root / "data.yaml", f"path: {path}\nval: images/val\nnames: ../outside/obj.names\n")
+    write(tmp_path / "outside" / "obj.names", LINES)
+    dataset = open_dataset(root)
+    assert list(dataset.splits) == ["train"] and kinds(dataset) == ["class-without-name"]
