@@ -17,8 +17,6 @@ from typing import Any
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.findings.findings import Finding
-
-from sam3_lora.data.dataset import open_dataset
 from sam3_lora.errors import DataError
 
 CHECKS: dict[str, Callable[[Path], None]] = {}
