@@ -114,8 +114,8 @@ def _folder_pairs(root: Path) -> dict[str, Part]:
     for folder in _folders(root / "labels"):
         if is_one and folder.name.lower() not in USUAL_SPLITS:
             continue
-        if (images := _alike(root / "images", folder.name)) is not None:
-            pairs.setdefault(folder.name, Part(images, folder))
+        if (alike := _alike(root / "images", folder.name)) is not None:
+            pairs.setdefault(folder.name, Part(alike, folder))
     if not pairs and (root / "images").is_dir() and (root / "labels").is_dir():
         pairs = _by_images(root, root / "labels")
     if not pairs:

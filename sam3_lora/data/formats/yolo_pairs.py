@@ -91,7 +91,9 @@ def pair(images: Path, labels: Path) -> Pairs:
 
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """(images, text files, folders) in a folder and those in it, without litter and pipes, which block for ever."""
-    images, texts, folders = [], [], []
+    images: list[Path] = []
+    texts: list[Path] = []
+    folders: list[Path] = []
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if not is_litter(name)]
         folders.append(Path(place))
@@ -99,7 +101,8 @@ def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
             ending = os.path.splitext(name)[1].lower()
             if (ending == ".txt" or ending in IMAGE_SUFFIXES) and not is_litter(name):
                 (texts if ending == ".txt" else images).append(Path(place, name))
-    return sorted(filter(Path.is_file, images)), sorted(filter(Path.is_file, texts)), folders
+    images, texts = (sorted(path for path in paths if path.is_file()) for paths in (images, texts))
+    return images, texts, folders
 
 
 def _may_be_labels(path: Path) -> bool:

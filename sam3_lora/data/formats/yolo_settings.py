@@ -17,8 +17,8 @@ from sam3_lora.text import short_repr, type_in_words, valid_text
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _YAML_ENDINGS = (".yaml", ".yml")
-_CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "classes.names", "_darknet.labels")
-_CLASS_FILES += ("class_names.txt", "predefined_classes.txt")
+_CLASS_FILES = ["classes.txt", "obj.names", "names.txt", "labels.txt", "classes.names", "_darknet.labels"]
+_CLASS_FILES += ["class_names.txt", "predefined_classes.txt"]
 _NUMBERED = re.compile(r"(\d+)\s*[:,\s]\s*(\S.*)")
 _ESCAPED = str.maketrans({"\a": "/a", "\b": "/b", "\t": "/t", "\n": "/n", "\v": "/v", "\f": "/f", "\r": "/r"})
 _MAX_FOLDERS = 64  # that are searched for a YAML file
@@ -185,15 +185,16 @@ def class_files(root: Path, base: Path, settings: Settings) -> list[Path]:
         base: the folder of a split's labels.
         settings: of the dataset, which may name the file.
     """
-    named = settings.content.get("names")
-    inner = [part for part in plain_path(named).split("/") if part not in ("", ".", "..")] if _is_name(named) else []
+    inner = [part for part in plain_path(_name(settings)).split("/") if part not in ("", ".", "..")]
     places = [root.joinpath(*inner[place:]) for place in range(len(inner))]
     folders = dict.fromkeys((root, base.parent, base))
     return [*places, *(folder / name for folder in folders for name in _CLASS_FILES)]
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value
+def _name(settings: Settings) -> str:
+    """The value of 'names' if it is text: a file, or the names themselves; otherwise nothing."""
+    names = settings.content.get("names")
+    return names if isinstance(names, str) and "\0" not in names else ""
 
 
 def class_names(settings: Settings, root: Path, base: Path) -> dict[int, str]:
@@ -207,16 +208,16 @@ def class_names(settings: Settings, root: Path, base: Path) -> dict[int, str]:
     Raises:
         DataError: a name is no text, or not saved as UTF-8.
     """
-    names = settings.content.get("names")
-    if found := _from_yaml(names, settings.file):
+    if found := _from_yaml(settings.content.get("names"), settings.file):
         return found
     for path in class_files(root, base, settings):
         is_one = path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES
         if is_one and not is_label_file(path) and (found := _from_lines(path)):
             return found
-    if _is_name(names) and not os.path.splitext(names)[1] and "/" not in names:  # names: crack, pothole
-        return {number: name.strip() for number, name in enumerate(names.split(",")) if name.strip()}
-    return {}
+    name = _name(settings)
+    if os.path.splitext(name)[1] or "/" in name:
+        return {}
+    return {number: part.strip() for number, part in enumerate(name.split(",")) if part.strip()}
 
 
 def _from_yaml(names: Any, file: Path | None) -> dict[int, str]:
