@@ -130,6 +130,41 @@ def yolo_yaml_gbk_names(folder: Path) -> None:
 # Layouts and file names
 
 
+def _found_by_name(folder: Path, images: int, categories: dict[str, int]) -> None:
+    dataset = open_dataset(folder)
+    (split,) = dataset.splits.values()
+    assert len(split.images) == images and not any(image.missing for image in split.images)
+    assert split.objects_per_category() == categories
+    assert [(finding.kind, finding.severity, finding.count) for finding in dataset.findings] == [
+        ("image-elsewhere", "info", images)
+    ]
+
+
+@case
+def file_name_absolute_linux(folder: Path) -> None:
+    _found_by_name(folder, 3, {"pothole": 3})
+
+
+@case
+def file_name_with_old_folder(folder: Path) -> None:
+    _found_by_name(folder, 3, {"pothole": 3})
+
+
+@case
+def images_in_nested_subfolders(folder: Path) -> None:
+    _found_by_name(folder, 4, {"pothole": 4})
+
+
+@case
+def ls_images_backslash_project(folder: Path) -> None:
+    _found_by_name(folder, 3, {"pothole": 3})
+
+
+@case
+def ls_windows_media_path(folder: Path) -> None:
+    _found_by_name(folder, 3, {"pothole": 3})
+
+
 # Masks, adapters, command line
 
 

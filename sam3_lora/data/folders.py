@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
@@ -17,6 +17,9 @@ ANNOTATION_FILE = "_annotations.coco.json"
 NO_TEXT = "its name is not valid text; rename it"
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
+MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations", "segmentationclass", "segmentationobject")
+MAX_SEARCHED = 1_000_000  # files: in a larger folder, which may be a whole disk, no image is searched for
+_SPLIT = re.compile(r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?\d{2,4})?", re.IGNORECASE)
 _LITTER = frozenset(("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"))
 _LITTER |= {"thumbs.db", "desktop.ini", "system volume information"}
 
@@ -74,6 +77,12 @@ def usual_order(splits: Iterable[str]) -> list[str]:
     return sorted(splits, key=lambda name: (known.get(name.lower(), len(known)), name))
 
 
+def split_word(name: str) -> str:
+    """ "train", "val" or "test" for a folder of that name: train, Training, train2017, valid, ...; "" for others."""
+    match = _SPLIT.fullmatch(name)
+    return next(filter(None, match.groups())).lower() if match else ""
+
+
 class ImageFiles:
     """Finds the images that one annotation file names, reading each folder once and no file at all.
 
@@ -90,15 +99,14 @@ class ImageFiles:
     def __init__(self, root: Path, base: Path, folders: Sequence[Path] = (), outside: Path | None = None) -> None:
         self.before_listing: Callable[[str], None] = lambda path: None
         self._base = base
-        self._root = os.path.realpath(root)
-        self._allowed = (self._root, os.path.realpath(outside)) if outside else (self._root,)
+        self._roots = (root, outside.absolute()) if outside else (root,)
+        self._allowed = tuple(map(os.path.realpath, self._roots))
         places = [*folders] or [base, base / "images"]
         self._places = [os.path.relpath(place, base) for place in places]
         if outside:
             self._places += [str(outside.absolute()), str(outside.absolute() / base.name)]
         self._depth = len(base.relative_to(root).parts)
         self._listings: dict[str, frozenset[str]] = {}
-        self._near: dict[str, dict[str, str]] = {}
         self._links: set[str] = set()  # paths that are, or are behind, a link out of the allowed folders
         for place in self._places:
             self._names(place)
@@ -129,16 +137,18 @@ class ImageFiles:
                     return _joined(folder, base) + "/", False
         return name, False
 
-    def near(self, file_name: str) -> str:
-        """An existing image whose name differs from a missing one only in case, suffix or %20; "" if there is none."""
-        wanted = _plain_stem(posixpath.basename(file_name.replace("\\", "/")))
-        for place in self._places:
-            if place not in self._near:
-                images = (name for name in self._listings[place] if Path(name).suffix.lower() in IMAGE_SUFFIXES)
-                self._near[place] = {_plain_stem(name): name for name in sorted(images)}
-            if wanted in self._near[place]:
-                return self._near[place][wanted]
-        return ""
+    def everywhere(self) -> Iterator[str]:
+        """The paths of all files in the dataset's folder and the further one, relative to `base`; none if too many."""
+        found: list[str] = []
+        for root in self._roots:
+            for place, folders, _ in os.walk(root):
+                folders[:] = sorted(name for name in folders if not is_litter(name) and is_text(name))
+                folder = os.path.relpath(place, self._base) if root == self._roots[0] else place
+                paths = [_joined(folder, name) for name in sorted(self._names(folder)) if not is_litter(name)]
+                found += [path for path in paths if path not in self._links]
+                if len(found) > MAX_SEARCHED:
+                    return
+        yield from dict.fromkeys(found)
 
     def _linked(self, folder: str, name: str) -> tuple[str, bool] | None:
         path = _joined(folder, name)
@@ -186,10 +196,6 @@ def require_inside(path: Path, root: Path) -> Path:
             "Put the files themselves there, or open the folder that the link leads to",
         )
     return path
-
-
-def _plain_stem(name: str) -> str:
-    return os.path.splitext(unquote(name))[0].casefold()
 
 
 def _joined(folder: str, name: str) -> str:

@@ -41,6 +41,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "{images} named in the annotation file {are} missing",
         "Put {them} beside the JSON file or into images/, or delete {their} {entries} from the file",
     ),
+    "image-ambiguous": (
+        "{images} {are} not where file_name says, and it is unclear which file in the dataset's folder is meant; none "
+        "is used",
+        "Write into file_name which file is meant, as its path from the JSON file",
+    ),
     "path-outside-dataset": (
         "{images} {have} a file_name that leads outside the dataset's folder; {they} {are} not opened",
         "Move the files into the dataset's folder and write their names relative to the JSON file",
@@ -120,6 +125,10 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
 }
 INFOS: dict[str, tuple[str, str]] = {
+    "image-elsewhere": (
+        "{images} {are} not where file_name says; the file in the dataset's folder that fits the name is used",
+        "Nothing, if these are the right images; otherwise correct file_name",
+    ),
     "image-scaled": (
         "{count:,} of {probed:,} checked images {have} a different size than the annotation file says, in the same "
         "proportions: scaled after annotation, which training takes into account",
@@ -170,9 +179,10 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
         None,
         "If each of them is one object, set data.crowds_as_objects (Configure page: 'Learn crowd regions as objects')",
     ),
-    ("path-outside-dataset", "misnamed"): (
-        None,
-        "Keep only the last part of each file_name: {there} is in the dataset's folder",
+    ("image-missing", "address"): (
+        "{images} named in the annotation file {are} missing: file_name is an address, and no file of that name is in "
+        "the dataset's folder",
+        "Download {them} into images/ beside the JSON file, under the last part of the address",
     ),
     ("duplicate-file", "same-id"): (
         "{images} {name} a file that an earlier entry names too; both entries have the same id, so nothing is missing",

@@ -53,6 +53,13 @@ def recognize(root: Path, images: Path | None = None, phrase: str = "") -> Layou
     Raises:
         DataError: there is no such folder, or no format is recognized.
     """
+    layout = _recognize(root, images, phrase)
+    names = [source.name for source in layout.sources]
+    apart = [replace(one, siblings=tuple(name for name in names if name != one.name)) for one in layout.sources]
+    return replace(layout, sources=apart)
+
+
+def _recognize(root: Path, images: Path | None, phrase: str) -> Layout:
     if root.suffix.lower() == ".json" and root.is_file():
         return _of_annotations(root.parent, images, root.name) or _single(root, root.parent, images)
     if is_settings(root):

@@ -71,6 +71,7 @@ class Source:
         large: whether an index is worth keeping.
         options: what else changes how it is read.
         format: "yolo" where the words of findings differ from those for COCO.
+        siblings: the names of the dataset's other splits.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Source:
     large: bool
     options: dict[str, Any] = field(default_factory=dict)
     format: str = ""
+    siblings: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

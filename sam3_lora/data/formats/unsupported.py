@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.folders import is_inside, listing, subfolders
+from sam3_lora.data.folders import MASK_FOLDERS, is_inside, listing, subfolders
 from sam3_lora.errors import DataError
 
 _BY_ENDING = {
@@ -37,7 +37,6 @@ _BY_KEYS: dict[tuple[str, ...], str] = {
 }
 _TASKS = {"caption": "captions", "segments_info": "panoptic segments, whose masks are in PNG files"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
-_MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations", "SegmentationClass")
 _MAX_FOLDERS, _DEEPEST, _MAX_FILES = 64, 3, 3
 _MAX_BYTES = 16 * 2**20  # of a JSON file that is read to learn its kind
 
@@ -70,7 +69,8 @@ def mask_folders(root: Path) -> tuple[Path, Path] | None:
     """The folders of the images and of their masks as image files, if the dataset consists of these."""
     for folder in islice(_folders(root, root), _MAX_FOLDERS):
         inner = subfolders(folder)
-        masks = next((folder / name for name in _MASK_FOLDERS if name in inner and _has_images(folder / name)), None)
+        named = (folder / name for name in inner if name.casefold() in MASK_FOLDERS)
+        masks = next((path for path in named if _has_images(path)), None)
         if masks is not None and "images" in inner:
             return folder / "images", masks
         with suppress(DataError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,26 @@ from sam3_lora.data.images import size_finding, size_on_disk
 from sam3_lora.data.index import entries as values
 from sam3_lora.data.index.cache import Watched
 from sam3_lora.data.index.gather import GatheredImage
+from sam3_lora.data.index.image_search import Match, is_address, search
 from sam3_lora.text import short_repr, valid_text
 
 MAX_IMAGES = 2_000_000  # of a split
 PROBES = 16  # images per split whose file is opened: a wrong size mostly concerns a whole split
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """An image that is not where its file_name says.
+
+    Attributes:
+        image: still without its size.
+        entry: of the annotation file.
+        outside: whether its file_name leads out of the dataset's folder.
+    """
+
+    image: GatheredImage
+    entry: dict[str, Any]
+    outside: bool
 
 
 class ImageReader:
@@ -41,7 +57,7 @@ class ImageReader:
         self.probed = 0
         self._file_names: set[str] = set()
         self._repeated = 0  # entries that repeat another one in id and file
-        self._misnamed = ""  # a file that is in the dataset, although its path leads out of it
+        self._lost: list[_Lost] = []
 
     def read(self, entries: Sequence[Any]) -> None:
         """Reads a piece of the list; entries that cannot be used become findings."""
@@ -77,32 +93,62 @@ class ImageReader:
     def _image(self, key: int | str, file_name: str, entry: dict[str, Any]) -> GatheredImage | None:
         """A new image with its file and size; None if it cannot be used."""
         found = self._files.find(file_name)
-        if found is None:
-            self._findings.add("path-outside-dataset", file_name)
-            name = posixpath.basename(file_name.replace("\\", "/"))
-            if not self._misnamed and (beside := self._files.find(name)) and beside[1]:
-                self._misnamed = name
-            return None
-        path, exists = found
+        path, exists = found or ("", False)
         if path.endswith("/"):
             self._findings.add("link-outside-dataset", file_name)
             return None
+        image = GatheredImage(len(self.by_id), key, file_name, path, not exists, 0, 0)
         if not exists:
-            near = self._files.near(file_name)
-            detail = f"but {short_repr(near)} is there" if near else ""
-            self._findings.add("image-missing", file_name, detail=detail)
+            self._lost.append(_Lost(image, entry, outside=found is None))
+            return image
+        return image if self._has_size(image, entry) else None
+
+    def _has_size(self, image: GatheredImage, entry: dict[str, Any]) -> bool:
+        """Gives an image its size; whether it has one."""
         width, height = values.side_length(entry.get("width")), values.side_length(entry.get("height"))
         if not 0 < width * height <= values.MAX_PIXELS:
             detail = f"{short_repr(entry.get('width'))} x {short_repr(entry.get('height'))}"
-            self._findings.add("bad-image-size", file_name, detail=detail)
-            on_disk = self._size_on_disk(path) if exists else None
+            self._findings.add("bad-image-size", image.file_name, detail=detail)
+            on_disk = None if image.missing else self._size_on_disk(image.path)
             if on_disk is None or on_disk[0][0] * on_disk[0][1] > values.MAX_PIXELS:
-                if exists:
+                if not image.missing:
                     self.probed += 1
-                    self._findings.add("image-unreadable", file_name)
-                return None
+                    self._findings.add("image-unreadable", image.file_name)
+                return False
             width, height = on_disk[0]
-        return GatheredImage(len(self.by_id), key, file_name, path, not exists, width, height)
+        image.width, image.height = width, height
+        return True
+
+    def find_lost(self, siblings: Sequence[str]) -> None:
+        """Searches the dataset's folder for the images that are not where their file_name says, all at once.
+
+        Args:
+            siblings: the names of the dataset's other splits, whose images are not meant.
+        """
+        if not self._lost:
+            return
+        names = {lost.image.file_name for lost in self._lost}
+        taken = {image.path for image in self.by_id.values() if image is not None and not image.missing}
+        found = search(self._files, names, taken, self._findings.split, siblings)
+        for lost in self._lost:
+            self._settle(lost, found[lost.image.file_name])
+        if all(is_address(name) for name in names if not found[name].paths):
+            self._findings.describe("image-missing", variant="address")
+        self._lost.clear()
+
+    def _settle(self, lost: _Lost, match: Match) -> None:
+        image, paths = lost.image, [short_repr(path) for path in match.paths[:3]]
+        if match.path:
+            image.path, image.missing = match.path, False
+            self._findings.add("image-elsewhere", image.file_name, detail=f"found as {paths[0]}")
+        elif paths:
+            several = f"{len(match.paths):,} files: {', '.join(paths)}"
+            detail = several if len(paths) > 1 else f"{paths[0]} fits {match.names:,} entries"
+            self._findings.add("image-ambiguous", image.file_name, detail=detail)
+        else:
+            self._findings.add("path-outside-dataset" if lost.outside else "image-missing", image.file_name)
+        if (lost.outside and image.missing) or not self._has_size(image, lost.entry):
+            self.by_id[image.id] = None
 
     def _size_on_disk(self, path: str) -> tuple[tuple[int, int], bool] | None:
         self._watched.add(self._folder / path)
@@ -132,7 +178,5 @@ class ImageReader:
         """Adds to the findings what is known once all images are read."""
         for kind in ("image-unreadable", "size-mismatch", "image-scaled"):
             self._findings.describe(kind, probed=self.probed)
-        if self._misnamed:
-            self._findings.describe("path-outside-dataset", variant="misnamed", there=(self._misnamed,))
         if self._repeated and self._repeated == self._findings.count("duplicate-file"):
             self._findings.describe("duplicate-file", variant="same-id")

@@ -43,7 +43,7 @@ def read_split(
 
 def _key(source: Source, root: Path) -> str:
     places = [str(path.absolute()) for path in (root, source.path)]
-    return repr((source.name, places, sorted(source.options.items())))
+    return repr((source.name, places, source.siblings, sorted(source.options.items())))
 
 
 def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_objects: bool) -> None:
@@ -62,6 +62,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
     images = ImageReader(findings, files, source.folder, watched)
     for entries in content.images(lambda share: progress(0.2 * share)):
         images.read(entries)
+    images.find_lost(source.siblings)
     annotations = AnnotationReader(findings, categories, images, writer)
     annotations.read(content, lambda share: progress(0.2 + 0.8 * share))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 from PIL import ExifTags, Image
 
@@ -10,6 +12,20 @@ from sam3_lora.demo.faults.fault import Case
 
 def image_missing(case: Case) -> None:
     """An image named in the annotation file is missing."""
+    case.path.unlink()
+
+
+def image_elsewhere(case: Case) -> None:
+    """An image is in a folder that its file_name does not give."""
+    (case.path.parent / "moved").mkdir()
+    case.path.rename(case.path.parent / "moved" / case.path.name)
+
+
+def image_ambiguous(case: Case) -> None:
+    """Two images in folders that file_name does not give have its name."""
+    for name in ("first", "second"):
+        (case.path.parent / name).mkdir()
+        shutil.copyfile(case.path, case.path.parent / name / case.path.name)
     case.path.unlink()
 
 

@@ -125,6 +125,8 @@ def test_a_fault_in_an_annotation_leaves_the_others_and_says_where(tmp_path, kin
 def test_every_kind_of_finding_is_tested():
     tested = {kind for kind, _ in ANNOTATION_FAULTS + FILE_FAULTS}
     elsewhere = {
+        "image-elsewhere",
+        "image-ambiguous",
         "masks-wrong-key",
         "no-objects",
         "no-images",
