@@ -8,6 +8,7 @@ name, hyphens as underscores; it gets the folder and asserts the right outcome.
 
 from __future__ import annotations
 
+import random
 import sys
 import traceback
 from collections.abc import Callable, Set
@@ -17,6 +18,7 @@ from typing import Any
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.findings.findings import Finding
+from sam3_lora.data.prompts import phrases_for
 from sam3_lora.errors import DataError
 
 CHECKS: dict[str, Callable[[Path], None]] = {}
@@ -29,6 +31,29 @@ def case(check: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 # Phrases that may be asked in vain
+
+
+def asked(folder: Path) -> list[tuple[dict[str, bool], set[str]]]:
+    """Of each image of the only split: positive phrase -> whether it is exhaustive, and all possible negatives."""
+    dataset = open_dataset(folder)
+    (split,) = dataset.splits.values()
+    found = []
+    for image in split.images:
+        positives, negatives = phrases_for(image, dataset.prompt_categories, 999, random.Random(0))
+        found.append(({one.phrase: one.exhaustive for one in positives}, set(negatives)))
+    return found
+
+
+@case
+def lvis_not_exhaustive(folder: Path) -> None:
+    assert asked(folder) == [({"pothole": False}, {"manhole"})] * 4
+
+
+@case
+def supercategory_parent_as_negative(folder: Path) -> None:
+    found = asked(folder)
+    assert len(found) == 4 and all("pothole" in positives for positives, _ in found)
+    assert not any("road damage" in negatives for _, negatives in found)
 
 
 # Values of COCO files

@@ -12,9 +12,9 @@ from sam3_lora.data.formats.layouts import recognize
 from sam3_lora.data.images import load_image
 from sam3_lora.data.index.read_split import read_split
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split
+from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split, prompted
 from sam3_lora.errors import DataError
-from sam3_lora.text import short_repr
+from sam3_lora.text import first_names, short_repr, valid_text
 
 __all__ = ["Annotation", "Dataset", "ImageRecord", "Split", "load_image", "open_dataset"]
 
@@ -111,10 +111,20 @@ def _root(path: str | Path) -> Path:
 
 def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], findings: FindingCollector) -> None:
     used = set().union(*(split.images.categories_used() for split in splits.values()))
+    asked = prompted(categories, splits.values())
     by_phrase: dict[str, str] = {}
     for category in categories:
-        if used and category not in used:
+        if used and category not in used and category in asked:
             findings.add("unused-category", detail=short_repr(category))
         first = by_phrase.setdefault(phrase_of(category), category)
         if first != category:
             findings.add("same-phrase", detail=f"{short_repr(category)} like {short_repr(first)}")
+    below: dict[str, dict[str, None]] = {}
+    for split in splits.values():
+        for category, ancestors in split.images.ancestors.items():
+            for ancestor in ancestors:
+                below.setdefault(ancestor, {})[category] = None
+    for ancestor, names in below.items():
+        kind = "parent-category" if ancestor in asked else "parent-without-objects"
+        example = f'data.category_phrases: {{"{valid_text(next(iter(names)))}": "{phrase_of(ancestor)}"}}'
+        findings.add(kind, detail=f"{short_repr(ancestor)} of {first_names(list(names), 3)}", example=example)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from sam3_lora.data.records import Annotation, ImageRecord
@@ -31,11 +32,43 @@ EVERYDAY_WORDS: tuple[str, ...] = tuple(word for words in _EVERYDAY.values() for
 _MEANINGS = {word: meanings for meanings, words in _EVERYDAY.items() for word in words}
 
 
-class Positive(NamedTuple):
-    """A phrase and all the objects of an image that match it, at least one."""
+class Prompt(NamedTuple):
+    """A phrase and all the objects of an image that match it; of a negative phrase none.
+
+    Attributes:
+        exhaustive: whether all objects that match it are annotated, each by itself.
+    """
 
     phrase: str
     annotations: tuple[Annotation, ...]
+    exhaustive: bool = True
+
+
+@dataclass(frozen=True)
+class ImagePhrases:
+    """What the annotations of an image say about phrases.
+
+    Attributes:
+        objects: phrase -> its objects, at least one, crowds left out; in the order of the annotations.
+        present: phrases of everything annotated, crowds and unusable annotations included.
+        related: phrases of categories above and below these, which may be right for the same objects.
+        incomplete: phrases with objects that are not annotated, or only under a category below.
+        absent: the phrases that the file says are absent, if it lists them; None: all that are not in the image.
+    """
+
+    objects: dict[str, tuple[Annotation, ...]]
+    present: frozenset[str]
+    related: frozenset[str]
+    incomplete: frozenset[str]
+    absent: frozenset[str] | None
+
+    def lacks(self, phrase: str) -> bool:
+        """Whether a phrase is surely absent, so that it is a negative one."""
+        if self.absent is not None:
+            return phrase in self.absent
+        return not any(could_mean(phrase, other) for other in self.present) and not any(
+            _reads_like(phrase, other) for other in self.related
+        )
 
 
 class _Shuffles(Protocol):
@@ -73,46 +106,81 @@ def split_phrases(text: str) -> list[str]:
     return list(phrases.values())
 
 
+def image_phrases(
+    image: ImageRecord, categories: Iterable[str], phrases: Mapping[str, str] | None = None
+) -> ImagePhrases:
+    """What the annotations of an image say about phrases.
+
+    Args:
+        image: with its annotations.
+        categories: of the dataset, as written there.
+        phrases: the user's own words by category, see :func:`phrase_of`.
+    """
+    objects: dict[str, list[Annotation]] = {}
+    for annotation in image.annotations:
+        if not annotation.iscrowd:
+            objects.setdefault(phrase_of(annotation.category, phrases), []).append(annotation)
+    there = {annotation.category for annotation in image.annotations} | image.unusable_categories
+    present = {phrase_of(category, phrases) for category in there}
+    related, incomplete = set(), {phrase_of(category, phrases) for category in image.incomplete_categories}
+    for category, ancestors in image.ancestors.items():
+        phrase, above = phrase_of(category, phrases), {phrase_of(ancestor, phrases) for ancestor in ancestors}
+        if category in there:
+            related |= above
+            incomplete |= above - {phrase}
+        elif not there.isdisjoint(ancestors):
+            related.add(phrase)
+    related -= present
+    absent: frozenset[str] | None = None
+    if image.absent_categories is not None:
+        listed = image.absent_categories
+        absent = frozenset(phrase_of(category, phrases) for category in listed) - present - related - incomplete
+        absent -= {phrase_of(category, phrases) for category in categories if category not in listed}
+    return ImagePhrases(
+        objects={phrase: tuple(items) for phrase, items in objects.items()},
+        present=frozenset(present),
+        related=frozenset(related),
+        incomplete=frozenset(incomplete),
+        absent=absent,
+    )
+
+
 def phrases_for(
     image: ImageRecord,
     categories: Iterable[str],
     num_negatives: int,
     rng: _Shuffles,
     phrases: Mapping[str, str] | None = None,
-) -> tuple[list[Positive], list[str]]:
+) -> tuple[list[Prompt], list[str]]:
     """The phrases of an image.
 
     Args:
         image: its crowds and unusable annotations give no positive, but rule their category out as a negative.
         categories: of the dataset, as written there.
-        num_negatives: how many negative phrases.
+        num_negatives: how many negative phrases, at most.
         rng: draws the negatives.
         phrases: the user's own words by category, see :func:`phrase_of`.
 
     Returns:
         The positives, one per phrase, in the order of the image's annotations; and the negatives:
         absent categories first, then everyday words. A phrase that could mean something present (its
-        plural, a more general or a more special one) is never among them.
+        plural, a more general or a more special one) is never among them. Where the file lists what is
+        absent, only that is.
     """
-    objects: dict[str, list[Annotation]] = {}
-    for annotation in image.annotations:
-        if not annotation.iscrowd:
-            objects.setdefault(phrase_of(annotation.category, phrases), []).append(annotation)
-    present = {phrase_of(annotation.category, phrases) for annotation in image.annotations}
-    present |= {phrase_of(category, phrases) for category in image.unusable_categories}
+    categories = tuple(categories)
+    known = image_phrases(image, categories, phrases)
+    partly = {phrase_of(annotation.category, phrases) for annotation in image.annotations if annotation.iscrowd}
+    partly |= known.incomplete | {phrase_of(category, phrases) for category in image.unusable_categories}
+    positives = [Prompt(phrase, items, phrase not in partly) for phrase, items in known.objects.items()]
 
-    absent = _negatives(dict.fromkeys(phrase_of(category, phrases) for category in categories), present)
+    absent = [phrase for phrase in dict.fromkeys(phrase_of(one, phrases) for one in categories) if known.lacks(phrase)]
     rng.shuffle(absent)
     negatives = absent[:num_negatives]
     if len(negatives) < num_negatives:
-        everyday = [word for word in _negatives(EVERYDAY_WORDS, present) if word not in negatives]
+        everyday = [word for word in EVERYDAY_WORDS if word not in negatives and known.lacks(word)]
         rng.shuffle(everyday)
         negatives += everyday[: num_negatives - len(negatives)]
-    return [Positive(phrase, tuple(items)) for phrase, items in objects.items()], negatives
-
-
-def _negatives(phrases: Iterable[str], present: set[str]) -> list[str]:
-    return [phrase for phrase in phrases if phrase and not any(could_mean(phrase, other) for other in present)]
+    return positives, negatives
 
 
 @functools.lru_cache(maxsize=65536)
@@ -129,7 +197,12 @@ def could_mean(phrase: str, present: str) -> bool:
     if any(_words(meaning) <= _words(present) for meaning in _MEANINGS.get(phrase, ())):
         return True
     words, other = _words(phrase), _words(present)
-    return words <= other or other <= words or _joined(phrase) == _joined(present)
+    return words <= other or other <= words or _reads_like(phrase, present)
+
+
+def _reads_like(phrase: str, other: str) -> bool:
+    """Whether two phrases differ only in number, in spaces or in the order of their words."""
+    return _words(phrase) == _words(other) or _joined(phrase) == _joined(other)
 
 
 def _words(phrase: str) -> frozenset[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from sam3_lora.data.findings.findings import Finding
-from sam3_lora.data.index.gather import Box
+from sam3_lora.data.index.gather import ALL, Box
 from sam3_lora.data.index.index import Index
 from sam3_lora.errors import DataError
 
@@ -62,6 +62,10 @@ class ImageRecord:
         annotations: the usable ones, in the file's order.
         unusable_categories: categories that are in the image by annotations that cannot be used, so that they are no
             negative phrases for it.
+        incomplete_categories: categories with objects that are not annotated.
+        absent_categories: the categories that the file says are absent, where it lists them: of the others without an
+            annotation, nothing is known then. None where it does not list them.
+        ancestors: category -> the categories above it, nearest first; of all categories, not only those in the image.
     """
 
     id: int | str
@@ -72,6 +76,9 @@ class ImageRecord:
     annotations: tuple[Annotation, ...]
     unusable_categories: frozenset[str] = frozenset()
     missing: bool = False
+    incomplete_categories: frozenset[str] = frozenset()
+    absent_categories: frozenset[str] | None = None
+    ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class ImageTable(Sequence[ImageRecord]):
@@ -86,12 +93,14 @@ class ImageTable(Sequence[ImageRecord]):
 
     Attributes:
         categories: names, which `category_index` points into.
+        ancestors: category -> the categories above it, nearest first.
     """
 
     def __init__(self, index: Index, folder: Path, rows: np.ndarray | None = None) -> None:
         self._index, self._folder = index, folder
         self._rows = np.arange(len(index.words["file_names"])) if rows is None else rows
         self.categories: tuple[str, ...] = tuple(index.words["categories"])
+        self.ancestors: Mapping[str, Sequence[str]] = index.words["ancestors"]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -132,6 +141,18 @@ class ImageTable(Sequence[ImageRecord]):
     def missing(self) -> np.ndarray:
         """Whether the image file is missing, bool (N,)."""
         return _at(self._index.arrays["missing"], self._rows)
+
+    @property
+    def unknown(self) -> np.ndarray:
+        """Whether nothing is known of an image, bool (N,): the file lists what is absent, but nothing for this one, and
+        no object is annotated."""
+        arrays = self._index.arrays
+        if "absent_listed" not in arrays:
+            return np.zeros(len(self), bool)
+        objects = np.bincount(self.image_index[~self.iscrowd], minlength=len(self))
+        empty = arrays["absent_listed"] & (np.diff(arrays["absent_first"]) == 0)
+        unknown: np.ndarray = empty[self._rows] & (objects == 0)
+        return unknown
 
     @property
     def counts(self) -> np.ndarray:
@@ -194,7 +215,19 @@ class ImageTable(Sequence[ImageRecord]):
             self._annotations(row),
             frozenset(words["unusable"].get(str(row), ())),
             bool(arrays["missing"][row]),
+            frozenset(self._listed("incomplete", row)),
+            frozenset(self._listed("absent", row)) if "absent" in arrays and arrays["absent_listed"][row] else None,
+            self.ancestors,
         )
+
+    def _listed(self, name: str, row: int) -> Sequence[str]:
+        """The categories that the file lists for an image as "absent" or "incomplete"."""
+        arrays = self._index.arrays
+        if name not in arrays:
+            return ()
+        start, stop = arrays[f"{name}_first"][row : row + 2].tolist()
+        numbers = arrays[name][start:stop].tolist()
+        return self.categories if ALL in numbers else [self.categories[number] for number in numbers]
 
     def _annotations(self, row: int) -> tuple[Annotation, ...]:
         arrays, text = self._index.arrays, self._index.text
@@ -243,8 +276,13 @@ class Split:
         return bool((self.images.has_segmentation & ~self.images.iscrowd).any())
 
     def present(self) -> Split:
-        """The split without the images whose file is missing."""
-        return replace(self, images=self.images.take(~self.images.missing))
+        """The split without the images whose file is missing, or of which nothing is known (`ImageTable.unknown`)."""
+        return replace(self, images=self.images.take(~self.images.missing & ~self.images.unknown))
+
+    @property
+    def prompt_categories(self) -> tuple[str, ...]:
+        """The categories that images are prompted with, see :func:`prompted`."""
+        return prompted(self.categories, [self])
 
     def objects_per_category(self) -> dict[str, int]:
         """Objects to learn from, by category; every category of the file is there, if only with 0."""
@@ -282,6 +320,11 @@ class Dataset:
     categories: tuple[str, ...]
     findings: tuple[Finding, ...]
 
+    @property
+    def prompt_categories(self) -> tuple[str, ...]:
+        """The categories that images are prompted with, see :func:`prompted`."""
+        return prompted(self.categories, self.splits.values())
+
     def split(self, name: str, setting: str = "") -> Split:
         """A split by its name.
 
@@ -308,6 +351,23 @@ class Dataset:
         """
         alike = [split for split in self.splits if _spelling(split) == _spelling(name)]
         return (f"Set {setting} to '{alike[0]}'" if setting else f"Give '{alike[0]}'") if len(alike) == 1 else ""
+
+
+def prompted(categories: Iterable[str], splits: Iterable[Split]) -> tuple[str, ...]:
+    """Categories without those that are only the supercategory of others and have no annotation of their own.
+
+    Roboflow writes such a category, named after the project. As a negative phrase it would be wrong wherever one of
+    the others is, and in images without objects it would teach nothing about them.
+
+    Args:
+        categories: names.
+        splits: that they are of.
+    """
+    tables = [split.images for split in splits]
+    above = {name for table in tables for ancestors in table.ancestors.values() for name in ancestors}
+    if above:
+        above -= set().union(*(table.categories_used() for table in tables))
+    return tuple(category for category in categories if category not in above)
 
 
 def _spelling(split: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
 from sam3_lora.config import Flip
 from sam3_lora.data.images import load_image
-from sam3_lora.data.prompts import phrases_for
+from sam3_lora.data.prompts import Prompt, phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord, Split
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized
@@ -148,9 +148,9 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         has_objects = any(not item.iscrowd for item in record.annotations)
         num_negatives = self._num_negatives if has_objects else max(self._num_negatives, 1)
         positives, negatives = phrases_for(record, self._categories, num_negatives, rng, self._phrases)
-        objects = [positive.annotations for positive in positives] + [()] * len(negatives)
-        targets = _targets(record, objects, (pixel_values.shape[-2], pixel_values.shape[-1]))
-        phrases = (*(positive.phrase for positive in positives), *negatives)
+        asked = [*positives, *(Prompt(phrase, ()) for phrase in negatives)]
+        targets = _targets(record, asked, (pixel_values.shape[-2], pixel_values.shape[-1]))
+        phrases = tuple(one.phrase for one in asked)
         flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
         return _flipped(Sample(pixel_values, phrases, targets, record, flipped))
 
@@ -206,18 +206,18 @@ def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:
     return tokens
 
 
-def _targets(record: ImageRecord, objects: Sequence[Sequence[Annotation]], size_hw: tuple[int, int]) -> Targets:
-    """The objects of each phrase; masks at the model's input size."""
-    annotations = [annotation for of_phrase in objects for annotation in of_phrase]
+def _targets(record: ImageRecord, asked: Sequence[Prompt], size_hw: tuple[int, int]) -> Targets:
+    """The objects of each phrase, none of the negative ones; masks at the model's input size."""
+    annotations = [annotation for one in asked for annotation in one.annotations]
     masks = [_mask(annotation, record, size_hw) for annotation in annotations]
     valid = [mask is not None for mask in masks]
     empty = torch.zeros(size_hw, dtype=torch.bool)
     return Targets(
         boxes=_boxes(annotations, record),
-        counts=torch.tensor([len(of_phrase) for of_phrase in objects], dtype=torch.int64),
+        counts=torch.tensor([len(one.annotations) for one in asked], dtype=torch.int64),
         masks=torch.stack([empty if mask is None else mask for mask in masks]) if any(valid) else None,
         mask_valid=torch.tensor(valid, dtype=torch.bool),
-        exhaustive=torch.ones(len(objects), dtype=torch.bool),
+        exhaustive=torch.tensor([one.exhaustive for one in asked], dtype=torch.bool),
     )
 
 

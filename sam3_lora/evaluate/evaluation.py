@@ -88,7 +88,7 @@ class _Evaluation:
     def __post_init__(self) -> None:
         self._split = self.request.split.present()
         self._models = (BASE, ADAPTER) if self.predictor.has_adapter else (BASE,)
-        missing = len(self.request.split.images) - len(self._split.images)
+        missing = int(self.request.split.images.missing.sum())
         self._notes = [messages.left_out(missing)] if missing else []
 
     def run(self) -> Report:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import Dataset, Split, open_dataset
+from sam3_lora.data.findings import messages_prompts
 from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group, signals_blocked
 from sam3_lora.errors import ConfigError, DataError
 from sam3_lora.evaluate.validation_loss import validation_loader
@@ -61,9 +62,9 @@ def open_splits(config: RunConfig, log: Callable[[str], None]) -> Splits:
     """
     data = config.data
     dataset = open_dataset(**data.reading)
-    splits = Splits(_train_split(dataset, config, log), _valid_split(dataset, config, log), dataset.categories)
+    splits = Splits(_train_split(dataset, config, log), _valid_split(dataset, config, log), dataset.prompt_categories)
     for finding in dataset.findings:
-        if finding.severity != "info":
+        if finding.severity != "info" or finding.kind in messages_prompts.INFOS:
             log(f"Dataset: {finding.message} {finding.fix}")
     return splits
 
@@ -223,8 +224,12 @@ def _valid_split(dataset: Dataset, config: RunConfig, log: Callable[[str], None]
 
 def _present(split: Split, log: Callable[[str], None]) -> Split:
     present = split.present()
-    missing = len(split.images) - len(present.images)
-    if missing:
+    if missing := int(split.images.missing.sum()):
         verb = "is missing and is" if missing == 1 else "are missing and are"
         log(f"{plural(missing, 'image')} of the split '{split.name}' {verb} left out.")
+    if unknown := len(split.images) - missing - len(present.images):
+        verb = "has" if unknown == 1 else "have"
+        log(
+            f"{plural(unknown, 'image')} of the split '{split.name}' {verb} no object and no listed negative: left out."
+        )
     return present

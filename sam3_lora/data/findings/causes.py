@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sam3_lora.data.findings.findings import FindingCollector, Severity
+from sam3_lora.data.index.gather import GatheredImage
 from sam3_lora.data.index.shapes import BoxReader
 from sam3_lora.text import plural
 
@@ -85,3 +88,19 @@ def describe_boxes(findings: FindingCollector, boxes: BoxReader) -> None:
     )
     if not boxes.unboxed:
         findings.describe("bad-bbox", severity="warning")
+
+
+def find_unknown(findings: FindingCollector, images: list[GatheredImage], arrays: dict[str, np.ndarray]) -> None:
+    """Adds the images of which nothing is known: no object is annotated, and no category is listed as absent.
+
+    Args:
+        findings: of the split.
+        images: of its index.
+        arrays: of its index.
+    """
+    objects = np.bincount(
+        np.repeat(np.arange(len(images)), np.diff(arrays["first"]))[~arrays["iscrowd"]], minlength=len(images)
+    )
+    for image, count in zip(images, objects.tolist(), strict=True):
+        if image.absent == [] and not count:
+            findings.add("image-unknown", image.file_name)

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sam3_lora.data.findings import messages_annotations, messages_doctor, messages_formats, messages_values
+from sam3_lora.data.findings import (
+    messages_annotations,
+    messages_doctor,
+    messages_formats,
+    messages_prompts,
+    messages_values,
+)
 from sam3_lora.text import plural, short_repr
 
 Fact = int | float | str | tuple[str, ...]  # a tuple holds names from the dataset, which are quoted and shortened
 
-_MODULES = (messages_annotations, messages_values, messages_formats, messages_doctor)
+_MODULES = (messages_annotations, messages_values, messages_formats, messages_doctor, messages_prompts)
 
 ERRORS = {kind: words for module in _MODULES for kind, words in module.ERRORS.items()}
 WARNINGS = {kind: words for module in _MODULES for kind, words in module.WARNINGS.items()}

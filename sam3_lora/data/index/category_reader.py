@@ -6,6 +6,7 @@ from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.entries import identifier
+from sam3_lora.data.prompts import phrase_of
 from sam3_lora.text import short_repr, valid_text
 
 
@@ -25,6 +26,7 @@ class CategoryReader:
         self.names: dict[int | str, str] = {}
         self.index_by_id: dict[int | str, int] = {}
         self.shared: dict[int | str, set[str]] = {}
+        self._supercategories: dict[str, str] = {}
 
     def read(self, entries: Any) -> None:
         """Reads the whole list, of any type; entries that cannot be used become findings."""
@@ -36,6 +38,9 @@ class CategoryReader:
                 self._findings.add("bad-category", value=entry)
             else:
                 self._add(key, valid_text(name))
+                above = entry.get("supercategory")
+                if isinstance(above, str) and above.strip():
+                    self._supercategories.setdefault(valid_text(name), valid_text(above))
 
     def _add(self, key: int | str, name: str) -> None:
         index = self.index.setdefault(name, len(self.index))
@@ -47,3 +52,27 @@ class CategoryReader:
         self.shared.setdefault(key, {known}).add(name)
         detail = f"id {key} of {short_repr(known)} and {short_repr(name)}"
         self._findings.add("duplicate-category-id", detail=detail)
+
+    def ancestors(self) -> dict[str, tuple[str, ...]]:
+        """name -> the categories above it, nearest first: its supercategory, the one of that, and so on.
+
+        Only of those that have any. A supercategory that is no category itself, or reads like the category's own name,
+        says nothing about phrases.
+        """
+        if not self._supercategories:
+            return {}
+        by_phrase: dict[str, str] = {}
+        for name in self.index:
+            by_phrase.setdefault(phrase_of(name), name)
+        found = {}
+        for name in self.index:
+            above, now = [], name
+            while (parent := self._parent(now, by_phrase)) and parent != name and parent not in above:
+                above.append(now := parent)
+            if above:
+                found[name] = tuple(above)
+        return found
+
+    def _parent(self, name: str, by_phrase: dict[str, str]) -> str | None:
+        supercategory = phrase_of(self._supercategories.get(name, ""))
+        return by_phrase.get(supercategory) if supercategory != phrase_of(name) else None

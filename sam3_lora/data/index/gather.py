@@ -12,6 +12,7 @@ from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.index import IndexWriter
 
 Box = tuple[float, float, float, float]
+ALL = -1  # in place of a category's index
 
 
 @dataclass(slots=True)
@@ -27,6 +28,8 @@ class GatheredImage:
         width, height: pixels.
         left_out: with all its annotations, since it is unclear which ones are its own.
         unusable: categories that are in the image by annotations that cannot be used.
+        absent: indices of the categories that are surely absent; None if the file does not list them.
+        incomplete: indices of the categories that have objects without annotation; or ALL.
     """
 
     row: int
@@ -38,6 +41,8 @@ class GatheredImage:
     height: int
     left_out: bool = False
     unusable: set[str] | None = None
+    absent: list[int] | None = None
+    incomplete: list[int] | None = None
 
     def cannot_use(self, categories: set[str]) -> None:
         """Notes categories that are in the image by annotations that cannot be used."""

@@ -12,6 +12,7 @@ from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.images import size_finding, size_on_disk
 from sam3_lora.data.index import entries as values
 from sam3_lora.data.index.cache import Watched
+from sam3_lora.data.index.coverage import KEYS, CoverageReader
 from sam3_lora.data.index.gather import GatheredImage
 from sam3_lora.data.index.image_search import Match, is_address, search
 from sam3_lora.text import short_repr, valid_text
@@ -43,6 +44,7 @@ class ImageReader:
         files: finds the image files.
         folder: the folder that their paths count from.
         watched: is given every image file before it is opened.
+        coverage: reads what an entry says about categories.
 
     Attributes:
         by_id: id -> image; None if the image is known, but left out with all its annotations.
@@ -50,8 +52,11 @@ class ImageReader:
         probed: image files that were opened.
     """
 
-    def __init__(self, findings: FindingCollector, files: ImageFiles, folder: Path, watched: Watched) -> None:
+    def __init__(
+        self, findings: FindingCollector, files: ImageFiles, folder: Path, watched: Watched, coverage: CoverageReader
+    ) -> None:
         self._findings, self._files, self._folder, self._watched = findings, files, folder, watched
+        self._coverage = coverage
         self.by_id: dict[int | str, GatheredImage | None] = {}
         self.is_empty = True
         self.probed = 0
@@ -80,7 +85,9 @@ class ImageReader:
         if again:
             self._findings.add("duplicate-file", file_name)
         if key not in self.by_id:
-            self.by_id[key] = self._image(key, file_name, entry)
+            image = self.by_id[key] = self._image(key, file_name, entry)
+            if image is not None and not KEYS.isdisjoint(entry):
+                self._coverage.read(entry, image)
             return
         known = self.by_id[key]
         if again and known is not None and known.file_name == file_name:

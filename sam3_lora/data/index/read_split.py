@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from sam3_lora.data.findings.causes import find_crowds, find_no_images, find_no_objects
+from sam3_lora.data.findings.causes import find_crowds, find_no_images, find_no_objects, find_unknown
 from sam3_lora.data.findings.findings import Finding, FindingCollector
 from sam3_lora.data.formats.sources import Progress, Source
 from sam3_lora.data.index.annotation_reader import AnnotationReader
 from sam3_lora.data.index.cache import Watched, index_of, new_token
 from sam3_lora.data.index.category_reader import CategoryReader
+from sam3_lora.data.index.coverage import CoverageReader, coverage_arrays
 from sam3_lora.data.index.gather import GatheredImage, image_words
 from sam3_lora.data.index.image_reader import ImageReader
 from sam3_lora.data.index.index import IndexWriter
@@ -59,7 +60,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
 
     categories = CategoryReader(findings)
     categories.read(content.categories())
-    images = ImageReader(findings, files, source.folder, watched)
+    images = ImageReader(findings, files, source.folder, watched, CoverageReader(findings, categories))
     for entries in content.images(lambda share: progress(0.2 * share)):
         images.read(entries)
     images.find_lost(source.siblings)
@@ -82,15 +83,18 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
         _find_crowds(findings, arrays, ids, kept, tuple(categories.index), crowds_as_objects)
     if crowds_as_objects:
         arrays["iscrowd"] = np.zeros_like(arrays["iscrowd"])
+    if any(image.absent == [] for image in kept):
+        find_unknown(findings, kept, arrays)
     words = {
         **image_words(kept),
         "annotation_ids": ids,
         "categories": list(categories.index),
+        "ancestors": categories.ancestors(),
         "findings": msgspec.to_builtins(findings.collected()),
         "watched": watched.states,
         "token": new_token(),
     }
-    writer.finish(arrays, words)
+    writer.finish(arrays | coverage_arrays(kept), words)
 
 
 def _find_crowds(

@@ -115,11 +115,18 @@ def load_input(
             f"{len(record.annotations) * size**2 / 2**30:.1f} GB in training too",
             "Cut the image into tiles",
         )
-    # The training loader leaves out missing images, so that a sample's number counts only those before it that exist.
+    images = index.split.images
+    left_out = images.missing | images.unknown
+    if images.unknown[position] and not record.missing:
+        raise DataError(
+            f"Nothing is known of {record.file_name}: it has no object, and its entry lists no negative",
+            "Training leaves this image out; list its absent categories in neg_category_ids to use it",
+        )
+    # A sample's number counts only the images before it that the training loader does not leave out.
     present = index.split if record.missing else index.split.present()
-    place = position if record.missing else int((~index.split.images.missing[:position]).sum())
+    place = position if record.missing else int((~left_out[:position]).sum())
     seed = 0 if epoch is None else config.training.seed
-    prompts = (opened.dataset.categories, config.data.num_negatives)
+    prompts = (opened.dataset.prompt_categories, config.data.num_negatives)
     flip = "none" if epoch is None else config.data.flip
     samples = SampleDataset(present, processor, *prompts, seed=seed, phrases=phrases, flip=flip)
     samples.set_epoch(epoch or 0)
@@ -185,18 +192,22 @@ def _drawn(inputs: ModelInput, side: int, colors: PhraseColors) -> list[DrawObje
 
 
 def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
-    counts = inputs.sample.targets.counts.tolist()
+    counts, exhaustive = inputs.sample.targets.counts.tolist(), inputs.sample.targets.exhaustive.tolist()
     st.markdown("**Phrases**")
     rows = [
         {
             "Phrase": phrase,
-            "Kind": f"positive: {plural(count, 'object')}" if count else "negative",
+            "Kind": f"positive: {plural(count, 'object')}{'' if whole else ' or more'}" if count else "negative",
             "Tokens": tokens,
         }
-        for phrase, count, tokens in zip(inputs.sample.phrases, counts, inputs.tokens, strict=True)
+        for phrase, count, whole, tokens in zip(inputs.sample.phrases, counts, exhaustive, inputs.tokens, strict=True)
     ]
     tokens = st.column_config.NumberColumn(help=f"Including start and end tokens; at most {MAX_TOKENS}")
     show_table(rows, "Phrases: " + ", ".join(inputs.sample.phrases), {"Tokens": tokens}, key="asked-phrases")
+    if not all(exhaustive):
+        st.caption("“or more”: not every object is annotated, so the loss does not penalize further detections.")
+    if inputs.sample.image.absent_categories is not None:
+        st.caption("The annotation file lists what is absent here: nothing else is used as a negative.")
     if any(inputs.cut):
         cut = ", ".join(phrase for phrase, too_long in zip(inputs.sample.phrases, inputs.cut, strict=True) if too_long)
         st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(cut)}.")
@@ -228,7 +239,8 @@ def _show_numbers(inputs: ModelInput) -> None:
             show_table(rows, "Targets of the loss", dict.fromkeys(columns, "%.4f"))
     with printed:
         st.code(
-            f"boxes = {targets.boxes}\ncounts = {targets.counts}\nmask_valid = {targets.mask_valid}",
+            f"boxes = {targets.boxes}\ncounts = {targets.counts}\nmask_valid = {targets.mask_valid}\n"
+            f"exhaustive = {targets.exhaustive}",
             language="python",
             height=360 if len(rows) > _MAX_ROWS else "content",
         )
