@@ -13,6 +13,7 @@ import torch
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.config import RunConfig
 from sam3_lora.data.images import MAX_PIXELS
+from sam3_lora.data.records import ImageRecord
 from sam3_lora.data.samples import MAX_TOKENS, Collator, Sample, SampleDataset, checked
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError
@@ -104,17 +105,7 @@ def load_input(
     processor = get_processor(config.model.base)
     record = index.record(position)
     size = processor.image_processor.size["height"]
-    if record.width * record.height > MAX_PIXELS:
-        raise DataError(
-            f"{record.file_name} has {record.width} x {record.height} pixels, which take gigabytes to decode",
-            "Cut the image into tiles",
-        )
-    if len(record.annotations) * size**2 > _MAX_BYTES:
-        raise DataError(
-            f"{record.file_name} has {len(record.annotations):,} objects, whose masks of {size} × {size} take "
-            f"{len(record.annotations) * size**2 / 2**30:.1f} GB in training too",
-            "Cut the image into tiles",
-        )
+    _require_small(record, size)
     images = index.split.images
     left_out = images.missing | images.unknown
     if images.unknown[position] and not record.missing:
@@ -143,6 +134,21 @@ def load_input(
         std=np.array(settings.image_std, dtype=np.float32),
         mask_size=settings.mask_size["height"],
     )
+
+
+def _require_small(record: ImageRecord, side: int) -> None:
+    """Raises DataError for an image that would exhaust the memory; side: of the model's input, in pixels."""
+    if record.width * record.height > MAX_PIXELS:
+        raise DataError(
+            f"{record.file_name} has {record.width} x {record.height} pixels, which take gigabytes to decode",
+            "Cut the image into tiles",
+        )
+    if len(record.annotations) * side**2 > _MAX_BYTES:
+        raise DataError(
+            f"{record.file_name} has {len(record.annotations):,} objects, whose masks of {side} × {side} take "
+            f"{len(record.annotations) * side**2 / 2**30:.1f} GB in training too",
+            "Cut the image into tiles",
+        )
 
 
 def _show_tensor(inputs: ModelInput) -> None:
