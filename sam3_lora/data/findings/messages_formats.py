@@ -71,16 +71,34 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
 }
 INFOS: dict[str, tuple[str, str]] = {
+    "text-not-utf-8": (
+        "The annotation file is saved as {encoding} instead of UTF-8; it is read",
+        "Nothing; other tools may need it saved as UTF-8",
+    ),
+    "json-not-strict": (
+        "The annotation file is not strict JSON: it has {liberties}; it is read all the same",
+        "Nothing, unless other tools read the file too",
+    ),
     "image-without-label-file": (
         "{images} {have} no label file and {are} treated as images without objects",
         "Nothing, if {they} {have} no objects; otherwise put the label files where those of the other images are",
     ),
+}
+LIBERTIES = {  # of JSON -> in words
+    "nan": "NaN or Infinity instead of numbers",
+    "trailing-commas": "commas before closing brackets",
+    "comments": "comments",
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
     ("keypoints-not-read", "guessed"): (
         "{annotations} {have} {numbers} numbers after the class that look like a box with keypoints, not like a "
         "polygon: only the box is learned, and no mask",
         "Nothing, if boxes are enough. If they are polygons, write 'task: segment' into data.yaml",
+    ),
+    ("text-not-utf-8", "guessed"): (
+        "The annotation file is not saved as UTF-8; it is read as {encoding}, which is a guess: names with other "
+        "letters than a to z may come out wrong",
+        "Check the names of categories and images here; if they are wrong, save the file as UTF-8",
     ),
     ("no-objects", "yolo"): (
         None,

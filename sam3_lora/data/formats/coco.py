@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from sam3_lora.data.formats.lenient_json import as_utf8, loads
 from sam3_lora.data.formats.unsupported import format_of
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words
@@ -49,14 +50,21 @@ class CocoFile:
     Args:
         path: of the file.
 
+    Attributes:
+        encoding: of its text, "" for UTF-8.
+        liberties: how it differs from strict JSON, see :func:`sam3_lora.data.formats.lenient_json.loads`.
+
     Raises:
         DataError: the file cannot be read, is not JSON, or has no list of images.
     """
 
+    encoding: str
+    liberties: tuple[str, ...]
     looked_into = 0
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.encoding, self.liberties = "", ()
         self._values: dict[str, Any] = {}  # read whole
         self._raw: dict[str, memoryview] = {}  # not decoded yet
         self._open()
@@ -109,11 +117,10 @@ class CocoFile:
                         "Close other programs, or export the dataset in parts",
                     )
                 file.seek(0)
-                content = memoryview(file.read())  # not mapped: truncating a mapped file would kill the process
+                whole, self.encoding = as_utf8(file.read())  # not mapped: truncating a mapped file kills the process
         except OSError as error:
             raise DataError(f"{self._path} cannot be read: {error.strerror}", "Check its permissions") from None
-        if bytes(content[:3]) == b"\xef\xbb\xbf":  # a byte order mark
-            content = content[3:]
+        content = memoryview(whole)
         try:
             parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
             self._raw = {key: memoryview(raw) for key, raw in parts.items()}
@@ -142,7 +149,8 @@ class CocoFile:
             text = bytes(content)
             if not text.strip():
                 raise DataError(f"Expected COCO JSON in {self._path}, but the file is empty", EXPORT_AGAIN)
-            return json.loads(text)
+            data, self.liberties = loads(text)
+            return data
         except json.JSONDecodeError as error:
             raise self._not_json(f" (line {error.lineno}, column {error.colno})", "cut off or ") from None
         except (ValueError, RecursionError) as error:
@@ -220,6 +228,4 @@ def _why(error: Exception) -> str:
     """Why Python cannot read what may be valid JSON."""
     if isinstance(error, RecursionError):
         return " that can be used: it is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return ": its text is not UTF-8"
     return " that can be used: it has a number of thousands of digits"

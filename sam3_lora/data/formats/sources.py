@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sam3_lora.data.findings.findings import FindingCollector
+from sam3_lora.data.findings.messages_formats import LIBERTIES
 from sam3_lora.data.folders import ImageFiles, require_inside
 from sam3_lora.data.formats.coco import CocoFile
 
@@ -107,8 +108,19 @@ def coco_source(
         name,
         path,
         lambda: ImageFiles(root, path.parent, folders, outside),
-        lambda findings, watch: CocoFile(require_inside(path, root)),
+        lambda findings, watch: _open_coco(require_inside(path, root), findings),
         (path,),
         size >= KEPT_FROM,
         {"folders": list(map(str, folders)), "outside": str(outside)},
     )
+
+
+def _open_coco(path: Path, findings: FindingCollector) -> CocoFile:
+    file = CocoFile(path)
+    if file.encoding:
+        findings.add("text-not-utf-8", encoding=file.encoding)
+        if not file.encoding.startswith("UTF"):
+            findings.describe("text-not-utf-8", variant="guessed", severity="warning")
+    if file.liberties:
+        findings.add("json-not-strict", liberties=", ".join(map(LIBERTIES.__getitem__, file.liberties)))
+    return file
