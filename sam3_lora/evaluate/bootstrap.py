@@ -23,9 +23,9 @@ def resamples_for(images: int, phrases: int) -> int:
     return int(np.clip(_CELLS // max(4 * images * phrases, 1), MIN_RESAMPLES, RESAMPLES))
 
 
-def resample(images: int, count: int, seed: int = 0) -> np.ndarray:
+def resample(images: int, count: int) -> np.ndarray:
     """(count, images) int: image indices, each row a split drawn with replacement."""
-    return np.random.default_rng(seed).integers(0, images, (count, images))
+    return np.random.default_rng(0).integers(0, images, (count, images))
 
 
 def image_weights(samples: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, PromptResult
+from sam3_lora.evaluate.predictions import PromptResult
 
 MATCH_IOU = 0.5  # mask IoU from which a prediction is a true positive
 MIN_LOW_IOU = 0.1  # from here up to MATCH_IOU a prediction has found the object but outlines it badly
@@ -36,37 +36,29 @@ def match_predictions(result: PromptResult) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PromptOutcome:
-    """How the predictions of one prompt at a score threshold compare with its ground truth.
+    """How the predictions of one prompt above the score threshold compare with its ground truth.
 
     Attributes:
         predictions: K of TP, FP, LOW_IOU (overlaps an unmatched object, but too little) or IGNORED (in a crowd).
-        ious: (K,) IoU of each prediction with its object.
         is_fn: (G,) bool, objects without a true positive; crowd regions are never.
     """
 
     predictions: list[str]
-    ious: np.ndarray
     is_fn: np.ndarray
 
 
-def classify(result: PromptResult, threshold: float = SCORE_THRESHOLD) -> PromptOutcome:
-    """Outcomes of the predictions whose score is at least the threshold, and the objects they miss."""
-    rows = np.flatnonzero(np.asarray(result.pred_scores) >= threshold)
+def classify(result: PromptResult) -> PromptOutcome:
+    """Outcomes of the predictions whose score is at least SCORE_THRESHOLD, and the objects they miss."""
+    rows = result.above_threshold
     matched = match_predictions(result)[rows]
     ious, crowd = result.ious[rows], result.crowd
     is_fn = ~crowd
     is_fn[matched[matched >= 0]] = False
-    outcomes, best = [], np.zeros(len(rows))
-    for row, match in enumerate(matched):
-        # Only an object that no prediction matches can be badly outlined.
-        best[row] = ious[row, match] if match >= 0 else (ious[row] * is_fn).max(initial=0)
-        if match >= 0:
-            outcomes.append(TP)
-        elif (ious[row][crowd] >= MATCH_IOU).any():
-            outcomes.append(IGNORED)
-        else:
-            outcomes.append(LOW_IOU if best[row] >= MIN_LOW_IOU else FP)
-    return PromptOutcome(outcomes, best, is_fn)
+    in_crowd = (ious[:, crowd] >= MATCH_IOU).any(1)
+    # Only an object that no prediction matches can be badly outlined.
+    low_iou = (ious * is_fn).max(1, initial=0) >= MIN_LOW_IOU
+    outcomes = np.select([matched >= 0, in_crowd, low_iou], [TP, IGNORED, LOW_IOU], FP)
+    return PromptOutcome(outcomes.tolist(), is_fn)
 
 
 class PrecisionRecallF1(NamedTuple):

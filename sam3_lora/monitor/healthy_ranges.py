@@ -78,7 +78,7 @@ def expected(config: RunConfig, row: Row) -> dict[str, Range]:
         return {}
     stage, usual = stage_at(demo_stages(), row["step"]), RunConfig().loss
     ranges = {
-        name: Range(*(end * _factor(name, config.loss, usual) for end in ends))
+        name: Range(*(end * (weight_of(name, config.loss) / weight_of(name, usual)) for end in ends))
         for name, ends in stage.ranges.items()
         if name != "total" and name in row["terms"]
     }
@@ -164,8 +164,3 @@ def _expected_of_sam3(loss: LossConfig, row: Row) -> dict[str, Range]:
             weight = weight_of(name, loss)
             ranges[name] = Range(low * weight, high * most * weight)
     return ranges
-
-
-def _factor(name: str, loss: LossConfig, usual: LossConfig) -> float:
-    """The configured weight of a term relative to the usual one."""
-    return weight_of(name, loss) / weight_of(name, usual)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import Dataset, Split, open_dataset
@@ -117,7 +117,7 @@ class TrainLoader:
         self._samples = samples
         self._training = config.training
         self._rank, self._world = rank, world
-        self._order = _Order()
+        self._order: list[list[int]] = []  # the batches still to come; the loader stays while they change
         workers = config.data.num_workers
         self._loader = DataLoader(
             samples,
@@ -146,7 +146,7 @@ class TrainLoader:
         training = self._training
         self._samples.set_epoch(number)
         order = epoch_order(len(self._samples), training.batch_size, training.seed + number, self._rank, self._world)
-        self._order.batches = order[skip * training.gradient_accumulation_steps :]
+        self._order[:] = order[skip * training.gradient_accumulation_steps :]
         with signals_blocked():
             iterator = iter(self._loader)
 
@@ -159,19 +159,6 @@ class TrainLoader:
             while group := coming.result():
                 coming = loading.submit(take)
                 yield group
-
-
-class _Order(Sampler):
-    """The batches still to come, which change from epoch to epoch while the loader stays."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -> list[list[int]]:
