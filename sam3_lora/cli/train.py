@@ -21,8 +21,6 @@ from sam3_lora.errors import ConfigError
 from sam3_lora.text import plural
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from sam3_lora.runs.run import Run, Status
 
 _PROGRESS_S = 5  # seconds between two lines about steps
@@ -54,11 +52,11 @@ def train(
         run_preflight(run_config, as_json)
         return
 
-    from sam3_lora.train.accelerator import make_accelerator
+    from sam3_lora.train.accelerator import from_main, make_accelerator
     from sam3_lora.train.loop import fit
 
     accelerator = make_accelerator(run_config.training)
-    run = run or _create_run(accelerator, run_config)
+    run = run or Run.open(from_main(accelerator, lambda: Run.create(run_config).folder))
     is_main = accelerator.is_main_process
     try:
         with _progress_lines(run, err=as_json) if is_main else nullcontext(), _stop_on_signal(run):
@@ -87,16 +85,6 @@ def _parse_settings(settings: list[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError(f"The value in '{setting}' is not YAML", "Write it as in a configuration file") from None
     return parsed
-
-
-def _create_run(accelerator: Accelerator, config: RunConfig) -> Run:
-    """The run that all processes train; the main process creates its folder."""
-    from accelerate.utils import broadcast_object_list
-
-    from sam3_lora.runs.run import Run
-
-    folder = [str(Run.create(config).folder) if accelerator.is_main_process else None]
-    return Run.open(broadcast_object_list(folder)[0])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ Request = Literal["stop", "discard", "pause", "continue", "validate", "sample", 
 REQUESTS: tuple[Request, ...] = get_args(Request)
 # Carried out once and removed; the others stay until the run ends or "continue" is requested.
 ONE_SHOT_REQUESTS: frozenset[Request] = frozenset({"validate", "sample", "save"})
+ENDINGS: frozenset[Request] = frozenset({"stop", "discard"})
 
 
 class Requests:

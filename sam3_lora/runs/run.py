@@ -24,7 +24,7 @@ from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
 from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
-from sam3_lora.runs.requests import Requests
+from sam3_lora.runs.requests import ENDINGS, Requests
 from sam3_lora.runs.samples import Sample, read_samples
 from sam3_lora.runs.status import ACTIVE_STATES, State, Status, read_status, write_status
 from sam3_lora.runs.writer import RunWriter
@@ -105,7 +105,7 @@ class Run:
         grace = 0 if (self.folder / ".lock").exists() else 5
         if status.active and not self.is_locked() and time.time() - status.updated >= grace:
             return replace(status, state="crashed", message="The process that trained this run has ended.")
-        if status.state in ("running", "paused") and not self.requests.pending().isdisjoint(("stop", "discard")):
+        if status.state in ("running", "paused") and self.requests.pending() & ENDINGS:
             return replace(status, state="stopping", message="Stopping after this step.")
         return status
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Only the main process validates; the others wait for it, however long it takes.
 _PROCESS_GROUP_TIMEOUT = timedelta(hours=12)
 _in_this_process = threading.Lock()
+T = TypeVar("T")
 
 
 def make_accelerator(training: TrainingConfig) -> Accelerator:
@@ -57,6 +58,14 @@ def make_accelerator(training: TrainingConfig) -> Accelerator:
         ],
         step_scheduler_with_optimizer=False,
     )
+
+
+def from_main(accelerator: Accelerator, make: Callable[[], T]) -> T:
+    """What `make` gives in the main process, in every process: each must call this equally often."""
+    from accelerate.utils import broadcast_object_list
+
+    made: list[Any] = [make() if accelerator.is_main_process else None]
+    return broadcast_object_list(made)[0]
 
 
 @contextmanager

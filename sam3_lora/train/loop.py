@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError, TrainingError
 from sam3_lora.runs.fingerprint import changes
-from sam3_lora.runs.requests import ONE_SHOT_REQUESTS, Request
+from sam3_lora.runs.requests import ENDINGS, ONE_SHOT_REQUESTS, Request
 from sam3_lora.runs.run import Run, State, Status
 from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.text import plural
-from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
+from sam3_lora.train.accelerator import device_lock, from_main, make_accelerator, one_at_a_time
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from sam3_lora.train.control import ENDINGS, Control
 from sam3_lora.train.memory import advice, explain_oom, used_bytes
 from sam3_lora.train.model_card import model_card
 from sam3_lora.train.preflight.checks import check_early_stopping
@@ -81,7 +80,6 @@ class Training:
         self.progress = Progress()
         self.stopped = self.discarded = self.stops_early = False
         self._skipped_in_a_row = 0
-        self._control = Control(run, setup.accelerator)
         self._speed = _Speed(setup.plan.total_steps)
         self._samples = (
             SampleWriter(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
@@ -189,9 +187,13 @@ class Training:
             self.progress.epoch += 1
             self.progress.steps_in_epoch = 0
 
+    def _pending(self) -> frozenset[Request]:
+        """The requests to carry out now, the same in every process."""
+        return from_main(self.setup.accelerator, self.run.requests.pending)
+
     def _handle_requests(self) -> None:
         """Carries out the requests since the last step, and waits while the run is paused."""
-        requests = self._control.pending()
+        requests = self._pending()
         if "pause" in requests and not requests & ENDINGS:
             self._save()
             self.report.log("Paused.")
@@ -199,7 +201,7 @@ class Training:
             while "pause" in requests and not requests & ENDINGS:
                 self._handle_one_shot(requests)
                 time.sleep(_PAUSE_S)
-                requests = self._control.pending()
+                requests = self._pending()
             self.report.log("Continued.")
             self.report.update(force=True, state="running")
             self._speed.restart()
@@ -217,8 +219,9 @@ class Training:
         if "save" in requests:
             self._save()
             self.report.log(f"Saved after step {self.progress.step}.")
-        for request in requests & ONE_SHOT_REQUESTS:  # not before: until then the page shows what is being done
-            self._control.done(request)
+        if self.setup.accelerator.is_main_process:
+            for request in requests & ONE_SHOT_REQUESTS:  # not before: until then the page shows what is being done
+                self.run.requests.remove(request)
         self.setup.train_mode()
         self._speed.restart()
 

@@ -15,6 +15,7 @@ from sam3_lora.evaluate.validation_loss import MeanLoss, mean_loss
 from sam3_lora.loss import LossReport
 from sam3_lora.predict.postprocess import PostprocessConfig, phrase_result, postprocess
 from sam3_lora.structures import Detections, Targets
+from sam3_lora.train.accelerator import from_main
 from sam3_lora.train.setup import Setup
 
 SCORE_THRESHOLD = IOU_THRESHOLD = 0.5
@@ -37,12 +38,7 @@ def validate(setup: Setup) -> ValidationMetrics | None:
     loader = setup.data.valid_loader
     if loader is None:
         return None
-    metrics = [_measure(setup, loader) if setup.accelerator.is_main_process else None]
-    if setup.accelerator.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
-
-        broadcast_object_list(metrics)
-    return metrics[0]
+    return from_main(setup.accelerator, lambda: _measure(setup, loader))
 
 
 def _measure(setup: Setup, loader: DataLoader) -> ValidationMetrics:
