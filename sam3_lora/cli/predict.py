@@ -63,18 +63,13 @@ def _write_images(folder: Path, name: str, pixels: np.ndarray, results: dict[str
     """Writes an overlay of all objects, and one black-and-white PNG per object; returns the files."""
     from PIL import Image
 
-    from sam3_lora.draw import DrawObject, category_color, overlay
-    from sam3_lora.predict.export import each_mask, file_part, found_image
+    from sam3_lora.draw import category_color, overlay
+    from sam3_lora.predict.export import each_mask, file_part, found_image, to_draw
 
-    objects = [
-        DrawObject(label=phrase, color=category_color(phrase), mask=mask, box_xyxy=tuple(box), score=float(score))
-        for phrase, result in results.items()
-        for mask, box, score in zip(result.each_mask(), result.boxes_xyxy, result.scores, strict=True)
-    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / f"{file_part(Path(name).stem)}-overlay.png"]
-        Image.fromarray(overlay(pixels, objects)).save(written[0])
+        Image.fromarray(overlay(pixels, to_draw(results, category_color))).save(written[0])
         for part, mask in each_mask([found_image(name, pixels.shape[:2], results)]):
             written.append(folder / part.replace("/", "-"))
             Image.fromarray(mask).save(written[-1])

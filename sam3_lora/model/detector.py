@@ -54,8 +54,6 @@ class Sam3Detector(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         image_index: Tensor,
-        boxes: Tensor | None = None,
-        box_labels: Tensor | None = None,
     ) -> Detections:
         """:meth:`encode_images`, :meth:`encode_text` and :meth:`detect` in one call, as distributed training needs it.
 
@@ -64,12 +62,10 @@ class Sam3Detector(nn.Module):
             input_ids: see :meth:`encode_text`.
             attention_mask: see :meth:`encode_text`.
             image_index: see :meth:`detect`.
-            boxes: see :meth:`detect`.
-            box_labels: see :meth:`detect`.
         """
         vision = self.encode_images(pixel_values)
         text = self.encode_text(input_ids, attention_mask)
-        return self.detect(vision, text, image_index, boxes, box_labels)
+        return self.detect(vision, text, image_index)
 
     def encode_images(self, pixel_values: Tensor) -> VisionFeatures:
         """Image features, independent of any phrase.
@@ -274,20 +270,7 @@ class Sam3Detector(nn.Module):
     def _assemble(self, logits: Tensor, boxes: Tensor, presence: Tensor, masks: Tensor, semantic: Tensor) -> Detections:
         """Splits the queries into the one-to-one and the one-to-many half."""
         count = self.base.detr_decoder.config.num_queries
-        one_to_many = None
+        o2m = None
         if self.training:
-            one_to_many = Detections(
-                logits=logits[..., count:],
-                boxes=boxes[:, :, count:],
-                presence=None,
-                masks=masks[:, count:],
-                semantic=None,
-            )
-        return Detections(
-            logits=logits[..., :count],
-            boxes=boxes[:, :, :count],
-            presence=presence,
-            masks=masks[:, :count],
-            semantic=semantic,
-            one_to_many=one_to_many,
-        )
+            o2m = Detections(logits[..., count:], boxes[:, :, count:], None, masks[:, count:], None)
+        return Detections(logits[..., :count], boxes[:, :, :count], presence, masks[:, :count], semantic, o2m)

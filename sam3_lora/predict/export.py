@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import PurePosixPath
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sam3_lora.draw import Color, DrawObject
 from sam3_lora.masks import decode_segmentation, encode_rle
 from sam3_lora.predict.postprocess import PhraseResult
 
@@ -54,6 +55,20 @@ def found_image(name: str, size_hw: tuple[int, int], results: Mapping[str, Phras
         for score, box, mask in zip(result.scores, result.boxes_xyxy, result.each_mask(), strict=True)
     ]
     return FoundImage(name, size_hw, tuple(objects))
+
+
+def to_draw(results: Mapping[str, PhraseResult], color_of: Callable[[str], Color]) -> list[DrawObject]:
+    """The predictions for all phrases in one image, to be drawn over it.
+
+    Args:
+        results: by phrase.
+        color_of: gives the color of a phrase.
+    """
+    return [
+        DrawObject(phrase, color_of(phrase), mask, tuple(box.tolist()), float(score))
+        for phrase, result in results.items()
+        for mask, box, score in zip(result.each_mask(), result.boxes_xyxy, result.scores, strict=True)
+    ]
 
 
 def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, Any]:

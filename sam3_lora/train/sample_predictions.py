@@ -11,8 +11,9 @@ from PIL import Image
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageRecord, Split
-from sam3_lora.draw import DrawObject, category_colors, overlay
+from sam3_lora.draw import category_colors, overlay
 from sam3_lora.errors import DataError, RunError, explain_os_errors
+from sam3_lora.predict.export import to_draw
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.runs.samples import write_sample
@@ -37,6 +38,8 @@ class SampleWriter:
         self._setup = setup
         self._log = log
         split = setup.data.splits.valid or setup.data.splits.train
+        own = setup.config.data.category_phrases
+        self._known_phrases = tuple(dict.fromkeys(phrase_of(name, own) for name in setup.data.splits.categories))
         self._images = choose_images(split, setup.config.output.sample_images, log)
 
     def write(self, step: int, base: bool = False) -> None:
@@ -68,23 +71,14 @@ class SampleWriter:
             return
         own = self._setup.config.data.category_phrases
         objects = [item for item in image.annotations if not item.iscrowd]
-        phrases = sample_phrases((phrase_of(item.category, own) for item in objects), self._known_phrases())
+        phrases = sample_phrases((phrase_of(item.category, own) for item in objects), self._known_phrases)
         predictor.set_image(pixels)
         results = postprocess_all(
             predictor.prompt(phrases, threshold=SCORE_THRESHOLD), PostprocessConfig(SCORE_THRESHOLD)
         )
-        colors = category_colors(self._known_phrases())
-        predictions = [
-            DrawObject(phrase, colors[phrase], mask, tuple(box.tolist()), float(score))
-            for phrase, result in results.items()
-            for mask, box, score in zip(result.masks, result.boxes_xyxy, result.scores, strict=True)
-        ]
+        predictions = to_draw(results, category_colors(self._known_phrases).__getitem__)
         picture = overlay(pixels, predictions)
         write_sample(self._folder, step, position, image.file_name, picture, len(predictions), len(objects))
-
-    def _known_phrases(self) -> tuple[str, ...]:
-        own = self._setup.config.data.category_phrases
-        return tuple(dict.fromkeys(phrase_of(name, own) for name in self._setup.data.splits.categories))
 
 
 def choose_images(split: Split, names: Iterable[str], log: Callable[[str], None]) -> tuple[ImageRecord, ...]:
@@ -110,8 +104,6 @@ def sample_phrases(present: Iterable[str], known: Iterable[str]) -> tuple[str, .
 
 def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:
     """Scaled down to at most `side` pixels, which is what the model sees; the pictures stay small."""
-    if max(pixels.shape[:2]) <= side:
-        return pixels
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side))
     return np.asarray(picture)

@@ -25,6 +25,14 @@ def assert_same(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE * scale)
 
 
+def detect(detector: Sam3Detector, inputs, *boxes: torch.Tensor):
+    """As the forward pass, with exemplar boxes and their labels."""
+    vision = detector.encode_images(inputs.pixel_values)
+    return detector.detect(
+        vision, detector.encode_text(inputs.input_ids, inputs.attention_mask), inputs.image_index, *boxes
+    )
+
+
 def test_shapes_follow_the_contract(detector: Sam3Detector, inputs) -> None:
     config = detector.base.config
     layers, queries = config.detr_decoder_config.num_layers, config.detr_decoder_config.num_queries
@@ -55,7 +63,7 @@ def test_example_boxes_equal_transformers(detector: Sam3Detector, demo: LoadedMo
     pixels, ids, mask, index = inputs
     boxes, labels = some_boxes(len(ids))
     with torch.no_grad():
-        found = detector(pixels, ids, mask, index, boxes, labels)
+        found = detect(detector, inputs, boxes, labels)
         without = detector(pixels, ids, mask, index)
         stock = demo.model(
             pixel_values=pixels[index],
@@ -229,9 +237,9 @@ def test_gradient_checkpointing_recomputes_vision_and_masks(own_demo: LoadedMode
 def test_autocast_to_bf16_stays_close(detector: Sam3Detector, inputs, with_boxes: bool) -> None:
     boxes = some_boxes(len(inputs.input_ids)) if with_boxes else ()
     with torch.no_grad():
-        exact = detector(*inputs, *boxes)
+        exact = detect(detector, inputs, *boxes)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = detector(*inputs, *boxes)
+            rough = detect(detector, inputs, *boxes)
     assert rough.logits.dtype == rough.boxes.dtype == rough.presence.dtype == torch.float32
     torch.testing.assert_close(rough.boxes, exact.boxes, rtol=0, atol=0.02)
     torch.testing.assert_close(rough.logits, exact.logits, rtol=0, atol=0.1)
@@ -242,7 +250,7 @@ def test_autocast_to_bf16_stays_close(detector: Sam3Detector, inputs, with_boxes
 def test_a_model_in_bf16_runs(own_demo: LoadedModel, inputs) -> None:
     detector = Sam3Detector(own_demo.model.to(torch.bfloat16)).eval()
     with torch.no_grad():
-        found = detector(*inputs, *some_boxes(len(inputs.input_ids)))
+        found = detect(detector, inputs, *some_boxes(len(inputs.input_ids)))
     assert found.masks.dtype == torch.bfloat16
     assert all(value.isfinite().all() for value in tensors(found).values())
 
