@@ -7,7 +7,7 @@ from sam3_lora.data.prompts import split_phrases
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest
 from sam3_lora.evaluate.store import folder_of
-from sam3_lora.ui import adapters, resources, state
+from sam3_lora.ui import adapters, resources
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.evaluate import history, report_view
 from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, show_progress, start_evaluation
@@ -68,7 +68,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         with by_split:
             split = choose_split(dataset)
         with by_adapter:
-            adapter = adapters.choose("adapter")
+            model = adapters.choose("adapter")
             adapters.suggest_training()
         preserved = st.text_input(
             "Phrases to preserve",
@@ -78,27 +78,25 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
             help="Separated by commas. What the base model finds by these phrases, the adapter should still find. "
             "Some everyday phrases are always included.",
         )
-        base = adapter.base if adapter else state.base_model()
         with st.container(horizontal=True, vertical_alignment="center"):
             busy = job.snapshot().active
             help_text = "Another evaluation is in progress" if busy else None
             pressed = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
             st.caption(f"Dataset: {escape(path)}", width="content")
-        adapters.explain_demo_model(base)
+        adapters.explain_demo_model(model.base)
     if not pressed:
         return
-    folder = adapter.folder if adapter else None
-    shared = resources.get_predictor(base, folder)
+    shared = resources.get_predictor(model.base, model.folder)
     request = EvaluationRequest(
         split,
         dataset=path,
-        base_name=base,
-        adapter_name=adapter.name if adapter else None,
-        adapter_folder=folder,
-        category_phrases=dict(adapters.phrases_for(adapter, path)),
+        base_name=model.base,
+        adapter_name=model.adapter,
+        adapter_folder=model.folder,
+        category_phrases=adapters.phrases_for(model.folder, path),
         retention_phrases=tuple(split_phrases(preserved or "")),
     )
-    reports = folder_of(folder, resources.runs_folder())
+    reports = folder_of(model.folder, resources.runs_folder())
     st.session_state[AWAITED] = start_evaluation(job, shared, request, reports)
     st.rerun()
 

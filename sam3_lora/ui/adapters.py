@@ -30,12 +30,12 @@ _MAX_MB = 1000
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """An adapter's folder and the base model that it was trained for."""
+class ModelChoice:
+    """A base model, alone or with an adapter that was trained for it."""
 
-    name: str
-    folder: Path
-    base: str  # name or folder of the base model
+    base: str  # name or folder
+    adapter: str | None = None  # its name for people
+    folder: Path | None = None  # of the adapter
 
 
 def known_adapters() -> dict[str, Path]:
@@ -51,8 +51,8 @@ def _uploads() -> Path:
     return cache_folder() / "adapters"
 
 
-def choose(key: str) -> Adapter | None:
-    """Draws the choice; None is the base model alone.
+def choose(key: str) -> ModelChoice:
+    """Draws the choice.
 
     Args:
         key: of the widget, and name of its value in the page's address.
@@ -76,13 +76,13 @@ def choose(key: str) -> Adapter | None:
         help="The adapters of your runs, newest first. You can also type the folder of another adapter.",
     )
     if name == NONE or not name:
-        return None
+        return ModelChoice(state.base_model())
     if name in known:
         return open_adapter(name, known[name])
-    adapter = open_adapter(name, _typed_folder(name))
-    if adapter.folder != Path(os.path.expanduser(name)):
-        st.caption(f"Uses the adapter {escape(str(adapter.folder))}")
-    return adapter
+    model = open_adapter(name, _typed_folder(name))
+    if model.folder != Path(os.path.expanduser(name)):
+        st.caption(f"Uses the adapter {escape(str(model.folder))}")
+    return model
 
 
 def _typed_folder(name: str) -> Path:
@@ -99,7 +99,7 @@ def _preferred(names: list[str]) -> str:
     return (of_current or names or [NONE])[0]
 
 
-def open_adapter(name: str, folder: Path) -> Adapter:
+def open_adapter(name: str, folder: Path) -> ModelChoice:
     """Reads an adapter's base model.
 
     Args:
@@ -118,7 +118,7 @@ def open_adapter(name: str, folder: Path) -> Adapter:
         raise ModelError(f"The {SETTINGS} in {folder} is damaged", "Choose another adapter") from None
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
         base = state.base_model()  # an uploaded file does not decide which folder is read, or what is downloaded
-    return Adapter(name, folder, base or state.base_model())
+    return ModelChoice(base or state.base_model(), name, folder)
 
 
 def upload(key: str) -> None:
@@ -159,20 +159,20 @@ def _unpack_upload(key: str) -> None:
         except Sam3LoraError:
             shutil.rmtree(adapter, ignore_errors=True)
             raise
-        st.session_state[key] = opened.name
+        st.session_state[key] = opened.adapter
     except Sam3LoraError as error:
         st.session_state[_REJECTED] = error
 
 
-def phrases_for(adapter: Adapter | None, dataset: str) -> dict[str, str]:
+def phrases_for(adapter: Path | None, dataset: str) -> dict[str, str]:
     """The phrases of a dataset's categories: those the adapter was trained with, otherwise the next run's.
 
     Args:
-        adapter: None for the base model alone.
+        adapter: its folder; None for the base model alone.
         dataset: path.
     """
     with suppress(Sam3LoraError):  # its settings are damaged
-        if adapter and (run := run_of(adapter.folder)):
+        if run := run_of(adapter):
             return run.config.data.category_phrases
     return phrases_of_dataset(dataset)
 

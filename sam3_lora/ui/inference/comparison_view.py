@@ -22,7 +22,7 @@ def show(form: PromptForm, view: ViewState) -> None:
     """Runs the form's prompt if it was submitted, and shows the last predictions."""
     if form.submitted and form.source.pixels is not None:
         with guarded():
-            shared = resources.get_predictor(form.prompt.base, form.prompt.adapter_folder)
+            shared = resources.get_predictor(form.prompt.model.base, form.prompt.model.folder)
             with st.spinner("Running the model"):
                 predicted = results.compare(shared, form.prompt, form.source.pixels, view.strength)
             st.session_state[_COMPARISON] = predicted
@@ -41,29 +41,27 @@ def show(form: PromptForm, view: ViewState) -> None:
 
 def _changed(before: results.Prompt, now: results.Prompt) -> list[str]:
     """What of the form differs from the prompt whose predictions are shown."""
-    names = {
-        "image_name": "image",
-        "phrases": "phrases",
-        "boxes": "exemplar boxes",
-        "adapter": "adapter",
-        "adapter_folder": "adapter",
-        "base": "base model",
+    changed = {
+        "image": before.image_name != now.image_name,
+        "phrases": before.phrases != now.phrases,
+        "exemplar boxes": before.boxes != now.boxes,
+        "adapter": (before.model.adapter, before.model.folder) != (now.model.adapter, now.model.folder),
+        "base model": before.model.base != now.model.base,
     }
-    return list(dict.fromkeys(name for key, name in names.items() if getattr(before, key) != getattr(now, key)))
+    return [name for name, differs in changed.items() if differs]
 
 
 def _show_both(comparison: results.Comparison, view: ViewState) -> None:
     """Both models' predictions, and the table below them."""
-    prompt = comparison.prompt
     table = {"Base": (comparison.base, view.apply(comparison.base.results))}
     left, right = st.columns(2, gap="medium")
     with left:
         result_view.show("Base model", "base", comparison, *table["Base"], view.colors)
     with right, guarded():
-        if prompt.adapter:
+        if adapter := comparison.prompt.model.adapter:
             predictions = _adapter_predictions(comparison, view.strength)
             table["Adapter"] = (predictions, view.apply(predictions.results))
-            title = f"Adapter {prompt.adapter}" + (f", strength {view.strength:g}" if view.strength != 1 else "")
+            title = f"Adapter {adapter}" + (f", strength {view.strength:g}" if view.strength != 1 else "")
             result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
         else:
             empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
@@ -77,7 +75,7 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
 def _adapter_predictions(comparison: results.Comparison, strength: float) -> results.Predictions:
     if strength in comparison.adapters:
         return comparison.adapters[strength]
-    shared = resources.get_predictor(comparison.prompt.base, comparison.prompt.adapter_folder)
+    shared = resources.get_predictor(comparison.prompt.model.base, comparison.prompt.model.folder)
     with st.spinner("Running the model"):
         return results.with_strength(shared, comparison, strength)
 

@@ -53,10 +53,10 @@ def _start(form: PromptForm, view: ViewState) -> None:
         raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
     if folder is None:
         raise Sam3LoraError("Expected a folder of images", "Give its path")
-    shared = resources.get_predictor(prompt.base, prompt.adapter_folder)
-    model, strength = f"base model {prompt.base}", None
-    if prompt.adapter:
-        model, strength = f"adapter {prompt.adapter} at strength {view.strength:g}", view.strength
+    shared = resources.get_predictor(prompt.model.base, prompt.model.folder)
+    model, strength = f"base model {prompt.model.base}", None
+    if prompt.model.adapter:
+        model, strength = f"adapter {prompt.model.adapter} at strength {view.strength:g}", view.strength
     if not start_folder(folder_job(), shared, FolderRequest(folder, prompt.phrases, model, strength, view)):
         raise Sam3LoraError("Another folder is in progress", "Wait for it, or cancel it below")
 

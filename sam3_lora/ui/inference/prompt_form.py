@@ -9,6 +9,7 @@ import streamlit as st
 from sam3_lora.config import DEMO
 from sam3_lora.data.prompts import phrase_of, split_phrases
 from sam3_lora.ui import adapters, resources, state
+from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.inference import exemplar_boxes, image_source
 from sam3_lora.ui.inference.results import Prompt
@@ -32,55 +33,46 @@ def show() -> PromptForm:
         left, right = st.columns(2, gap="large")
         with left:
             source = image_source.choose()
-        adapter: adapters.Adapter | None = None  # as long as the right side has an error to show
+        model = ModelChoice(state.base_model())  # as long as the right side has an error to show
         phrases: list[str] = []
         pressed = drawing = False
         with right, guarded():
-            adapter = _choose_adapter()
-            phrases = split_phrases(_choose_phrases(adapter))
+            model = _choose_model()
+            phrases = split_phrases(_choose_phrases(model))
             no_image = not source.is_folder and source.pixels is None
             with st.container(horizontal=True, vertical_alignment="center"):
                 pressed = st.button(
                     "Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=no_image
                 )
                 drawing = not source.is_folder and exemplar_boxes.toggle(no_image)
-            _show_base(adapter)
+            _show_base(model)
         boxes = exemplar_boxes.draw(source.name, source.pixels) if drawing else ()
-    prompt = Prompt(
-        source.name,
-        tuple(phrases),
-        boxes,
-        adapter.base if adapter else state.base_model(),
-        adapter.name if adapter else None,
-        adapter.folder if adapter else None,
-    )
     run_now = bool(st.session_state.pop(image_source.RUN_NOW, False))
-    return PromptForm(source, prompt, pressed or run_now)
+    return PromptForm(source, Prompt(source.name, tuple(phrases), boxes, model), pressed or run_now)
 
 
-def _choose_adapter() -> adapters.Adapter | None:
+def _choose_model() -> ModelChoice:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        adapter = adapters.choose("adapter")
+        model = adapters.choose("adapter")
         adapters.upload("adapter")
     adapters.suggest_training()
-    return adapter
+    return model
 
 
-def _show_base(adapter: adapters.Adapter | None) -> None:
-    base = adapter.base if adapter else state.base_model()
-    if base != DEMO:
-        st.caption(f"Base model: {escape(base)}")
-    if adapter is None:
-        adapters.explain_demo_model(base)
+def _show_base(model: ModelChoice) -> None:
+    if model.base != DEMO:
+        st.caption(f"Base model: {escape(model.base)}")
+    if model.adapter is None:
+        adapters.explain_demo_model(model.base)
 
 
-def _choose_phrases(adapter: adapters.Adapter | None) -> str:
+def _choose_phrases(model: ModelChoice) -> str:
     """Draws the field of phrases and returns its text; each dataset proposes the phrases of its categories."""
     path = resources.current_dataset()
     before = st.session_state.get(_PHRASES_OF)
     with guarded():
         categories = resources.open_dataset(path).categories[:_DEFAULT_PHRASES]
-        own = adapters.phrases_for(adapter, path)
+        own = adapters.phrases_for(model.folder, path)
         proposed = ", ".join(dict.fromkeys(phrase_of(category, own) for category in categories))
         untouched = st.session_state.get(_PHRASES) == st.session_state.get(_PROPOSED)
         # A link's phrases stay on the first visit, typed ones until another dataset is opened.

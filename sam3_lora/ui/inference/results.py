@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.images import data_url
 from sam3_lora.ui.resources import SharedPredictor
 
@@ -37,14 +37,12 @@ class ExemplarBox:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is looked for in which image, by which models."""
+    """What is looked for in which image, by which model."""
 
     image_name: str
     phrases: tuple[str, ...]
     boxes: tuple[ExemplarBox, ...]
-    base: str
-    adapter: str | None  # its name; None: the base model alone
-    adapter_folder: Path | None
+    model: ModelChoice
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def compare(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength
         Sam3LoraError: there is neither a phrase nor a box, or memory is short.
     """
     comparison = Comparison(prompt, image, _predict(shared, prompt, image, 0.0))
-    if prompt.adapter:
+    if prompt.model.adapter:
         with_strength(shared, comparison, strength)
     return comparison
 

@@ -44,7 +44,7 @@ def show(prompt: Prompt, can_be_linked: bool) -> None:
 
 def _address(prompt: Prompt) -> str:
     query = {
-        "adapter": prompt.adapter or adapters.NONE,
+        "adapter": prompt.model.adapter or adapters.NONE,
         IMAGE: prompt.image_name,
         "phrases": ", ".join(prompt.phrases),
         _DATASET: resources.current_dataset(),
