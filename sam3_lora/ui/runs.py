@@ -22,7 +22,6 @@ from sam3_lora.ui.resources import get_train_job, runs_folder
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
 _DELETED = "run-deleted"  # the name of the one that was deleted in this tab last
-_FOLLOWED = "runs-followed"
 _KEPT = 6  # runs whose metrics a tab caches: as many as can be compared
 _PORTION_BYTES = 8_000_000  # of metrics read at once
 _LOOKED_AT = 50  # newest runs whose state is asked for to see whether one has begun elsewhere
@@ -161,9 +160,7 @@ def progress_sentence(status: Status) -> str:
 
 def follow(run: Run) -> Followed:
     """The run's metrics so far; each call reads only what was appended since the last one in this tab."""
-    cache: dict[str, Followed] = st.session_state.setdefault(_FOLLOWED, {})
-    key = str(run.folder)
-    followed = cache.pop(key, None) or Followed()
+    followed = _followed(str(run.folder))
     if followed.config is None:
         try:
             followed.config, followed.problem = run.config, None
@@ -176,7 +173,10 @@ def follow(run: Run) -> Followed:
         followed.history.extend(rows)
         followed.rolling.extend(rows)
         followed.offset = offset
-    cache[key] = followed
-    for oldest in list(cache)[:-_KEPT]:
-        del cache[oldest]
     return followed
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner=False, scope="session")
+def _followed(folder: str) -> Followed:
+    """What this tab knows of the run in a folder."""
+    return Followed()

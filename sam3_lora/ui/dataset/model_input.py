@@ -14,7 +14,7 @@ from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.config import RunConfig
 from sam3_lora.data.images import MAX_PIXELS
 from sam3_lora.data.records import ImageRecord
-from sam3_lora.data.samples import MAX_TOKENS, Collator, Sample, SampleDataset, checked
+from sam3_lora.data.samples import MAX_TOKENS, Sample, SampleDataset
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.text import plural
@@ -39,17 +39,9 @@ class ModelInput:
     """A training sample of one image."""
 
     sample: Sample
-    tokens: tuple[int, ...]  # per phrase, with start and end
-    cut: tuple[bool, ...]  # per phrase: whether its end is cut off
-    mean: np.ndarray  # (3,) float32, of the normalization
-    std: np.ndarray  # (3,) float32, of the normalization
+    picture: np.ndarray  # (S, S, 3) uint8: the tensor without its normalization
+    tokens: tuple[int, ...]  # per phrase, with start and end; those above MAX_TOKENS are cut off
     mask_size: int  # side of a predicted mask, in pixels
-
-    @property
-    def picture(self) -> np.ndarray:
-        """(S, S, 3) uint8: the tensor without its normalization."""
-        pixels = self.sample.pixel_values.numpy().transpose(1, 2, 0) * self.std + self.mean
-        return np.round(pixels.clip(0, 1) * 255).astype(np.uint8)
 
 
 def show(opened: OpenedDataset, index: SplitIndex, position: int, phrases: Mapping[str, str]) -> None:
@@ -122,16 +114,13 @@ def load_input(
     samples = SampleDataset(present, processor, *prompts, seed=seed, phrases=phrases, flip=flip)
     samples.set_epoch(epoch or 0)
     sample = samples[place]
-    batch = checked(Collator(processor)([sample]))
     assert not isinstance(sample, DataError)  # it is returned in a worker process only
-    num_tokens = [len(processor.tokenizer(phrase)["input_ids"]) for phrase in sample.phrases]
     settings = processor.image_processor
+    pixels = sample.pixel_values.numpy().transpose(1, 2, 0) * settings.image_std + settings.image_mean
     return ModelInput(
         sample=sample,
-        tokens=tuple(batch.attention_mask.sum(1).tolist()),
-        cut=tuple(count > MAX_TOKENS for count in num_tokens),
-        mean=np.array(settings.image_mean, dtype=np.float32),
-        std=np.array(settings.image_std, dtype=np.float32),
+        picture=np.round(pixels.clip(0, 1) * 255).astype(np.uint8),
+        tokens=tuple(len(processor.tokenizer(phrase)["input_ids"]) for phrase in sample.phrases),
         mask_size=settings.mask_size["height"],
     )
 
@@ -204,7 +193,7 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
         {
             "Phrase": phrase,
             "Kind": f"positive: {plural(count, 'object')}{'' if whole else ' or more'}" if count else "negative",
-            "Tokens": tokens,
+            "Tokens": min(tokens, MAX_TOKENS),
         }
         for phrase, count, whole, tokens in zip(inputs.sample.phrases, counts, exhaustive, inputs.tokens, strict=True)
     ]
@@ -214,9 +203,8 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
         st.caption("“or more”: not every object is annotated, so the loss does not penalize further detections.")
     if inputs.sample.image.absent_categories is not None:
         st.caption("The annotation file lists what is absent here: nothing else is used as a negative.")
-    if any(inputs.cut):
-        cut = ", ".join(phrase for phrase, too_long in zip(inputs.sample.phrases, inputs.cut, strict=True) if too_long)
-        st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(cut)}.")
+    if cut := [phrase for phrase, n in zip(inputs.sample.phrases, inputs.tokens, strict=True) if n > MAX_TOKENS]:
+        st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(', '.join(cut))}.")
     if trained_on:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("Negatives change in each epoch. Epoch:", width="content")
@@ -235,10 +223,9 @@ def _show_numbers(inputs: ModelInput) -> None:
     columns = ["cx", "cy", "w", "h"]
     rows = pd.DataFrame(targets.boxes.numpy(), columns=columns)
     rows.insert(0, "Phrase", _phrase_of_each(inputs.sample))
-    rows["Mask (px)"] = [
-        int(targets.masks[place].sum()) if targets.masks is not None and targets.mask_valid[place] else None
-        for place in range(len(rows))
-    ]
+    rows["Mask (px)"] = None
+    if targets.masks is not None:
+        rows["Mask (px)"] = pd.Series(targets.masks.sum((1, 2)).numpy()).where(targets.mask_valid.numpy())
     table, printed = st.columns(2, gap="medium")
     with table:
         if len(rows):
@@ -254,8 +241,7 @@ def _show_numbers(inputs: ModelInput) -> None:
 
 def _phrase_of_each(sample: Sample) -> list[str]:
     """The phrase of each target."""
-    counts = sample.targets.counts.tolist()
-    return [phrase for phrase, count in zip(sample.phrases, counts, strict=True) for _ in range(count)]
+    return np.repeat(sample.phrases, sample.targets.counts).tolist()
 
 
 def _enlarged(pixels: np.ndarray, side: int | None = None) -> np.ndarray:
