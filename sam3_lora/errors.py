@@ -69,6 +69,10 @@ class NotFiniteError(TrainingError):
         return type(self), (self.terms, self.images, self.fp16)
 
 
+class Cancelled(Exception):
+    """Long work ends because it was cancelled; a result that was reported before stays."""
+
+
 @contextmanager
 def explain_os_errors(kind: type[Sam3LoraError], message: str, fix: str) -> Iterator[None]:
     """Turns an OSError inside into an error for users.

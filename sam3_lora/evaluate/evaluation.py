@@ -17,7 +17,7 @@ from msgspec.structs import replace as replace_struct
 
 from sam3_lora.data.dataset import Split
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.errors import DataError
+from sam3_lora.errors import Cancelled, DataError
 from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
 from sam3_lora.evaluate.predictions import ImagePredictions, phrases_of, pixels_of, predict_image
@@ -32,10 +32,6 @@ Progress = Callable[[float, str], None]
 BASE, ADAPTER = "base", "adapter"
 _STRENGTHS = {BASE: 0.0, ADAPTER: 1.0}
 _PREDICTED, _LOSS_DONE, _COUNTED = 0.8, 0.9, 0.93  # shares of the progress at which these stages end
-
-
-class Cancelled(Exception):
-    """The evaluation was cancelled before it was done."""
 
 
 @dataclass(frozen=True)

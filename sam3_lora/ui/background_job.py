@@ -7,15 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from sam3_lora.errors import Sam3LoraError
+from sam3_lora.errors import Cancelled, Sam3LoraError
 from sam3_lora.ui.resources import log_unexpected
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
-
-
-class Cancelled(Exception):
-    """Raised by the work of a job to end as cancelled; a result that was reported before stays."""
 
 
 @dataclass(frozen=True)

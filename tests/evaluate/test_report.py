@@ -10,8 +10,8 @@ import pytest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.errors import DataError
-from sam3_lora.evaluate import Cancelled, EvaluationRequest, Report, evaluate, read_report
+from sam3_lora.errors import Cancelled, DataError
+from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, read_report
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
 from sam3_lora.evaluate.messages import reason, to_markdown
 from sam3_lora.evaluate.predictions import phrases_of, predict_image

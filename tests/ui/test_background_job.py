@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.errors import DataError
-from sam3_lora.ui.background_job import BackgroundJob, Cancelled
+from sam3_lora.errors import Cancelled, DataError
+from sam3_lora.ui.background_job import BackgroundJob
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from sam3_lora.evaluate import EvaluationRequest
-from sam3_lora.ui.background_job import BackgroundJob, Cancelled
+from sam3_lora.evaluate import EvaluationRequest, evaluate, store
+from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.resources import SharedPredictor
@@ -35,15 +35,7 @@ def start_evaluation(job: EvaluationJob, shared: SharedPredictor, request: Evalu
     """
 
     def work() -> Path:
-        from sam3_lora import evaluate
-        from sam3_lora.evaluate import store
-
-        try:
-            report = evaluate.evaluate(
-                shared.predictor, request, progress=job.report, cancelled=job.is_cancelled, lock=shared.lock
-            )
-        except evaluate.Cancelled:
-            raise Cancelled from None
+        report = evaluate(shared.predictor, request, progress=job.report, cancelled=job.is_cancelled, lock=shared.lock)
         return store.save(report, folder)
 
     return job.start(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.errors import Cancelled
 from sam3_lora.predict.export import FoundImage
 from sam3_lora.predict.folder import Skipped, images_in, predict_images
-from sam3_lora.ui.background_job import BackgroundJob, Cancelled
+from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.images import THUMBNAIL_SIZE, to_jpeg
 from sam3_lora.ui.inference.downloads import draw
 from sam3_lora.ui.inference.view_state import ViewState

@@ -8,9 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.errors import Cancelled
 from sam3_lora.monitor.curves import Picture
 from sam3_lora.text import duration, plural
-from sam3_lora.ui.background_job import BackgroundJob, Cancelled, Snapshot
+from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import bullets, escape
