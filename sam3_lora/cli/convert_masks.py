@@ -15,7 +15,7 @@ _MAX_LINES = 10  # values and files that are listed each
 
 def convert_masks(
     images: Annotated[Path, typer.Argument(help="Folder of the images.")],
-    masks: Annotated[Path, typer.Argument(help="Folder of their masks, as PNG, named like the images.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of their masks, ideally PNG, named like the images.")],
     out: Annotated[Path, typer.Argument(help="A new folder for the split, such as dataset/train.")],
     classes: Annotated[
         list[str] | None,
@@ -37,6 +37,11 @@ def convert_masks(
     result = convert(images, masks, out, named, objects=objects, min_pixels=min_pixels)
     counts = ", ".join(f"{name} {count}" for name, count in result.objects.items())
     echo(f"Wrote {out}: {result.images} images, {result.objects.total()} objects ({counts or 'none'})")
+    if result.noisy:
+        echo(
+            f"  {result.noisy} masks have noise or smoothed edges: {result.noisy_pixels} pixels with a value between "
+            "the classes took the nearest one"
+        )
     for value, count in result.unknown.most_common(_MAX_LINES):
         echo(f"  value {value} in {count} masks has no class and was ignored")
     for name, why in list(result.skipped.items())[:_MAX_LINES]:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
+from sam3_lora.data.formats.mask_values import read_mask
 from sam3_lora.data.formats.yolo_pairs import images_in
 from sam3_lora.data.images import BROKEN, is_turned
 from sam3_lora.errors import DataError, explain_os_errors
@@ -24,7 +25,8 @@ from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
 from sam3_lora.text import plural, short_repr
 
 Objects = Literal["components", "colors"]
-_MASK_SUFFIXES = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))  # JPEG blurs colors
+_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")  # the best one of a name first
+_PHOTO_SUFFIXES = (".webp", ".jpg", ".jpeg")
 _ADDED = re.compile(r"[-_. ]?(mask|masks|label|labels|labelids|seg|segmentation|gt)$", re.IGNORECASE)
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
 
@@ -37,12 +39,16 @@ class Converted:
         images: written.
         objects: written, by class.
         unknown: masks by a value in them that has no class.
+        noisy: masks with values between the classes, which compression or smoothing leaves: each took the nearest.
+        noisy_pixels: with such a value.
         skipped: file -> why.
     """
 
     images: int = 0
     objects: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    noisy: int = 0
+    noisy_pixels: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -61,7 +67,7 @@ def convert_masks(
     Args:
         images: the folder of the images.
         masks: the folder of their masks, as large as the images and named like them, or like them with ``_mask`` or a
-            similar suffix; single values (gray or palette), or colors.
+            similar suffix; single values (gray or palette), or colors. Noise and smoothed edges are allowed for.
         out: a new folder for the split, such as ``dataset/train``.
         classes: names by value ("1") or by color ("#ff0000"); everything else is background.
         objects: "components": each connected region of a class is an object; "colors": all of a class's pixels
@@ -96,7 +102,10 @@ def convert_masks(
 def _no_object(masks: Path, classes: Mapping[str, str], result: Converted, min_pixels: int) -> DataError:
     named, there = ", ".join(classes), ", ".join(value for value, _ in result.unknown.most_common(10))
     if there:
-        return DataError(f"The masks in {masks} have the values {there}, but none of {named}", "Name these values")
+        return DataError(
+            f"The masks in {masks} have the values {there}, but none of {named}",
+            "Name these values (1=NAME), or name by color ('#ffffff=NAME') if they are numbers of a palette",
+        )
     return DataError(
         f"The masks in {masks} have no object of at least {plural(min_pixels, 'pixel')}",
         "Give the folder of the masks",
@@ -119,9 +128,11 @@ def _pairs(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], Converte
     """Images with their masks, by name; images without a mask are skipped."""
     result = Converted()
     of_stem: dict[str, list[Path]] = {}
-    for path in sorted(masks.rglob("*")):
-        if path.suffix.lower() in _MASK_SUFFIXES and path.is_file():
-            inner = path.relative_to(masks).with_suffix("")
+    found = [path for path in sorted(masks.rglob("*")) if path.suffix.lower() in _MASK_SUFFIXES and path.is_file()]
+    for path in sorted(found, key=lambda path: _MASK_SUFFIXES.index(path.suffix.lower())):
+        inner = path.relative_to(masks).with_suffix("")
+        # In one folder, a photograph of the same name is no mask.
+        if masks != images or path.suffix.lower() not in _PHOTO_SUFFIXES or _ADDED.search(str(inner)):
             for stem in dict.fromkeys((str(inner), _ADDED.sub("", str(inner)))):
                 of_stem.setdefault(stem, []).append(path)
     pairs = []
@@ -166,9 +177,9 @@ class _Split:
             with Image.open(image) as picture:
                 width, height = picture.size
                 turned = is_turned(picture)
-            values = _read(mask, self.in_colors)
+            values, noisy = read_mask(mask, self.by_value, self.in_colors)
         except DataError as error:
-            self.result.skipped[name] = error.message
+            self.result.skipped[name] = f"{error.message} ({error.fix[0].lower()}{error.fix[1:]})"
             return
         except BROKEN as error:
             self.result.skipped[name] = f"cannot be decoded ({error})"
@@ -181,6 +192,8 @@ class _Split:
         (self.out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(image, self.out / name)
         self.result.images += 1
+        self.result.noisy += noisy > 0
+        self.result.noisy_pixels += noisy
         self.content["images"].append({"id": self.result.images, "file_name": name, "width": width, "height": height})
         for value in np.unique(values).tolist():
             if value in self.by_value:
@@ -213,18 +226,3 @@ def _regions(bitmap: np.ndarray) -> Iterator[np.ndarray]:
     """The 8-connected regions, bool (H, W), one after the other, since there may be thousands."""
     count, labels = cv2.connectedComponents(bitmap.astype(np.uint8), connectivity=8)
     return (labels == label for label in range(1, count))
-
-
-def _read(path: Path, in_colors: bool) -> np.ndarray:
-    """A mask's values, int64 (H, W): gray or palette, or colors as 0xRRGGBB."""
-    with Image.open(path) as picture:
-        if in_colors:
-            colors: np.ndarray = np.asarray(picture.convert("RGB")).astype(np.int64) @ (1 << 16, 1 << 8, 1)
-            return colors
-        if picture.mode in ("P", "L", "1", "I", "I;16"):
-            return np.asarray(picture).astype(np.int64)
-        channels = np.asarray(picture.convert("RGB")).astype(np.int64)
-    if not (channels == channels[..., :1]).all():
-        raise DataError("its mask has colors, but the classes are named by value", "Name the classes by color")
-    gray: np.ndarray = channels[..., 0]
-    return gray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,103 @@ def test_a_folder_that_is_not_there_is_told(folders):
     images, masks, out = folders
     with pytest.raises(DataError, match="There is no folder .*pictures"):
         convert_masks(images / "pictures", masks, out, CLASSES)
+
+
+SCENE = np.zeros((80, 120), np.uint8)  # a disc of class 1 and a bar of class 2, with a gap between them
+SCENE[(np.indices(SCENE.shape) - [[[40]], [[30]]]).__pow__(2).sum(0) < 20**2] = 1
+SCENE[10:70, 70:100] = 2
+NAMED = {"gray": {"127": "crack", "255": "pothole"}, "colors": COLORS}
+LEVELS = {
+    "gray": np.array([0, 127, 255], np.uint8),
+    "colors": np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8),
+}
+
+
+def blurred(picture: Image.Image, how: str) -> Image.Image:
+    if how.startswith("jpeg"):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=int(how.removeprefix("jpeg")))
+        return Image.open(buffer).convert(picture.mode)
+    # As a labeling tool draws a smooth edge: large, then scaled down.
+    return picture.resize((480, 320), Image.Resampling.NEAREST).resize((110, 76), Image.Resampling.BILINEAR)
+
+
+def convert_scene(folders, picture: Image.Image, classes, suffix: str = "png", **saved):
+    """The result for one image with this mask, and its classes as drawn in the split (H, W): 0, 1 or 2."""
+    images, masks, out = folders
+    for path in (*images.rglob("*.jpg"), *masks.rglob("*.png")):
+        path.unlink()
+    Image.new("RGB", picture.size).save(images / "a.jpg")
+    picture.save(masks / f"a.{suffix}", **saved)
+    result = convert_masks(images, masks, out, classes, min_pixels=16)
+    (image,) = open_dataset(out.parent).split("train").images
+    drawn = np.zeros(picture.size[::-1], np.uint8)
+    for annotation in image.annotations:
+        mask = decode_segmentation(annotation.segmentation, drawn.shape)
+        drawn[mask] = 1 if annotation.category == "crack" else 2
+    return result, drawn
+
+
+@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("how", ["jpeg50", "jpeg75", "jpeg95", "smooth"])
+def test_noise_and_smooth_edges_go_to_the_nearest_class(folders, kind, how):
+    picture = blurred(Image.fromarray(LEVELS[kind][SCENE]), how)
+    exact = SCENE if how != "smooth" else np.asarray(Image.fromarray(SCENE).resize(picture.size, 0))
+    result, drawn = convert_scene(folders, picture, NAMED[kind])
+    assert dict(result.objects) == {"crack": 1, "pothole": 1} and not result.unknown and not result.skipped
+    assert result.noisy == 1 and result.noisy_pixels > 100
+    assert (drawn != exact).mean() < (0.02 if how == "smooth" else 0.005), "edges alone may differ"
+
+
+def test_masks_may_be_jpeg(folders):
+    gray, drawn = convert_scene(
+        folders, Image.fromarray(np.stack([LEVELS["gray"][SCENE]] * 3, -1)), NAMED["gray"], suffix="jpg", quality=80
+    )
+    assert dict(gray.objects) == {"crack": 1, "pothole": 1} and (drawn != SCENE).mean() < 0.005
+
+
+@pytest.mark.parametrize("how", ["jpeg75", "clean"])
+def test_an_area_without_a_class_is_told_and_goes_to_none(folders, how):
+    picture = Image.fromarray(LEVELS["gray"][SCENE])
+    picture = blurred(picture, how) if how != "clean" else picture
+    result, drawn = convert_scene(folders, picture, {"255": "pothole"})
+    assert dict(result.objects) == {"pothole": 1} and any(abs(int(value) - 127) < 4 for value in result.unknown)
+    assert (drawn[SCENE == 1] == 0).mean() > 0.98
+
+
+def test_a_thin_line_survives_the_noise(folders):
+    lines = np.zeros((80, 120), np.uint8)
+    lines[np.arange(80), np.arange(80)] = lines[np.arange(79), np.arange(79) + 1] = 2
+    lines[5:25, 95:115] = 1
+    _, drawn = convert_scene(folders, blurred(Image.fromarray(LEVELS["gray"][lines]), "jpeg90"), NAMED["gray"])
+    assert (drawn[lines == 2] == 2).mean() > 0.95
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_noise_between_classes_close_to_each_other_is_refused(folders, suffix):
+    noisy = blurred(Image.fromarray(np.array([0, 255, 255], np.uint8)[SCENE]), "jpeg75")
+    with pytest.raises(DataError, match=r"noisy \(\d+ different values, most often 0, 255.*only 1 apart"):
+        convert_scene(folders, noisy, CLASSES, suffix)
+
+
+def test_photographs_are_no_masks(folders):
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 12), np.uint8))
+    with pytest.raises(DataError, match="like a photograph"):
+        convert_scene(folders, coarse.resize((120, 80), Image.Resampling.BICUBIC), {"255": "pothole"})
+
+
+def test_thin_and_small_regions_of_many_classes_are_no_noise(folders):
+    many = np.kron(np.arange(1, 25, dtype=np.uint8).reshape(4, 6), np.ones((20, 20), np.uint8))
+    for row in range(1, 80, 8):
+        many[row, :60] = 100 + row
+    result, _ = convert_scene(folders, Image.fromarray(many), {"1": "crack"})
+    assert dict(result.objects) == {"crack": 4} and not result.noisy and len(result.unknown) == 33
+
+
+def test_a_photograph_of_the_same_name_in_the_same_folder_is_no_mask(tmp_path):
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.jpg")
+    Image.fromarray(VALUES * 100).save(tmp_path / "a.png")
+    Image.fromarray(VALUES * 100).save(tmp_path / "b_mask.jpg", quality=95)
+    result = convert_masks(tmp_path, tmp_path, tmp_path / "out", {"100": "crack", "200": "pothole"}, min_pixels=9)
+    assert result.images == 2 and dict(result.objects) == {"crack": 4, "pothole": 2} and not result.skipped
