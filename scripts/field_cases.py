@@ -8,8 +8,10 @@ name, hyphens as underscores; it gets the folder and asserts the right outcome.
 
 from __future__ import annotations
 
+import json
 import random
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Set
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.findings.findings import Finding
+from sam3_lora.data.formats.png_masks import convert_masks
 from sam3_lora.data.prompts import phrases_for
 from sam3_lora.errors import DataError
 
@@ -191,6 +194,16 @@ def ls_windows_media_path(folder: Path) -> None:
 
 
 # Masks, adapters, command line
+
+
+@case
+def masks_noisy_values(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as empty:
+        out = Path(empty) / "data" / "train"
+        converted = convert_masks(folder / "images", folder / "masks", out, {"255": "pothole"}, min_pixels=16)
+        annotations = json.loads((out / "_annotations.coco.json").read_text())["annotations"]
+    assert not converted.unknown and len(annotations) == 6
+    assert all(370 < item["area"] < 390 for item in annotations)
 
 
 @case
