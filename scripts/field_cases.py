@@ -47,6 +47,29 @@ def asked(folder: Path) -> list[tuple[dict[str, bool], set[str]]]:
     return found
 
 
+def pairs_of_image_and_phrase(folder: Path, not_exhaustive: set[int]) -> None:
+    dataset = open_dataset(folder)
+    assert "SA-Co" in dataset.format
+    (split,) = dataset.splits.values()
+    assert split.objects_per_category() == {"pothole": 3, "manhole cover": 3, "a yellow taxi": 0}
+    assert [image.annotations[0].bbox_xywh for image in split.images] == [(20, 16, 24, 20)] * 3
+    found = asked(folder)
+    for number, (positives, negatives) in enumerate(found):
+        assert positives == {"pothole": number not in not_exhaustive, "manhole cover": True}
+        assert negatives == {"a yellow taxi"}
+    assert {finding.severity for finding in dataset.findings} == {"info"}
+
+
+@case
+def saco_text_input(folder: Path) -> None:
+    pairs_of_image_and_phrase(folder, {2})
+
+
+@case
+def text_input_pixel_boxes(folder: Path) -> None:
+    pairs_of_image_and_phrase(folder, set())
+
+
 @case
 def lvis_not_exhaustive(folder: Path) -> None:
     assert asked(folder) == [({"pothole": False}, {"manhole"})] * 4

@@ -77,7 +77,9 @@ def open_dataset(
     for ignored in layout.ignored:
         whole.add("annotation-file-not-read", detail=short_repr(str(ignored.relative_to(root))))
     findings += whole.collected()
-    return Dataset(root, layout.format, splits, categories, tuple(by_severity(findings)))
+    pairs = any(finding.kind == "phrases-from-text-input" for finding in findings)
+    format = f"SA-Co (image and phrase pairs), {layout.format}" if pairs else layout.format
+    return Dataset(root, format, splits, categories, tuple(by_severity(findings)))
 
 
 def _images_folder(images: str | Path | None) -> Path | None:
@@ -111,10 +113,11 @@ def _root(path: str | Path) -> Path:
 
 def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], findings: FindingCollector) -> None:
     used = set().union(*(split.images.categories_used() for split in splits.values()))
+    absent = set().union(*(split.images.categories_absent() for split in splits.values()))
     asked = prompted(categories, splits.values())
     by_phrase: dict[str, str] = {}
     for category in categories:
-        if used and category not in used and category in asked:
+        if used and category not in used and category in asked and category not in absent:
             findings.add("unused-category", detail=short_repr(category))
         first = by_phrase.setdefault(phrase_of(category), category)
         if first != category:

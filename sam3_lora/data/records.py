@@ -190,6 +190,11 @@ class ImageTable(Sequence[ImageRecord]):
         rows = set(self._rows.tolist())
         return used.union(*(names for row, names in self._index.words["unusable"].items() if int(row) in rows))
 
+    def categories_absent(self) -> set[str]:
+        """The categories that the file lists as absent in some image of the split."""
+        listed = self._index.arrays.get("absent", ())
+        return {self.categories[number] for number in np.unique(listed).tolist()}
+
     def _annotation_rows(self) -> np.ndarray | slice:
         first = self._index.arrays["first"]
         if len(self._rows) == len(first) - 1 and np.array_equal(self._rows, np.arange(len(first) - 1)):

@@ -7,6 +7,15 @@ from __future__ import annotations
 
 ERRORS: dict[str, tuple[str, str]] = {}
 WARNINGS: dict[str, tuple[str, str]] = {
+    "text-input-missing": (
+        "{images} {have} no phrase in text_input, although others in the file have one: {their} annotations have the "
+        "names of 'categories' as phrases",
+        "Give each entry of 'images' its phrase in text_input",
+    ),
+    "pair-repeated": (
+        "{images} {repeat} a phrase that an earlier entry of the same picture has: the annotations of both are used",
+        "Delete one of the entries, or merge their annotations",
+    ),
     "listed-category-unknown": (
         "{count:,} values in neg_category_ids, not_exhaustive_category_ids or pos_category_ids {are} no category's id "
         "and {are} ignored",
@@ -14,6 +23,11 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
 }
 INFOS: dict[str, tuple[str, str]] = {
+    "phrases-from-text-input": (
+        "This is SA-Co, SAM 3's own format: {pairs:,} pairs of an image and a phrase (text_input), of {pictures:,} "
+        "images and {phrases:,} phrases. The names of 'categories' are not used",
+        "Nothing, if the phrases are right; an entry without annotations is a negative phrase of its image",
+    ),
     "parent-category": (
         "{categories} {are} the supercategory of others. Where an object of one of these is, the supercategory is no "
         "negative phrase, and further detections for it are not penalized, nor do they count as false positives; and "
@@ -28,9 +42,10 @@ INFOS: dict[str, tuple[str, str]] = {
         "the Dataset page's table of phrases or as {example}",
     ),
     "negatives-listed": (
-        "{images} {have} a list of the categories that are absent (neg_category_ids): only these are used as negative "
-        "phrases there. Whether the others, and the everyday words used elsewhere, are in the image is not known",
-        "Nothing, if the lists are right; data.num_negatives is the largest number that is used of them",
+        "{images} {have} a list of what is absent (neg_category_ids, or in SA-Co a phrase without annotations): only "
+        "this is used for negative phrases there. Whether other categories, and the everyday words used elsewhere, are "
+        "in the image is not known",
+        "Nothing, if the lists are right; data.num_negatives is how many of them are used at most",
     ),
     "not-exhaustive": (
         "{images} {have} categories of which not every object is annotated. Their annotated objects and their presence "
@@ -40,7 +55,14 @@ INFOS: dict[str, tuple[str, str]] = {
     "image-unknown": (
         "{images} {have} neither an object nor a category listed as absent, so nothing is known of {them}: {they} "
         "{are} left out of training and evaluation",
-        "Nothing, if intended; otherwise list absent categories in neg_category_ids",
+        "Nothing, if intended; otherwise list absent categories in neg_category_ids, or as a phrase (text_input) whose "
+        "annotations are exhaustive",
     ),
 }
-VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {}
+VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    ("phrases-from-text-input", "fractions"): (
+        INFOS["phrases-from-text-input"][0] + "; boxes are fractions of the image's size, as in Meta's files, and are "
+        "scaled to pixels",
+        None,
+    ),
+}

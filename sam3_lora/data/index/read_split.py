@@ -9,6 +9,7 @@ import numpy as np
 
 from sam3_lora.data.findings.causes import find_crowds, find_no_images, find_no_objects, find_unknown
 from sam3_lora.data.findings.findings import Finding, FindingCollector
+from sam3_lora.data.formats.saco import with_pairs
 from sam3_lora.data.formats.sources import Progress, Source
 from sam3_lora.data.index.annotation_reader import AnnotationReader
 from sam3_lora.data.index.cache import Watched, index_of, new_token
@@ -52,7 +53,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
     for path in source.inputs:
         watched.add(path)
     findings = FindingCollector(source.name, source.format)
-    content = source.open(findings, watched.add)
+    content = with_pairs(source.open(findings, watched.add), findings)
     files = source.files()
     for folder in files.listed:
         watched.add(folder)
