@@ -77,9 +77,12 @@ def open_dataset(
     for ignored in layout.ignored:
         whole.add("annotation-file-not-read", detail=short_repr(str(ignored.relative_to(root))))
     findings += whole.collected()
+    return Dataset(root, _format(layout.format, findings), splits, categories, tuple(by_severity(findings)))
+
+
+def _format(layout: str, findings: list[Finding]) -> str:
     pairs = any(finding.kind == "phrases-from-text-input" for finding in findings)
-    format = f"SA-Co (image and phrase pairs), {layout.format}" if pairs else layout.format
-    return Dataset(root, format, splits, categories, tuple(by_severity(findings)))
+    return f"SA-Co (image and phrase pairs), {layout}" if pairs else layout
 
 
 def _images_folder(images: str | Path | None) -> Path | None:
