@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sam3_lora.config import RunConfig
+from sam3_lora.config import DataConfig, RunConfig
 from sam3_lora.ui import state
 from sam3_lora.ui.components.forms import fill_form, form_is_filled, form_value, read_form
 from sam3_lora.ui.resources import last_config, runs_folder
 
+_READING = ("data.path", "data.image_dir", "data.default_phrase", "data.crowds_as_objects")  # see DataConfig.reading
 _SEEN_DATASET = "next-run-seen-dataset"  # str | None: the opened dataset that the form has adopted
 _PHRASES = "next-run-phrases"  # dict: dataset path -> category phrases of datasets that were open before
 
@@ -28,8 +29,7 @@ def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     config, problems = read_form()
     if config is not None:
         st.session_state[state.RUN_CONFIG] = config
-        data = config.data  # the dataset page shows what the next run learns
-        state.set_reading(data.path, data.image_dir, data.default_phrase, data.crowds_as_objects)
+        state.set_reading(config.data)  # the dataset page shows what the next run learns
     return config, problems
 
 
@@ -60,35 +60,16 @@ def _adopt_dataset(path: str) -> None:
         return
     kept = st.session_state.setdefault(_PHRASES, {})
     kept[before] = form_value("data.category_phrases") or {}
-    image_dir, phrase, crowds_as_objects = state.reading(path)
-    settings = {
-        "data.path": path,
-        "data.image_dir": image_dir,
-        "data.default_phrase": phrase,
-        "data.crowds_as_objects": crowds_as_objects,
-        "data.category_phrases": kept.get(path, {}),
-    }
-    fill_form(RunConfig().with_settings(settings), list(settings))
+    data = state.dataset_settings(path).model_copy(update={"category_phrases": kept.get(path, {})})
+    fill_form(RunConfig(data=data), [*_READING, "data.category_phrases"])
 
 
-def read_dataset_as(path: str, image_dir: str, phrase: str, crowds_as_objects: bool) -> None:
-    """Sets how a dataset is read, on the pages and in the next run on it. Call it before the form is drawn.
-
-    Args:
-        path: of the dataset.
-        image_dir: folder of the images, if separate; else "".
-        phrase: for objects without a category; "" for the folder's name.
-        crowds_as_objects: whether crowd regions are objects like all others.
-    """
+def read_dataset_as(data: DataConfig) -> None:
+    """Sets how a dataset is read, on the pages and in the next run on it. Call it before the form is drawn."""
     next_run()
-    state.set_reading(path, image_dir, phrase, crowds_as_objects)
-    if form_value("data.path") == path:
-        settings = {
-            "data.image_dir": image_dir.strip(),
-            "data.default_phrase": phrase.strip(),
-            "data.crowds_as_objects": crowds_as_objects,
-        }
-        fill_form(RunConfig().with_settings(settings), list(settings))
+    state.set_reading(data)
+    if form_value("data.path") == data.path:
+        fill_form(RunConfig(data=data), _READING)
         next_run()
 
 

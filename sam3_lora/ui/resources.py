@@ -64,9 +64,8 @@ def current_dataset() -> str:
     config = last_config()
     if config is None:
         return DEMO
-    data = config.data
-    state.set_reading(data.path, data.image_dir, data.default_phrase, data.crowds_as_objects)
-    return data.path
+    state.set_reading(config.data)
+    return config.data.path
 
 
 def dataset_folder(path: str) -> Path:
@@ -98,23 +97,23 @@ def log_unexpected(message: str) -> str:
 def open_dataset(path: str) -> Dataset:
     """Opens a dataset, cached per state of its files. Raises DataError if there is nothing to open."""
     files, reading = fingerprint(path), state.reading(path)
-    known = _datasets().get((path, *reading))
+    key = tuple(reading.values())
+    known = _datasets().get(key)
     if known and known[0] == files:
         return known[1]
     from sam3_lora.data.dataset import open_dataset
 
     with _progress_bar() as progress:
-        image_dir, phrase, crowds = reading
-        dataset = open_dataset(path, progress, images=image_dir, phrase=phrase, crowds_as_objects=crowds)
-    _datasets()[path, *reading] = files, dataset
+        dataset = open_dataset(progress=progress, **reading)
+    _datasets()[key] = files, dataset
     for oldest in list(_datasets())[:-_KEPT_DATASETS]:
         _datasets().pop(oldest, None)
     return dataset
 
 
 @st.cache_resource(show_spinner=False)
-def _datasets() -> dict[tuple[str, str, str, bool], tuple[tuple, Dataset]]:
-    """Path and how it is read (see state.reading) -> the fingerprint of the dataset's files, and the dataset."""
+def _datasets() -> dict[tuple, tuple[tuple, Dataset]]:
+    """How a dataset is opened (see state.reading) -> the fingerprint of its files, and the dataset."""
     return {}
 
 

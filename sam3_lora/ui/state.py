@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
-from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.config import DEMO, DataConfig, RunConfig
 
 DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
-READING = "dataset_reading"  # dict: dataset path -> how it is read, see reading()
+READING = "dataset_reading"  # dict: dataset path -> DataConfig, of which how it is read counts
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
 ENTERED = "entered"  # bool: this tab has been sent through app.py, see layout.page
@@ -22,15 +23,19 @@ def dataset_path() -> str | None:
     return st.session_state.get(DATASET_PATH)
 
 
-def reading(path: str) -> tuple[str, str, bool]:
-    """How to read a dataset: image folder, if separate, and phrase for objects without a category, "" if not set;
-    and whether crowd regions are objects."""
-    return st.session_state.get(READING, {}).get(path, ("", "", False))
+def dataset_settings(path: str) -> DataConfig:
+    """The settings of which those that :attr:`DataConfig.reading` names say how this tab reads a dataset."""
+    return st.session_state.get(READING, {}).get(path) or DataConfig.model_construct(path=path)
 
 
-def set_reading(path: str, image_dir: str, phrase: str, crowds_as_objects: bool) -> None:
-    """Sets how a dataset is read in this tab from now on; for the values see :func:`reading`."""
-    st.session_state.setdefault(READING, {})[path] = (image_dir.strip(), phrase.strip(), crowds_as_objects)
+def reading(path: str) -> dict[str, Any]:
+    """How this tab reads a dataset: the arguments of :func:`sam3_lora.data.dataset.open_dataset`."""
+    return dataset_settings(path).reading
+
+
+def set_reading(data: DataConfig) -> None:
+    """Sets how a dataset is read in this tab from now on; the other settings of data do not matter."""
+    st.session_state.setdefault(READING, {})[data.path] = data
 
 
 def keep_valid(key: str, options: Sequence[str]) -> None:

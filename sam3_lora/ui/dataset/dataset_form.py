@@ -53,15 +53,17 @@ def choose_path() -> str:
 
 def _choose_reading(path: str) -> None:
     """Options that the files do not show: a separate image folder, a phrase for objects without a category, crowds."""
-    image_dir, phrase, crowds_as_objects = state.reading(path)
+    data = state.dataset_settings(path)
 
     def apply() -> None:
-        read_dataset_as(path, *(st.session_state[key] for key in (_IMAGE_DIR, _PHRASE, _CROWDS)))
+        image_dir, phrase, crowds = (st.session_state[key] for key in (_IMAGE_DIR, _PHRASE, _CROWDS))
+        texts = {"image_dir": image_dir.strip(), "default_phrase": phrase.strip()}
+        read_dataset_as(data.model_copy(update={**texts, "crowds_as_objects": crowds}))
         page_state.reset()
 
     with st.popover("Options", icon=":material/tune:", key="reading"):
         if st.session_state.get(_READ_OF) != path or _IMAGE_DIR not in st.session_state:
-            read = {_IMAGE_DIR: image_dir, _PHRASE: phrase, _CROWDS: crowds_as_objects}
+            read = {_IMAGE_DIR: data.image_dir, _PHRASE: data.default_phrase, _CROWDS: data.crowds_as_objects}
             st.session_state.update({_READ_OF: path, **read})
         st.text_input(
             "Image folder, if separate", key=_IMAGE_DIR, placeholder="Next to the annotations", on_change=apply
