@@ -31,6 +31,7 @@ from sam3_lora.errors import ConfigError
 from sam3_lora.text import short
 
 DEMO = "demo"  # names the model and the dataset that ship with the app
+HOLDOUT = "holdout"  # as data.valid_split: a share of the training images
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 _log = logging.getLogger(__name__)
@@ -113,7 +114,10 @@ class DataConfig(Section):
     train_split: str = Field("train", min_length=1)
     """Split to train on."""
     valid_split: str = Field("valid", title="Validation split")
-    """Split to validate on after each epoch; empty for no validation."""
+    """Split to validate on after each epoch. 'valid' is also found as val, validation or dev; if there is none, a share
+    of the training images is held out. 'holdout' always holds it out; empty for no validation."""
+    holdout: float = Field(0.1, ge=0, lt=1, title="Held-out share")
+    """Share of the training images to hold out for validation where no split is used for it, at least one image."""
     crowds_as_objects: bool = Field(False, title="Learn crowd regions as objects")
     """Learn annotations with iscrowd or ignore 1, which otherwise are shown but not learned: some tools mark
     every brush mask so."""

@@ -42,6 +42,8 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
     else:
         for problem, message, fix in problems:
             echo(f"{problem.severity.upper():8}{message}\n        {fix}")
+        if result.splits is not None:
+            echo(result.splits.sentence)
         if result.measured is not None:
             _print_measured(result, result.measured)
     if not result.ok:

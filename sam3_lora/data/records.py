@@ -376,4 +376,4 @@ def prompted(categories: Iterable[str], splits: Iterable[Split]) -> tuple[str, .
 
 
 def _spelling(split: str) -> str:
-    return "valid" if split.lower() in ("val", "validation") else split.lower()
+    return "valid" if split.lower() in ("val", "validation", "dev") else split.lower()

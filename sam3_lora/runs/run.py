@@ -16,10 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
+from sam3_lora.data.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
 from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters
@@ -32,6 +34,7 @@ from sam3_lora.text import valid_text
 
 __all__ = ["ACTIVE_STATES", "Run", "RunWriter", "Sample", "State", "Status", "effective_rows", "list_runs"]
 
+HELD_OUT_FILE = "held_out.json"
 # Why a run cannot be resumed -> the sentence for it.
 ResumeObstacle = Literal["active", "finished", "no-checkpoint"]
 RESUME_OBSTACLES: dict[ResumeObstacle, str] = {
@@ -95,6 +98,28 @@ class Run:
     def config(self) -> RunConfig:
         """The configuration that the run was started with. Raises ConfigError if the file is damaged."""
         return RunConfig.load(self.folder / "config.yaml")
+
+    def held_out(self) -> HeldOut | None:
+        """The training images that the run holds out to validate on; None if it has a split for it, or no file yet.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.folder / HELD_OUT_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=HeldOut)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path}, which says what the run is validated on, cannot be read ({error})", "Start a new run"
+            ) from None
+
+    def write_held_out(self, held_out: HeldOut) -> None:
+        """Keeps which images are held out, for when the run is resumed or evaluated. Raises RunError."""
+        path = self.folder / HELD_OUT_FILE
+        with explain_os_errors(RunError, f"{path} cannot be written", "Free some space, then start again"):
+            atomic_write(path, msgspec.json.format(msgspec.json.encode(held_out), indent=1))
 
     def status(self) -> Status:
         """The run's state; an active one whose process has ended reads as "crashed"."""

@@ -1,8 +1,8 @@
-"""What a run learns from and is validated on: splits, samples, and loaders with each epoch's own order."""
+"""Samples of a run, and loaders with each epoch's own order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -12,22 +12,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig
-from sam3_lora.data.dataset import Dataset, Split, open_dataset
-from sam3_lora.data.findings import messages_prompts
 from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group, signals_blocked
-from sam3_lora.errors import ConfigError, DataError
 from sam3_lora.evaluate.validation_loss import validation_loader
 from sam3_lora.runs.fingerprint import fingerprint
-from sam3_lora.text import plural
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The splits of a run, without the images whose files are missing."""
-
-    train: Split
-    valid: Split | None  # None: no validation
-    categories: tuple[str, ...]  # of the whole dataset
+from sam3_lora.train.splits import Splits
 
 
 @dataclass
@@ -47,26 +35,6 @@ class TrainingData:
         samples = self.samples if self.valid_loader is None else self.valid_loader.dataset
         index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
         return checked(self.collate([samples[index]]))
-
-
-def open_splits(config: RunConfig, log: Callable[[str], None]) -> Splits:
-    """Opens the dataset and chooses the splits.
-
-    Args:
-        config: the run's.
-        log: gets a line for missing images and for each error and warning about the dataset.
-
-    Raises:
-        DataError: there is no object to learn from.
-        ConfigError: there is no image to validate on.
-    """
-    data = config.data
-    dataset = open_dataset(**data.reading)
-    splits = Splits(_train_split(dataset, config, log), _valid_split(dataset, config, log), dataset.prompt_categories)
-    for finding in dataset.findings:
-        if finding.severity != "info" or finding.kind in messages_prompts.INFOS:
-            log(f"Dataset: {finding.message} {finding.fix}")
-    return splits
 
 
 def make_data(config: RunConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1) -> TrainingData:
@@ -180,43 +148,3 @@ def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -
     per_step = batch_size * world
     steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
     return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
-
-
-def _train_split(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> Split:
-    train = _present(dataset.split(config.data.train_split, "data.train_split"), log)
-    if train.num_objects == 0:
-        reason = next((finding for finding in dataset.findings if finding.severity == "error"), None)
-        raise DataError(
-            f"The split '{train.name}' of {dataset.root} has no object to learn from"
-            + (f": {reason.message}" if reason else ""),
-            reason.fix if reason else "Open the dataset on the dataset page to see why",
-        )
-    return train
-
-
-def _valid_split(dataset: Dataset, config: RunConfig, log: Callable[[str], None]) -> Split | None:
-    name = config.data.valid_split
-    if not name:
-        return None
-    valid = _present(dataset.splits[name], log) if name in dataset.splits else None
-    if valid is None or not valid.images:
-        usable = ", ".join(name for name, split in dataset.splits.items() if split.present().images)
-        raise ConfigError(
-            f"Expected images in the split '{name}' to validate on, but only {usable} have some",
-            dataset.split_fix(name, "data.valid_split")
-            or "Set data.valid_split to one of these, or to '' to train without validation",
-        )
-    return valid
-
-
-def _present(split: Split, log: Callable[[str], None]) -> Split:
-    present = split.present()
-    if missing := int(split.images.missing.sum()):
-        verb = "is missing and is" if missing == 1 else "are missing and are"
-        log(f"{plural(missing, 'image')} of the split '{split.name}' {verb} left out.")
-    if unknown := len(split.images) - missing - len(present.images):
-        verb = "has" if unknown == 1 else "have"
-        log(
-            f"{plural(unknown, 'image')} of the split '{split.name}' {verb} no object and no listed negative: left out."
-        )
-    return present

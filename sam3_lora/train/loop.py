@@ -22,6 +22,7 @@ from sam3_lora.train.preflight.checks import check_early_stopping
 from sam3_lora.train.reload_check import verify_reload
 from sam3_lora.train.sample_predictions import SampleWriter
 from sam3_lora.train.setup import Setup, prepare
+from sam3_lora.train.splits import run_splits
 from sam3_lora.train.step import StepMetrics, file_names, take_step
 from sam3_lora.train.validation import ValidationMetrics, validate
 
@@ -50,11 +51,16 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
     main = accelerator is None or accelerator.is_main_process
     with run.writing() if main else nullcontext(SilentWriter()) as report, one_at_a_time():
         config = run.config
-        if error := check_early_stopping(config):
-            raise error
         accelerator = accelerator or make_accelerator(config.training)
         with device_lock(accelerator.device), explain_oom(config, accelerator.device):
-            setup = prepare(config, accelerator, log=report.log, fresh=not resume)
+            splits = run_splits(run, accelerator, report.log, resume=resume)
+            if splits.held_out is not None and not resume:
+                report.note(0, "held-out", splits.use.sentence)
+            else:
+                report.log(splits.use.sentence)
+            if error := check_early_stopping(config, splits.valid is not None):
+                raise error
+            setup = prepare(config, accelerator, log=report.log, fresh=not resume, splits=splits)
             training = Training(run, setup, report)
             if resume:
                 training.resume()

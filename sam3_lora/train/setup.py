@@ -20,10 +20,11 @@ from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.warm_start import start_from
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
-from sam3_lora.train.data_loaders import TrainingData, make_data, open_splits
+from sam3_lora.train.data_loaders import TrainingData, make_data
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
 from sam3_lora.train.preflight.checks import check_masks, check_settings
 from sam3_lora.train.preflight.messages import describe
+from sam3_lora.train.splits import Splits, open_splits
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -92,7 +93,14 @@ class Setup:
             lora.save(self.model.peft, folder, self.config.model.base, card)
 
 
-def prepare(config: RunConfig, accelerator: Accelerator, log: Callable[[str], None], *, fresh: bool = True) -> Setup:
+def prepare(
+    config: RunConfig,
+    accelerator: Accelerator,
+    log: Callable[[str], None],
+    *,
+    fresh: bool = True,
+    splits: Splits | None = None,
+) -> Setup:
     """Loads data and model, attaches the adapter and makes optimizer and schedule.
 
     Args:
@@ -100,12 +108,13 @@ def prepare(config: RunConfig, accelerator: Accelerator, log: Callable[[str], No
         accelerator: see :func:`sam3_lora.train.accelerator.make_accelerator`.
         log: gets a line for whatever is worth knowing.
         fresh: whether the adapter's first weights are needed; a resumed run has its own in a checkpoint.
+        splits: the images; None to open the dataset.
 
     Raises:
         Sam3LoraError: dataset, model or device cannot be used, with the fix.
     """
     training, processes = config.training, accelerator.num_processes
-    splits = open_splits(config, log)
+    splits = splits or open_splits(config, log)
     model = make_model(config, accelerator, log, fresh)
     data = make_data(config, splits, model.base.processor, accelerator.process_index, processes)
     plan = make_plan(training, len(data.samples), processes)

@@ -148,6 +148,7 @@ SHOWN_ELSEWHERE = {
     "data.path",
     "data.train_split",
     "data.valid_split",
+    "data.holdout",
     "data.num_workers",
     "data.category_phrases",
     "data.image_dir",  # the next test

@@ -10,9 +10,10 @@ from sam3_lora.errors import ConfigError, ModelError, RunError
 from sam3_lora.train import accelerator, memory, setup, step
 from sam3_lora.train.optimizer import make_plan
 from sam3_lora.train.preflight import preflight
-from sam3_lora.train.preflight.checks import check_data, check_settings, plan_of
+from sam3_lora.train.preflight.checks import check_data, check_dataset, check_settings
 from sam3_lora.train.preflight.messages import describe
 from sam3_lora.train.preflight.preflight import learning_rates
+from sam3_lora.train.splits import open_splits
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.train.preflight_view import start_check
 from tests.factories import octagon, write_spoiled
@@ -182,8 +183,10 @@ def test_a_check_that_is_cancelled_ends_after_what_it_is_doing_and_frees_the_way
 
 def warnings_of(config):
     """The problems that the quick checks find, without a model, by kind."""
-    dataset = open_dataset(config.data.path)
-    found = [*check_data(config, dataset), *check_settings(config, plan_of(config, dataset), "cpu")]
+    splits = open_splits(config, lambda line: None)
+    plan = make_plan(config.training, len(splits.train.images))
+    dataset = open_dataset(**config.data.reading)
+    found = [*check_dataset(config, dataset), *check_data(config, splits), *check_settings(config, plan, "cpu")]
     return {problem.kind: problem for problem in found}
 
 
@@ -207,7 +210,7 @@ def test_a_folder_of_runs_that_cannot_be_is_an_error(config, tmp_path, name):
 def test_names_that_the_dataset_does_not_have_are_warned_of(config):
     settings = {"output.sample_images": ["1_000.png", "gone.png"], "data.category_phrases": {"no-such": "word"}}
     problems = warnings_of(config.with_settings(settings))
-    assert problems["unknown-sample-images"].names == ("gone.png",)
+    assert problems["unknown-sample-images"].names == ("valid", "gone.png")
     assert problems["unknown-categories"].names == ("no-such",)
     assert not warnings_of(config).keys() & {"unknown-sample-images", "unknown-categories"}
 

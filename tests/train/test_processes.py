@@ -39,7 +39,9 @@ def steps(run):
 
 
 def test_two_processes_train_and_validate_one_run(config, tmp_path):
-    run, outcome = train_in_two_processes(config.with_settings({"training.max_steps": 2}), tmp_path)
+    settings = {"training.max_steps": 2, "data.valid_split": "holdout", "data.holdout": 0.3}
+    run, outcome = train_in_two_processes(config.with_settings(settings), tmp_path)
+    assert len(run.held_out().images) == 2 and "4 images with" in run.log_tail()
     assert (outcome["state"], outcome["steps"], outcome["reload_proof"]) == ("finished", 2, "ok")
     assert outcome["best_validation_loss"] > 0
     assert [row["step"] for row in steps(run)] == [1, 2]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sam3_lora.data.doctor.image_probe import THUMB, ImageProbe
 from sam3_lora.data.findings.findings import FindingCollector, Severity
@@ -37,15 +39,57 @@ def find(images: Sequence[ProbedImage], findings: dict[str, FindingCollector]) -
     """
     firsts = _find_identical(images, findings)
     reported = _find_versions(images, findings)
-    comparable = [image for image in firsts if image.probe.gradient_hash is not None]
-    hashes = [image.probe.gradient_hash for image in comparable if image.probe.gradient_hash is not None]
-    thumbs = [image.probe.thumb for image in comparable if image.probe.thumb is not None]  # all have one
-    pairs = similar_pairs(np.stack(hashes), np.stack(thumbs)).tolist() if len(hashes) > 1 else []
-    for early, late in ((comparable[first], comparable[second]) for first, second in pairs):
+    for early, late in ((firsts[first], firsts[second]) for first, second in _similar(firsts)):
         kind = "similar-images" if early.split == late.split else "leaked-similar"
         if early.probe.digest != late.probe.digest and (kind, late.split, late.name) not in reported:
             reported.add((kind, late.split, late.name))
             _add(kind, late, early, findings)
+
+
+def groups(images: Sequence[ProbedImage]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers images so that those of one number belong together.
+
+    Args:
+        images: also those that could not be read, which are alone.
+
+    Returns:
+        Two arrays, int (N,): by copies alone (one file, the same bytes, Roboflow's augmented versions), and by copies
+        and similar images (frames of a video, a burst of photographs, one camera).
+    """
+    first: dict[object, int] = {}
+    copies: list[tuple[int, int]] = []
+    versions: dict[str, list[int]] = {}
+    for number, image in enumerate(images):
+        copies.append((first.setdefault(image.path, number), number))
+        if image.probe.digest is not None:
+            copies.append((first.setdefault(image.probe.digest, number), number))
+        origin, mark, _ = image.name.rpartition(".rf.")
+        if mark:
+            others = versions.setdefault(origin, [])  # one of each photograph that has this name
+            same = (other for other in others if _are_versions(images[other].probe.thumb, image.probe.thumb))
+            if (other := next(same, None)) is not None:
+                copies.append((other, number))
+            elif len(others) < MAX_NEIGHBOURS:
+                others.append(number)
+    return _connected(copies, len(images)), _connected([*copies, *_similar(images)], len(images))
+
+
+def _connected(pairs: list[tuple[int, int]], count: int) -> np.ndarray:
+    edges = np.array(pairs, np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (count, count))
+    numbers: np.ndarray = connected_components(graph, directed=False)[1]
+    return numbers
+
+
+def _similar(images: Sequence[ProbedImage]) -> list[tuple[int, int]]:
+    """Pairs of images that look nearly the same, by their places."""
+    probes = [(place, image.probe.gradient_hash, image.probe.thumb) for place, image in enumerate(images)]
+    comparable = [(place, bits, thumb) for place, bits, thumb in probes if bits is not None and thumb is not None]
+    if len(comparable) < 2:
+        return []
+    places, hashes, thumbs = zip(*comparable, strict=True)
+    pairs = similar_pairs(np.stack(hashes), np.stack(thumbs)).tolist()
+    return [(places[one], places[other]) for one, other in pairs]
 
 
 def _find_identical(images: Sequence[ProbedImage], findings: dict[str, FindingCollector]) -> list[ProbedImage]:

@@ -48,12 +48,12 @@ class Watched:
     def add(self, path: Path | str) -> None:
         """Notes the state of a file or folder, before it is read. One whose name is not valid text is never read."""
         if is_text(str(path)):
-            self.states.setdefault(str(path), _state(str(path)))
+            self.states.setdefault(str(path), state_of(str(path)))
 
     @staticmethod
     def is_unchanged(words: dict[str, list[int]]) -> bool:
         """Whether the files and folders of an index are as they were."""
-        return all(list(_state(path)) == state for path, state in words.items())
+        return all(list(state_of(path)) == state for path, state in words.items())
 
 
 def index_of(key: str, build: Callable[[IndexWriter], None], *, keep: bool) -> Index:
@@ -107,13 +107,13 @@ def _built(file: Path, build: Callable[[IndexWriter], None]) -> Index | None:
 def _tidy(folder: Path) -> None:
     """Deletes indexes that have not been used for long, and what crashed processes left."""
     oldest = time.time() - _UNUSED_DAYS * 86_400
-    for path in [*folder.glob("*.index"), *folder.glob("*.partial"), *folder.glob("*.tmp")]:
+    for path in [found for ending in ("index", "groups", "partial", "tmp") for found in folder.glob(f"*.{ending}")]:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < oldest:
                 path.unlink()
 
 
-def _state(path: str) -> tuple[int, int]:
+def state_of(path: str) -> tuple[int, int]:
     """(size, time of change) of a file, (-1, time of change) of a folder, (-2, 0) of nothing."""
     try:
         found = os.stat(path)

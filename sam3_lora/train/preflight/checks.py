@@ -7,13 +7,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.records import Dataset, Split
+from sam3_lora.data.split_use import SplitUse, used_names
 from sam3_lora.errors import ConfigError, RunError, Sam3LoraError, explain_os_errors
-from sam3_lora.train.optimizer import TrainPlan, make_plan
+from sam3_lora.train.optimizer import TrainPlan
+
+if TYPE_CHECKING:
+    from sam3_lora.train.splits import Splits
 
 HIGH_LEARNING_RATE = 5e-3  # beyond it, LoRA on SAM 3 diverges as a rule
 FEW_IMAGES = 10
@@ -27,9 +31,10 @@ ProblemKind = Literal[
     "step-exceeds-dataset",  # value: images per step, limit: images
     "no-negatives",  # value: images without objects, which get a negative phrase nevertheless
     "no-masks",  # value: objects, which are all boxes; changes: settings without the mask decoder
-    "no-validation",
+    "no-validation",  # splits: which may say why
+    "held-out-alike",
     "validation-is-training",  # names: the split
-    "unknown-sample-images",  # names: of images
+    "unknown-sample-images",  # names: the split, then images
     "unknown-categories",  # names: of categories
     "high-learning-rate",  # value
     "shorter-than-an-epoch",  # value: steps, limit: steps per epoch
@@ -54,34 +59,42 @@ class Problem:
     names: tuple[str, ...] = ()
     changes: tuple[dict[str, object], ...] = ()  # settings, see sam3_lora.train.memory.smaller_settings
     cause: Sam3LoraError | Finding | None = None
+    splits: SplitUse | None = None
 
 
-def check_data(config: RunConfig, dataset: Dataset) -> Iterator[Problem]:
-    """Problems with the dataset and how it is used."""
-    data, training = config.data, config.training
+def check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Problem]:
+    """The dataset's errors, as far as they concern the run, and settings that name categories it does not have."""
+    used = used_names(dataset, config.data)
     for finding in dataset.findings:
-        if finding.severity == "error" and finding.split in (None, "", data.train_split, data.valid_split):
+        if finding.severity == "error" and (not finding.split or finding.split in used):
             yield Problem("dataset", "warning", cause=finding)
-    train = dataset.splits.get(data.train_split)
-    if train is None:
-        return  # prepare() raises an error for it
-    present = train.present()
-    images = len(present.images)
-    if 0 < images < FEW_IMAGES:
+    if unknown := tuple(name for name in config.data.category_phrases if name not in dataset.categories):
+        yield Problem("unknown-categories", "warning", names=unknown)
+
+
+def check_data(config: RunConfig, splits: Splits) -> Iterator[Problem]:
+    """Problems with how the dataset is used."""
+    data, training, train, valid = config.data, config.training, splits.train, splits.valid
+    images = len(train.images)
+    if images < FEW_IMAGES:
         yield Problem("few-images", "warning", images)
-    per_step = training.images_per_step
-    if per_step > images > 0:
+    if (per_step := training.images_per_step) > images:
         yield Problem("step-exceeds-dataset", "warning", per_step, images)
-    yield from check_masks(config, present)
+    yield from check_masks(config, train)
     if data.num_negatives == 0:
-        yield Problem("no-negatives", "warning", sum(not image.annotations for image in present.images))
-    if not data.valid_split:
-        yield Problem("no-validation", "warning")
-        if error := check_early_stopping(config):
+        yield Problem("no-negatives", "warning", sum(not image.annotations for image in train.images))
+    if valid is None:
+        yield Problem("no-validation", "warning", splits=splits.use)
+        if error := check_early_stopping(config, has_validation=False):
             yield Problem("error", "error", cause=error)
-    elif data.valid_split == train.name:
+    elif valid.name == train.name:
         yield Problem("validation-is-training", "warning", names=(train.name,))
-    yield from _check_names(config, dataset, train)
+    elif splits.held_out and splits.held_out.alike:
+        yield Problem("held-out-alike", "warning")
+    images_shown = valid or train
+    known = set(images_shown.images.names)
+    if unknown := tuple(name for name in config.output.sample_images if name not in known):
+        yield Problem("unknown-sample-images", "warning", names=(images_shown.name, *unknown))
 
 
 def check_masks(config: RunConfig, train: Split) -> Iterator[Problem]:
@@ -98,21 +111,12 @@ def check_masks(config: RunConfig, train: Split) -> Iterator[Problem]:
         yield Problem("no-masks", "error", train.num_objects, changes=changes)
 
 
-def _check_names(config: RunConfig, dataset: Dataset, train: Split) -> Iterator[Problem]:
-    """Settings that name images or categories which the dataset does not have."""
-    images = set(dataset.splits.get(config.data.valid_split, train).present().images.names)
-    if unknown := tuple(name for name in config.output.sample_images if name not in images):
-        yield Problem("unknown-sample-images", "warning", names=unknown)
-    if unknown := tuple(name for name in config.data.category_phrases if name not in dataset.categories):
-        yield Problem("unknown-categories", "warning", names=unknown)
-
-
-def check_early_stopping(config: RunConfig) -> ConfigError | None:
+def check_early_stopping(config: RunConfig, has_validation: bool) -> ConfigError | None:
     """The error of a run that is to stop early by its validation loss, and has none."""
-    if config.training.patience and not config.data.valid_split:
+    if config.training.patience and not has_validation:
         return ConfigError(
             "Early stopping (training.patience) needs a validation loss",
-            "Set data.valid_split, or training.patience to 0",
+            "Set training.patience to 0, or data.valid_split to a split with images",
         )
     return None
 
@@ -172,10 +176,3 @@ def _exists(place: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):  # the folder above says more
         return False
     return True
-
-
-def plan_of(config: RunConfig, dataset: Dataset) -> TrainPlan | None:
-    """The steps of the run in one process; None without images."""
-    train = dataset.splits.get(config.data.train_split)
-    images = len(train.present().images) if train else 0
-    return make_plan(config.training, images) if images else None

@@ -43,16 +43,21 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         "Take mask_decoder out of lora.components, or annotate masks (polygons).",
     ),
     "no-validation": lambda it, _: (
-        "Without a validation split overfitting cannot be seen, and no adapter is kept as best.",
-        "Set data.valid_split.",
+        f"{f'{it.splits.sentence} ' if it.splits and it.splits.held_out else ''}Without validation overfitting cannot "
+        "be seen, and no adapter is kept as best.",
+        "Add images." if it.splits and it.splits.held_out else "Set data.valid_split.",
+    ),
+    "held-out-alike": lambda it, _: (
+        "Most images look alike (one camera, or frames of one video), so held-out images resemble those trained on: "
+        "validation looks better than it is.",
+        "Make a split of images taken elsewhere or later, and set data.valid_split to it.",
     ),
     "validation-is-training": lambda it, _: (
         f"The run is validated on '{it.names[0]}', the images it is trained on.",
         "Set data.valid_split to another split.",
     ),
-    "unknown-sample-images": lambda it, config: (
-        f"output.sample_images names images that the split '{config.data.valid_split or config.data.train_split}' "
-        f"does not have: {first_names(it.names)}.",
+    "unknown-sample-images": lambda it, _: (
+        f"output.sample_images names images that the split '{it.names[0]}' does not have: {first_names(it.names[1:])}.",
         "Correct the names, or leave the list empty for the first four images with objects.",
     ),
     "unknown-categories": lambda it, _: (

@@ -19,14 +19,24 @@ import torch
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.holdout import HeldOut
 from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch, checked
+from sam3_lora.data.split_use import SplitUse
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
-from sam3_lora.train.optimizer import TrainPlan, make_schedule
-from sam3_lora.train.preflight.checks import Problem, check_data, check_disk, check_settings, existing_parent, plan_of
+from sam3_lora.train.optimizer import TrainPlan, make_plan, make_schedule
+from sam3_lora.train.preflight.checks import (
+    Problem,
+    check_data,
+    check_dataset,
+    check_disk,
+    check_settings,
+    existing_parent,
+)
 from sam3_lora.train.setup import Setup, prepare
+from sam3_lora.train.splits import choose_held_out, open_splits
 from sam3_lora.train.step import StepMetrics, take_step
 
 _CURVE_POINTS = 200
@@ -80,6 +90,7 @@ class Preflight:
     effective_batch: int  # images per step and device
     problems: list[Problem] = field(default_factory=list)  # errors first
     device: str = ""
+    splits: SplitUse | None = None
     length: TrainPlan | None = None
     learning_rates: tuple[tuple[int, float], ...] = ()  # (step, rate): the curve of the learning-rate schedule
     measured: Measured | None = None
@@ -120,24 +131,34 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     accelerator = make_accelerator(config.training)
     result.device = str(accelerator.device)
     progress(0.0, "Reading the dataset")
-    data = config.data
-    dataset = open_dataset(**data.reading)
-    result.problems += check_data(config, dataset)
-    result.length = plan_of(config, dataset)
-    if result.length is not None:
-        result.effective_batch = _images_per_step(config, len(dataset.split(data.train_split).present().images))
-        result.problems += check_settings(config, result.length, result.device)
-        result.learning_rates = learning_rates(config, result.length)
+    dataset = open_dataset(**config.data.reading)
+    result.problems += check_dataset(config, dataset)
+
+    def choose(train: Split) -> HeldOut:
+        return choose_held_out(config, train, _ignore, lambda share, doing: progress(0.1 * share, doing))
+
+    splits = open_splits(config, _ignore, choose, dataset=dataset)
+    result.splits = splits.use
+    result.problems += check_data(config, splits)
+    images = len(splits.train.images)
+    result.length = make_plan(config.training, images)
+    result.effective_batch = _images_per_step(config, images)
+    result.problems += check_settings(config, result.length, result.device)
+    result.learning_rates = learning_rates(config, result.length)
     existing_parent(config.output.runs_folder)
     with device_lock(accelerator.device), memory.explain_oom(config, accelerator.device):
         progress(0.1, "Loading the model")
-        setup = prepare(config, accelerator, log=lambda line: None)
+        setup = prepare(config, accelerator, _ignore, splits=splits)
         try:
             result.problems += check_disk(config, setup.model.num_trainable)
             result.measured = _measure(setup, progress)
         finally:
             accelerator.free_memory()  # else it would hold on to model and optimizer
     result.problems += _problems_of(result.measured)
+
+
+def _ignore(line: str) -> None:
+    """In place of a run's log."""
 
 
 def _images_per_step(config: RunConfig, images: int | None = None) -> int:
