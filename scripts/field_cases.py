@@ -17,7 +17,7 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.formats.png_masks import convert_masks
@@ -121,6 +121,32 @@ def _opened(folder: Path, objects: dict[str, int], categories: set[str], kinds: 
 @case
 def cvat_yolo11_obj_names(folder: Path) -> None:
     _opened(folder, {"train": 4}, {"pothole"})
+
+
+def _dark_share(folder: Path) -> float:
+    """The smallest share of dark pixels in the box of an image of the training split."""
+    shares = []
+    for image in open_dataset(folder).split("train").images:
+        x, y, w, h = map(round, image.annotations[0].bbox_xywh)
+        shares.append(float((load_image(image)[y : y + h, x : x + w].mean(2) < 80).mean()))
+    return min(shares)
+
+
+@case
+def exif3_coco(folder: Path) -> None:
+    (finding,) = open_dataset(folder).findings
+    assert (finding.kind, finding.severity, finding.count) == ("image-orientation-unclear", "warning", 2)
+    assert _dark_share(folder) > 0.7
+
+
+@case
+def exif3_yolo_upside_down(folder: Path) -> None:
+    assert _dark_share(folder) > 0.7
+
+
+@case
+def exif6_yolo_square(folder: Path) -> None:
+    assert _dark_share(folder) > 0.7
 
 
 @case

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import struct
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -19,14 +22,15 @@ MAX_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more 
 # Pillow warns of odd metadata and of large sizes; here these are findings, or nothing. Switched off for the whole
 # process, since warnings.catch_warnings() is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations by which width and height change places
 LAB, LAB_FIX = "the color mode LAB, which cannot be read", "Convert it to RGB"
 
 
 def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int | None = None) -> np.ndarray:
     """An image's pixels, uint8 (H, W, 3) RGB.
 
-    An EXIF orientation is applied only if the annotation file gives the rotated size. The size may still differ from
-    the record's: annotations refer to the record's.
+    An EXIF orientation is applied if the record's size is that of the picture as viewers show it, or, where both sizes
+    fit, unless the record says otherwise. The size may still differ from the record's, which annotations refer to.
 
     Args:
         record: the image.
@@ -42,7 +46,8 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
             raise OSError("it is not a file")
         with Image.open(record.path) as picture:
             _require_pixels(picture, record, max_pixels)
-            rotate = is_turned(picture) and picture.size != (record.width, record.height) == picture.size[::-1]
+            header = ImageHeader(picture.size, orientation_of(picture))
+            rotate = header.is_applied((record.width, record.height), record.orientation)
             if enough is not None:
                 scale = enough / max(picture.size)
                 picture.draft(None, (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
@@ -68,14 +73,75 @@ def _require_pixels(picture: Image.Image, record: ImageRecord, limit: int | None
         )
 
 
-def size_on_disk(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """(width, height) from a file's header and whether EXIF rotates it by 90 degrees; None if it is not an image."""
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What is known of an image file without decoding it.
+
+    Attributes:
+        size: (width, height) of the stored pixels.
+        orientation: EXIF's, by which viewers rotate or mirror the picture; 1 = as stored.
+    """
+
+    size: tuple[int, int]
+    orientation: int = 1
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(width, height) of the picture as viewers show it."""
+        return self.size[::-1] if self.orientation in _QUARTER_TURNS else self.size
+
+    def annotated(self, size: tuple[int, int]) -> str:
+        """Whether annotations that refer to this size were made on the picture as "shown" or as "stored"; "" if the
+        size does not tell."""
+        for fits in (lambda one: one == size, lambda one: size_finding(one, size) == "image-scaled"):
+            if fits(self.size) != fits(self.shown_size):
+                return "stored" if fits(self.size) else "shown"
+        return ""
+
+    def is_applied(self, size: tuple[int, int], otherwise: str = "") -> bool:
+        """Whether the orientation is applied.
+
+        Args:
+            size: (width, height) that the annotations refer to.
+            otherwise: "stored" if they were made on the stored pixels where the size does not tell.
+        """
+        return self.orientation > 1 and (self.annotated(size) or otherwise) != "stored"
+
+    def used_size(self, size: tuple[int, int], otherwise: str = "") -> tuple[int, int]:
+        """(width, height) of the picture as it is used; see :meth:`is_applied`."""
+        return self.shown_size if self.is_applied(size, otherwise) else self.size
+
+    def size_finding(self, size: tuple[int, int], otherwise: str = "") -> str:
+        """As :func:`size_finding`, of the picture as it is used; see :meth:`is_applied`."""
+        return size_finding(self.used_size(size, otherwise), size)
+
+
+def size_on_disk(path: Path) -> ImageHeader | None:
+    """What a file's header says; None if it is not an image."""
     try:
         with Image.open(path) as picture:
-            in_header = picture.format != "PNG" or "exif" in picture.info  # to find it elsewhere takes decoding all
-            return picture.size, in_header and is_turned(picture)
+            # Of a PNG Pillow decodes all pixels to look for an orientation behind them.
+            is_plain = picture.format == "PNG" and "exif" not in picture.info and not _has_late_metadata(path)
+            return ImageHeader(picture.size, 1 if is_plain else orientation_of(picture))
     except BROKEN:
         return None
+
+
+def _has_late_metadata(path: Path) -> bool:
+    """Whether a PNG has metadata behind its pixels."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        return any(kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt") for kind in _chunks_behind_pixels(file))
+
+
+def _chunks_behind_pixels(file: BinaryIO) -> Iterator[bytes]:
+    """The kinds of the chunks of a PNG that come after the first of its pixels."""
+    behind = False
+    while len(head := file.read(8)) == 8:
+        behind = behind or head[4:] == b"IDAT"
+        if behind:
+            yield head[4:]
+        file.seek(int.from_bytes(head[:4], "big") + 4, 1)
 
 
 def size_finding(size: tuple[int, int], expected: tuple[int, int]) -> str:
@@ -95,9 +161,10 @@ def size_finding(size: tuple[int, int], expected: tuple[int, int]) -> str:
     return "image-scaled" if equal else "size-mismatch"
 
 
-def is_turned(picture: Image.Image) -> bool:
-    """Whether the EXIF orientation rotates the picture by 90 degrees."""
-    return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+def orientation_of(picture: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied, 1 to 8; Pillow applies that of a TIFF itself."""
+    value = picture.getexif().get(ExifTags.Base.Orientation) if picture.format != "TIFF" else 1
+    return next((orientation for orientation in range(2, 9) if orientation == value), 1)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

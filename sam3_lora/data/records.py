@@ -60,6 +60,8 @@ class ImageRecord:
         path: where the image file is, or should be if `missing`.
         width, height: pixels.
         annotations: the usable ones, in the file's order.
+        orientation: how the annotations were made where the size does not tell whether the EXIF orientation is to be
+            applied: on the picture as "shown" or as "stored"; "" if nothing tells, so that it is applied.
         unusable_categories: categories that are in the image by annotations that cannot be used, so that they are no
             negative phrases for it.
         incomplete_categories: categories with objects that are not annotated.
@@ -76,6 +78,7 @@ class ImageRecord:
     annotations: tuple[Annotation, ...]
     unusable_categories: frozenset[str] = frozenset()
     missing: bool = False
+    orientation: str = ""
     incomplete_categories: frozenset[str] = frozenset()
     absent_categories: frozenset[str] | None = None
     ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -220,6 +223,7 @@ class ImageTable(Sequence[ImageRecord]):
             self._annotations(row),
             frozenset(words["unusable"].get(str(row), ())),
             bool(arrays["missing"][row]),
+            words["orientation"],
             frozenset(self._listed("incomplete", row)),
             frozenset(self._listed("absent", row)) if "absent" in arrays and arrays["absent_listed"][row] else None,
             self.ancestors,

@@ -101,6 +101,7 @@ class WorstImage(msgspec.Struct, frozen=True):
     gt: list[ShownObject] = field(name="truths")
     base: list[ShownObject]
     adapter: list[ShownObject] | None
+    orientation: str = ""  # as ImageRecord.orientation
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

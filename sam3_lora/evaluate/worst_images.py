@@ -50,6 +50,7 @@ def _image(base: ImagePredictions, adapter: ImagePredictions | None, errors: tup
         [shown for result in (adapter or base).results for shown in _ground_truth(result)],
         [shown for result in base.results for shown in _predictions(result)],
         None if adapter is None else [shown for result in adapter.results for shown in _predictions(result)],
+        record.orientation,
     )
 
 

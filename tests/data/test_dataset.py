@@ -258,7 +258,7 @@ def test_a_large_image_is_measured_without_a_word_on_the_terminal(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
     )
-    assert (done.stdout.strip(), done.stderr) == ("((13000, 13000), False)", "")
+    assert (done.stdout.strip(), done.stderr) == ("ImageHeader(size=(13000, 13000), orientation=1)", "")
 
 
 def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path):

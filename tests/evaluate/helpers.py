@@ -43,7 +43,7 @@ def image_predictions(
 ) -> ImagePredictions:
     """One image's results; present: the phrases with objects, unless given."""
     there = {one.phrase for one in results if one.gt_masks} if present is None else present
-    record = SimpleNamespace(file_name="a.png", path="a.png", height=SIZE[0], width=SIZE[1])
+    record = SimpleNamespace(file_name="a.png", path="a.png", height=SIZE[0], width=SIZE[1], orientation="")
     return ImagePredictions(record, results, list(extra), frozenset(there))
 
 

@@ -17,7 +17,7 @@ from sam3_lora.data.records import Dataset, ImageRecord, Split
 _CHUNK = 64  # images in progress at once
 _MAX_THREADS = 8
 # Looked for in a few files when the dataset is opened, and in all of them here.
-_EXAMINED_AGAIN = ("image-unreadable", "size-mismatch", "image-scaled", "bad-segmentation")
+_EXAMINED_AGAIN = (*image_probe.SIZE_KINDS, "bad-segmentation")
 
 
 def examine(

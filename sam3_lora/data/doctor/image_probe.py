@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from sam3_lora.data.findings.findings import FindingCollector
-from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, size_finding
+from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, ImageHeader, orientation_of
 from sam3_lora.data.records import ImageRecord
 
-SIZE_KINDS = ("image-unreadable", "size-mismatch", "image-scaled")  # also looked for when a dataset is opened
+# Also looked for when a dataset is opened.
+SIZE_KINDS = ("image-unreadable", "size-mismatch", "image-scaled", "image-orientation-unclear")
 THUMB = 16  # pixels a side of the thumbnail by which two images are compared
 _HASH = 8  # gradients a side and direction: 2 * 8 * 8 = 128 bits
 _FLATTEST = 2.0  # standard deviation of gray values below which an image has nothing to compare
@@ -81,7 +82,7 @@ def _decode(file: BinaryIO, found: ImageProbe) -> None:
                 return
             _find_color_mode(picture, found)
             gray = _as_gray(picture, found)
-            found.orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # decodes a PNG, so not before
+            found.orientation = orientation_of(picture)  # decodes a PNG, so not before
         _set_hashes(gray, found)
 
 
@@ -140,14 +141,15 @@ def check(record: ImageRecord, probe: ImageProbe, findings: FindingCollector) ->
     findings.describe("image-gigantic", max_megapixels=MAX_PIXELS // 10**6)
     if probe.size is None:
         return
-    expected, turned = (record.width, record.height), probe.orientation in (5, 6, 7, 8)
-    is_applied = turned and probe.size != expected == probe.size[::-1]
-    if probe.orientation in range(2, 9):
+    header, expected = ImageHeader(probe.size, probe.orientation), (record.width, record.height)
+    if probe.orientation > 1:
         has_size = not findings.concerns("bad-image-size", record.file_name)
-        detail = "applied" if is_applied else "not applied" if has_size else "the annotation file gives no size"
-        # The size in the file shows in which orientation the image was annotated, unless the image is a square.
-        is_clear = turned and has_size and probe.size != probe.size[::-1]
-        findings.add("image-rotated", record.file_name, detail=detail, severity="info" if is_clear else "warning")
-    if not is_applied and (kind := size_finding(probe.size, expected)):
-        detail = f"{probe.size[0]} x {probe.size[1]} instead of {record.width} x {record.height}"
+        if record.orientation or (has_size and header.annotated(expected)):
+            is_applied = header.is_applied(expected, record.orientation)
+            findings.add("image-rotated", record.file_name, detail="applied" if is_applied else "not applied")
+        else:
+            findings.add("image-orientation-unclear", record.file_name)
+    if kind := header.size_finding(expected, record.orientation):
+        width, height = header.used_size(expected, record.orientation)
+        detail = f"{width} x {height} instead of {record.width} x {record.height}"
         findings.add(kind, record.file_name, detail=detail)

@@ -70,10 +70,11 @@ WARNINGS: dict[str, tuple[str, str]] = {
         "{images} {have} several frames or pages, of which only the first is used",
         "Save the frames as separate images, or keep only the first",
     ),
-    "image-rotated": (
-        "{images} {have} an EXIF orientation, by which viewers rotate or mirror the image; it is applied only where "
-        "the annotation file gives the rotated size",
-        "Check that the masks fit the objects; ideally rotate the pixels themselves and remove the EXIF orientation",
+    "image-orientation-unclear": (
+        "{images} {have} an EXIF orientation, by which viewers rotate or mirror the picture, and the size in the "
+        "annotation file does not tell whether the annotations were made on it like that; {they} {are} used as viewers "
+        "show {them}",
+        "Look at {their} boxes on the dataset page; if they miss the objects, remove the EXIF data from the files",
     ),
     "image-cmyk": (
         "{images} {have} CMYK colors (for print), which are converted to RGB only approximately",
@@ -113,6 +114,11 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
 }
 INFOS: dict[str, tuple[str, str]] = {
+    "image-rotated": (
+        "{images} {have} an EXIF orientation, by which viewers rotate or mirror the picture; it is applied where the "
+        "annotations were made like that, as their sizes or the format tell",
+        "Nothing; to be safe everywhere, rotate the pixels themselves and remove the EXIF orientation",
+    ),
     "phrase-position": (
         "{categories} {have} a word in the name that may mean a position. SAM 3 hardly understands positions: it finds "
         "all objects of a kind and cannot tell left from right",

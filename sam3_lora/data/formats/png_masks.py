@@ -18,7 +18,7 @@ from PIL import Image
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
 from sam3_lora.data.formats.mask_values import read_mask
 from sam3_lora.data.formats.yolo_pairs import images_in
-from sam3_lora.data.images import BROKEN, is_turned
+from sam3_lora.data.images import BROKEN, ImageHeader, orientation_of
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
@@ -175,8 +175,7 @@ class _Split:
         """Copies an image under a name and adds the objects of its mask; or records why it is skipped."""
         try:
             with Image.open(image) as picture:
-                width, height = picture.size
-                turned = is_turned(picture)
+                header = ImageHeader(picture.size, orientation_of(picture))
             values, noisy = read_mask(mask, self.by_value, self.in_colors)
         except DataError as error:
             self.result.skipped[name] = f"{error.message} ({error.fix[0].lower()}{error.fix[1:]})"
@@ -184,8 +183,7 @@ class _Split:
         except BROKEN as error:
             self.result.skipped[name] = f"cannot be decoded ({error})"
             return
-        if turned and values.shape == (width, height):  # drawn on the image as viewers show it
-            width, height = height, width
+        width, height = header.used_size((values.shape[1], values.shape[0]))
         if values.shape != (height, width):
             self.result.skipped[name] = f"its mask is {values.shape[1]} x {values.shape[0]}, not {width} x {height}"
             return

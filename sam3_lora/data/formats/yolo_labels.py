@@ -186,12 +186,11 @@ class Labels:
                 continue
             self.looked_into += 1
             self._watch(path)
-            on_disk = size_on_disk(path)
-            if on_disk is None:
+            header = size_on_disk(path)
+            if header is None:
                 self._findings.add("image-unreadable", name)
                 continue
-            size, turned = on_disk
-            self._sizes[name] = size = size[::-1] if turned else size  # labels refer to the image as viewers show it
+            self._sizes[name] = size = header.shown_size  # labels refer to the image as viewers show it
             yield [{"id": name, "file_name": name, "width": size[0], "height": size[1]}]
 
     def annotations(self, progress: Progress) -> Iterator[list[Any]]:

@@ -9,16 +9,16 @@ from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import ImageFiles
-from sam3_lora.data.images import size_finding, size_on_disk
+from sam3_lora.data.images import ImageHeader, size_on_disk
 from sam3_lora.data.index import entries as values
 from sam3_lora.data.index.cache import Watched
 from sam3_lora.data.index.coverage import KEYS, CoverageReader
 from sam3_lora.data.index.gather import GatheredImage
+from sam3_lora.data.index.image_headers import probe
 from sam3_lora.data.index.image_search import Match, is_address, search
 from sam3_lora.text import short_repr, valid_text
 
 MAX_IMAGES = 2_000_000  # of a split
-PROBES = 16  # images per split whose file is opened: a wrong size mostly concerns a whole split
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class ImageReader:
         by_id: id -> image; None if the image is known, but left out with all its annotations.
         is_empty: whether the list had no entry so far.
         probed: image files that were opened.
+        orientation: how annotations were made where a size does not tell; see `ImageRecord`.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class ImageReader:
         self.by_id: dict[int | str, GatheredImage | None] = {}
         self.is_empty = True
         self.probed = 0
+        self.orientation = ""
+        self._measured: list[str] = []  # images whose entry gives no size
         self._file_names: set[str] = set()
         self._repeated = 0  # entries that repeat another one in id and file
         self._lost: list[_Lost] = []
@@ -116,13 +119,14 @@ class ImageReader:
         if not 0 < width * height <= values.MAX_PIXELS:
             detail = f"{short_repr(entry.get('width'))} x {short_repr(entry.get('height'))}"
             self._findings.add("bad-image-size", image.file_name, detail=detail)
-            on_disk = None if image.missing else self._size_on_disk(image.path)
-            if on_disk is None or on_disk[0][0] * on_disk[0][1] > values.MAX_PIXELS:
+            header = None if image.missing else self._header(image.path)
+            if header is None or header.size[0] * header.size[1] > values.MAX_PIXELS:
                 if not image.missing:
                     self.probed += 1
                     self._findings.add("image-unreadable", image.file_name)
                 return False
-            width, height = on_disk[0]
+            width, height = header.shown_size
+            self._measured.append(image.file_name)
         image.width, image.height = width, height
         return True
 
@@ -157,7 +161,7 @@ class ImageReader:
         if (lost.outside and image.missing) or not self._has_size(image, lost.entry):
             self.by_id[image.id] = None
 
-    def _size_on_disk(self, path: str) -> tuple[tuple[int, int], bool] | None:
+    def _header(self, path: str) -> ImageHeader | None:
         self._watched.add(self._folder / path)
         return size_on_disk(self._folder / path)
 
@@ -166,20 +170,10 @@ class ImageReader:
         return [image for image in self.by_id.values() if image is not None and not image.left_out]
 
     def probe(self, kept: Sequence[GatheredImage]) -> None:
-        """Opens a few image files, spread over the split: are they images, of the size that the entry gives?"""
+        """Opens image files to compare their sizes and orientations with the entries."""
         present = [image for image in kept if not image.missing]
-        for image in present[:: max(1, len(present) // PROBES)][:PROBES]:
-            self.probed += 1
-            on_disk = self._size_on_disk(image.path)
-            if on_disk is None:
-                self._findings.add("image-unreadable", image.file_name)
-                continue
-            size, turned = on_disk
-            expected = image.width, image.height
-            kind = size_finding(size, expected)
-            if kind and not (turned and size[::-1] == expected):
-                detail = f"{size[0]} x {size[1]} instead of {image.width} x {image.height}"
-                self._findings.add(kind, image.file_name, detail=detail)
+        probed, self.orientation = probe(present, self._measured, self._header, self._findings)
+        self.probed += probed
 
     def describe(self) -> None:
         """Adds to the findings what is known once all images are read."""

@@ -89,6 +89,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
     words = {
         **image_words(kept),
         "annotation_ids": ids,
+        "orientation": "shown" if source.format == "yolo" else images.orientation,
         "categories": list(categories.index),
         "ancestors": categories.ancestors(),
         "findings": msgspec.to_builtins(findings.collected()),

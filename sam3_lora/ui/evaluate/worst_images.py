@@ -96,7 +96,8 @@ def _load(image: WorstImage) -> np.ndarray | None:
     """The image's pixels; None if it cannot be read any more."""
     height, width = image.size_hw
     try:
-        return load_image(ImageRecord(0, image.file_name, Path(image.path), width, height, ()))
+        path = Path(image.path)
+        return load_image(ImageRecord(0, image.file_name, path, width, height, (), orientation=image.orientation))
     except DataError:
         return None
 

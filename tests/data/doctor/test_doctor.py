@@ -21,7 +21,6 @@ from tests.data.doctor.helpers import (
     examined,
     file_of,
     noise,
-    orientation,
     png_that_claims,
     renamed,
     saved,
@@ -104,16 +103,6 @@ def test_two_cracks_that_cross_each_other_in_one_box_are_two(tmp_path, sound):
             data["annotations"].append(entry | crack)
 
     assert "object-twice" not in kinds(examined(tmp_path, sound, change))
-
-
-@pytest.mark.parametrize(("width", "severity"), [(WIDTH, "info"), (None, "warning")])
-def test_a_turned_photograph_without_a_size_in_the_file_is_a_warning(tmp_path, sound, width, severity):
-    def change(data, folder):
-        orientation(6)(data, folder)
-        data["images"][0]["width"] = width
-
-    findings = by_kind(examined(tmp_path, sound, change))
-    assert findings["image-rotated"].severity == severity
 
 
 def test_a_color_mode_that_cannot_be_read_is_no_damage(tmp_path, sound):
