@@ -242,6 +242,39 @@ def ls_windows_media_path(folder: Path) -> None:
     _found_by_name(folder, 3, {"pothole": 3})
 
 
+def _opens(folder: Path, format: str, images: dict[str, int]) -> None:
+    dataset = open_dataset(folder)
+    assert dataset.format.startswith(format), dataset.format
+    assert {name: len(split.images) for name, split in dataset.splits.items()} == images
+    assert all(split.objects_per_category() == {"pothole": images[name]} for name, split in dataset.splits.items())
+    assert dataset.findings == ()
+
+
+@case
+def ls_yolo_notes_json(folder: Path) -> None:
+    _opens(folder, "YOLO", {"train": 4})
+
+
+@case
+def yolo_with_stray_json(folder: Path) -> None:
+    _opens(folder, "YOLO", {"train": 2, "valid": 2})
+
+
+@case
+def macos_dot_underscore_json(folder: Path) -> None:
+    _opens(folder, "COCO", {"train": 3})
+
+
+@case
+def split_folders_annotation_coco(folder: Path) -> None:
+    _opens(folder, "COCO", {"train": 3, "val": 2})
+
+
+@case
+def split_folders_coco_json(folder: Path) -> None:
+    _opens(folder, "COCO", {"train": 3, "val": 2})
+
+
 # Masks, adapters, command line
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
+from sam3_lora.data.formats.coco_layouts import (
+    MAX_FOLDERS,
+    CocoLayout,
+    coco_layout,
+    in_annotations,
+    is_annotations_folder,
+    one_file,
+    single_file,
+)
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
-from sam3_lora.data.formats.sources import Source, coco_source
+from sam3_lora.data.formats.sources import Source
 from sam3_lora.data.formats.unsupported import foreign_format, is_archive, mask_folders
 from sam3_lora.data.formats.yolo import has_labels, yolo_sources
 from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
 
-_INSTANCES = re.compile(
-    r"(?:(?:instances?|coco|annotations?)[-_])?(train|validation|valid|val|test|default)((?:[-_]?\w*)?)\.json",
-    re.IGNORECASE,
-)
-_OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
 _EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
-_MAX_FOLDERS = 64  # that are searched for the images of a single file
 
 
 @dataclass(frozen=True)
@@ -61,104 +63,50 @@ def recognize(root: Path, images: Path | None = None, phrase: str = "") -> Layou
 
 def _recognize(root: Path, images: Path | None, phrase: str) -> Layout:
     if root.suffix.lower() == ".json" and root.is_file():
-        return _of_annotations(root.parent, images, root.name) or _single(root, root.parent, images)
+        return _of_annotations(root.parent, images, root.name) or _coco(single_file(root, root.parent, images))
     if is_settings(root):
         return _yolo(root.parent, root) or _unrecognized(root.parent, listing(root.parent))
     if is_archive(root) and root.is_file():
         raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
+    coco = coco_layout(root, images)
     return (
         _of_annotations(root, images)
-        or _roboflow(root, images)
-        or _classic(root, names, images)
+        or (coco and _coco(coco, root))
         or _per_image(root, images, phrase)
-        or _one_file(root, names, images)
+        or ((only := one_file(root, images)) and _coco(only, root))
         or _yolo(root)
+        or _unreadable(root, names, images)
         or _unrecognized(root, names)
     )
 
 
-def _roboflow(root: Path, images: Path | None) -> Layout | None:
-    splits = usual_order(name for name in subfolders(root) if (root / name / ANNOTATION_FILE).is_file())
-    if not splits:
-        return None
-    sources = [coco_source(name, root / name / ANNOTATION_FILE, root, (), images) for name in splits]
-    words = "COCO JSON, one folder per split, as Roboflow exports it"
-    if any((root / name / "labels").is_dir() for name in splits):
-        words += f" (the YOLO labels beside it are {'read by opening data.yaml' if has_settings(root) else 'not read'})"
-    own = root / ANNOTATION_FILE
-    return Layout(words, sources, (own,) if own.is_file() else ())
+def _coco(found: CocoLayout, root: Path | None = None) -> Layout:
+    words = found.format
+    folders = [root, *(root / name for name in subfolders(root)[:MAX_FOLDERS])] if root else []
+    annotated = {source.path.parent for source in found.sources}
+    if any((folder / "labels").is_dir() and folder / "labels" not in annotated for folder in folders):
+        opens = root is not None and has_settings(root)
+        words += f" (the YOLO labels beside it are {'read by opening data.yaml' if opens else 'not read'})"
+    return Layout(words, found.sources, found.ignored)
 
 
 def _of_annotations(folder: Path, images: Path | None, only: str = "") -> Layout | None:
     """COCO's own layout, opened by its folder ``annotations`` or by the file `only` in it: the images are beside it."""
     folder = folder.absolute()
-    if folder.name != "annotations" or (layout := _classic(folder.parent, listing(folder.parent), images)) is None:
+    if not is_annotations_folder(folder) or (found := in_annotations(folder, folder.parent, images)) is None:
         return None
-    sources = [source for source in layout.sources if only in ("", source.path.name)]
-    ignored = () if only else layout.ignored
-    return replace(layout, sources=sources, ignored=ignored, root=folder.parent) if sources else None
+    sources = [source for source in found.sources if only in ("", source.path.name)]
+    ignored = () if only else found.ignored
+    return Layout(found.format, sources, ignored, folder.parent) if sources else None
 
 
-def _classic(root: Path, names: list[str], images: Path | None) -> Layout | None:
-    """``annotations/instances_train2017.json`` and the like, or such files in the folder itself."""
-    if ANNOTATION_FILE in names:
+def _unreadable(root: Path, names: list[str], images: Path | None) -> Layout | None:
+    """The only JSON file, if it may be meant as COCO: reading it tells what is wrong with it."""
+    files = [name for name in names if name.lower().endswith(".json")]
+    if len(files) != 1 or foreign_format(root):
         return None
-    for folder in (root / "annotations", root):
-        if not folder.is_dir():
-            continue
-        files = [name for name in listing(folder) if name.lower().endswith(".json")]
-        found = {name: match for name in files if (match := _INSTANCES.fullmatch(name))}
-        if folder == root and len(found) < 2:
-            return None
-        splits = _split_names(found)
-        if splits:
-            sources = [
-                coco_source(split, folder / name, root, _image_folders(root, folder, split, found[name]), images)
-                for split, name in splits.items()
-            ]
-            where = "in annotations/, as COCO itself has them" if folder != root else "side by side"
-            ignored = tuple(folder / name for name in files if name not in found and not name.startswith(_OTHER_TASKS))
-            return Layout(f"COCO JSON, one file per split {where}", sources, ignored)
-        if len(files) == 1 and folder != root:
-            return _single(folder / files[0], root, images)
-    return None
-
-
-def _split_names(found: dict[str, re.Match[str]]) -> dict[str, str]:
-    """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train".
-
-    Where that is ambiguous, a split is named after its file.
-    """
-    splits: dict[str, str] = {}
-    plain = [match[1].lower() for match in found.values()]
-    for name, match in found.items():
-        split = match[1].lower() if plain.count(match[1].lower()) == 1 else (match[1] + match[2]).lower()
-        split = "train" if split == "default" and len(found) == 1 else split
-        splits[split if split not in splits else name.removesuffix(".json")] = name
-    return {split: splits[split] for split in usual_order(splits)}
-
-
-def _image_folders(root: Path, folder: Path, split: str, match: re.Match[str]) -> tuple[Path, ...]:
-    written = match[1] + match[2]
-    places = [root / written, root / "images" / written, root / split, root / "images" / split]
-    places += [root / "images", root, folder, folder / "images"]
-    return tuple(dict.fromkeys(place for place in places if place.is_dir()))
-
-
-def _one_file(root: Path, names: list[str], images: Path | None) -> Layout | None:
-    files = [ANNOTATION_FILE] if ANNOTATION_FILE in names else [n for n in names if n.lower().endswith(".json")]
-    return _single(root / files[0], root, images) if len(files) == 1 else None
-
-
-def _single(path: Path, root: Path, images: Path | None) -> Layout:
-    """One file; its images beside it, in ``images/``, or in any other folder there."""
-    folders = [root, root / "images", path.parent, path.parent / "images"]
-    folders += [root / name for name in subfolders(root)[:_MAX_FOLDERS]]
-    places = tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
-    match = _INSTANCES.fullmatch(path.name)
-    split = next(iter(_split_names({path.name: match}))) if match else "train"
-    return Layout("COCO JSON, a single file", [coco_source(split, path, root, places, images)])
+    return _coco(single_file(root / files[0], root, images), root)
 
 
 def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:
@@ -187,7 +135,7 @@ def _yolo(root: Path, settings: Path | None = None) -> Layout | None:
 
 def _unrecognized(root: Path, names: list[str]) -> NoReturn:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
-    deeper = next((root / name for name in subfolders(root)[:_MAX_FOLDERS] if _has_splits(root, name)), None)
+    deeper = next((root / name for name in subfolders(root)[:MAX_FOLDERS] if _has_splits(root, name)), None)
     if deeper is not None:
         raise DataError(f"{wanted}, but its splits are one folder deeper", f"Open {deeper}")
     if has_settings(root):
@@ -219,8 +167,4 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
 def _has_splits(root: Path, name: str) -> bool:
     """Whether a folder in `root` is a dataset by itself."""
     folder = root / name
-    if not is_inside(folder, root):
-        return False
-    names = subfolders(folder)
-    annotated = any((folder / inner / ANNOTATION_FILE).is_file() for inner in names)
-    return annotated or ("annotations" in names and any((folder / "annotations").glob("*.json"))) or has_labels(folder)
+    return is_inside(folder, root) and (coco_layout(folder, None) is not None or has_labels(folder))

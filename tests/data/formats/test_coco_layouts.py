@@ -139,23 +139,3 @@ def test_a_file_above_the_splits_is_told(tmp_path):
     write_dataset(tmp_path, splits=("train",))
     write_json(tmp_path / "_annotations.coco.json", coco())
     assert "annotation-file-not-read" in kinds(open_dataset(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "litter",
-    [
-        "._labels.json",
-        ".DS_Store",
-        "__MACOSX/._labels.json",
-        ".ipynb_checkpoints/labels-checkpoint.json",
-        "@eaDir/a.json",
-    ],
-)
-def test_litter_does_not_decide_the_layout(tmp_path, litter):
-    write_json(tmp_path / "labels.json", coco())
-    for entry in coco()["images"]:
-        picture(tmp_path / "images" / entry["file_name"])
-    write_json(tmp_path / litter, coco())
-    (tmp_path / litter).write_bytes(b"\x00\x05\x16\x07Mac OS X")
-    dataset = open_dataset(tmp_path)
-    assert sizes(dataset) == {"train": (5, 8)} and kinds(dataset) == []

@@ -1,0 +1,248 @@
+"""Finds the COCO files of a dataset, by their keys and names, and the folders of their images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sam3_lora.data.folders import (
+    ANNOTATION_FILE,
+    IMAGE_SUFFIXES,
+    MASK_FOLDERS,
+    is_inside,
+    listing,
+    split_word,
+    subfolders,
+    usual_order,
+)
+from sam3_lora.data.formats.json_outlines import outline_of
+from sam3_lora.data.formats.sources import Source, coco_source
+from sam3_lora.data.formats.unsupported import format_of, other_task
+
+_SPLIT = re.compile(
+    r"(?:.*[^a-z])?(train|validation|valid|val|test|default)((?:ing|val|-?dev|[-_])?\d*)((?:[-_. ].*)?)\.json",
+    re.IGNORECASE,
+)
+_OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
+_FOLDERS = ("annotations", "annotation", "anns", "ann", "labels", "json", "jsons", "coco")
+_IMAGES = ("images", "img", "imgs", "data", "JPEGImages")
+_USUAL = ("annotations", "annotation", "annotations_coco", "annotation_coco", "coco", "instances", "labels")
+MAX_FOLDERS = 64  # that are looked into
+_MAX_FILES = 64  # of a folder, whose beginning is read
+
+
+@dataclass(frozen=True)
+class CocoLayout:
+    """COCO files that were found.
+
+    Attributes:
+        format: in words.
+        sources: one per split.
+        ignored: further COCO files.
+    """
+
+    format: str
+    sources: list[Source]
+    ignored: tuple[Path, ...] = ()
+
+
+def coco_layout(root: Path, images: Path | None) -> CocoLayout | None:
+    """The splits of a dataset with several COCO files, or with one in a folder of annotations; None if it is not one.
+
+    Args:
+        root: the dataset's folder.
+        images: a further folder to look for images in, wherever it is.
+    """
+    if roboflow := _split_folders(root, images, only=ANNOTATION_FILE):
+        return roboflow
+    if (root / ANNOTATION_FILE).is_file():
+        return None
+    folders = [root / name for name in subfolders(root) if name.casefold() in _FOLDERS]
+    for folder in sorted(folders, key=lambda path: _FOLDERS.index(path.name.casefold())):
+        if layout := in_annotations(folder, root, images):
+            return layout
+    return _side_by_side(root, root, images) or _split_folders(root, images)
+
+
+def in_annotations(folder: Path, root: Path, images: Path | None) -> CocoLayout | None:
+    """COCO's own layout: ``annotations/instances_train2017.json`` and the like; None if there are no COCO files.
+
+    Args:
+        folder: of the annotations.
+        root, images: as for :func:`coco_layout`.
+    """
+    if layout := _side_by_side(folder, root, images):
+        return layout
+    files = coco_files(folder, root)
+    return single_file(folder / files[0], root, images) if len(files) == 1 else None
+
+
+def is_annotations_folder(folder: Path) -> bool:
+    """Whether a folder is named as one of annotations, whose images are beside it."""
+    return folder.name.casefold() in _FOLDERS
+
+
+def one_file(root: Path, images: Path | None) -> CocoLayout | None:
+    """The only COCO file in a folder; None if there is none, or if there are several.
+
+    Args:
+        root, images: as for :func:`coco_layout`.
+    """
+    files = [ANNOTATION_FILE] if (root / ANNOTATION_FILE).is_file() else coco_files(root, root)
+    return single_file(root / files[0], root, images) if len(files) == 1 else None
+
+
+def single_file(path: Path, root: Path, images: Path | None) -> CocoLayout:
+    """One file; its images beside it, in ``images/``, or in the only other folder of images.
+
+    Args:
+        path: of the file.
+        root, images: as for :func:`coco_layout`.
+    """
+    match = _SPLIT.fullmatch(path.name)
+    split = next(iter(_split_names({path.name: match}))) if match else "train"
+    places = _places([root, root / "images", path.parent, path.parent / "images", *_image_folders(root)])
+    return CocoLayout("COCO JSON, a single file", [coco_source(split, path, root, places, images)])
+
+
+def coco_files(folder: Path, root: Path) -> list[str]:
+    """The names of the COCO files in a folder. Those for other tasks than detection do not count, and COCO's own for
+    keypoints and stuff only if there is no other.
+
+    Args:
+        folder: is looked into.
+        root: the dataset's folder: nothing outside is read.
+    """
+    if not is_inside(folder, root):
+        return []
+    names = [name for name in listing(folder) if name.lower().endswith(".json")]
+    names.sort(key=lambda name: _SPLIT.fullmatch(name) is None and os.path.splitext(name)[0].casefold() not in _USUAL)
+    kinds = {name: _kind(outline_of(folder / name, root)) for name in names[:_MAX_FILES]}
+    found = [name for name, kind in kinds.items() if kind == "coco"]
+    found = [name for name in found if not name.startswith(_OTHER_TASKS)] or found
+    # One that cannot be read is an error of its split.
+    found += [name for name, kind in kinds.items() if kind == "broken" and found and _SPLIT.fullmatch(name)]
+    return sorted(found)
+
+
+def _kind(outline: Any) -> Literal["coco", "broken", "other"]:
+    if not outline:
+        return "broken"
+    if not isinstance(outline, dict) or "videos" in outline or format_of(outline) or other_task(outline):
+        return "other"
+    images, annotations = (outline.get(key) or [None] for key in ("images", "annotations"))
+    if isinstance(images, list) and isinstance(images[0], dict):
+        return "coco"
+    entry = annotations[0] if isinstance(annotations, list) else None
+    return "coco" if isinstance(entry, dict) and "image_id" in entry else "other"
+
+
+def _side_by_side(folder: Path, root: Path, images: Path | None) -> CocoLayout | None:
+    """A file per split in one folder: in a folder of annotations one is enough."""
+    files = coco_files(folder, root)
+    found = {name: match for name in files if (match := _SPLIT.fullmatch(name))}
+    if not found or (folder == root and len(files) < 2):
+        return None
+    sources = [
+        coco_source(split, folder / name, root, _folders_of_split(root, folder, split, found[name]), images)
+        for split, name in _split_names(found).items()
+    ]
+    where = f"in {folder.name}/, as COCO itself has them" if folder != root else "side by side"
+    ignored = tuple(folder / name for name in files if name not in found)
+    return CocoLayout(f"COCO JSON, one file per split {where}", sources, ignored)
+
+
+def _split_names(found: dict[str, re.Match[str]]) -> dict[str, str]:
+    """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train".
+
+    Where that is ambiguous, a split is named after its file.
+    """
+    splits: dict[str, str] = {}
+    plain = [match[1].lower() for match in found.values()]
+    for name, match in found.items():
+        split = "".join(match.groups()).lower() if plain.count(match[1].lower()) > 1 else match[1].lower()
+        split = "train" if split == "default" and len(found) == 1 else split
+        splits[split if split not in splits else name.removesuffix(".json")] = name
+    return {split: splits[split] for split in usual_order(splits)}
+
+
+def _folders_of_split(root: Path, folder: Path, split: str, match: re.Match[str]) -> tuple[Path, ...]:
+    names = ("".join(match.groups()), match[1] + match[2], split)
+    inner = [root / images / name for name in names for images in ("", *_IMAGES)]
+    inner += [root / name / images for name in names for images in _IMAGES]
+    return _places([*inner, *(root / name for name in _IMAGES), root, folder, folder / "images"])
+
+
+def _split_folders(root: Path, images: Path | None, only: str = "") -> CocoLayout | None:
+    """A folder per split with its COCO file, as Roboflow has it, and many others under other names."""
+    names = [name for name in subfolders(root)[:MAX_FOLDERS] if only or name.casefold() not in _FOLDERS]
+    files = {name: _file_of_split(root / name, root, only) for name in names}
+    chosen = {name: path for name, (path, _) in files.items() if path is not None}
+    if not chosen:
+        return None
+    for name in names:  # a file that cannot be read is an error of its split
+        beside = (root / name / path.relative_to(root / other) for other, path in chosen.items())
+        if name not in chosen and (path := next(filter(Path.is_file, beside), None)):
+            chosen[name] = path
+    words = "COCO JSON, one folder per split" + (", as Roboflow exports it" if only else "")
+    ignored = [root / name for name in coco_files(root, root)]
+    ignored += [path for _, others in files.values() for path in others]
+    splits = usual_order(chosen)
+    sources = [coco_source(name, chosen[name], root, _own_places(root / name, chosen[name]), images) for name in splits]
+    return CocoLayout(words, sources, tuple(ignored))
+
+
+def _file_of_split(folder: Path, root: Path, only: str) -> tuple[Path | None, list[Path]]:
+    """The COCO file of a split's folder, None if it is none or unclear, and the other ones there."""
+    if only:
+        return (folder / only if (folder / only).is_file() else None), []
+    if not is_inside(folder, root) or not (split_word(folder.name) or _has_images(folder)):
+        return None, []
+    places = [folder, *(folder / name for name in subfolders(folder) if name.casefold() in _FOLDERS)]
+    found = [place / name for place in places for name in coco_files(place, root)]
+    wanted = [ANNOTATION_FILE.removesuffix(".json"), *_USUAL, folder.name.casefold()]
+    ranks = [wanted.index(path.stem.casefold()) if path.stem.casefold() in wanted else len(wanted) for path in found]
+    best = [path for path, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
+    if len(best) > 1:
+        best = [path for path in best if (match := _SPLIT.fullmatch(path.name)) and _is_same(match[1], folder.name)]
+    return (best[0], [path for path in found if path != best[0]]) if len(best) == 1 else (None, [])
+
+
+def _is_same(split: str, folder: str) -> bool:
+    return split_word(split) == split_word(folder) != ""
+
+
+def _own_places(folder: Path, path: Path) -> tuple[Path, ...]:
+    """Where the images of a split's folder may be; none for the usual places of its file."""
+    if path == folder / ANNOTATION_FILE:
+        return ()
+    return _places([folder, *(folder / name for name in _IMAGES), path.parent, *_image_folders(folder)])
+
+
+def _places(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Folders that are there, each once."""
+    return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
+
+
+def _image_folders(root: Path) -> list[Path]:
+    """The only folder of images in a folder; none if there are several, whose images may have the same names."""
+    names = [name for name in subfolders(root)[:MAX_FOLDERS] if name.casefold() not in (*MASK_FOLDERS, *_FOLDERS)]
+    found = [root / name for name in names if _holds_images(root / name)]
+    return found if len(found) == 1 else []
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there are images in a folder or in one in it."""
+    return _holds_images(folder) or any(_holds_images(folder / name) for name in subfolders(folder)[:MAX_FOLDERS])
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in entries)
+    except OSError:
+        return False

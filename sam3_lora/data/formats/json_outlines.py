@@ -1,0 +1,86 @@
+"""Looks at the beginning of a JSON file of any size, to tell by its keys what kind of file it is."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from sam3_lora.data.folders import is_inside
+
+_HEAD, _TAIL = 2**16, 2**15  # bytes
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\],:]', re.DOTALL)
+_TASK_KEYS = re.compile(rb'"(caption|segments_info)"\s{0,9}:')
+
+
+def outline_of(path: Path, root: Path) -> Any:
+    """The beginning of a JSON file: its objects with their keys, its lists with their first entry, None for the rest.
+
+    Args:
+        path: of the file.
+        root: the dataset's folder: nothing outside is read.
+
+    Returns:
+        None if it cannot be read or holds neither an object nor a list.
+    """
+    try:
+        if not path.is_file() or not is_inside(path, root):  # a pipe would block for ever
+            return None
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read() if size > _HEAD else b""
+    except (OSError, ValueError):
+        return None
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", "ignore").encode("utf-8", "replace")
+    outline = _outline(head)
+    further_back = isinstance(outline, dict) and "images" in outline and not outline.get("annotations")
+    if further_back and (match := _TASK_KEYS.search(tail)):  # the tasks that are known by a key of the annotations
+        outline["annotations"] = [{match[1].decode(): None}]
+    return outline
+
+
+def _outline(text: bytes) -> Any:
+    """The outline of JSON that may be cut off anywhere."""
+    top: list[Any] = []
+    open_values: list[Any] = [top]
+    keys: list[str] = [""]  # the key whose value comes next, by level
+    expects_key = False
+    if text.removeprefix(codecs.BOM_UTF8).lstrip()[:1] not in (b"{", b"["):
+        return None
+    for token in _TOKEN.findall(text):
+        value = open_values[-1]
+        if token in (b"{", b"["):
+            new: Any = {} if token == b"{" else []
+            if isinstance(value, dict):
+                value[keys[-1]] = new
+            elif not value:
+                value.append(new)
+            open_values.append(new)
+            keys.append("")
+            expects_key = token == b"{"
+        elif token in (b"}", b"]"):
+            open_values.pop()
+            keys.pop()
+            if len(open_values) < 2:
+                break
+        elif token == b",":
+            expects_key = isinstance(value, dict)
+        elif token == b'"':  # text that is cut off
+            break
+        elif token != b":" and expects_key and isinstance(value, dict):
+            keys[-1] = _text(token)
+            value.setdefault(keys[-1], None)
+            expects_key = False
+    return top[0] if top else None
+
+
+def _text(token: bytes) -> str:
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        return token[1:-1].decode("utf-8", "replace")
