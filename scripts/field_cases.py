@@ -29,7 +29,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {}
 
 def case(check: Callable[[Path], None]) -> Callable[[Path], None]:
     """Registers the check of the case with the function's name."""
-    CHECKS[check.__name__.replace("_", "-")] = check
+    CHECKS[check.__name__] = check
     return check
 
 
@@ -304,7 +304,7 @@ def main() -> int:
     for folder in sorted(Path(root).iterdir()):
         if not folder.is_dir() or (names and folder.name not in names):
             continue
-        check = CHECKS.get(folder.name)
+        check = CHECKS.get(folder.name.replace("-", "_"))
         if check is None:
             told = "no check"
         else:
