@@ -8,9 +8,9 @@ from pathlib import Path
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.findings.findings import Finding, FindingCollector, by_severity
 from sam3_lora.data.folders import listing, require_text
-from sam3_lora.data.formats.layouts import recognize
 from sam3_lora.data.images import load_image
 from sam3_lora.data.index.read_split import read_split
+from sam3_lora.data.layouts.layouts import recognize
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split, prompted
 from sam3_lora.errors import DataError
@@ -33,7 +33,7 @@ def open_dataset(
     variable SAM3_LORA_CACHE) until they change.
 
     Args:
-        path: a folder in one of the layouts that :mod:`sam3_lora.data.formats.layouts` knows (COCO in several,
+        path: a folder in one of the layouts that :mod:`sam3_lora.data.layouts.layouts` knows (COCO in several,
             one JSON per image, YOLO), a COCO file, YOLO's data.yaml, or "demo" for the dataset that ships with the app.
         progress: called with the share that is done, in [0, 1], and the current step.
         images: a further folder to search for the images; it may be outside the dataset.

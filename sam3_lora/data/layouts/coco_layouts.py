@@ -21,7 +21,7 @@ from sam3_lora.data.folders import (
 )
 from sam3_lora.data.formats.sources import Source, coco_source
 from sam3_lora.data.formats.unsupported import format_of, other_task
-from sam3_lora.data.json_outlines import outline_of
+from sam3_lora.data.layouts.json_outlines import outline_of
 
 _SPLIT = re.compile(
     r"(?:.*[^a-z])?(train|validation|valid|val|test|default)((?:ing|val|-?dev|[-_])?\d*)((?:[-_. ].*)?)\.json",

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
-from sam3_lora.data.formats.coco_layouts import (
+from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
+from sam3_lora.data.formats.sources import Source
+from sam3_lora.data.formats.unsupported import foreign_format, is_archive, mask_folders
+from sam3_lora.data.formats.yolo import has_labels, yolo_sources
+from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
+from sam3_lora.data.layouts.coco_layouts import (
     MAX_FOLDERS,
     CocoLayout,
     coco_layout,
@@ -16,11 +21,6 @@ from sam3_lora.data.formats.coco_layouts import (
     one_file,
     single_file,
 )
-from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
-from sam3_lora.data.formats.sources import Source
-from sam3_lora.data.formats.unsupported import foreign_format, is_archive, mask_folders
-from sam3_lora.data.formats.yolo import has_labels, yolo_sources
-from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
 
