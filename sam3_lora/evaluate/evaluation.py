@@ -17,7 +17,7 @@ from msgspec.structs import replace as replace_struct
 
 from sam3_lora.data.dataset import Split
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.errors import Cancelled, DataError
+from sam3_lora.errors import DataError
 from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
 from sam3_lora.evaluate.predictions import ImagePredictions, phrases_of, pixels_of, predict_image
@@ -52,7 +52,6 @@ def evaluate(
     request: EvaluationRequest,
     *,
     progress: Progress | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
     lock: AbstractContextManager = nullcontext(),  # noqa: B008, it holds no state
 ) -> Report:
     """Evaluates the base model and, if the predictor has one, its adapter, side by side.
@@ -60,15 +59,14 @@ def evaluate(
     Args:
         predictor: its strength is as before afterwards.
         request: what to evaluate.
-        progress: called with the share done, in [0, 1], and what is being done.
-        cancelled: called before each image and each batch.
+        progress: called with the share done, in [0, 1], and what is being done, before each image and each batch; an
+            exception that it raises ends the evaluation.
         lock: held while the predictor is at work and released in between, so that others may use it.
 
     Raises:
         DataError: the split has nothing to measure on.
-        Cancelled: `cancelled` returned True.
     """
-    return _Evaluation(predictor, request, progress or (lambda share, what: None), cancelled, lock).run()
+    return _Evaluation(predictor, request, progress or (lambda share, what: None), lock).run()
 
 
 @dataclass
@@ -78,7 +76,6 @@ class _Evaluation:
     predictor: Predictor
     request: EvaluationRequest
     progress: Progress
-    cancelled: Callable[[], bool]
     lock: AbstractContextManager
 
     def __post_init__(self) -> None:
@@ -171,15 +168,13 @@ class _Evaluation:
         images, own_phrases = self._split.images, self.request.category_phrases
         readable = np.ones(len(images), dtype=bool)
         for number, image in enumerate(images):
-            self._raise_if_cancelled()
-            self.progress(_PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}")
             try:
                 pixels = pixels_of(image)
             except DataError:
                 readable[number] = False
                 continue
             for model in self._models:
-                with self._as(model):
+                with self._as(model, _PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}"):
                     predictions[model].append(
                         predict_image(self.predictor, image, groups.categories, own_phrases, groups.extra, pixels)
                     )
@@ -198,15 +193,15 @@ class _Evaluation:
     def _losses(self) -> dict[str, float]:
         losses, own_phrases = {}, self.request.category_phrases
         for number, model in enumerate(self._models):
-            share = number / len(self._models)
-            self.progress(_PREDICTED + (_LOSS_DONE - _PREDICTED) * share, "Validation loss")
-            losses[model] = validation_loss(self.predictor, self._split, own_phrases, partial(self._as, model))
+            share = _PREDICTED + (_LOSS_DONE - _PREDICTED) * number / len(self._models)
+            using_model = partial(self._as, model, share, "Validation loss")
+            losses[model] = validation_loss(self.predictor, self._split, own_phrases, using_model)
         return losses
 
     @contextmanager
-    def _as(self, model: str) -> Iterator[None]:
-        """Holds the predictor, switched to the base model or to the adapter as trained."""
-        self._raise_if_cancelled()
+    def _as(self, model: str, share: float, doing: str) -> Iterator[None]:
+        """Reports progress, and holds the predictor, switched to the base model or to the adapter as trained."""
+        self.progress(share, doing)
         with self.lock:
             before = self.predictor.strength
             self.predictor.strength = _STRENGTHS[model]
@@ -216,12 +211,7 @@ class _Evaluation:
                 self.predictor.strength = before
 
     def _resampling_progress(self, share: float) -> None:
-        self._raise_if_cancelled()
         self.progress(_COUNTED + (1 - _COUNTED) * share, "Bootstrap confidence intervals")
-
-    def _raise_if_cancelled(self) -> None:
-        if self.cancelled():
-            raise Cancelled
 
     def _phrase_counts(self, phrases: tuple[str, ...]) -> dict[str, PhraseCount]:
         phrase_by_category = {c: phrase_of(c, self.request.category_phrases) for c in self._split.categories}

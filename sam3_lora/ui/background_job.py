@@ -56,7 +56,8 @@ class BackgroundJob(Generic[Request, Result]):
 
         Args:
             request: kept in the snapshots; nothing that takes much memory.
-            work: returns the result. It may call :meth:`report` and :meth:`is_cancelled`, and raise Cancelled.
+            work: returns the result. It may call :meth:`report`, :meth:`report_or_end` and :meth:`is_cancelled`, and
+                raise Cancelled.
 
         Returns:
             False, with nothing done, while the job is active.
@@ -91,6 +92,12 @@ class BackgroundJob(Generic[Request, Result]):
         with self._lock:
             partial = self._snapshot.result if result is None else result
             self._snapshot = replace(self._snapshot, share=share, text=text, result=partial)
+
+    def report_or_end(self, share: float, text: str) -> None:
+        """As :meth:`report`, but raises Cancelled once the work should end."""
+        if self.is_cancelled():
+            raise Cancelled
+        self.report(share, text)
 
     def forget(self) -> None:
         """Drops the last result; nothing happens while the job is active."""

@@ -10,7 +10,7 @@ import pytest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.errors import Cancelled, DataError
+from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, read_report
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
 from sam3_lora.evaluate.messages import reason, to_markdown
@@ -152,13 +152,14 @@ def test_it_can_be_cancelled_and_leaves_the_predictor_as_it_was(split) -> None:
     predictor = FakePredictor(split, POOR, GOOD)
     predictor.strength = 0.7
     shares: list[float] = []
-    with pytest.raises(Cancelled):
-        evaluate(
-            predictor,
-            requested(split),
-            progress=lambda share, _: shares.append(share),
-            cancelled=lambda: len(shares) > 3,
-        )
+
+    def progress(share: float, _: str) -> None:
+        shares.append(share)
+        if len(shares) > 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        evaluate(predictor, requested(split), progress=progress)
     assert predictor.strength == 0.7
     assert shares == sorted(shares)
 

@@ -35,7 +35,7 @@ def start_evaluation(job: EvaluationJob, shared: SharedPredictor, request: Evalu
     """
 
     def work() -> Path:
-        report = evaluate(shared.predictor, request, progress=job.report, cancelled=job.is_cancelled, lock=shared.lock)
+        report = evaluate(shared.predictor, request, progress=job.report_or_end, lock=shared.lock)
         return store.save(report, folder)
 
     return job.start(

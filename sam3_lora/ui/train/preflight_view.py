@@ -8,7 +8,6 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
-from sam3_lora.errors import Cancelled
 from sam3_lora.monitor.curves import Picture
 from sam3_lora.text import duration, plural
 from sam3_lora.ui.background_job import BackgroundJob, Snapshot
@@ -35,16 +34,11 @@ def get_check_job() -> CheckJob:
 def start_check(job: CheckJob, config: RunConfig) -> bool:
     """Checks a configuration in the background; False, with nothing done, while the job is active."""
 
-    def progress(share: float, text: str) -> None:
-        if job.is_cancelled():
-            raise Cancelled
-        job.report(share, text)
-
     def work() -> Preflight:
         # Loads transformers, peft and accelerate: only when needed.
         from sam3_lora.train.preflight.preflight import preflight
 
-        return preflight(config, progress)
+        return preflight(config, job.report_or_end)
 
     return job.start(config, work)
 
