@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from sam3_lora.evaluate.metrics import Key, MetricCalculator
 from sam3_lora.evaluate.predictions import ImagePredictions
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, retained
-from sam3_lora.evaluate.report import Difference, ModelMetrics, Retention
+from sam3_lora.evaluate.report import Difference, Report, Retention
 
 RESAMPLES, MIN_RESAMPLES = 400, 100
 _CELLS = 2000 * RESAMPLES  # (phrase, size, image) x resamples, above which fewer are drawn
@@ -43,33 +43,30 @@ def confidence_interval(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def differences(
-    base: tuple[MetricCalculator, ModelMetrics],
-    adapter: tuple[MetricCalculator, ModelMetrics],
-    main_metric: str,
-    num_objects: Mapping[tuple[str, str], int],
-    samples: np.ndarray,
-    progress: Callable[[float], None],
+    base: MetricCalculator, adapter: MetricCalculator, report: Report, progress: Callable[[float], None]
 ) -> list[Difference]:
     """The difference in every metric, and in the main metric for each phrase and object size.
 
     Args:
         base: of the base model.
         adapter: of the adapter.
-        main_metric: "map_segm" or "map_bbox".
-        num_objects: of each ("phrase", name) and ("size", name); fewer than MIN_OBJECTS give no interval.
-        samples: (R, I) image indices, the same for both models, so that what is hard for both cancels out.
+        report: with the metrics of both; phrases and sizes with fewer than MIN_OBJECTS get no interval.
         progress: called with the share done, in [0, 1]; may raise to cancel.
     """
-    before = _resampled(base[0], main_metric, samples, lambda share: progress(share / 2))
-    after = _resampled(adapter[0], main_metric, samples, lambda share: progress(0.5 + share / 2))
-    old, new = base[1], adapter[1]
+    old, new, main_metric = report.base, report.judged, report.main_metric
+    # The same for both models, so that what is hard for both cancels out.
+    samples = resample(base.num_images, report.resamples)
+    before = _resampled(base, main_metric, samples, lambda share: progress(share / 2))
+    after = _resampled(adapter, main_metric, samples, lambda share: progress(0.5 + share / 2))
     ap = main_metric.replace("map_", "ap_")
     values: dict[Key, tuple[float | None, float | None]]
     values = {("all", "", name): (old.metrics[name], new.metrics[name]) for name in old.metrics}
     values |= {("phrase", name, main_metric): (old.phrases[name][ap], new.phrases[name][ap]) for name in old.phrases}
     values |= {("size", name, main_metric): (old.sizes[name][ap], new.sizes[name][ap]) for name in old.sizes}
+    num_objects = {("phrase", phrase): count.objects for phrase, count in report.phrases.items()}
+    num_objects |= {("size", size): count for size, count in report.sizes.items()}
     enough = {key for key in before if key[0] == "all" or num_objects.get(key[:2], 0) >= MIN_OBJECTS}
-    if base[0].min_presence_count() < MIN_OBJECTS:  # one image without objects would decide
+    if base.min_presence_count() < MIN_OBJECTS:  # one image without objects would decide
         enough -= {("all", "", "il_mcc"), ("all", "", "cgf1")}
     if samples.shape[1] < MIN_IMAGES:
         enough = set()

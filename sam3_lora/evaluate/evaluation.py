@@ -22,7 +22,7 @@ from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
 from sam3_lora.evaluate.predictions import ImagePredictions, phrases_of, pixels_of, predict_image
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
-from sam3_lora.evaluate.report import Difference, ModelMetrics, PhraseCount, Report
+from sam3_lora.evaluate.report import ModelMetrics, PhraseCount, Report
 from sam3_lora.evaluate.validation_loss import validation_loss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
 from sam3_lora.evaluate.worst_images import worst_images
@@ -101,11 +101,11 @@ class _Evaluation:
         metrics = {model: one.metrics(losses[model]) for model, one in calculators.items()}
         report = self._report(phrases, predictions, calculators[BASE], metrics)
         if ADAPTER in metrics:
-            report = replace_struct(
-                report,
-                differences=self._differences(report, calculators, metrics),
-                retention=bootstrap.retention(predictions[BASE], predictions[ADAPTER], groups),
+            differences = bootstrap.differences(
+                calculators[BASE], calculators[ADAPTER], report, self._resampling_progress
             )
+            retention = bootstrap.retention(predictions[BASE], predictions[ADAPTER], groups)
+            report = replace_struct(report, differences=differences, retention=retention)
         base = report.base.metrics[report.main_metric]
         verdict = judge(report.differences, alerts_of(report), report.main_metric, report.images, base)
         self.progress(1.0, "Done")
@@ -152,15 +152,6 @@ class _Evaluation:
             resamples=bootstrap.resamples_for(base.num_images, len(phrases)),
             worst=worst_images(predictions[BASE], predictions.get(ADAPTER)),
         )
-
-    def _differences(
-        self, report: Report, calculators: dict[str, MetricCalculator], metrics: dict[str, ModelMetrics]
-    ) -> list[Difference]:
-        num_objects = {("phrase", phrase): count.objects for phrase, count in report.phrases.items()}
-        num_objects |= {("size", size): count for size, count in report.sizes.items()}
-        samples = bootstrap.resample(calculators[BASE].num_images, report.resamples)
-        base, adapter = ((calculators[model], metrics[model]) for model in (BASE, ADAPTER))
-        return bootstrap.differences(base, adapter, report.main_metric, num_objects, samples, self._resampling_progress)
 
     def _predict(self, groups: PhraseGroups) -> dict[str, list[ImagePredictions]]:
         """Each model's predictions; images that cannot be read are left out of the split from here on."""
