@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sam3_lora.evaluate.predictions import MAX_DETECTIONS, PromptResult
+from sam3_lora.masks import encode_rle
 
 SIZES = ("small", "medium", "large")  # COCO's: up to 32 x 32 pixels, up to 96 x 96, above
 
@@ -95,6 +96,8 @@ def coco_dicts(results: list[PromptResult]) -> tuple[dict[str, Any], list[dict[s
             area = float(rle_ops.area(mask))
             annotation = {"bbox": box, "segmentation": mask, "iscrowd": int(crowd), "area": area}
             annotations.append({**ids, **annotation, "id": len(annotations) + 1})
+        if not result.exhaustive:
+            annotations.append({**ids, **_whole_image(result.size_hw), "id": len(annotations) + 1})
         for box, mask, score in zip(result.pred_boxes, result.pred_masks, result.pred_scores, strict=True):
             preds.append({**ids, "bbox": box, "segmentation": mask, "score": score})
     gt = {
@@ -106,3 +109,10 @@ def coco_dicts(results: list[PromptResult]) -> tuple[dict[str, Any], list[dict[s
         "annotations": annotations,
     }
     return gt, preds
+
+
+def _whole_image(size_hw: tuple[int, int]) -> dict[str, Any]:
+    """A crowd region that covers the image, so that predictions without an object do not count."""
+    height, width = size_hw
+    mask = encode_rle(np.ones(size_hw, dtype=bool))
+    return {"bbox": [0, 0, width, height], "segmentation": mask, "iscrowd": 1, "area": float(height * width)}

@@ -38,7 +38,8 @@ def count(results: list[PromptResult]) -> ImageCounts:
     """Counts every image, in the order in which the results first name them.
 
     As SAM 3's evaluator (sam3/eval/cgf1_eval.py): the best assignment of predictions to objects, whatever their
-    scores; crowd regions are not objects.
+    scores; crowd regions are not objects. Where not every object is annotated, predictions without one do not count;
+    that evaluator leaves such prompts out.
     """
     images = {image_id: number for number, image_id in enumerate(dict.fromkeys(one.image_id for one in results))}
     tp_fp_fn = np.zeros((len(images), 3, len(IOU_THRESHOLDS)))
@@ -50,7 +51,7 @@ def count(results: list[PromptResult]) -> ImageCounts:
         if num_objects:
             rows, columns = linear_sum_assignment(-ious)
             tp = (ious[rows, columns][:, None] >= IOU_THRESHOLDS).sum(0)
-            tp_fp_fn[image] += np.stack((tp, num_predictions - tp, num_objects - tp))
+            tp_fp_fn[image] += np.stack((tp, result.exhaustive * (num_predictions - tp), num_objects - tp))
         else:
             fp_absent[image] += num_predictions
     return ImageCounts(tp_fp_fn, fp_absent, presence)

@@ -126,6 +126,8 @@ class _Evaluation:
             self._notes.append(messages.few_images(images))
         if boxes_only:
             self._notes.append(messages.BOXES_ONLY)
+        if partly := sum(not result.exhaustive for result in base.results):
+            self._notes.append(messages.not_exhaustive(partly))
         why = cgf1.why_not_defined(base.results)
         has_adapter = ADAPTER in metrics
         return Report(
@@ -167,7 +169,15 @@ class _Evaluation:
             for model in self._models:
                 with self._as(model, _PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}"):
                     predictions[model].append(
-                        predict_image(self.predictor, image, groups.categories, own_phrases, groups.extra, pixels)
+                        predict_image(
+                            self.predictor,
+                            image,
+                            groups.categories,
+                            own_phrases,
+                            groups.extra,
+                            pixels,
+                            self._split.prompt_categories,
+                        )
                     )
         if not readable.all():
             unreadable = [image.file_name for image in images.take(~readable)]

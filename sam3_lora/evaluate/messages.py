@@ -108,6 +108,14 @@ def few_images(images: int) -> str:
     return f"Only {plural(images, 'image')}: treat the numbers and their intervals with caution."
 
 
+def not_exhaustive(prompts: int) -> str:
+    """A note on prompts whose objects are not all annotated."""
+    return (
+        f"For {plural(prompts, 'prompt')} (an image and a phrase) not every object is annotated: predictions without "
+        "an object are no false positives there."
+    )
+
+
 def left_out(count: int, names: Sequence[str] = ()) -> str:
     """A note on images that were left out: unreadable ones, given by their names, or else missing files."""
     images = f"{plural(count, 'image')} {'was' if count == 1 else 'were'} left out"

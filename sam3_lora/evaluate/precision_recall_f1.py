@@ -15,7 +15,7 @@ MIN_LOW_IOU = 0.1  # from here up to MATCH_IOU a prediction has found the object
 THRESHOLDS = np.linspace(0.05, 0.95, 91).round(2)  # score thresholds tried; inference drops scores below 0.05
 
 TP, FP, FN, LOW_IOU = "tp", "fp", "fn", "low_iou"
-IGNORED, CROWD = "ignored", "crowd"  # a prediction inside a crowd region, and such a region: neither right nor wrong
+IGNORED, CROWD = "ignored", "crowd"  # a prediction that is neither right nor wrong, and a crowd region
 
 
 def match_predictions(result: PromptResult) -> np.ndarray:
@@ -39,7 +39,8 @@ class PromptOutcome:
     """How the predictions of one prompt above the score threshold compare with its ground truth.
 
     Attributes:
-        predictions: K of TP, FP, LOW_IOU (overlaps an unmatched object, but too little) or IGNORED (in a crowd).
+        predictions: K of TP, FP, LOW_IOU (overlaps an unmatched object, but too little) or IGNORED (in a crowd, or
+            where not every object is annotated).
         is_fn: (G,) bool, objects without a true positive; crowd regions are never.
     """
 
@@ -57,7 +58,9 @@ def classify(result: PromptResult) -> PromptOutcome:
     in_crowd = (ious[:, crowd] >= MATCH_IOU).any(1)
     # Only an object that no prediction matches can be badly outlined.
     low_iou = (ious * is_fn).max(1, initial=0) >= MIN_LOW_IOU
-    outcomes = np.select([matched >= 0, in_crowd, low_iou], [TP, IGNORED, LOW_IOU], FP)
+    outcomes = np.select(
+        [matched >= 0, in_crowd, low_iou], [TP, IGNORED, LOW_IOU], FP if result.exhaustive else IGNORED
+    )
     return PromptOutcome(outcomes.tolist(), is_fn)
 
 
@@ -102,11 +105,14 @@ class ThresholdSweep:
 
 
 def sweep(results: Iterable[PromptResult]) -> ThresholdSweep:
-    """Gathers the predictions for one phrase; those in a crowd region are ignored."""
+    """Gathers the predictions for one phrase.
+
+    Those in a crowd region are ignored, as are those without an object where not every object is annotated.
+    """
     scores, is_tp, num_objects = [np.zeros(0)], [np.zeros(0, dtype=bool)], 0
     for result in results:
         matched, crowd = match_predictions(result), result.crowd
-        counted = (matched >= 0) | ~(result.ious[:, crowd] >= MATCH_IOU).any(1)
+        counted = (matched >= 0) | (result.exhaustive & ~(result.ious[:, crowd] >= MATCH_IOU).any(1))
         scores.append(np.asarray(result.pred_scores)[counted])
         is_tp.append((matched >= 0)[counted])
         num_objects += int((~crowd).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from sam3_lora.data.dataset import Annotation, ImageRecord, Split, load_image
-from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.prompts import ImagePhrases, image_phrases, phrase_of
 from sam3_lora.masks import decode_segmentation, encode_rle
 from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
@@ -24,7 +24,8 @@ MAX_DETECTIONS = 100  # per image and phrase, as in COCO
 class PromptResult:
     """One phrase on one image: its ground truth, G objects, and its predictions, K objects, best first.
 
-    Boxes are xywh in pixels, masks compressed RLE, scores in [0, 1].
+    Boxes are xywh in pixels, masks compressed RLE, scores in [0, 1]. Where the ground truth is not exhaustive, a
+    prediction without an object is no false positive, as in LVIS.
     """
 
     image_id: int | str
@@ -36,6 +37,7 @@ class PromptResult:
     pred_boxes: list[list[float]]
     pred_masks: list[dict[str, Any]]
     pred_scores: list[float]
+    exhaustive: bool = True
 
     @property
     def above_threshold(self) -> np.ndarray:
@@ -60,7 +62,7 @@ class ImagePredictions:
     image: ImageRecord
     results: list[PromptResult]  # for the phrases of the split's objects
     extra: list[PromptResult]  # for extra phrases; only predictions above the score threshold
-    present: frozenset[str]  # phrases of everything annotated in the image, crowds and unusable objects included
+    known: ImagePhrases  # what the annotations say
 
 
 def mask_ious(preds: list[dict[str, Any]], gt: list[dict[str, Any]], gt_crowd: list[bool] | None = None) -> np.ndarray:
@@ -92,6 +94,7 @@ def predict_image(
     category_phrases: Mapping[str, str] | None = None,
     extra_phrases: Iterable[str] = (),
     pixels: np.ndarray | None = None,
+    categories: Iterable[str] = (),
 ) -> ImagePredictions:
     """Prompts one image for each phrase, with the same detection and post-processing as inference.
 
@@ -102,20 +105,28 @@ def predict_image(
         category_phrases: the user's own phrase of each category.
         extra_phrases: further phrases; only predictions above the score threshold are kept.
         pixels: what :func:`pixels_of` gives, if it has been read already.
+        categories: of the split.
     """
     predictor.set_image(pixels_of(image) if pixels is None else pixels)
     found = postprocess_all(predictor.prompt(tuple(phrases), threshold=0.0), PostprocessConfig(threshold=0.0))
     gt: dict[str, list[Annotation]] = {phrase: [] for phrase in found}
     for annotation in image.annotations:
         gt.setdefault(phrase_of(annotation.category, category_phrases), []).append(annotation)
-    unusable = {phrase_of(category, category_phrases) for category in image.unusable_categories}
-    # Where an object is known to exist but cannot be read, a prediction is neither true nor false.
-    results = [_result(image, gt[phrase], _limited(one)) for phrase, one in found.items() if phrase not in unusable]
+    known = image_phrases(image, categories, category_phrases)
+    # Where it is not known whether or where an object is, a prediction is neither true nor false.
+    unknown = (known.related | known.incomplete) - {phrase for phrase, objects in gt.items() if objects}
+    unknown |= {phrase_of(category, category_phrases) for category in image.unusable_categories}
+    if known.absent is not None:
+        unknown |= {phrase for phrase in found if not gt[phrase] and phrase not in known.absent}
+    results = [
+        replace(_result(image, gt[phrase], _limited(one)), exhaustive=phrase not in known.incomplete)
+        for phrase, one in found.items()
+        if phrase not in unknown
+    ]
     extra = tuple(extra_phrases)
     found_extra = predictor.prompt(extra, threshold=SCORE_THRESHOLD) if extra else {}
     found_extra = postprocess_all(found_extra, PostprocessConfig(SCORE_THRESHOLD))
-    present = frozenset(phrase for phrase, objects in gt.items() if objects) | unusable
-    return ImagePredictions(image, results, [_result(image, [], one) for one in found_extra.values()], present)
+    return ImagePredictions(image, results, [_result(image, [], one) for one in found_extra.values()], known)
 
 
 def _limited(result: PhraseResult) -> PhraseResult:

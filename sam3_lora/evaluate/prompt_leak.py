@@ -31,6 +31,7 @@ class PhraseGroups(msgspec.Struct, frozen=True):
     absent: tuple[str, ...]  # of the dataset's categories without an object in this split
     unrelated: tuple[str, ...]
     common: tuple[str, ...]
+    related: frozenset[tuple[str, str]] = frozenset()  # phrases of a category and of one above it, in both orders
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -88,8 +89,16 @@ def phrase_groups(
         base: the base model's name; the demo's model knows shapes, not people.
         retention_phrases: further phrases that the adapter must not forget.
     """
-    categories = (phrase_of(category, category_phrases) for category in split.categories)
-    absent = [p for p in dict.fromkeys(categories) if p and not _means_any(p, phrases)]
+    categories = (phrase_of(category, category_phrases) for category in split.prompt_categories)
+    listed = {phrase_of(category, category_phrases) for category in split.images.categories_absent()}
+    absent = [
+        p for p in dict.fromkeys(categories) if p and p not in phrases and (p in listed or not _means_any(p, phrases))
+    ]
+    above = [
+        (phrase_of(category, category_phrases), phrase_of(ancestor, category_phrases))
+        for category, ancestors in split.images.ancestors.items()
+        for ancestor in ancestors
+    ]
     wanted = map(normalized, retention_phrases)
     common = (*wanted, *(DEMO_PHRASES if base == DEMO else COMMON_PHRASES))
     taken = (*phrases, *absent)
@@ -98,6 +107,7 @@ def phrase_groups(
         tuple(absent),
         tuple(phrase for phrase in UNRELATED_PHRASES if not _means_any(phrase, taken)),
         tuple(dict.fromkeys(phrase for phrase in common if phrase and not _means_any(phrase, taken))),
+        frozenset(pair for pairs in above for pair in (pairs, pairs[::-1])),
     )
 
 
@@ -113,7 +123,7 @@ def leak(images: list[ImagePredictions], groups: PhraseGroups) -> Leak:
     for image in images:
         for result in (*image.results, *image.extra):
             row, masks = rows.index(result.phrase), _false_positives(result)
-            if not _means_any(result.phrase, image.present):
+            if image.known.lacks(result.phrase):
                 absent[row] += 1
                 fired[row] += result.above_threshold.any()
             for gt in image.results:
@@ -127,7 +137,7 @@ def leak(images: list[ImagePredictions], groups: PhraseGroups) -> Leak:
         list(groups.categories),
         [
             [
-                None if could_mean(phrase, column) or not total else float(count / total)
+                None if _related(phrase, column, groups) or not total else float(count / total)
                 for column, count, total in zip(groups.categories, marked[row], objects[row], strict=True)
             ]
             for row, phrase in enumerate(rows)
@@ -137,6 +147,11 @@ def leak(images: list[ImagePredictions], groups: PhraseGroups) -> Leak:
             for row, phrase in enumerate(rows)
         ],
     )
+
+
+def _related(phrase: str, column: str, groups: PhraseGroups) -> bool:
+    """Whether a phrase may be right for the objects of another one."""
+    return could_mean(phrase, column) or (phrase, column) in groups.related
 
 
 def _false_positives(result: PromptResult) -> list[dict[str, Any]]:
@@ -150,7 +165,7 @@ def false_firing(images: list[ImagePredictions], groups: PhraseGroups) -> np.nda
     counts = np.zeros((len(images), 2))
     for number, image in enumerate(images):
         for result in (*image.results, *image.extra):
-            if groups.kind(result.phrase) != COMMON and not _means_any(result.phrase, image.present):
+            if groups.kind(result.phrase) != COMMON and image.known.lacks(result.phrase):
                 counts[number] += 1, result.above_threshold.any()
     return counts
 

@@ -35,7 +35,9 @@ def validation_loss(
         using_model: entered around each forward pass.
     """
     loss = Sam3LossWrapper.from_config(LossConfig())
-    loader = validation_loader(split, predictor.processor, split.categories, NUM_NEGATIVES, BATCH_SIZE, phrases=phrases)
+    loader = validation_loader(
+        split, predictor.processor, split.prompt_categories, NUM_NEGATIVES, BATCH_SIZE, phrases=phrases
+    )
 
     def forward(batch: Batch) -> LossReport:
         batch = batch.to(predictor.device)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sam3_lora.data.prompts import ImagePhrases
 from sam3_lora.evaluate import cgf1
 from sam3_lora.evaluate.average_precision import AveragePrecision, mean_ap
 from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult
@@ -44,7 +45,8 @@ def image_predictions(
     """One image's results; present: the phrases with objects, unless given."""
     there = {one.phrase for one in results if one.gt_masks} if present is None else present
     record = SimpleNamespace(file_name="a.png", path="a.png", height=SIZE[0], width=SIZE[1], orientation="")
-    return ImagePredictions(record, results, list(extra), frozenset(there))
+    known = ImagePhrases({}, frozenset(there), related=frozenset(), incomplete=frozenset(), absent=None)
+    return ImagePredictions(record, results, list(extra), known)
 
 
 def random_results(
