@@ -112,7 +112,7 @@ def show_findings(opened: OpenedDataset) -> None:
         st.caption(findings.summary(opened.findings))
     else:
         findings.show_none(scanned=opened.report is not None)
-    findings.show(opened.findings, partial(view.open_named, opened), partial(view.show_images_of, opened))
+    findings.show(opened)
 
 
 def show_statistics(opened: OpenedDataset) -> None:

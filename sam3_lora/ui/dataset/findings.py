@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -12,9 +12,8 @@ from sam3_lora.data.findings.findings import Finding
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.tables import show_table
-
-OpenImage = Callable[[str, str], None]
-ShowImages = Callable[[str, str], None]
+from sam3_lora.ui.dataset import page_state
+from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 _MAX_WORST = 2
 # severity -> Material symbol, color, word
@@ -30,19 +29,13 @@ def title_of(kind: str) -> str:
     return kind.replace("-", " ").capitalize()
 
 
-def show(findings: Sequence[Finding], open_image: OpenImage, show_images: ShowImages) -> None:
-    """Draws all findings in the given order.
-
-    Args:
-        findings: worst first, as :func:`sam3_lora.data.dataset.open_dataset` gives them.
-        open_image: called with a split's name and a file name when one of the images is chosen.
-        show_images: called with a split's name and a kind of finding to filter the grid by it.
-    """
-    for index, finding in enumerate(findings):
+def show(opened: OpenedDataset) -> None:
+    """Draws all findings of a dataset, worst first."""
+    for index, finding in enumerate(opened.findings):
         with st.container(gap="xxsmall", key=f"finding-{index}"):
             _show_message(finding)
             if any(location.image or location.annotation or location.detail for location in finding.locations):
-                _show_locations(index, finding, open_image, show_images)
+                _show_locations(index, finding, opened)
 
 
 def show_none(scanned: bool) -> None:
@@ -73,7 +66,7 @@ def _show_message(finding: Finding) -> None:
     st.caption(f":material/arrow_forward: {escape(finding.fix)}")
 
 
-def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_images: ShowImages) -> None:
+def _show_locations(index: int, finding: Finding, opened: OpenedDataset) -> None:
     rows = [(location.image, location.annotation, location.detail or None) for location in finding.locations]
     table = pd.DataFrame(rows, columns=["Image", "Annotation", "Details"], dtype="string")
     table = table.dropna(axis="columns", how="all")
@@ -81,7 +74,7 @@ def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_im
 
     def open_row(row: int) -> None:
         if image := finding.locations[row].image:
-            open_image(finding.split, image)
+            page_state.open_named(opened, finding.split, image)
 
     label = f"Locations: the first {len(table)} of {finding.count:,}" if finding.count > len(table) else "Locations"
     with st.expander(label, type="compact"):
@@ -94,8 +87,8 @@ def _show_locations(index: int, finding: Finding, open_image: OpenImage, show_im
                         key=f"show-{key}",
                         type="tertiary",
                         icon=":material/grid_view:",
-                        on_click=show_images,
-                        args=(finding.split, finding.kind),
+                        on_click=page_state.show_images_of,
+                        args=(opened, finding.split, finding.kind),
                     )
         height = min(36 * (len(table) + 1) + 2, 220)
         show_table(table, f"Locations of {finding.kind}", open_row=open_row, key=key, height=height)

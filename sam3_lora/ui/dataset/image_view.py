@@ -26,6 +26,7 @@ from sam3_lora.ui.dataset.page_state import OpenedDataset
 from sam3_lora.ui.split_index import SplitIndex
 
 _TABLE = "objects-table"
+_SHARES = ("cx", "cy", "w", "h")  # of a box, relative to the image
 
 
 def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
@@ -93,12 +94,13 @@ def _show_annotations(
         if categories:
             st.caption(f"Filtered: only {escape(', '.join(categories))}.")
         st.caption("Scroll to zoom, drag to pan, double-click to zoom in or out. ← and → change the image.")
+    places = [place for place, annotation in enumerate(record.annotations) if layers.shows(annotation)]
     with picture, st.container(key="large-image"):
         try:
-            viewer(record, opened.state, layers, opened.colors, _areas(table), _focus(record, categories))
+            viewer(record, opened.state, layers, opened.colors, _areas(table), _focus(record, places))
         except DataError as error:
             show_error(error)
-    _show_objects(table, record, categories)
+    _show_objects(table.iloc[places], record)
 
 
 def _choose_layers(categories: tuple[str, ...]) -> images.Layers:
@@ -111,15 +113,14 @@ def _choose_layers(categories: tuple[str, ...]) -> images.Layers:
     )
 
 
-def _shown_places(record: ImageRecord, categories: tuple[str, ...]) -> list[int]:
-    """Positions of the record's annotations that the table shows, one per row."""
-    return [place for place, item in enumerate(record.annotations) if not categories or item.category in categories]
+def _focus(record: ImageRecord, places: list[int]) -> tuple[int, str] | None:
+    """The object of the selected row, to zoom to: its position and a token; see :func:`viewer`.
 
-
-def _focus(record: ImageRecord, categories: tuple[str, ...]) -> tuple[int, str] | None:
-    """The object of the selected row, to zoom to: its position and a token; see :func:`viewer`."""
+    Args:
+        record: the image.
+        places: positions of the annotations that the table shows, one per row.
+    """
     rows = st.session_state.get(f"{_TABLE}-{record.id}", {}).get("selection", {}).get("rows", [])
-    places = _shown_places(record, categories)
     if not rows or rows[0] >= len(places):
         return None
     return places[rows[0]], f"{record.path} {places[rows[0]]}"
@@ -129,9 +130,8 @@ def _areas(table: pd.DataFrame) -> list[int | None]:
     return [] if table.empty else [None if pd.isna(area) else int(area) for area in table["Mask (px)"]]
 
 
-def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[str, ...]) -> None:
+def _show_objects(table: pd.DataFrame, record: ImageRecord) -> None:
     st.subheader("Objects", anchor=False)
-    table = table.iloc[_shown_places(record, categories)]
     if table.empty:
         st.caption("No objects to show. Images without objects teach the model what not to detect.")
         return
@@ -139,7 +139,7 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord, categories: tuple[st
         table,
         f"Objects of {record.file_name}",
         {
-            **dict.fromkeys(("cx", "cy", "w", "h"), "%.4f"),
+            **dict.fromkeys(_SHARES, "%.4f"),
             "Mask (px)": "localized",
             "Mask (%)": st.column_config.NumberColumn(format="%.2f", help="Share of the image"),
             "Box (px)": st.column_config.TextColumn(help="Left, top, width, height"),
@@ -162,16 +162,13 @@ def _object_table(record: ImageRecord, state: tuple, phrases: dict[str, str]) ->
     rows = []
     boxes = torch.tensor([annotation.bbox_xywh for annotation in record.annotations], dtype=torch.float64)
     shares = normalize(xyxy_to_cxcywh(xywh_to_xyxy(boxes.reshape(-1, 4))), size_hw).tolist()
-    for annotation, (cx, cy, w, h) in zip(record.annotations, shares, strict=True):
+    for annotation, of_image in zip(record.annotations, shares, strict=True):
         area = _mask_area(annotation.segmentation, size_hw)
         rows.append(
             {
                 "Category": annotation.category,
                 "Phrase": phrase_of(annotation.category, phrases),
-                "cx": cx,
-                "cy": cy,
-                "w": w,
-                "h": h,
+                **dict(zip(_SHARES, of_image, strict=True)),
                 "Box (px)": ", ".join(f"{value:.0f}" for value in annotation.bbox_xywh),
                 "Mask (px)": area,
                 "Mask (%)": None if area is None else 100 * area / (size_hw[0] * size_hw[1]),
