@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import zipfile
 import zlib
+from io import BufferedReader, BytesIO
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
@@ -21,14 +22,14 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _FIX = "Zip an adapter's folder, with its adapter_config.json and adapter_model.safetensors"
 
 
-def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
+def unpack(archive: BytesIO | BufferedReader, into: Path, name: str = "adapter") -> Path:
     """Unpacks the adapter of an archive.
 
     Only JSON and safetensors files are unpacked; text files are ignored. Of several adapters, as in a run's archive,
     the one named "best" is taken, else the first. An archive that was unpacked before is not unpacked again.
 
     Args:
-        archive: the zip file.
+        archive: the opened zip file.
         into: the parent folder of all unpacked adapters.
         name: of the adapter; characters other than letters, digits, "-" and "_" are replaced.
 
@@ -46,8 +47,8 @@ def unpack(archive: str | Path, into: Path, name: str = "adapter") -> Path:
             root = _root_of_adapter(entries)
             chosen = {name: entries[root / name] for name in (SETTINGS, WEIGHTS)}
             safe_name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
-            with open(archive, "rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
+            archive.seek(0)
+            digest = hashlib.file_digest(archive, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
             folder = into / f"{safe_name}-{digest}"
             if not folder.is_dir():
                 _write(opened, chosen, folder)

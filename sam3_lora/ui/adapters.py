@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from sam3_lora.evaluate.store import run_of
 from sam3_lora.model.base import SAM3
 from sam3_lora.model.find_adapter import SETTINGS, find_adapter
 from sam3_lora.ui import state
-from sam3_lora.ui.components.layout import escape, show_error
+from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.runs import all_runs
 
@@ -133,8 +132,7 @@ def upload(key: str) -> None:
             args=(key,),
             help="A zipped adapter folder, or a run from the Train page. Only safetensors and JSON are used.",
         )
-        if rejected := st.session_state.get(_REJECTED):
-            show_error(rejected)
+        show_kept_error(_REJECTED)
 
 
 def _unpack_upload(key: str) -> None:
@@ -143,16 +141,11 @@ def _unpack_upload(key: str) -> None:
     from sam3_lora.model.adapter_archive import unpack
     from sam3_lora.model.base import load_config
 
-    st.session_state.pop(_REJECTED, None)
     file = st.session_state.get(f"{key}-archive")
-    if file is None:
-        return
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            archive = Path(folder) / "adapter.zip"
-            with archive.open("wb") as copy:
-                shutil.copyfileobj(file, copy)
-            adapter = unpack(archive, _uploads(), Path(file.name).stem)
+    with kept_error(_REJECTED):
+        if file is None:
+            return
+        adapter = unpack(file, _uploads(), Path(file.name).stem)
         opened = open_adapter(_UPLOADED + adapter.name, adapter)
         try:
             lora.check_fit(load_config(opened.base), adapter)
@@ -160,8 +153,6 @@ def _unpack_upload(key: str) -> None:
             shutil.rmtree(adapter, ignore_errors=True)
             raise
         st.session_state[key] = opened.adapter
-    except Sam3LoraError as error:
-        st.session_state[_REJECTED] = error
 
 
 def phrases_for(adapter: Path | None, dataset: str) -> dict[str, str]:

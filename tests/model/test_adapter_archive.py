@@ -36,16 +36,21 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
+def unpacked(archive: Path, into: Path) -> Path:
+    with archive.open("rb") as file:
+        return unpack(file, into)
+
+
 @pytest.mark.parametrize("prefix", ["", "mine/", "a/b/"])
 def test_an_adapters_archive_is_unpacked_once(files, tmp_path, prefix) -> None:
     extra = {"__MACOSX/._x.bin": b"", f"{prefix}.DS_Store": b""}
     archive = zipped(tmp_path / "a.zip", {prefix + name: content for name, content in files.items()} | extra)
-    folder = unpack(archive, tmp_path / "kept")
+    folder = unpacked(archive, tmp_path / "kept")
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
     assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
     lora.check_fit(load_config("demo"), folder)
     (folder / WEIGHTS).touch()
-    assert unpack(archive, tmp_path / "kept") == folder
+    assert unpacked(archive, tmp_path / "kept") == folder
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [folder.name]
 
 
@@ -58,7 +63,7 @@ def test_a_runs_archive_gives_its_best_adapter(files, tmp_path) -> None:
             (folder / name).write_bytes(content)
     settings = run.folder / "adapters" / "best" / CONFIG
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"lora_alpha": 77}))
-    folder = unpack(zip_run(run.folder, tmp_path / "run.zip"), tmp_path / "kept")
+    folder = unpacked(zip_run(run.folder, tmp_path / "run.zip"), tmp_path / "kept")
     assert json.loads((folder / CONFIG).read_text())["lora_alpha"] == 77
 
 
@@ -102,7 +107,7 @@ def test_what_is_no_adapter_is_refused_and_leaves_nothing(files, tmp_path, name:
     archive = zipped(tmp_path / "a.zip", make(files, tmp_path))
     before = set(tmp_path.rglob("*"))
     with pytest.raises(ModelError, match=reason) as caught:
-        unpack(archive, tmp_path / "kept")
+        unpacked(archive, tmp_path / "kept")
     assert caught.value.fix and "unpack-" not in str(caught.value)
     assert set(tmp_path.rglob("*")) - before <= {tmp_path / "kept"}
 
@@ -113,13 +118,13 @@ def test_links_passwords_and_lies_are_refused(files, tmp_path) -> None:
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(ModelError, match="is a link"):
-        unpack(tmp_path / "link.zip", tmp_path / "kept")
+        unpacked(tmp_path / "link.zip", tmp_path / "kept")
 
     locked = bytearray(zipped(tmp_path / "a.zip", files).read_bytes())
     locked[locked.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "locked.zip").write_bytes(locked)
     with pytest.raises(ModelError, match="password"):
-        unpack(tmp_path / "locked.zip", tmp_path / "kept")
+        unpacked(tmp_path / "locked.zip", tmp_path / "kept")
 
     # Says it is small, and is not: no more than it says is read, and the checksum then gives it away.
     lying = io.BytesIO()
@@ -131,18 +136,18 @@ def test_links_passwords_and_lies_are_refused(files, tmp_path) -> None:
     content[where : where + 4] = (1000).to_bytes(4, "little")
     (tmp_path / "lying.zip").write_bytes(content)
     with pytest.raises(ModelError):
-        unpack(tmp_path / "lying.zip", tmp_path / "kept")
+        unpacked(tmp_path / "lying.zip", tmp_path / "kept")
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(40)])
 def test_what_is_no_zip_is_refused(tmp_path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(ModelError, match="zip archive"):
-        unpack(tmp_path / "a.zip", tmp_path / "kept")
+        unpacked(tmp_path / "a.zip", tmp_path / "kept")
 
 
 def test_an_adapter_for_another_base_is_refused_without_loading_either(files, tmp_path) -> None:
-    folder = unpack(zipped(tmp_path / "a.zip", files), tmp_path / "kept")
+    folder = unpacked(zipped(tmp_path / "a.zip", files), tmp_path / "kept")
     from transformers import Sam3Config
 
     with pytest.raises(ModelError, match="another base model"):

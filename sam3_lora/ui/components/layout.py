@@ -93,6 +93,26 @@ def show_error(error: Sam3LoraError) -> None:
     st.error(f"{escape(error.message)}.\n\n{escape(error.fix)}.", icon=":material/error:")
 
 
+@contextmanager
+def kept_error(key: str) -> Iterator[None]:
+    """For callbacks, which cannot draw: keeps an error in the body until the next time, for :func:`show_kept_error`.
+
+    Args:
+        key: of the error in the session.
+    """
+    st.session_state[key] = None
+    try:
+        yield
+    except Sam3LoraError as error:
+        st.session_state[key] = error
+
+
+def show_kept_error(key: str) -> None:
+    """Shows the error that the last callback with this key ended with, if it did."""
+    if error := st.session_state.get(key):
+        show_error(error)
+
+
 def empty_state(icon: str, text: str, next_step: str) -> None:
     """A placeholder for content that does not exist yet.
 

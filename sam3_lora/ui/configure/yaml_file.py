@@ -9,14 +9,15 @@ import streamlit as st
 from sam3_lora.config import RunConfig
 from sam3_lora.config_yaml import parse_yaml, renamed_note, renamed_settings
 from sam3_lora.errors import ConfigError
-from sam3_lora.ui.components.layout import download, escape, show_error
+from sam3_lora.ui.components.layout import download, escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import use_settings
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 _UPLOAD = "config-upload"
-_RESULT = "configure-upload-result"  # ConfigError | (file name, old setting name -> new)
+_PROBLEM = "config-upload-problem"
+_LOADED = "config-upload-loaded"  # file name, and the old names of settings in it -> new
 
 
 def show_yaml(config: RunConfig | None) -> None:
@@ -46,11 +47,9 @@ def show_upload() -> None:
             max_upload_size=1,
             label_visibility="collapsed",
         )
-        result = st.session_state.get(_RESULT)
-        if isinstance(result, ConfigError):
-            show_error(result)
-        elif result:
-            name, renamed = result
+        show_kept_error(_PROBLEM)
+        if loaded := st.session_state.get(_LOADED):
+            name, renamed = loaded
             st.success(f"Loaded the settings of {escape(name)}.", icon=":material/check:")
             if renamed:
                 st.info(escape(renamed_note(renamed)), icon=":material/info:")
@@ -58,15 +57,13 @@ def show_upload() -> None:
 
 def _load_upload() -> None:
     upload = st.session_state[_UPLOAD]
-    st.session_state[_RESULT] = None
-    if upload is None:
-        return
-    try:
+    st.session_state[_LOADED] = None
+    with kept_error(_PROBLEM):
+        if upload is None:
+            return
         values = parse_yaml(_text(upload), upload.name)
         use_settings(RunConfig.from_dict(values, upload.name))
-        st.session_state[_RESULT] = upload.name, renamed_settings(values)
-    except ConfigError as error:
-        st.session_state[_RESULT] = error
+        st.session_state[_LOADED] = upload.name, renamed_settings(values)
 
 
 def _text(upload: UploadedFile) -> str:

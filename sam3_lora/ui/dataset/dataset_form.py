@@ -6,9 +6,8 @@ import streamlit as st
 
 from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
-from sam3_lora.errors import DataError
 from sam3_lora.ui import resources, state
-from sam3_lora.ui.components.layout import show_error
+from sam3_lora.ui.components.layout import kept_error, show_kept_error
 from sam3_lora.ui.dataset import page_state
 from sam3_lora.ui.next_run import read_dataset_as
 
@@ -46,8 +45,7 @@ def choose_path() -> str:
         path = path.strip().strip("\"'")  # a path copied from a file manager may be quoted
         if path and path != DEMO:
             _choose_reading(path)
-    if isinstance(problem := st.session_state.get(_BROKEN_PROBLEM), DataError):
-        show_error(problem)
+    show_kept_error(_BROKEN_PROBLEM)
     return path
 
 
@@ -92,8 +90,5 @@ def _open_broken_copy() -> None:
     """Opens the demo dataset with one of each fault, written to the user's cache folder."""
     from sam3_lora.demo.broken_copy import make_broken_copy
 
-    st.session_state[_BROKEN_PROBLEM] = None
-    try:
+    with kept_error(_BROKEN_PROBLEM):
         _open(str(make_broken_copy(resources.dataset_folder(DEMO), cache_folder() / "broken-demo")))
-    except DataError as error:
-        st.session_state[_BROKEN_PROBLEM] = error

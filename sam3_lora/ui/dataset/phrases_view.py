@@ -10,10 +10,10 @@ import streamlit as st
 
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.samples import MAX_TOKENS
-from sam3_lora.errors import ConfigError, ModelError
+from sam3_lora.errors import ModelError
 from sam3_lora.text import first_names
 from sam3_lora.ui import state
-from sam3_lora.ui.components.layout import escape, show_error
+from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.dataset.page_state import CROWDS_HELP, OpenedDataset
 from sam3_lora.ui.next_run import use_phrases
 from sam3_lora.ui.resources import get_processor
@@ -38,8 +38,7 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
         "SAM 3 is prompted with a short noun phrase for each category. Double-click a phrase to change it. Your "
         "phrases are saved in the run's settings; the dataset stays as it is."
     )
-    if isinstance(problem := st.session_state.get(_PROBLEM), ConfigError):
-        show_error(problem)
+    show_kept_error(_PROBLEM)
     table = phrase_table(opened, phrases, suggestions)
     st.data_editor(
         table,
@@ -135,10 +134,7 @@ def _apply_edits(path: str, categories: Sequence[str], phrases: dict[str, str]) 
 
 def _use(path: str, phrases: dict[str, str], keep_table: bool = False) -> None:
     """A callback that sets the phrases of the next run; invalid ones change nothing, and the page shows why."""
-    st.session_state[_PROBLEM] = None
     if not keep_table:
         st.session_state.pop(_EDITOR, None)  # its edits would hide the new phrases
-    try:
+    with kept_error(_PROBLEM):
         use_phrases(path, phrases)
-    except ConfigError as error:
-        st.session_state[_PROBLEM] = error
