@@ -275,6 +275,25 @@ def split_folders_coco_json(folder: Path) -> None:
     _opens(folder, "COCO", {"train": 3, "val": 2})
 
 
+def _is_named(folder: Path, words: str) -> None:
+    try:
+        open_dataset(folder)
+    except DataError as error:
+        assert words in error.message and error.fix, error
+    else:
+        raise AssertionError("it opens")
+
+
+@case
+def results_list_with_file_name(folder: Path) -> None:
+    _is_named(folder, "detections of a model")
+
+
+@case
+def ytvis_video_json(folder: Path) -> None:
+    _is_named(folder, "annotations of videos")
+
+
 # Masks, adapters, command line
 
 

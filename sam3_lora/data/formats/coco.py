@@ -71,9 +71,12 @@ class CocoFile:
         if not (self._is_list("images") if self._raw else isinstance(self._values.get("images"), list)):
             keys = list(self._raw or self._values)
             got = "'images' is not a list" if "images" in keys else f"its keys are {short_repr(keys)}"
-            if foreign := format_of(self.sketch()):
-                got += f", like those of {foreign}"
+            self._require_known(self.sketch())
             raise DataError(f"Expected a COCO file with a list 'images' in {path}, but {got}", EXPORT_AGAIN)
+
+    def _require_known(self, content: Any) -> None:
+        if foreign := format_of(content):
+            raise DataError(f"Expected a COCO file, but {self._path} holds {foreign.holds}", foreign.fix)
 
     def _is_list(self, key: str) -> bool:
         return bytes(self._raw.get(key, memoryview(b""))[:1]) == b"["
@@ -133,9 +136,9 @@ class CocoFile:
             raise self._not_json(f" ({error})")
         data = self._decoded(content)
         if not isinstance(data, dict):
+            self._require_known(data)
             raise DataError(
-                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got {type_in_words(data)}"
-                + (f", like that of {foreign}" if (foreign := format_of(data)) else ""),
+                f"Expected a COCO file with 'images' and 'annotations' in {self._path}, got {type_in_words(data)}",
                 EXPORT_AGAIN,
             )
         return data

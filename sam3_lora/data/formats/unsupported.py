@@ -2,43 +2,131 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sam3_lora.data.folders import MASK_FOLDERS, is_inside, listing, subfolders
+from sam3_lora.data.layouts.json_outlines import outline_of
 from sam3_lora.errors import DataError
 
+
+@dataclass(frozen=True)
+class Foreign:
+    """A format that is not read.
+
+    Attributes:
+        holds: what its files hold, in words, in the plural.
+        fix: what to do instead.
+    """
+
+    holds: str
+    fix: str = "Export the dataset as COCO (in Roboflow: COCO Segmentation) or YOLO, and give the unpacked folder"
+
+
+def _with_datumaro(name: str) -> str:
+    return f"Convert them with Datumaro: datum convert -if {name} -i FOLDER -f coco -o OUT -- --save-media"
+
+
+_INSTANCES = "Open the file of COCO's instances (such as instances_train2017.json) instead"
+_VIDEO = Foreign(
+    "annotations of videos (YouTube-VIS), with lists of boxes and masks per track",
+    "Write a COCO file of single frames: each frame an entry of 'images', each box and mask an entry of 'annotations'",
+)
+_MOT = Foreign(
+    "annotations of videos (MOT Challenge)",
+    "Convert them to COCO: each frame an entry of 'images'; or import them into CVAT as MOT and export COCO 1.0",
+)
+_VIA = Foreign(
+    "annotations of the VGG Image Annotator (VIA)",
+    "In VIA choose Annotation > Export Annotations (COCO format), and put the file beside the images",
+)
+_LABEL_STUDIO = Foreign(
+    "annotations of Label Studio in its own format",
+    "In Label Studio choose Export > COCO with Images (or YOLO with Images), and give the unpacked folder",
+)
+_LABELME = Foreign("annotations of LabelMe", "Convert them: pip install labelme2coco, labelme2coco FOLDER")
+_SUPERVISELY = Foreign("annotations of Supervisely", "Run Supervisely's app 'Export to COCO'")
+_LABELBOX = Foreign(
+    "annotations of Labelbox in its own format", "Convert them to COCO, or export them to a tool that writes COCO"
+)
+_DETECTIONS = Foreign(
+    "detections of a model (a list of results with scores) instead of annotations",
+    "Open the COCO file with 'images' and 'categories' that the model was evaluated on",
+)
+# By the keys that an object has, all of them.
+_BY_KEYS: dict[tuple[str, ...], Foreign] = {
+    ("videos",): _VIDEO,
+    ("shapes",): _LABELME,
+    ("_via_img_metadata",): _VIA,
+    ("_via_settings",): _VIA,
+    ("regions",): _VIA,
+    ("completions",): _LABEL_STUDIO,
+    ("data", "annotations"): _LABEL_STUDIO,
+    ("data", "predictions"): _LABEL_STUDIO,
+    ("annotation_id", "lead_time"): _LABEL_STUDIO,
+    ("data_row",): _LABELBOX,
+    ("Labeled Data",): _LABELBOX,
+    ("imgHeight", "objects"): Foreign("annotations of Cityscapes", _with_datumaro("cityscapes")),
+    ("size", "objects"): _SUPERVISELY,
+    ("classes", "tags"): _SUPERVISELY,
+    ("categories", "items"): Foreign("annotations of Datumaro", _with_datumaro("datumaro")),
+    ("item", "annotations"): Foreign(
+        "annotations of V7 (Darwin)", "Export the dataset from V7 as COCO, or convert it: darwin convert coco FILES OUT"
+    ),
+    ("imgs", "anns"): Foreign("annotations of COCO-Text"),
+    ("openlabel",): Foreign("annotations of ASAM OpenLABEL"),
+}
+# By the keys of the entries of a file that is a list.
+_OF_LISTS: dict[tuple[str, ...], Foreign] = {
+    ("image_id", "score"): _DETECTIONS,
+    ("image_id", "caption"): Foreign("captions of images, without objects", _INSTANCES),
+    ("image_id", "category_id"): Foreign(
+        "annotations without their images and categories",
+        "Write one object with the lists 'images', 'annotations' and 'categories'",
+    ),
+    ("image", "annotations"): Foreign("annotations of CreateML"),
+    ("name", "labels"): Foreign("annotations of BDD100K (Scalabel)"),
+    ("image_id", "objects"): Foreign("annotations of Visual Genome"),
+}
+# By the keys of COCO's annotations for other tasks, which have no 'category_id' or no object under it.
+_TASKS: dict[str, Foreign] = {
+    "caption": Foreign("captions of images, without objects", _INSTANCES),
+    "segments_info": Foreign("panoptic segments, whose masks are in PNG files", _INSTANCES),
+    "keypoints": Foreign("keypoints without boxes and masks", "Export them with boxes (bbox) or masks (segmentation)"),
+}
+_VOC = Foreign("annotations of Pascal VOC (XML)", _with_datumaro("voc"))
 _BY_ENDING = {
-    ".xml": "Pascal VOC or CVAT (XML files)",
-    ".tfrecord": "TensorFlow (TFRecord files)",
-    ".parquet": "a table (Parquet files)",
-    ".jsonl": "JSON lines (JSONL files)",
-    ".csv": "a table of boxes (CSV files)",
+    ".xml": Foreign("XML files"),
+    ".tfrecord": Foreign("TensorFlow's TFRecord files"),
+    ".tfrecords": Foreign("TensorFlow's TFRecord files"),
+    ".record": Foreign("TensorFlow's TFRecord files"),
+    ".parquet": Foreign("tables (Parquet)"),
+    ".arrow": Foreign("tables (Arrow)"),
+    ".jsonl": Foreign("JSON lines"),
+    ".ndjson": Foreign("JSON lines"),
+    ".csv": Foreign("tables (CSV)"),
 }
-# By the keys that an entry has, all of them.
-_BY_KEYS: dict[tuple[str, ...], str] = {
-    ("shapes",): "LabelMe",
-    ("_via_img_metadata",): "the VGG Image Annotator",
-    ("_via_settings",): "the VGG Image Annotator",
-    ("regions",): "the VGG Image Annotator",
-    ("completions",): "Label Studio",
-    ("data", "annotations"): "Label Studio",
-    ("data", "predictions"): "Label Studio",
-    ("data_row",): "Labelbox",
-    ("imgHeight", "objects"): "Cityscapes",
-    ("size", "objects"): "Supervisely",
-    ("classes", "tags"): "Supervisely",
-    ("categories", "items"): "Datumaro",
-    ("image", "annotations"): "CreateML",
+# By text at the beginning of a file.
+_BY_TEXT: dict[str, tuple[tuple[bytes, Foreign], ...]] = {
+    ".xml": (
+        (b"<annotations", Foreign("annotations of CVAT (XML)", "Export them from CVAT again, as COCO 1.0")),
+        (b"<annotation", _VOC),
+    ),
+    ".csv": (
+        (
+            b"ImageID,",
+            Foreign("annotations of Open Images (CSV)", _with_datumaro("open_images")),
+        ),
+    ),
+    ".ini": ((b"seqLength", _MOT),),
 }
-_TASKS = {"caption": "captions", "segments_info": "panoptic segments, whose masks are in PNG files"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _MAX_FOLDERS, _DEEPEST, _MAX_FILES = 64, 3, 3
-_MAX_BYTES = 16 * 2**20  # of a JSON file that is read to learn its kind
+_HEAD = 4096  # bytes of a file that are read to learn its kind
 
 
 def is_archive(path: Path) -> bool:
@@ -46,23 +134,39 @@ def is_archive(path: Path) -> bool:
     return path.suffix.lower() in _ARCHIVES
 
 
-def foreign_format(root: Path) -> str:
-    """The format that the dataset in a folder seems to have, in words; "" if unknown."""
-    folders = list(islice(_folders(root, root), _MAX_FOLDERS))
+def foreign_format(root: Path) -> tuple[Path, Foreign] | None:
+    """A file of the dataset in a folder that is in a format that is not read, and the format; None if unknown."""
     names: dict[Path, list[str]] = {}
-    for folder in folders:
+    for folder in islice(_folders(root, root), _MAX_FOLDERS):
         with suppress(DataError):  # a folder that cannot be read
             names[folder] = listing(folder)
     for folder, inside in names.items():
         for name in [name for name in inside if name.lower().endswith(".json")][:_MAX_FILES]:
-            if found := _of_json(folder / name):
-                return found
-    for inside in names.values():
-        endings = {Path(name).suffix.lower() for name in inside}
-        for ending, words in _BY_ENDING.items():
-            if ending in endings:
-                return words
-    return ""
+            outline = outline_of(folder / name, root)
+            if found := format_of(outline) or (other_task(outline) if isinstance(outline, dict) else None):
+                return folder / name, found
+    paths = [folder / name for folder, inside in names.items() for name in inside]
+    by_ending = {ending: path for path in reversed(paths) if (ending := _ending(path)) in {**_BY_TEXT, **_BY_ENDING}}
+    for ending in (*_BY_TEXT, *_BY_ENDING):
+        if (path := by_ending.get(ending)) and (found := _of_text(path, ending, root) or _BY_ENDING.get(ending)):
+            return path, found
+    return None
+
+
+def _ending(path: Path) -> str:
+    """The ending of a file's name, of that of a shard (a.tfrecord-00000-of-00010) too."""
+    return path.suffix.lower().partition("-")[0]
+
+
+def _of_text(path: Path, ending: str, root: Path) -> Foreign | None:
+    try:
+        if not path.is_file() or not is_inside(path, root):  # a pipe would block for ever
+            return None
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except (OSError, ValueError):
+        return None
+    return next((found for text, found in _BY_TEXT.get(ending, ()) if text in head), None)
 
 
 def mask_folders(root: Path) -> tuple[Path, Path] | None:
@@ -79,27 +183,28 @@ def mask_folders(root: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def format_of(content: Any) -> str:
-    """The format of a JSON file with this content, in words; "" if unknown."""
-    if isinstance(content, list) and content:
-        content = content[0]
+def format_of(content: Any) -> Foreign | None:
+    """The format of a JSON file with this content, or with this outline of it; None if unknown."""
+    if isinstance(content, list):
+        entry = content[0] if content else None
+        return _by_keys(entry, {**_OF_LISTS, **_BY_KEYS}) if isinstance(entry, dict) else None
     if not isinstance(content, dict):
-        return ""
+        return None
     inner = next(iter(content.values()), None)
-    return _of_keys(content) or (_of_keys(inner) if isinstance(inner, dict) else "")
+    return _by_keys(content, _BY_KEYS) or (_by_keys(inner, _BY_KEYS) if isinstance(inner, dict) else None)
 
 
-def other_task(sketch: dict[str, Any]) -> str:
-    """What a COCO file for another task has as annotations, in words; "" if it is for this task or unknown."""
+def other_task(sketch: dict[str, Any]) -> Foreign | None:
+    """What a COCO file for another task holds; None if it is for this task or unknown."""
     entries = sketch.get("annotations")
     entry = entries[0] if isinstance(entries, list) and entries else None
-    if not isinstance(entry, dict) or "category_id" in entry:
-        return ""
-    return next((words for key, words in _TASKS.items() if key in entry), "")
+    if not isinstance(entry, dict) or any(key in entry for key in ("bbox", "segmentation")):
+        return None
+    return next((found for key, found in _TASKS.items() if key in entry), None)
 
 
-def _of_keys(content: dict[str, Any]) -> str:
-    return next((words for keys, words in _BY_KEYS.items() if all(key in content for key in keys)), "")
+def _by_keys(content: dict[str, Any], table: dict[tuple[str, ...], Foreign]) -> Foreign | None:
+    return next((found for keys, found in table.items() if all(key in content for key in keys)), None)
 
 
 def _folders(folder: Path, root: Path, depth: int = 0) -> Iterator[Path]:
@@ -114,12 +219,3 @@ def _has_images(folder: Path) -> bool:
     with suppress(DataError):
         return any(name.lower().endswith((".png", ".bmp", ".tif", ".tiff")) for name in listing(folder))
     return False
-
-
-def _of_json(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            return ""
-        return format_of(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
-        return ""

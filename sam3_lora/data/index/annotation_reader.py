@@ -74,10 +74,7 @@ class AnnotationReader:
 
     def _find_wrong_keys(self, content: Content) -> None:
         if self.count and not self.columns.ids and (task := other_task(content.sketch())):
-            raise DataError(
-                f"The annotations of '{self._findings.split}' are {task}",
-                "Open the file of COCO's instances (such as instances_train2017.json) instead",
-            )
+            raise DataError(f"The annotations of '{self._findings.split}' are {task.holds}", task.fix)
         if not self.count and (sketch := content.sketch()):
             variant, keys = annotations_elsewhere(sketch)
             if keys:

@@ -132,12 +132,12 @@ def coco_files(folder: Path, root: Path) -> list[str]:
 def _kind(outline: Any) -> Literal["coco", "broken", "other"]:
     if not outline:
         return "broken"
-    if not isinstance(outline, dict) or "videos" in outline or format_of(outline) or other_task(outline):
+    if not isinstance(outline, dict) or other_task(outline):
         return "other"
     images, annotations = (outline.get(key) or [None] for key in ("images", "annotations"))
     if isinstance(images, list) and isinstance(images[0], dict):
         return "coco"
-    entry = annotations[0] if isinstance(annotations, list) else None
+    entry = annotations[0] if isinstance(annotations, list) and not format_of(outline) else None
     return "coco" if isinstance(entry, dict) and "image_id" in entry else "other"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from sam3_lora.data.findings.wrong_keys import LIKELY
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.formats.sources import Source
@@ -15,14 +16,16 @@ from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.data.layouts.coco_layouts import (
     MAX_FOLDERS,
     CocoLayout,
+    coco_files,
     coco_layout,
     in_annotations,
     is_annotations_folder,
     one_file,
     single_file,
 )
+from sam3_lora.data.layouts.json_outlines import outline_of
 from sam3_lora.errors import DataError
-from sam3_lora.text import valid_text
+from sam3_lora.text import first_names, plural, valid_text
 
 _EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
 
@@ -106,6 +109,9 @@ def _unreadable(root: Path, names: list[str], images: Path | None) -> Layout | N
     files = [name for name in names if name.lower().endswith(".json")]
     if len(files) != 1 or foreign_format(root):
         return None
+    outline = outline_of(root / files[0], root)
+    if isinstance(outline, dict) and outline and LIKELY.isdisjoint(outline) and "images" not in outline:
+        return None
     return _coco(single_file(root / files[0], root, images), root)
 
 
@@ -144,22 +150,25 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
             f"{root}, since a data.yaml is there, but found none",
             "Put images and labels there, or correct the paths in data.yaml",
         )
-    inner = listing(root / "annotations") if (root / "annotations").is_dir() else []
-    candidates = [name for name in names if name.lower().endswith(".json")]
-    candidates += [f"annotations/{name}" for name in inner if name.lower().endswith(".json")]
     if masks := mask_folders(root):
         raise DataError(
             f"{wanted}, but found masks as image files in {masks[1]}",
             f"Convert them: python -m sam3_lora convert-masks {masks[0]} {masks[1]} OUT --class 1=crack",
         )
-    if foreign := foreign_format(root):
-        raise DataError(f"{wanted}, but the files there look like those of {foreign}, which are not read", _EXPORT)
-    if candidates:
-        listed = ", ".join(map(valid_text, candidates[:3])) + (", ..." if len(candidates) > 3 else "")
+    if found := foreign_format(root):
+        path, foreign = found
+        name = valid_text(path.relative_to(root).as_posix())
+        raise DataError(f"Expected a dataset as COCO or YOLO in {root}, but {name} holds {foreign.holds}", foreign.fix)
+    places = [root, *(root / name for name in subfolders(root) if is_annotations_folder(root / name))]
+    coco = [place / name for place in places for name in coco_files(place, root)]
+    others = [place / name for place in places for name in listing(place) if name.lower().endswith(".json")]
+    if coco or others:
+        listed = first_names([valid_text(path.relative_to(root).as_posix()) for path in coco or others], 3)
         raise DataError(
-            f"{wanted}, but found {len(candidates)} other JSON files ({listed})",
-            f"Put each split's file and images into a folder of their own and name the file {ANNOTATION_FILE}, "
-            "or open one of the files",
+            f"{wanted}, but found {plural(len(coco or others), 'other JSON file')} ({listed})",
+            "Open one of the files, or put each split's file and images into a folder named after the split"
+            if coco
+            else _EXPORT,
         )
     raise DataError(f"{wanted}, but there is no annotation file", _EXPORT)
 
