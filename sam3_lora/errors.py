@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Sam3LoraError(Exception):
@@ -86,6 +89,13 @@ def explain_os_errors(kind: type[Sam3LoraError], message: str, fix: str) -> Iter
         yield
     except OSError as error:
         raise kind(f"{message}: {error.strerror or error}", fix) from error
+
+
+def cause(error: BaseException | None, kind: type[E]) -> E | None:
+    """The first exception of a kind in the chain of causes, which begins with the error itself; None without one."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def first_line(error: BaseException) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
-from sam3_lora.errors import ModelError, first_line
+from sam3_lora.errors import ModelError, cause, first_line
 
 HUB_URL = "https://huggingface.co"
-E = TypeVar("E", bound=BaseException)
 
 
 def download(name: str, patterns: list[str]) -> Path:
@@ -51,12 +49,12 @@ def explain(name: str, error: Exception) -> ModelError:
             f"There is neither a folder nor a Hugging Face repository named '{name}'",
             "Check the spelling; if the repository is private, log in with 'hf auth login'",
         )
-    if _cause(error, errors.OfflineModeIsEnabled):
+    if cause(error, errors.OfflineModeIsEnabled):
         return ModelError(
             f"'{name}' is not in the local cache, and downloads are disabled (HF_HUB_OFFLINE)",
             "Unset HF_HUB_OFFLINE, or give the path of a folder with the model",
         )
-    if refusal := _cause(error, errors.HfHubHTTPError):
+    if refusal := cause(error, errors.HfHubHTTPError):
         status = refusal.response.status_code
         if status == 401:
             return ModelError(
@@ -95,10 +93,3 @@ def _no_access(name: str, logged_in: bool) -> ModelError:
         f"'{name}' is gated, and you are not logged in to the Hugging Face Hub",
         f"Request access at {page}, then log in with 'hf auth login'; the demo needs neither",
     )
-
-
-def _cause(error: BaseException | None, kind: type[E]) -> E | None:
-    """The first exception of a kind in the chain of causes: the Hub's client wraps some."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error

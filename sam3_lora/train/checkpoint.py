@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam3_lora.errors import RunError, first_line
+from sam3_lora.errors import RunError, cause, first_line
 from sam3_lora.files import atomic_file
 from sam3_lora.runs.run import Run
 from sam3_lora.train.setup import Setup
@@ -142,12 +142,8 @@ def _trainable(setup: Setup) -> list[tuple[str, torch.nn.Parameter]]:
 
 def _reason(error: Exception) -> str:
     """The operating system's reason where it gave one, else the first line of the error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return first_line(error)
+    refused = cause(error, OSError)
+    return refused.strerror if refused and refused.strerror else first_line(error)
 
 
 def _random_state() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError
@@ -91,17 +92,14 @@ def component_norms(setup: Setup, grad_norm: float) -> dict[str, float]:
         setup: the run, its gradients clipped.
         grad_norm: of all gradients before clipping.
     """
-    gradients: dict[str, list[Tensor]] = {
-        name: [parameter.grad for parameter in parameters if parameter.grad is not None]
-        for name, parameters in setup.model.components.items()
-    }
+    components, device = setup.model.components, setup.accelerator.device
     norms = [
-        torch.stack(torch._foreach_norm(of_component)).norm() if of_component else torch.zeros(())
-        for of_component in gradients.values()
+        get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+        for parameters in components.values()
     ]
-    values = torch.stack([norm.float().to(setup.accelerator.device) for norm in norms]).tolist()
     clipped_by = max(1.0, grad_norm / setup.config.training.max_grad_norm)
-    return {name: value * clipped_by for name, value in zip(gradients, values, strict=True)}
+    values = clipped_by * torch.stack([norm.float().to(device) for norm in norms])
+    return dict(zip(components, values.tolist(), strict=True))
 
 
 def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], list[str]]:

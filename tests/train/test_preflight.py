@@ -7,7 +7,7 @@ import torch
 
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.errors import ConfigError, ModelError, RunError
-from sam3_lora.train import accelerator, memory, setup, step
+from sam3_lora.train import accelerator, memory, setup
 from sam3_lora.train.optimizer import make_plan
 from sam3_lora.train.preflight import preflight
 from sam3_lora.train.preflight.checks import check_data, check_dataset, check_settings
@@ -127,14 +127,14 @@ def test_all_problems_are_found_at_once_and_errors_come_first(config):
 
 
 def test_a_step_that_does_not_fit_is_an_error_with_what_makes_it_fit(config, monkeypatch):
-    original = step.forward
+    original = setup.Setup.forward
 
-    def forward(setup, model, batch):
+    def forward(run_setup, model, batch):
         if len(batch.images) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(setup, model, batch)
+        return original(run_setup, model, batch)
 
-    monkeypatch.setattr(step, "forward", forward)
+    monkeypatch.setattr(setup.Setup, "forward", forward)
     result = preflight.preflight(config)
     (problem,) = [problem for problem in result.problems if problem.severity == "error"]
     assert problem.kind == "out-of-memory"

@@ -101,15 +101,15 @@ def test_a_failing_write_names_what_could_not_be_written(config, monkeypatch, pl
 
 def lack_memory(monkeypatch, *sick_steps):
     """Lets the forward pass of these steps run out of memory."""
-    original, count = step.forward, []
+    original, count = setup.Setup.forward, []
 
-    def forward(setup, model, batch):
+    def forward(run_setup, model, batch):
         count.append(1)
         if len(count) in sick_steps:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return original(setup, model, batch)
+        return original(run_setup, model, batch)
 
-    monkeypatch.setattr(step, "forward", forward)
+    monkeypatch.setattr(setup.Setup, "forward", forward)
 
 
 def test_a_step_that_does_not_fit_into_memory_is_skipped_and_said(config, monkeypatch):
