@@ -20,6 +20,7 @@ from sam3_lora.cli.options import (
     base_model,
 )
 from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
+from sam3_lora.text import plural
 
 if TYPE_CHECKING:
     from sam3_lora.evaluate import Report
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     dataset: Dataset,
-    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "valid",
+    split: Annotated[str, typer.Option(help="Split to evaluate on; 'holdout': what the run held out.")] = "valid",
     base: Base = None,
     adapter: Adapter = None,
     device: Device = "auto",
@@ -52,19 +53,22 @@ def evaluate(
     from sam3_lora.evaluate import evaluate as run_evaluation
     from sam3_lora.evaluate.messages import to_markdown
     from sam3_lora.predict.predictor import Predictor
+    from sam3_lora.runs.held_out import count_trained_on, split_to_evaluate
 
     require_report_suffix(out)
     opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     base = base_model(base, adapter)
     predictor = Predictor.load(base, adapter, device)
     run = store.run_of(adapter)
+    chosen = split_to_evaluate(opened, split, run)
     request = EvaluationRequest(
-        opened.split(split),
+        chosen,
         dataset=dataset,
         base_name=base,
         adapter_name=f"{run.name}/{adapter.name}" if run and adapter else str(adapter),
         adapter_folder=adapter,
         category_phrases=run.config.data.category_phrases if run else {},
+        trained_on=count_trained_on(opened, dataset, chosen, run),
         retention_phrases=tuple(retention_phrase or ()),
     )
     with progress_bar("Evaluating") as progress:
@@ -96,6 +100,7 @@ def _print(report: Report) -> None:
     from sam3_lora.evaluate.verdict import alerts_of
 
     echo(report.verdict)
+    echo(f"  Split '{report.split}': {plural(report.images, 'image')}, {plural(report.objects, 'object')}.")
     for line in (*map(alert_sentence, alerts_of(report)), *report.notes):
         echo(f"  {line}")
     columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)

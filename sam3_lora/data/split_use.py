@@ -84,29 +84,31 @@ def training_split(dataset: Dataset, name: str) -> Split:
     return dataset.split(name, "data.train_split").present()
 
 
-def validation_split(dataset: Dataset, name: str, train: Split) -> Split | str:
-    """The split to validate on, without images whose file is missing; HOLDOUT for a share of `train`, "" for none.
+def validation_split(dataset: Dataset, name: str, train: str) -> Split | str:
+    """The split to validate on, without images whose file is missing.
 
     Args:
         dataset: as opened.
-        name: data.valid_split.
-        train: the split to train on.
+        name: data.valid_split. The default is also found by other usual names.
+        train: name of the split to train on; "" if none is.
+
+    Returns:
+        The split, or HOLDOUT for a share of the training images, or "" for no validation.
 
     Raises:
         ConfigError: there is no such split, or it has no image; it lists those that have some.
     """
     if name == DataConfig().valid_split:
         by_name = {split.lower(): split for split in dataset.splits if len(dataset.splits[split].images)}
-        found = (by_name[known] for known in _VALID_NAMES if known in by_name and by_name[known] != train.name)
-        name = name if name == train.name else next(found, HOLDOUT)
+        found = (by_name[known] for known in _VALID_NAMES if known in by_name and by_name[known] != train)
+        name = name if name == train else next(found, HOLDOUT)
     if name not in dataset.splits and name in ("", HOLDOUT):
         return name
     valid = dataset.splits[name].present() if name in dataset.splits else None
     if valid is None or not valid.images:
-        others = [other for other, split in dataset.splits.items() if split.present().images and other != train.name]
+        usable = [other for other, split in dataset.splits.items() if split.present().images]
         raise ConfigError(
-            f"Expected images in the split '{name}' to validate on, but the splits with images are "
-            f"{', '.join([train.name, *others])}",
+            f"Expected images in the split '{name}' to validate on, but the splits with images are {', '.join(usable)}",
             dataset.split_fix(name, "data.valid_split")
             or f"Set data.valid_split to one that is there, to '{HOLDOUT}' for a share of the training images, or to "
             "'' for no validation",
@@ -126,7 +128,7 @@ def expected_use(dataset: Dataset, data: DataConfig, seed: int) -> SplitUse:
         DataError, ConfigError: there is no such split.
     """
     train = training_split(dataset, data.train_split)
-    valid = validation_split(dataset, data.valid_split, train)
+    valid = validation_split(dataset, data.valid_split, train.name)
     count = len(train.images)
     if isinstance(valid, Split):
         return SplitUse(train.name, count, valid.name, len(valid.images))

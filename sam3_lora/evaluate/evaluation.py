@@ -44,6 +44,7 @@ class EvaluationRequest:
     adapter_name: str | None = None
     adapter_folder: Path | None = None
     category_phrases: Mapping[str, str] = field(default_factory=dict)  # the user's own phrase of each category
+    trained_on: int = 0  # images of the split that the adapter was trained on
     retention_phrases: tuple[str, ...] = ()  # what the base model finds and the adapter must not forget
 
 
@@ -151,6 +152,7 @@ class _Evaluation:
             retention=None,
             notes=self._notes,
             not_defined={} if why is None else {"il_mcc": why, "cgf1": why},
+            trained_on=request.trained_on if has_adapter else 0,
             resamples=bootstrap.resamples_for(base.num_images, len(phrases)),
             worst=worst_images(predictions[BASE], predictions.get(ADAPTER)),
         )

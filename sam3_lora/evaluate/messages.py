@@ -67,6 +67,8 @@ def verdict_sentence(verdict: Verdict) -> str:
 def alert_phrase(alert: Alert) -> str:
     """The alert as a part of the verdict's sentence."""
     one = alert.difference
+    if alert.kind == "trained-on":
+        return f"it was trained on {alert.images:,} of these images"
     if one is None:
         assert alert.retention is not None, "an alert is about a difference or about retention"
         lost = alert.retention.found - alert.retention.kept
@@ -81,6 +83,8 @@ def alert_phrase(alert: Alert) -> str:
 def alert_sentence(alert: Alert) -> str:
     """The alert with its numbers."""
     one = alert.difference
+    if alert.kind == "trained-on":
+        return trained_on(alert.images)
     if one is None:
         assert alert.retention is not None, "an alert is about a difference or about retention"
         return _forgotten(alert.retention)
@@ -100,6 +104,14 @@ def _forgotten(retention: Retention) -> str:
         f"Forgetting: of {retention.found} objects that the base model finds with other phrases, the adapter finds "
         f"{retention.kept}; most are lost for {_joined(worst)}. These phrases are not annotated, so check whether the "
         "base model was right."
+    )
+
+
+def trained_on(images: int) -> str:
+    """A warning that an adapter knows images that it is measured on."""
+    return (
+        f"The adapter was trained on {images:,} of these images, so the result says little about new ones: measure on "
+        "images that it was not trained on."
     )
 
 

@@ -134,6 +134,7 @@ class Report(Summary, frozen=True, kw_only=True):
     notes: list[str]
     not_defined: dict[str, str]  # metric -> NO_NEGATIVES or NO_POSITIVES of cgf1.py
     resamples: int
+    trained_on: int = 0  # images that the adapter was trained on
     worst: list[WorstImage]
 
     @property

@@ -18,11 +18,12 @@ _ALERTING = ("map_segm", "map_bbox", "cgf1", "false_firing")  # the other metric
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that surely got worse: a difference, or what the adapter no longer finds."""
+    """Something that surely got worse, or makes the metrics look better than they are."""
 
-    kind: str  # "metric", "phrase", "size" or "forgotten"
+    kind: str  # "metric", "phrase", "size", "forgotten" or "trained-on"
     difference: Difference | None = None
     retention: Retention | None = None
+    images: int = 0  # that the adapter was trained on
 
 
 class VerdictKind(StrEnum):
@@ -87,7 +88,8 @@ def find_alerts(differences: Sequence[Difference], retention: Retention | None, 
 
 def alerts_of(report: Report) -> list[Alert]:
     """The alerts of a report, also of a stored one."""
-    return find_alerts(report.differences, report.retention, report.main_metric)
+    trained_on = [Alert("trained-on", images=report.trained_on)] if report.trained_on else []
+    return trained_on + find_alerts(report.differences, report.retention, report.main_metric)
 
 
 def judge(

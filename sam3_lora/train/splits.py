@@ -103,7 +103,7 @@ def open_splits(
     for finding in dataset.findings:
         if finding.severity != "info" or finding.kind in messages_prompts.INFOS:
             log(f"Dataset: {finding.message} {finding.fix}")
-    valid = validation_split(dataset, data.valid_split, train) if stored is None else HOLDOUT
+    valid = validation_split(dataset, data.valid_split, train.name) if stored is None else HOLDOUT
     splits = Splits(train, None, dataset.prompt_categories)
     if isinstance(valid, Split):
         splits = replace(splits, valid=_present(dataset, valid.name, log))
