@@ -33,7 +33,7 @@ def show_dataset(path: str) -> None:
         return
     dataset = resources.open_dataset(path)
     st.session_state[state.DATASET_PATH] = path
-    fingerprint = (*resources.fingerprint(path), *state.reading(path).values())
+    fingerprint = resources.fingerprint(path)
     scan_job = scan_job_of(path, fingerprint)
     show(OpenedDataset(path, fingerprint, dataset, scan_job, scan_job.snapshot()))
 

@@ -147,8 +147,13 @@ def forget_datasets() -> None:
     _reloads().append("reload")
 
 
-def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
-    """Modification times and sizes of a dataset's annotation files and image folders: changes when the dataset does.
+def fingerprint(path: str) -> tuple:
+    """Changes when the files of a dataset do, or how this tab reads them."""
+    return (*_files(path), *state.reading(path).values())
+
+
+def _files(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Modification times and sizes of a dataset's annotation files and image folders.
 
     Every rerun of a page calls it. Where it takes long, as with a hundred thousand files, the last value is reused
     for a while.

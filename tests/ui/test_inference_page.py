@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.config import RunConfig
+from sam3_lora.config import DataConfig, RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.model import lora
@@ -21,6 +21,8 @@ from sam3_lora.runs.run import Run
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.inference import result_view
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
+from sam3_lora.ui.state import DATASET_PATH, READING
+from tests.factories import write_dataset
 from tests.ui.helpers import ROOT, new_app, texts
 
 
@@ -180,3 +182,16 @@ def test_image_opened_on_the_dataset_page_is_the_one_proposed(app: AppTest, runs
     opened = f"{app.session_state['split']}/{app.session_state['image']}"
     app.switch_page("pages/inference.py").run()
     assert app.selectbox(key="on_image").value == opened
+
+
+def test_an_image_folder_chosen_after_the_first_visit_is_used(app: AppTest, tmp_path, monkeypatch) -> None:
+    data, photos = write_dataset(tmp_path / "data", splits=("train",)), tmp_path / "photos"
+    photos.mkdir()
+    for image in (data / "train").glob("*.[jp]*g"):
+        image.rename(photos / image.name)
+    app.session_state[DATASET_PATH] = str(data)
+    visit(app, tmp_path / "none", monkeypatch)
+    assert app.error, "its images are somewhere else"
+    app.session_state[READING] = {str(data): DataConfig(path=str(data), image_dir=str(photos))}
+    app.run()
+    assert not app.exception and not app.error and app.button(key="open-example-0")
