@@ -68,28 +68,27 @@ def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
     kinds = _finding_counts(opened, index.split.name)
     keep_valid(view.CATEGORIES, index.categories)
     keep_valid(view.FINDING, list(kinds))
-    with by_category:
-        st.multiselect("Categories", index.categories, key=view.CATEGORIES, placeholder="All", persist_state="session")
-    with by_finding:
-        st.selectbox(
-            "Finding",
-            list(kinds),
-            None,
-            format_func=lambda kind: f"{title_of(kind)} ({kinds[kind]:,})",
-            key=view.FINDING,
-            placeholder="Any or none",
-            persist_state="session",
-            help="Only images with this finding",
-        )
-    with by_name:
-        st.text_input(
-            "File name",
-            key=view.TEXT,
-            placeholder="Contains",
-            live="300ms",
-            persist_state="session",
-            icon=":material/search:",
-        )
+    by_category.multiselect(
+        "Categories", index.categories, key=view.CATEGORIES, placeholder="All", persist_state="session"
+    )
+    by_finding.selectbox(
+        "Finding",
+        list(kinds),
+        None,
+        format_func=lambda kind: f"{title_of(kind)} ({kinds[kind]:,})",
+        key=view.FINDING,
+        placeholder="Any or none",
+        persist_state="session",
+        help="Only images with this finding",
+    )
+    by_name.text_input(
+        "File name",
+        key=view.TEXT,
+        placeholder="Contains",
+        live="300ms",
+        persist_state="session",
+        icon=":material/search:",
+    )
     with more:
         _choose_more()
     return index

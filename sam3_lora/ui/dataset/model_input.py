@@ -230,13 +230,12 @@ def _show_numbers(inputs: ModelInput) -> None:
     with table:
         if len(rows):
             show_table(rows, "Targets of the loss", dict.fromkeys(columns, "%.4f"))
-    with printed:
-        st.code(
-            f"boxes = {targets.boxes}\ncounts = {targets.counts}\nmask_valid = {targets.mask_valid}\n"
-            f"exhaustive = {targets.exhaustive}",
-            language="python",
-            height=360 if len(rows) > _MAX_ROWS else "content",
-        )
+    printed.code(
+        f"boxes = {targets.boxes}\ncounts = {targets.counts}\nmask_valid = {targets.mask_valid}\n"
+        f"exhaustive = {targets.exhaustive}",
+        language="python",
+        height=360 if len(rows) > _MAX_ROWS else "content",
+    )
 
 
 def _phrase_of_each(sample: Sample) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -93,18 +94,14 @@ def place_chart(statistics: Statistics) -> go.Figure:
 
 def size_chart(statistics: Statistics) -> go.Figure:
     """Histogram of object areas as a share of the image, by powers of ten."""
-    edges = statistics.object_shares.edges
-    texts = {place: f"{edge:.4%}".rstrip("0%").rstrip(".") + " %" for place, edge in enumerate(edges) if place % 4 == 0}
-    return _histogram_chart(statistics.object_shares, texts | {len(edges) - 1: "100 %"})
+    return _histogram_chart(statistics.object_shares, lambda share: f"{share:.4%}".rstrip("0%").rstrip(".") + " %")
 
 
 def shape_chart(statistics: Statistics) -> go.Figure:
     """Histogram of box aspect ratios, by powers of two."""
-    texts = {}
-    for place, edge in enumerate(statistics.aspect_ratios.edges):
-        if place % 4 == 0:
-            texts[place] = f"{edge:.0f}:1" if edge >= 1 else f"1:{1 / edge:.0f}"
-    return _histogram_chart(statistics.aspect_ratios, texts)
+    return _histogram_chart(
+        statistics.aspect_ratios, lambda ratio: f"{ratio:.0f}:1" if ratio >= 1 else f"1:{1 / ratio:.0f}"
+    )
 
 
 def count_chart(statistics: Statistics) -> go.Figure:
@@ -152,8 +149,8 @@ def image_size_chart(statistics: Statistics) -> go.Figure:
     return figure
 
 
-def _histogram_chart(histogram: Histogram, texts: dict[int, str]) -> go.Figure:
-    """A histogram without the empty bins at both ends. texts: labels of edges, by index."""
+def _histogram_chart(histogram: Histogram, label: Callable[[float], str]) -> go.Figure:
+    """A histogram without the empty bins at both ends. label: the text at an edge, of which each fourth has one."""
     filled = [place for place, count in enumerate(histogram.counts) if count]
     first, last = max(filled[0] - 1, 0), min(filled[-1] + 1, len(histogram.counts) - 1)
     shown = range(first, last + 1)
@@ -165,9 +162,9 @@ def _histogram_chart(histogram: Histogram, texts: dict[int, str]) -> go.Figure:
         marker_color=COLORS[0],
         hovertemplate="%{y:,} objects<extra></extra>",
     )
-    figure.update_xaxes(
-        tickvals=list(texts), ticktext=list(texts.values()), range=[first - 0.2, last + 1.2], zeroline=False
-    )
+    ticks = range(0, len(histogram.edges), 4)
+    texts = [label(histogram.edges[place]) for place in ticks]
+    figure.update_xaxes(tickvals=list(ticks), ticktext=texts, range=[first - 0.2, last + 1.2], zeroline=False)
     figure.update_yaxes(title_text="objects")
     return figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from sam3_lora.evaluate.messages import alert_sentence, not_defined_sentences, number
@@ -22,6 +21,12 @@ from sam3_lora.ui.state import ADVISED_THRESHOLDS
 _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
+_COLUMNS = {
+    **dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), "%.3f"),
+    "Difference": "%+.3f",
+    "Change": st.column_config.TextColumn(width=130),
+    "Meaning": st.column_config.TextColumn(width="large"),
+}
 
 
 def show(report: Report, key: str) -> None:
@@ -84,35 +89,25 @@ def described(adapter: str | None, dataset: str, split: str) -> str:
 
 
 def _show_numbers(report: Report) -> None:
-    _show_table(table(report, "all"), "All metrics of the base model and the adapter")
+    show_table(table(report, "all"), "All metrics of the base model and the adapter", _COLUMNS)
     for sentence in not_defined_sentences(report):
         st.caption(escape(sentence))
     main = METRICS[report.main_metric][0]
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**{main} by phrase**")
-        _show_table(table(report, "phrase"), f"{main} of each phrase")
+        show_table(table(report, "phrase"), f"{main} of each phrase", _COLUMNS)
     with right:
         st.markdown(f"**{main} by object size**")
-        _show_table(table(report, "size"), f"{main} of small, medium and large objects")
+        show_table(table(report, "size"), f"{main} of small, medium and large objects", _COLUMNS)
         st.caption("By mask area. Small: up to 32 × 32 pixels; medium: up to 96 × 96; large: above.")
     st.markdown("**Precision and recall at score 0.5 and IoU 0.5**")
-    _show_table(phrase_table(report), "Precision, recall and F1 of each phrase")
+    show_table(phrase_table(report), "Precision, recall and F1 of each phrase", _COLUMNS)
     if report.adapter:
         st.caption(
             f"95 % bootstrap intervals from {report.resamples} resamples of the images. "
             "If an interval contains zero, the difference may be due to chance."
         )
-
-
-def _show_table(rows: pd.DataFrame, alt: str) -> None:
-    columns = {
-        **dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), "%.3f"),
-        "Difference": "%+.3f",
-        "Change": st.column_config.TextColumn(width=130),
-        "Meaning": st.column_config.TextColumn(width="large"),
-    }
-    show_table(rows, alt, columns)
 
 
 def _show_curves(report: Report, colors: PhraseColors) -> None:
