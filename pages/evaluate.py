@@ -3,7 +3,8 @@
 import streamlit as st
 
 from sam3_lora.data.dataset import Dataset, Split
-from sam3_lora.data.prompts import split_phrases
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.typed_phrases import split_phrases
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest
 from sam3_lora.evaluate.store import folder_of
@@ -87,14 +88,16 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
     if not pressed:
         return
     shared = resources.get_predictor(model.base, model.folder)
+    phrases = adapters.phrases_for(model.folder, path)
+    known = [phrase_of(category, phrases) for category in dataset.categories]
     request = EvaluationRequest(
         split,
         dataset=path,
         base_name=model.base,
         adapter_name=model.adapter,
         adapter_folder=model.folder,
-        category_phrases=adapters.phrases_for(model.folder, path),
-        retention_phrases=tuple(split_phrases(preserved or "")),
+        category_phrases=phrases,
+        retention_phrases=tuple(split_phrases(preserved or "", known)),
     )
     reports = folder_of(model.folder, resources.runs_folder())
     st.session_state[AWAITED] = start_evaluation(job, shared, request, reports)

@@ -298,6 +298,24 @@ def ytvis_video_json(folder: Path) -> None:
 
 
 @case
+def category_with_comma(folder: Path) -> None:
+    from sam3_lora.data.typed_phrases import join_phrases, split_phrases
+
+    (category,) = open_dataset(folder).categories
+    assert "phrase-list" in found(folder)
+    assert split_phrases(f"crack, {category}", [category]) == ["crack", category]
+    assert split_phrases(join_phrases([category, "crack"])) == [category, "crack"]
+
+
+@case
+def names_not_english_and_null(folder: Path) -> None:
+    findings = found(folder)
+    assert findings["phrase-foreign"].count == 4 and "data.category_phrases" in findings["phrase-foreign"].fix
+    assert findings["phrase-nothing"].count == 5
+    assert open_dataset(folder).split("train").num_objects == 40
+
+
+@case
 def masks_noisy_values(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as empty:
         out = Path(empty) / "data" / "train"

@@ -10,6 +10,7 @@ import typer
 from sam3_lora.cli.options import Adapter, AsJson, Base, Device, base_model
 from sam3_lora.cli.output import echo, echo_json
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
-    prompt: Annotated[list[str], typer.Option(help="A phrase, or several separated by commas; repeatable.")],
+    prompt: Annotated[
+        list[str],
+        typer.Option(help="A phrase, or several separated by commas; one that contains a comma in quotes; repeatable."),
+    ],
     base: Base = None,
     adapter: Adapter = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of an object.")] = 0.5,
@@ -28,11 +32,17 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Find all objects in an image that match phrases."""
-    from sam3_lora.data.prompts import split_phrases
+    from sam3_lora.data.typed_phrases import split_phrases
+    from sam3_lora.evaluate.store import known_phrases
     from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
     from sam3_lora.predict.predictor import Predictor, read_image
 
-    phrases = split_phrases(",".join(prompt))
+    typed = "\n".join(prompt)
+    phrases = split_phrases(typed, known_phrases(adapter) if "," in typed or ";" in typed else ())
+    if len(phrases) > len(prompt):
+        echo(
+            f'Prompts with {plural(len(phrases), "phrase")}: {" | ".join(phrases)} ("a, b" in quotes is one)', err=True
+        )
     if not all(map(str.isprintable, phrases)):
         raise Sam3LoraError("Expected phrases of plain text, but one contains other bytes", "Write it in UTF-8")
     pixels = read_image(image)

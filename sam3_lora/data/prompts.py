@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -96,14 +95,6 @@ def phrase_of(category: str, phrases: Mapping[str, str] | None = None) -> str:
 def normalized(phrase: str) -> str:
     """In lower case and single spaces, which the tokenizer sees as the same phrase."""
     return " ".join(phrase.lower().split())
-
-
-def split_phrases(text: str) -> list[str]:
-    """ "pothole, Crack; crack" -> ["pothole", "Crack"]: what people type, without blanks and duplicates."""
-    phrases: dict[str, str] = {}
-    for phrase in filter(None, map(str.strip, re.split("[,;\n]", text))):
-        phrases.setdefault(phrase.lower(), phrase)  # the tokenizer ignores case
-    return list(phrases.values())
 
 
 def image_phrases(

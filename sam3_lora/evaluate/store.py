@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError, RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.evaluate.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.report import VERSION, Report, Summary
@@ -46,6 +47,20 @@ def run_of(adapter: Path | None) -> Run | None:
     with suppress(Sam3LoraError):
         return Run.open(folder.parent.parent)
     return None
+
+
+def known_phrases(adapter: Path | None) -> list[str]:
+    """The phrases that an adapter's run was trained with, only the user's own if the dataset is gone."""
+    from sam3_lora.data.dataset import open_dataset
+
+    run = run_of(adapter)
+    if run is None:
+        return []
+    own = run.config.data.category_phrases
+    try:
+        return [phrase_of(category, own) for category in open_dataset(**run.config.data.reading).categories]
+    except DataError:
+        return list(own.values())
 
 
 def folder_of(adapter: Path | None, runs: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3_lora.data.prompts import EVERYDAY_WORDS, phrase_of, phrases_for, split_phrases
+from sam3_lora.data.prompts import EVERYDAY_WORDS, phrase_of, phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord
 
 
@@ -34,11 +34,6 @@ def ask(record: ImageRecord, categories: tuple[str, ...] = (), num_negatives: in
 )
 def test_phrase_of(category, phrase):
     assert phrase_of(category) == phrase
-
-
-def test_typed_phrases_are_parted_by_commas_semicolons_and_lines_and_asked_once():
-    assert split_phrases(" pothole, Crack;crack\n,, POTHOLE ") == ["pothole", "Crack"]
-    assert split_phrases(" ,; ") == []
 
 
 def test_one_positive_per_category_with_its_own_objects():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sam3_lora.data.doctor.foreign_words import is_foreign, translated
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.text import short_repr
@@ -15,7 +16,13 @@ MAX_TOKENS = 32  # of SAM 3's text encoder, two of them for start and end
 _MAX_WORDS = 6  # of a noun phrase; what is longer is a caption
 _EMPTY = frozenset(
     "class category object item thing type kind cls obj id idx index unknown other others misc miscellaneous "
-    "none null nan undefined unnamed default background foreground roi version ver".split()
+    "unspecified unclassified none null nan undefined unnamed default background foreground roi version ver".split()
+)
+_NOTHING = frozenset(
+    (
+        *("null", "none", "nil", "nan", "na", "n/a", "void", "background", "bg", "nothing", "empty", "unlabeled"),
+        *("unlabelled", "unannotated", "ignore", "ignored", "dontcare", "dont care", "don't care", "no object"),
+    )
 )
 _POSITIONS = frozenset(
     "left right leftmost rightmost topmost uppermost lowermost nearest farthest furthest closest".split()
@@ -53,6 +60,10 @@ class Lint:
 
 def lint(name: str) -> Lint | None:
     """The worst problem of a category's name or a phrase; None if there is none."""
+    if phrase_of(name) in _NOTHING:
+        return Lint("phrase-nothing", None)
+    if is_foreign(name):
+        return Lint("phrase-foreign", translated(name))
     apart = phrase_of(_CAMEL.sub(" ", name))
     words = apart.split()
     shouted = {word.lower() for word in name.split() if word.isalpha() and word.isupper() and len(word) > 1}  # "BMW"
@@ -61,6 +72,8 @@ def lint(name: str) -> Lint | None:
         return Lint("phrase-code", None)
     if _NUMBERED.fullmatch(words[-1]):
         return Lint("phrase-code", " ".join(word for word in named if not _is_empty(word)))
+    if "," in apart or ";" in apart:
+        return Lint("phrase-list", None)
     tokens = min_tokens(apart)
     if tokens > MAX_TOKENS:
         return Lint("phrase-long", None, f"at least {tokens} tokens")

@@ -71,7 +71,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "bad-category": (
         "{categories} cannot be used because the entry is invalid",
-        "Give each entry of 'categories' an id, and a name that contains letters or digits",
+        "Give each entry of 'categories' an id, and a name: a noun in English",
     ),
     "duplicate-category-id": (
         "{categories} {share} an id with another category, so it is unclear which one an annotation means: "
@@ -85,6 +85,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "unknown-image": (
         "{annotations} {have} an image_id that no image has, and {are} left out",
         "Correct image_id, or add the image; note that 1 and '1' are different ids",
+    ),
+    "nameless-category": (
+        "{annotations} {are} of a category without a name, and {are} left out",
+        "Give the category a name, a noun in English",
     ),
     "unknown-category": (
         "{annotations} {have} a category_id that no category has, and {are} left out",

@@ -126,6 +126,6 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
     ),
     ("bad-bbox", "yolo"): (None, "Write width and height above zero, as fractions of the image's size"),
     ("bad-segmentation", "yolo"): (None, "Write: class x y x y ..., with at least 3 points"),
-    ("bad-category", "yolo"): (None, "Give each class in data.yaml a name that contains letters or digits"),
+    ("bad-category", "yolo"): (None, "Give each class in data.yaml a name: a noun in English"),
     ("image-unreadable", "yolo"): (None, "Replace the file, or delete it together with its label file"),
 }

@@ -166,7 +166,11 @@ class AnnotationReader:
         try:
             category = self._categories.names[number]
         except (KeyError, TypeError):
-            self._findings.add("unknown-category", image.file_name, key, f"category_id {short_repr(number)}")
+            detail = f"category_id {short_repr(number)}"
+            if isinstance(number, int | str) and number in self._categories.nameless:
+                self._findings.add("nameless-category", image.file_name, key, detail)
+                return None
+            self._findings.add("unknown-category", image.file_name, key, detail)
             image.cannot_use(set(self._categories.index))  # it may be any of them
             return None
         if number in self._categories.shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
@@ -18,6 +19,7 @@ class CategoryReader:
         names: id -> name.
         index_by_id: id -> index, without the ids that categories share.
         shared: id -> the names that share it.
+        nameless: the ids of entries without a usable name.
     """
 
     def __init__(self, findings: FindingCollector) -> None:
@@ -26,6 +28,7 @@ class CategoryReader:
         self.names: dict[int | str, str] = {}
         self.index_by_id: dict[int | str, int] = {}
         self.shared: dict[int | str, set[str]] = {}
+        self.nameless: set[int | str] = set()
         self._supercategories: dict[str, str] = {}
 
     def read(self, entries: Any) -> None:
@@ -34,8 +37,9 @@ class CategoryReader:
             name = entry.get("name") if isinstance(entry, dict) else None
             key = identifier(entry.get("id")) if isinstance(entry, dict) else None
             name = str(name) if type(name) is int and abs(name) < 2**63 else name
-            if key is None or not isinstance(name, str) or not any(map(str.isalnum, name)):
+            if key is None or not isinstance(name, str) or not any(map(_is_sign, name)):
                 self._findings.add("bad-category", value=entry)
+                self.nameless |= set() if key is None else {key}
             else:
                 self._add(key, valid_text(name))
                 above = entry.get("supercategory")
@@ -76,3 +80,8 @@ class CategoryReader:
     def _parent(self, name: str, by_phrase: dict[str, str]) -> str | None:
         supercategory = phrase_of(self._supercategories.get(name, ""))
         return by_phrase.get(supercategory) if supercategory != phrase_of(name) else None
+
+
+def _is_sign(character: str) -> bool:
+    """A letter, a digit or an emoji, rather than punctuation alone."""
+    return character.isalnum() or unicodedata.category(character) == "So"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from sam3_lora.config import DEMO
-from sam3_lora.data.prompts import phrase_of, split_phrases
+from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.typed_phrases import join_phrases, split_phrases
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.layout import escape, guarded
@@ -38,7 +39,7 @@ def show() -> PromptForm:
         pressed = drawing = False
         with right, guarded():
             model = _choose_model()
-            phrases = split_phrases(_choose_phrases(model))
+            phrases = _choose_phrases(model)
             no_image = not source.is_folder and source.pixels is None
             with st.container(horizontal=True, vertical_alignment="center"):
                 pressed = st.button(
@@ -66,20 +67,26 @@ def _show_base(model: ModelChoice) -> None:
         adapters.explain_demo_model(model.base)
 
 
-def _choose_phrases(model: ModelChoice) -> str:
-    """Draws the field of phrases and returns its text; each dataset proposes the phrases of its categories."""
+def _choose_phrases(model: ModelChoice) -> list[str]:
+    """Draws the field of phrases and returns them; each dataset proposes the phrases of its categories."""
     path = resources.current_dataset()
     before = st.session_state.get(_PHRASES_OF)
+    known: list[str] = []
     with guarded():
-        categories = resources.open_dataset(path).categories[:_DEFAULT_PHRASES]
         own = adapters.phrases_for(model.folder, path)
-        proposed = ", ".join(dict.fromkeys(phrase_of(category, own) for category in categories))
+        known = [phrase_of(category, own) for category in resources.open_dataset(path).categories]
+        proposed = join_phrases(dict.fromkeys(known[:_DEFAULT_PHRASES]))
         untouched = st.session_state.get(_PHRASES) == st.session_state.get(_PROPOSED)
         # A link's phrases stay on the first visit, typed ones until another dataset is opened.
         if untouched if before == path else before or _PHRASES not in st.query_params:
             st.session_state[_PHRASES] = proposed
         st.session_state[_PROPOSED] = proposed
     st.session_state[_PHRASES_OF] = path
-    return st.text_input(
-        "Phrases", key=_PHRASES, bind="query-params", placeholder="pothole, crack", help="Separated by commas"
+    typed = st.text_input(
+        "Phrases",
+        key=_PHRASES,
+        bind="query-params",
+        placeholder="pothole, crack",
+        help="Separated by commas; a phrase that contains a comma in quotes",
     )
+    return split_phrases(typed, known)

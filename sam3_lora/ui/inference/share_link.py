@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from sam3_lora.data.typed_phrases import join_phrases
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.inference.image_source import IMAGE, RUN_NOW
 from sam3_lora.ui.inference.results import Prompt
@@ -46,7 +47,7 @@ def _address(prompt: Prompt) -> str:
     query = {
         "adapter": prompt.model.adapter or adapters.NONE,
         IMAGE: prompt.image_name,
-        "phrases": ", ".join(prompt.phrases),
+        "phrases": join_phrases(prompt.phrases),
         _DATASET: resources.current_dataset(),
         _RUN_NOW: "1",
     }

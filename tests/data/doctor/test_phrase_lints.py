@@ -9,11 +9,11 @@ from sam3_lora.data.prompts import EVERYDAY_WORDS
 
 # Names out of COCO, LVIS and people's own sets that look odd to a careless rule.
 SOUND = (
-    "person, traffic light, tv, cell phone, hot dog, potted plant, stop sign, paint_marking, Paint-Marking, tank top, "
-    "crop top, pvc pipe, usb stick, suv, cat, dog's collar, t-shirt, x-ray, iPhone, McLaren, PCB, LED, Schlagloch, "
-    "трещина, 裂缝, upper body, rear wheel, first aid kit, second hand, new car, test tube, wine bottle (empty), "
-    "3d printer, mp3 player, "
-    "Boeing 747, 7up can, 10 dollar bill, BMW, label, target"
+    "person, traffic light, tv, cell phone, hot dog, potted plant, stop sign, paint_marking, Paint-Marking, tank "
+    "top, crop top, pvc pipe, usb stick, suv, cat, dog's collar, t-shirt, x-ray, iPhone, McLaren, PCB, LED, façade, "
+    "café table, jalapeño, crème brûlée, piñatas, naïve, El Niño, à la carte, Citroën, M8 bolt, β cell, 10 μm "
+    "particle, Ω, x² sign, upper body, rear wheel, first aid kit, second hand, new car, test tube, wine bottle "
+    "(empty), 3d printer, mp3 player, Boeing 747, 7up can, 10 dollar bill, BMW, label, target"
 ).split(", ")
 
 
@@ -31,11 +31,37 @@ def test_ordinary_names_are_left_alone(name):
         ("cls", "phrase-code", None),
         ("Object", "phrase-code", None),
         ("unknown objects", "phrase-code", None),
+        ("other", "phrase-code", None),
         ("q", "phrase-code", None),
         ("xzk", "phrase-code", None),
         ("car2", "phrase-code", "car"),
         ("Pothole_v2", "phrase-code", "pothole"),
         ("paintMarking3", "phrase-code", "paint marking"),
+        ("undefined", "phrase-code", None),
+        ("class 0", "phrase-code", None),
+        ("坑洞", "phrase-foreign", None),
+        ("坑", "phrase-foreign", None),
+        ("трещина", "phrase-foreign", None),
+        ("안전모", "phrase-foreign", None),
+        ("خوذة", "phrase-foreign", None),
+        ("हेलमेट", "phrase-foreign", None),
+        ("pothole 坑洞", "phrase-foreign", None),
+        ("🕳️", "phrase-foreign", None),
+        ("çukur", "phrase-foreign", "pothole"),
+        ("Riss", "phrase-foreign", "crack"),
+        ("Schlagloch", "phrase-foreign", "pothole"),
+        ("Straße", "phrase-foreign", "road"),
+        ("grietas", "phrase-foreign", "crack"),
+        ("Ölfleck", "phrase-foreign", None),
+        ("nid-de-poule", "phrase-foreign", None),
+        ("null", "phrase-nothing", None),
+        ("None", "phrase-nothing", None),
+        ("N/A", "phrase-nothing", None),
+        ("__background__", "phrase-nothing", None),
+        ("Unlabeled", "phrase-nothing", None),
+        ("void", "phrase-nothing", None),
+        ("damage, severe", "phrase-list", None),
+        ("pipe;rusty", "phrase-list", None),
         ("left wheel", "phrase-position", None),
         ("wheel on the right", "phrase-position", "wheel"),
         ("the leftmost of the cars", "phrase-position", "cars"),

@@ -88,6 +88,8 @@ FILE_FAULTS = [
     ("duplicate-image-id", lambda data: data["images"][-1].update(id=0)),
     ("bad-category", append("categories", {"id": 50})),
     ("bad-category", append("categories", {"id": 50, "name": " _ "})),
+    ("bad-category", append("categories", {"id": 50, "name": None})),
+    ("bad-category", append("categories", {"id": 50, "name": "--"})),
     ("bad-category", append("categories", {"id": {}, "name": "dent"})),
     ("bad-category", append("categories", 3)),
     ("same-phrase", lambda data: data["categories"][2].update(name="POTHOLE")),
@@ -133,5 +135,19 @@ def test_every_kind_of_finding_is_tested():
         "split-unreadable",
         "image-unreadable",
         "duplicate-category-id",
+        "nameless-category",
     }
     assert tested | elsewhere == set(SEVERITIES)
+
+
+@pytest.mark.parametrize("name", [None, "", " ", "***", ["pothole"]])
+def test_objects_of_a_category_without_a_name_are_counted_and_name_the_cause(tmp_path, name):
+    dataset = opened(tmp_path, lambda data: data["categories"][1].update(name=name))
+    assert set(kinds(dataset)) == {"bad-category", "nameless-category"}
+    nameless = next(finding for finding in dataset.findings if finding.kind == "nameless-category")
+    assert nameless.count + dataset.split("train").num_objects == 8 and nameless.image_names
+
+
+def test_an_emoji_is_a_name(tmp_path):
+    dataset = opened(tmp_path, lambda data: data["categories"][1].update(name="🕳\ufe0f"))
+    assert kinds(dataset) == [] and "🕳\ufe0f" in dataset.categories
