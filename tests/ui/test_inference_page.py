@@ -80,6 +80,17 @@ def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path
     assert not np.allclose(best["Base: best score"], best["Adapter: best score"])
 
 
+def test_a_category_with_a_comma_is_proposed_and_prompted_as_one_phrase(app: AppTest, tmp_path, monkeypatch) -> None:
+    data = write_dataset(tmp_path / "data", images=1, categories=("damage, severe", "crack", "joint"))
+    app.session_state[DATASET_PATH] = str(data)
+    visit(app, tmp_path / "none", monkeypatch)
+    for typed in (app.text_input(key="phrases").value, "damage, severe, crack; joint"):
+        app.text_input(key="phrases").set_value(typed)
+        app.button(key="prompt").click().run()
+        assert not app.exception and not app.error
+        assert app.dataframe[0].value["Phrase"].tolist() == ["damage, severe", "crack", "joint"]
+
+
 def test_threshold_filters_without_running_the_model_again(app: AppTest, runs: Path, monkeypatch) -> None:
     from sam3_lora.predict.predictor import Predictor
 
