@@ -150,6 +150,11 @@ def exif6_yolo_square(folder: Path) -> None:
 
 
 @case
+def yolo_jfif_avif_heic(folder: Path) -> None:
+    _opened(folder, {"train": 4}, {"pothole"})
+
+
+@case
 def macos_dot_underscore(folder: Path) -> None:
     _opened(folder, {"train": 3}, {"pothole"})
 

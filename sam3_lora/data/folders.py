@@ -15,7 +15,13 @@ from sam3_lora.text import valid_text
 
 ANNOTATION_FILE = "_annotations.coco.json"
 NO_TEXT = "its name is not valid text; rename it"
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+# Of all pictures that Pillow opens by itself, and of HEIC, which it opens with pillow-heif.
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"))
+IMAGE_SUFFIXES |= {".tif", ".tiff", ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"}
+IMAGE_SUFFIXES |= {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga"}
+IMAGE_SUFFIXES |= {".icb", ".vda", ".vst", ".sgi", ".bw", ".rgb", ".rgba", ".ras", ".pcx", ".dcx", ".psd", ".qoi"}
+IMAGE_SUFFIXES |= {".ico", ".cur", ".icns", ".xbm", ".xpm", ".dds", ".ftc", ".ftu", ".blp", ".gbr", ".im", ".msp"}
+IMAGE_SUFFIXES |= {".pxr", ".pcd", ".fit", ".fits", ".fli", ".flc"}
 USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
 MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations", "segmentationclass", "segmentationobject")
 MAX_SEARCHED = 1_000_000  # files: in a larger folder, which may be a whole disk, no image is searched for

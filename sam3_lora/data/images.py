@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import warnings
@@ -23,6 +24,12 @@ MAX_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more 
 # process, since warnings.catch_warnings() is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations by which width and height change places
+with contextlib.suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # kinds of files, from byte 8 on
+HEIC, HEIC_FIX = "HEIC, which only the package pillow-heif opens", "Run pip install pillow-heif, or convert it to JPEG"
 LAB, LAB_FIX = "the color mode LAB, which cannot be read", "Convert it to RGB"
 
 
@@ -58,10 +65,31 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
             "Put it there, or delete its entry from the annotation file",
         ) from None
     except BROKEN as error:
+        require_no_heic(record.path)
         raise DataError(
             f"Expected an image in {record.path}, but it cannot be decoded ({error})",
             "Replace the file, or delete its entry from the annotation file",
         ) from None
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is HEIC, as iPhones take pictures, and nothing here opens that."""
+    return "HEIF" not in Image.OPEN and head[4:8] == b"ftyp" and head[8:12] in _HEIC
+
+
+def require_no_heic(path: Path) -> None:
+    """Raises DataError for a HEIC file that could not be opened."""
+    if unreadable_kind(path) == "image-heic":
+        raise DataError(f"The image {path} is {HEIC}", HEIC_FIX)
+
+
+def unreadable_kind(path: Path) -> str:
+    """The kind of finding of a file that cannot be opened as an image."""
+    head = b""
+    if path.is_file():  # a pipe would block for ever
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            head = file.read(12)
+    return "image-heic" if is_heic(head) else "image-unreadable"
 
 
 def _require_pixels(picture: Image.Image, record: ImageRecord, limit: int | None) -> None:

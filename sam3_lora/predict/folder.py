@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES
+from sam3_lora.data.folders import IMAGE_SUFFIXES, is_litter
 from sam3_lora.errors import DataError
 from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
@@ -44,16 +44,15 @@ def images_in(folder: str | Path) -> list[Path]:
     root = Path(os.path.expanduser(folder))
     if not os.path.isdir(root):  # unlike Path.is_dir, never raises: the name may be too long
         raise DataError(f"Expected a folder of images, but there is none at {root}", "Check the path")
-    found = [
-        Path(where, name)
-        for where, folders, names in os.walk(root)
-        if not folders.sort()  # None; sorts the folders that are walked next
-        for name in sorted(names)
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-    ]
+    found = []
+    for where, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        images = (name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+        found += [Path(where, name) for name in images if not is_litter(name)]
     if not found:
-        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        raise DataError(f"Expected images in the folder {root}, but found none", f"Use files of type {suffixes}")
+        raise DataError(
+            f"Expected images in the folder {root}, but found none", "Put JPEG, PNG, TIFF, WebP or AVIF files there"
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh
-from sam3_lora.data.images import BROKEN, to_rgb
+from sam3_lora.data.images import BROKEN, require_no_heic, to_rgb
 from sam3_lora.data.samples import tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
 from sam3_lora.model import lora
@@ -290,6 +290,7 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
             f"The image {image} has more than {limit:.0f} million pixels", "Scale it down, or cut it into tiles"
         ) from None
     except BROKEN as error:
+        require_no_heic(Path(image))
         raise DataError(
             f"The file {image} cannot be read as an image ({error})", "Give an intact JPEG or PNG file"
         ) from None

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from sam3_lora.data.findings.findings import FindingCollector
-from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, ImageHeader, orientation_of
+from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, ImageHeader, orientation_of, unreadable_kind
 from sam3_lora.data.records import ImageRecord
 
 # Also looked for when a dataset is opened.
-SIZE_KINDS = ("image-unreadable", "size-mismatch", "image-scaled", "image-orientation-unclear")
+SIZE_KINDS = ("image-unreadable", "image-heic", "size-mismatch", "image-scaled", "image-orientation-unclear")
 THUMB = 16  # pixels a side of the thumbnail by which two images are compared
 _HASH = 8  # gradients a side and direction: 2 * 8 * 8 = 128 bits
 _FLATTEST = 2.0  # standard deviation of gray values below which an image has nothing to compare
@@ -64,8 +64,8 @@ def probe(path: Path) -> ImageProbe:
     except Image.DecompressionBombError:
         found.problems["image-gigantic"] = ""
     except _BROKEN as error:
-        kind = "image-unreadable" if found.size is None else "image-truncated"
-        found.problems[kind] = "" if kind == "image-unreadable" else str(error)
+        kind = unreadable_kind(path) if found.size is None else "image-truncated"
+        found.problems[kind] = "" if found.size is None else str(error)
     return found
 
 

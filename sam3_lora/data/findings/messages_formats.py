@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 ERRORS: dict[str, tuple[str, str]] = {
+    "image-heic": (
+        "{images} {are} HEIC, as iPhones take them, which only the package pillow-heif opens",
+        "Run pip install pillow-heif and open the dataset again, or convert {them} to JPEG",
+    ),
     "link-outside-dataset": (
         "{images} {are} behind a link that leads outside the dataset's folder; {they} {are} not opened",
         "Copy the files into the dataset's folder, or set the folder that holds the images",

@@ -16,7 +16,7 @@ from sam3_lora.data.formats.sources import Progress, Unusable, Watch
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, entry_of, numbers_of, pose_length
 from sam3_lora.data.formats.yolo_pairs import Pairs, pair
 from sam3_lora.data.formats.yolo_settings import Settings, class_names
-from sam3_lora.data.images import size_on_disk
+from sam3_lora.data.images import size_on_disk, unreadable_kind
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, valid_text
 
@@ -188,7 +188,7 @@ class Labels:
             self._watch(path)
             header = size_on_disk(path)
             if header is None:
-                self._findings.add("image-unreadable", name)
+                self._findings.add(unreadable_kind(path), name)
                 continue
             self._sizes[name] = size = header.shown_size  # labels refer to the image as viewers show it
             yield [{"id": name, "file_name": name, "width": size[0], "height": size[1]}]

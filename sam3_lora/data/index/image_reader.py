@@ -9,7 +9,7 @@ from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import ImageFiles
-from sam3_lora.data.images import ImageHeader, size_on_disk
+from sam3_lora.data.images import ImageHeader, size_on_disk, unreadable_kind
 from sam3_lora.data.index import entries as values
 from sam3_lora.data.index.cache import Watched
 from sam3_lora.data.index.coverage import KEYS, CoverageReader
@@ -123,7 +123,7 @@ class ImageReader:
             if header is None or header.size[0] * header.size[1] > values.MAX_PIXELS:
                 if not image.missing:
                     self.probed += 1
-                    self._findings.add("image-unreadable", image.file_name)
+                    self._findings.add(unreadable_kind(self._folder / image.path), image.file_name)
                 return False
             width, height = header.shown_size
             self._measured.append(image.file_name)
@@ -172,7 +172,7 @@ class ImageReader:
     def probe(self, kept: Sequence[GatheredImage]) -> None:
         """Opens image files to compare their sizes and orientations with the entries."""
         present = [image for image in kept if not image.missing]
-        probed, self.orientation = probe(present, self._measured, self._header, self._findings)
+        probed, self.orientation = probe(present, self._measured, self._folder, self._header, self._findings)
         self.probed += probed
 
     def describe(self) -> None:

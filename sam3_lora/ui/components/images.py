@@ -13,7 +13,7 @@ import streamlit as st
 from PIL import Image, ImageOps
 
 from sam3_lora.data.dataset import Annotation, ImageRecord, load_image
-from sam3_lora.data.images import MAX_PIXELS, to_rgb
+from sam3_lora.data.images import HEIC, HEIC_FIX, MAX_PIXELS, is_heic, to_rgb
 from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized, decode_segmentation
@@ -159,6 +159,8 @@ def decode(file: bytes, name: str) -> np.ndarray:
         with Image.open(io.BytesIO(file)) as picture:
             return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        if is_heic(file):
+            raise DataError(f"The image {name} is {HEIC}", HEIC_FIX) from None
         raise DataError(
             f"Expected an image, but {name} cannot be read as one", "Upload a complete JPEG or PNG file"
         ) from None

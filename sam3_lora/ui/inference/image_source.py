@@ -10,7 +10,6 @@ import numpy as np
 import streamlit as st
 
 from sam3_lora.data.dataset import Dataset, load_image
-from sam3_lora.data.folders import IMAGE_SUFFIXES
 from sam3_lora.draw import category_colors
 from sam3_lora.errors import DataError
 from sam3_lora.ui import resources, state
@@ -50,8 +49,7 @@ def choose() -> Source:
 
 
 def _upload() -> Source:
-    suffixes = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-    file = st.file_uploader("Image file", suffixes, key="image-file", label_visibility="collapsed")
+    file = st.file_uploader("Image file", key="image-file", label_visibility="collapsed")
     return Source(file.name, images.decode(file.getvalue(), file.name)) if file else Source()
 
 
