@@ -60,6 +60,8 @@ _DETECTIONS = Foreign(
 # By the keys that an object has, all of them.
 _BY_KEYS: dict[tuple[str, ...], Foreign] = {
     ("videos",): _VIDEO,
+    ("sequences", "annotations"): _VIDEO,
+    ("video_id", "masklet"): Foreign("masks of videos (SA-V)", _VIDEO.fix),
     ("shapes",): _LABELME,
     ("_via_img_metadata",): _VIA,
     ("_via_settings",): _VIA,
@@ -109,7 +111,12 @@ _BY_ENDING = {
     ".jsonl": Foreign("JSON lines"),
     ".ndjson": Foreign("JSON lines"),
     ".csv": Foreign("tables (CSV)"),
+    **dict.fromkeys(
+        (".mp4", ".avi", ".mov", ".mkv"),
+        Foreign("a video", "Extract its frames as images, for example with ffmpeg, and annotate them"),
+    ),
 }
+_BY_NAME = {"gt.txt": _MOT}
 # By text at the beginning of a file.
 _BY_TEXT: dict[str, tuple[tuple[bytes, Foreign], ...]] = {
     ".xml": (
@@ -117,10 +124,8 @@ _BY_TEXT: dict[str, tuple[tuple[bytes, Foreign], ...]] = {
         (b"<annotation", _VOC),
     ),
     ".csv": (
-        (
-            b"ImageID,",
-            Foreign("annotations of Open Images (CSV)", _with_datumaro("open_images")),
-        ),
+        (b"ImageID,", Foreign("annotations of Open Images (CSV)", _with_datumaro("open_images"))),
+        (b"region_shape_attributes", _VIA),
     ),
     ".ini": ((b"seqLength", _MOT),),
 }
@@ -146,6 +151,8 @@ def foreign_format(root: Path) -> tuple[Path, Foreign] | None:
             if found := format_of(outline) or (other_task(outline) if isinstance(outline, dict) else None):
                 return folder / name, found
     paths = [folder / name for folder, inside in names.items() for name in inside]
+    if path := next((path for path in paths if path.name in _BY_NAME), None):
+        return path, _BY_NAME[path.name]
     by_ending = {ending: path for path in reversed(paths) if (ending := _ending(path)) in {**_BY_TEXT, **_BY_ENDING}}
     for ending in (*_BY_TEXT, *_BY_ENDING):
         if (path := by_ending.get(ending)) and (found := _of_text(path, ending, root) or _BY_ENDING.get(ending)):

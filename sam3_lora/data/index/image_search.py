@@ -124,7 +124,7 @@ def _parts(file_name: str) -> tuple[str, ...]:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unquote(name)).casefold()
+    return unicodedata.normalize("NFC", unquote(name)).casefold().strip()
 
 
 def _spellings(name: str) -> tuple[str, str, str]:

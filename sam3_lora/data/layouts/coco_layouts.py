@@ -57,7 +57,7 @@ def coco_layout(root: Path, images: Path | None) -> CocoLayout | None:
         root: the dataset's folder.
         images: a further folder to look for images in, wherever it is.
     """
-    if roboflow := _split_folders(root, images, only=ANNOTATION_FILE):
+    if roboflow := _split_folders(root, root, images, only=ANNOTATION_FILE):
         return roboflow
     if (root / ANNOTATION_FILE).is_file():
         return None
@@ -65,7 +65,7 @@ def coco_layout(root: Path, images: Path | None) -> CocoLayout | None:
     for folder in sorted(folders, key=lambda path: _FOLDERS.index(path.name.casefold())):
         if layout := in_annotations(folder, root, images):
             return layout
-    return _side_by_side(root, root, images) or _split_folders(root, images)
+    return _side_by_side(root, root, images) or _split_folders(root, root, images)
 
 
 def in_annotations(folder: Path, root: Path, images: Path | None) -> CocoLayout | None:
@@ -78,7 +78,7 @@ def in_annotations(folder: Path, root: Path, images: Path | None) -> CocoLayout 
     if layout := _side_by_side(folder, root, images):
         return layout
     files = coco_files(folder, root)
-    return single_file(folder / files[0], root, images) if len(files) == 1 else None
+    return single_file(folder / files[0], root, images) if len(files) == 1 else _split_folders(folder, root, images)
 
 
 def is_annotations_folder(folder: Path) -> bool:
@@ -105,7 +105,9 @@ def single_file(path: Path, root: Path, images: Path | None) -> CocoLayout:
     """
     match = _SPLIT.fullmatch(path.name)
     split = next(iter(_split_names({path.name: match}))) if match else "train"
-    places = _places([root, root / "images", path.parent, path.parent / "images", *_image_folders(root)])
+    of_split = _folders_of_split(root, path.parent, split, match) if match else ()
+    usual = [root, root / "images", path.parent, path.parent / "images"]
+    places = _places([*of_split, *usual, *_image_folders(root)])
     return CocoLayout("COCO JSON, a single file", [coco_source(split, path, root, places, images)])
 
 
@@ -177,22 +179,26 @@ def _folders_of_split(root: Path, folder: Path, split: str, match: re.Match[str]
     return _places([*inner, *(root / name for name in _IMAGES), root, folder, folder / "images"])
 
 
-def _split_folders(root: Path, images: Path | None, only: str = "") -> CocoLayout | None:
+def _split_folders(parent: Path, root: Path, images: Path | None, only: str = "") -> CocoLayout | None:
     """A folder per split with its COCO file, as Roboflow has it, and many others under other names."""
-    names = [name for name in subfolders(root)[:MAX_FOLDERS] if only or name.casefold() not in _FOLDERS]
-    files = {name: _file_of_split(root / name, root, only) for name in names}
+    if not is_inside(parent, root):
+        return None
+    names = [name for name in subfolders(parent)[:MAX_FOLDERS] if only or name.casefold() not in _FOLDERS]
+    files = {name: _file_of_split(parent / name, root, only) for name in names}
     chosen = {name: path for name, (path, _) in files.items() if path is not None}
     if not chosen:
         return None
     for name in names:  # a file that cannot be read is an error of its split
-        beside = (root / name / path.relative_to(root / other) for other, path in chosen.items())
+        beside = (parent / name / path.relative_to(parent / other) for other, path in chosen.items())
         if name not in chosen and (path := next(filter(Path.is_file, beside), None)):
             chosen[name] = path
     words = "COCO JSON, one folder per split" + (", as Roboflow exports it" if only else "")
-    ignored = [root / name for name in coco_files(root, root)]
+    ignored = [parent / name for name in coco_files(parent, root)]
     ignored += [path for _, others in files.values() for path in others]
-    splits = usual_order(chosen)
-    sources = [coco_source(name, chosen[name], root, _own_places(root / name, chosen[name]), images) for name in splits]
+    sources = [
+        coco_source(name, chosen[name], root, _own_places(parent / name, root, chosen[name]), images)
+        for name in usual_order(chosen)
+    ]
     return CocoLayout(words, sources, tuple(ignored))
 
 
@@ -216,11 +222,12 @@ def _is_same(split: str, folder: str) -> bool:
     return split_word(split) == split_word(folder) != ""
 
 
-def _own_places(folder: Path, path: Path) -> tuple[Path, ...]:
+def _own_places(folder: Path, root: Path, path: Path) -> tuple[Path, ...]:
     """Where the images of a split's folder may be; none for the usual places of its file."""
     if path == folder / ANNOTATION_FILE:
         return ()
-    return _places([folder, *(folder / name for name in _IMAGES), path.parent, *_image_folders(folder)])
+    own = [folder, *(folder / name for name in _IMAGES), path.parent, *_image_folders(folder)]
+    return _places([*own, *(root / name / folder.name for name in ("", *_IMAGES))])
 
 
 def _places(folders: Iterable[Path]) -> tuple[Path, ...]:

@@ -170,6 +170,8 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
             if coco
             else _EXPORT,
         )
+    if packed := [valid_text(name) for name in names if is_archive(Path(name))]:
+        raise DataError(f"{wanted}, but found archives ({first_names(packed, 3)})", "Unpack them there")
     raise DataError(f"{wanted}, but there is no annotation file", _EXPORT)
 
 

@@ -88,6 +88,8 @@ FOREIGN = {
     "_annotations.createml.json": ([{"image": "a.jpg", "annotations": []}], "CreateML"),
     "annotations/default.json": ({"info": {}, "categories": {}, "items": []}, "Datumaro"),
     "v7.json": ({"version": "2.0", "item": {"name": "a.jpg"}, "annotations": []}, "Darwin"),
+    "uvo.json": ({"sequences": [{"id": 1}], "annotations": []}, "videos"),
+    "sav_1_manual.json": ({"video_id": "sav_1", "masklet": []}, "SA-V"),
     "bdd.json": ([{"name": "a.jpg", "labels": []}], "BDD100K"),
 }
 FOREIGN_TEXT = {
@@ -97,6 +99,10 @@ FOREIGN_TEXT = {
     "boxes.csv": ("filename,width,height,class", "CSV"),
     "train.tfrecord": ("\0", "TFRecord"),
     "train.tfrecord-00000-of-00010": ("\0", "TFRecord"),
+    "MOT17-02/gt/gt.txt": ("1,1,912,484,97,109,0,7,1\n", "MOT Challenge"),
+    "via_export.csv": ("filename,file_size,region_shape_attributes", "VIA"),
+    "road.mp4": ("\0", "a video"),
+    "annotations_trainval2017.zip": ("PK", "found archives"),
     "MOT17-02/seqinfo.ini": ("[Sequence]\nname=MOT17-02\nseqLength=600\n", "MOT Challenge"),
 }
 

@@ -120,6 +120,26 @@ def test_a_folder_per_split_with_a_file_of_any_name(tmp_path, name, images):
     assert all(image.path.is_file() for split in dataset.splits.values() for image in split.images)
 
 
+@pytest.mark.parametrize("images", ["{split}", "images/{split}", "data/{split}"])
+def test_a_folder_of_annotations_per_split(tmp_path, images):
+    for split in ("train", "val"):
+        write_json(
+            tmp_path / "annotations" / split / "boxes.json", with_images(coco(), tmp_path / images.format(split=split))
+        )
+    dataset = open_dataset(tmp_path)
+    assert sizes(dataset) == {"train": (5, 8), "val": (5, 8)} and kinds(dataset) == []
+    used = {name: {image.path.parent.name for image in split.images} for name, split in dataset.splits.items()}
+    assert used == {"train": {"train"}, "val": {"val"}}
+
+
+def test_the_only_file_is_of_the_folder_of_its_split(tmp_path):
+    write_json(tmp_path / "train.json", with_images(coco(), tmp_path / "train"))
+    with_images(coco(), tmp_path / "test")
+    dataset = open_dataset(tmp_path)
+    assert kinds(dataset) == []
+    assert {image.path.parent.name for image in dataset.split("train").images} == {"train"}
+
+
 def test_of_several_files_in_the_folder_of_a_split_the_usual_one_is_read(tmp_path):
     write_json(tmp_path / "train" / "annotations.json", with_images(coco(), tmp_path / "train"))
     write_json(tmp_path / "train" / "old.json", coco(images=1))

@@ -51,6 +51,7 @@ def used(dataset: Dataset, split: str = "train") -> list[str]:
         "a b.png",
         "A B.JPG",
         "old/A%20b.jpeg",
+        "old/a b.jpg ",
     ],
 )
 def test_the_only_image_of_that_name_is_used(tmp_path, name):
