@@ -90,6 +90,46 @@ def found(folder: Path, **options: Any) -> dict[str, Finding]:
     return {finding.kind: finding for finding in examine(open_dataset(folder, **options)).findings}
 
 
+def causes(finding: Finding) -> dict[str, int]:
+    return {cause.name: cause.count for cause in finding.causes}
+
+
+@case
+def bbox_five_numbers_theta(folder: Path) -> None:
+    turned = found(folder)["turned-boxes"]
+    assert (turned.severity, causes(turned)) == ("warning", {"five-numbers-center-radians": 3})
+
+
+@case
+def cvat_rotation_attribute(folder: Path) -> None:
+    turned = found(folder)["turned-boxes"]
+    assert (turned.severity, causes(turned)) == ("warning", {"attributes": 3})
+
+
+@case
+def ids_number_here_text_there(folder: Path) -> None:
+    assert causes(found(folder)["other-notation"]) == {"id-of-other-type": 3}
+    assert open_dataset(folder).split("train").num_objects == 3
+
+
+@case
+def numbers_as_strings(folder: Path) -> None:
+    assert causes(found(folder)["other-notation"]) == {"numbers-as-text": 6}
+    assert open_dataset(folder).split("train").num_objects == 3
+
+
+@case
+def polygon_as_points_and_dicts(folder: Path) -> None:
+    findings = found(folder)
+    assert causes(findings["other-notation"]) == {"polygon-as-points": 4} and "bad-segmentation" not in findings
+
+
+@case
+def rle_size_width_first(folder: Path) -> None:
+    findings = found(folder)
+    assert causes(findings["other-notation"]) == {"rle-width-first": 3} and "box-mask-mismatch" not in findings
+
+
 @case
 def iscrowd_because_rle(folder: Path) -> None:
     crowds = found(folder)["crowds"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from sam3_lora.data.findings.findings import FindingCollector, Severity
 from sam3_lora.data.index.gather import GatheredImage
-from sam3_lora.data.index.shapes import BoxReader
+from sam3_lora.data.index.objects.shapes import BoxReader
 from sam3_lora.text import plural
 
 STRAY = 10  # boxes in fractions of the image are strays if there is less than one in so many boxes

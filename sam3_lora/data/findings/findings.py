@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sam3_lora.data.findings import messages
@@ -14,6 +14,7 @@ from sam3_lora.text import short_repr
 
 Severity = Literal["error", "warning", "info"]
 MAX_LOCATIONS = 50
+MAX_CAUSES = 8
 _SEVERITY_OF: dict[str, Severity] = {
     **dict.fromkeys(messages.ERRORS, "error"),
     **dict.fromkeys(messages.WARNINGS, "warning"),
@@ -45,6 +46,30 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """One of several causes of a kind of problem.
+
+    Attributes:
+        name: the same for problems with the same cause; a key of :data:`sam3_lora.data.findings.messages.CAUSES`, where
+            the place alone does not show it.
+        count: how often it occurs.
+        first: where it was met first.
+    """
+
+    name: str
+    count: int
+    first: Location
+
+    def __str__(self) -> str:
+        words = messages.CAUSES.get(self.name, "")
+        return f"{words} ({'the first: ' if self.count > 1 else ''}{_short(self.first)})".lstrip()
+
+
+def _short(place: Location) -> str:
+    return textwrap.shorten(str(place), 200, placeholder="...")
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One kind of problem in one split. It holds facts only: its sentences are made by messages.py.
 
@@ -57,6 +82,7 @@ class Finding:
         image_names: the file names of all images concerned, each once, in the order in which they were met.
         variant: the cause or the format, where the sentences depend on it ("corners", "yolo"); "" if they do not.
         facts: further numbers and names that the sentences need.
+        causes: the most frequent ones, where the problem may have several.
     """
 
     kind: str
@@ -67,12 +93,17 @@ class Finding:
     image_names: tuple[str, ...] = ()
     variant: str = ""
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    causes: tuple[Cause, ...] = ()
 
     @property
     def message(self) -> str:
-        """One sentence: what is wrong, and where it was met first."""
+        """One sentence: what is wrong, and where it was met first; with several causes, where each was."""
         text = messages.message(self.kind, self.variant, self.count, self.facts)
-        first = textwrap.shorten(str(self.locations[0]), 200, placeholder="...") if self.locations else ""
+        if len(self.causes) > 1 or any(cause.name in messages.CAUSES for cause in self.causes):
+            several = len(self.causes) > 1
+            causes = [f"{cause.count:,} x {cause}" if several else str(cause) for cause in self.causes]
+            return f"{text}: {'; '.join(causes)}."
+        first = _short(self.locations[0]) if self.locations else ""
         if first:
             text += f" (the first: {first})" if self.count > 1 else f" ({first})"
         return text + "."
@@ -93,6 +124,7 @@ class _Draft:
     image_names: dict[str, None] = field(default_factory=dict)  # a dict, to keep their order
     variant: str = ""
     facts: dict[str, Fact] = field(default_factory=dict)
+    causes: dict[str, Cause] = field(default_factory=dict)
 
 
 class FindingCollector:
@@ -116,6 +148,7 @@ class FindingCollector:
         *,
         value: Any = _NOTHING,
         severity: Severity | None = None,
+        causes: tuple[str, ...] = (),
         **facts: Fact,
     ) -> None:
         """Counts one occurrence of a kind.
@@ -127,6 +160,7 @@ class FindingCollector:
             detail: what is there, in words.
             value: instead of `detail`: the value itself, of any type.
             severity: of this occurrence, if not that of the kind; the worst one counts.
+            causes: names of causes, see :class:`Cause`.
             facts: numbers and names for the sentences, of the first occurrence.
         """
         draft = self._drafts[kind]
@@ -136,8 +170,12 @@ class FindingCollector:
             draft.severity = severity
         if image is not None:
             draft.image_names[image] = None
+        place = Location(image, annotation, detail if value is _NOTHING else short_repr(value))
         if len(draft.locations) < MAX_LOCATIONS:
-            draft.locations.append(Location(image, annotation, detail if value is _NOTHING else short_repr(value)))
+            draft.locations.append(place)
+        for name in causes:
+            known = draft.causes.get(name)
+            draft.causes[name] = Cause(name, 1, place) if known is None else replace(known, count=known.count + 1)
 
     def describe(self, kind: str, *, variant: str = "", severity: Severity | None = None, **facts: Fact) -> None:
         """Sets what holds for a kind as a whole, if it occurs.
@@ -161,7 +199,13 @@ class FindingCollector:
         """Continues with a finding from when the dataset was opened."""
         names = dict.fromkeys(finding.image_names)
         self._drafts[finding.kind] = _Draft(
-            finding.severity, finding.count, [*finding.locations], names, finding.variant, dict(finding.facts)
+            finding.severity,
+            finding.count,
+            [*finding.locations],
+            names,
+            finding.variant,
+            dict(finding.facts),
+            {cause.name: cause for cause in finding.causes},
         )
 
     def forget(self, kind: str, image: str) -> None:
@@ -195,6 +239,7 @@ class FindingCollector:
             image_names=tuple(draft.image_names),
             variant=self._format if (kind, self._format) in messages.VARIANTS else draft.variant,
             facts=draft.facts,
+            causes=tuple(sorted(draft.causes.values(), key=lambda cause: -cause.count)[:MAX_CAUSES]),
         )
 
 

@@ -31,6 +31,8 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
     key: words for module in _MODULES for key, words in getattr(module, "VARIANTS", {}).items()
 }
 
+CAUSES = messages_values.CAUSES  # cause -> in words
+
 _SINGULAR = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
 _SINGULAR |= {"entries": "entry", "lines": "line"}
 _SINGULAR |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "look", "fall", "appear")}

@@ -84,7 +84,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "unknown-image": (
         "{annotations} {have} an image_id that no image has, and {are} left out",
-        "Correct image_id, or add the image; note that 1 and '1' are different ids",
+        "Correct image_id, or add the image",
     ),
     "nameless-category": (
         "{annotations} {are} of a category without a name, and {are} left out",
@@ -92,7 +92,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "unknown-category": (
         "{annotations} {have} a category_id that no category has, and {are} left out",
-        "Correct category_id, or add the category; note that 1 and '1' are different ids",
+        "Correct category_id, or add the category",
     ),
     "bad-bbox": (
         "{annotations} {have} no valid box: the box is taken from the mask if there is a usable one, otherwise the "

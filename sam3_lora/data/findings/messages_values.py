@@ -8,13 +8,51 @@ _LEARN = "set data.crowds_as_objects (Configure page: 'Learn crowd regions as ob
 
 ERRORS: dict[str, tuple[str, str]] = {}
 WARNINGS: dict[str, tuple[str, str]] = {
+    "turned-boxes": (
+        "{annotations} {have} a turned box. Where there is no mask, the turned rectangle is learned as one, and the "
+        "upright box around it as the box",
+        "Look at them here: if the rectangles do not fit the objects, the angle is meant otherwise; then export "
+        "polygons or masks",
+    ),
     "crowds": (
         _NOT_LEARNED,
         "Nothing, if they are such regions; if each of them is one object, since some tools mark every brush mask so, "
         + _LEARN,
     ),
 }
-INFOS: dict[str, tuple[str, str]] = {}
+INFOS: dict[str, tuple[str, str]] = {
+    "other-notation": (
+        "{count:,} {entries} {have} values that are not written as in COCO, but whose meaning is clear; they are used",
+        "Nothing, unless other tools read the file too",
+    ),
+}
+_FIVE = "five numbers, read as [{}, width, height, {}], {}"
+_CENTER, _CORNER = "center x, center y", "left, top"
+_NOT_ABOVE = "since none is above 2 pi"
+_LEAVES = "since as centers they would leave the image"
+CAUSES = {
+    "numbers-as-text": "numbers as text (in quotes)",
+    "id-of-other-type": "an id as text that is a number elsewhere, or the other way round",
+    "box-as-object": "a box as an object",
+    "box-as-points": "a box as a list of points",
+    "box-backwards": "a box drawn from right to left or upwards, with a negative width or height",
+    "polygon-as-points": "polygons as points, objects or one flat list",
+    "rle-as-bytes": "run lengths as Python prints bytes, b'...'",
+    "rle-without-size": "run lengths without the size of the image",
+    "rle-width-first": "run lengths of size [width, height] instead of [height, width], read as the box tells",
+    "attributes": "attributes.rotation, in degrees clockwise about the center, as CVAT writes it",
+    "rotation": "rotation, read as degrees clockwise about the center",
+    "angle-degrees": "angle, read as degrees clockwise about the center",
+    "angle-radians": f"angle, read as radians clockwise about the center, {_NOT_ABOVE}",
+    "theta-degrees": "theta, read as degrees clockwise about the center",
+    "theta-radians": f"theta, read as radians clockwise about the center, {_NOT_ABOVE}",
+    "five-numbers-center-degrees": _FIVE.format(_CENTER, "degrees counter-clockwise", "as Detectron2 writes them"),
+    "five-numbers-center-radians": _FIVE.format(_CENTER, "radians clockwise", f"as MMRotate does, {_NOT_ABOVE}"),
+    "five-numbers-corner-degrees": _FIVE.format(_CORNER, "degrees counter-clockwise", _LEAVES),
+    "five-numbers-corner-radians": _FIVE.format(_CORNER, "radians clockwise", _LEAVES),
+    "corners": "the four corners of a rectangle",
+    "with-mask": "an angle beside a mask: the box is taken from the mask",
+}
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
     ("crowds", "only"): (
         _NOT_LEARNED + ", so that nothing is left to learn of {only}",

@@ -29,6 +29,14 @@ _BETWEEN_ANY = re.compile(rb",")
 Decoder = msgspec.json.Decoder[Any]
 
 
+class Attributes(msgspec.Struct, gc=False):
+    """What of an annotation's 'attributes' turns its box, as CVAT writes it."""
+
+    rotation: Any = 0
+    angle: Any = 0
+    theta: Any = 0
+
+
 class AnnotationEntry(msgspec.Struct, gc=False):
     """An entry of 'annotations' as most files have it; the segmentation stays JSON until it is needed."""
 
@@ -39,6 +47,18 @@ class AnnotationEntry(msgspec.Struct, gc=False):
     segmentation: msgspec.Raw = msgspec.Raw(b"")
     iscrowd: int | bool = 0
     ignore: int | bool = 0
+    rotation: Any = 0
+    angle: Any = 0
+    theta: Any = 0
+    attributes: Attributes | list[Any] | str | float | None = None
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the box may be turned by an angle."""
+        of = self.attributes
+        return bool(self.rotation or self.angle or self.theta) or (
+            type(of) is Attributes and bool(of.rotation or of.angle or of.theta)
+        )
 
 
 class CocoFile:

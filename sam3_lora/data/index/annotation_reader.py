@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from sam3_lora.data.findings.causes import describe_boxes
 from sam3_lora.data.findings.findings import FindingCollector
@@ -17,13 +16,14 @@ from sam3_lora.data.index.entries import as_plain, identifier, require_at_most
 from sam3_lora.data.index.gather import AnnotationColumns, GatheredImage
 from sam3_lora.data.index.image_reader import ImageReader
 from sam3_lora.data.index.index import IndexWriter
-from sam3_lora.data.index.shapes import BoxReader, are_plain_polygons, segmentation_problem
+from sam3_lora.data.index.objects.notation import OTHER_ID, KnownIds
+from sam3_lora.data.index.objects.object_reader import THOROUGH, ObjectReader
+from sam3_lora.data.index.objects.shapes import are_plain_polygons
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr
 
 MAX_ANNOTATIONS = 20_000_000  # of a split
 _FLAGS = {"": 0, "0": 0, "false": 0, "1": 1, "true": 1}
-THOROUGH = 5_000  # segmentations per split that are checked number by number; of the others, only types and sizes
 
 
 class AnnotationReader:
@@ -45,12 +45,13 @@ class AnnotationReader:
     ) -> None:
         self._findings, self._categories = findings, categories
         self._images = images.by_id
-        self._boxes = BoxReader(findings)
         self.columns = AnnotationColumns(writer)
+        self._objects = ObjectReader(findings, categories, self.columns)
         self.count = 0
         self.no_list = ""
         self._ids: set[int | str] = set()
-        self._segmentations = 0
+        self._image_ids, self._category_ids = KnownIds(images.by_id), KnownIds(categories.names)
+        self._respelled = False  # whether an id of the current annotation is text here and a number there
 
     def read(self, content: Content, progress: Progress) -> None:
         """Reads the whole list; entries that cannot be used become findings.
@@ -70,7 +71,8 @@ class AnnotationReader:
                 self.count += 1
             require_at_most(MAX_ANNOTATIONS, self.count, "annotations")
         self._find_wrong_keys(content)
-        describe_boxes(self._findings, self._boxes)
+        self._objects.finish()
+        describe_boxes(self._findings, self._objects.boxes)
 
     def _find_wrong_keys(self, content: Content) -> None:
         if self.count and not self.columns.ids and (task := other_task(content.sketch())):
@@ -97,14 +99,16 @@ class AnnotationReader:
         x, y, w, h = entry.bbox
         if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.width and y + h <= image.height):
             return False
+        if entry.is_turned:
+            return False
         if (w <= 1 and h <= 1 and x <= 1 and y <= 1) or crowd not in (0, 1) or not -(2**63) <= key < 2**63:
             return False
         if text:
-            if self._segmentations < THOROUGH or not are_plain_polygons(text):
+            if self._objects.segmentations < THOROUGH or not are_plain_polygons(text):
                 return False
-            self._segmentations += 1
+            self._objects.segmentations += 1
         self._ids.add(key)
-        self._boxes.seen += 1
+        self._objects.boxes.seen += 1
         self.columns.add(key, image.row, category, (x, y, w, h), text, bool(crowd))
         return True
 
@@ -121,26 +125,21 @@ class AnnotationReader:
             self._findings.add("bad-annotation", annotation=self.count, value=entry)
             return
         key = self._id_of(entry)
+        self._respelled = False
         image = self._image_of(entry, key)
         category = None if image is None else self._category_of(entry, image, key)
         if image is None or category is None:
             return
-        bbox, segmentation = entry.get("bbox"), entry.get("segmentation") or None
-        text = b""
-        if segmentation is not None:
-            segmentation, text = self._checked(segmentation, image, key)
-        elif bbox is None and (keys := wrong_keys(entry)):
+        if self._respelled:
+            self._findings.add("other-notation", image.file_name, key, causes=(OTHER_ID,))
+        if entry.get("bbox") is None and not entry.get("segmentation") and (keys := wrong_keys(entry)):
             self._findings.add("annotations-wrong-key", image.file_name, key, keys=keys)
             self._findings.describe("annotations-wrong-key", variant="in-annotations")
             image.cannot_use({category})
             return
-        box = self._boxes.read(bbox, segmentation, image, key)
-        if box is None:
-            image.cannot_use({category})
-            return
         crowd = self._is_crowd(entry, image, key)
-        alone = bool(entry.get("segmentation")) and not text
-        self.columns.add(key, image.row, self._categories.index[category], box, text, crowd, alone=alone)
+        if not self._objects.read(entry, image, key, self._categories.index[category], crowd):
+            image.cannot_use({category})
 
     def _id_of(self, entry: dict[str, Any]) -> int | str:
         key = identifier(entry.get("id"))
@@ -153,21 +152,20 @@ class AnnotationReader:
         return key
 
     def _image_of(self, entry: dict[str, Any], key: int | str) -> GatheredImage | None:
-        number: Any = entry.get("image_id")
-        try:
-            image = self._images[number]
-        except (KeyError, TypeError):  # TypeError: a list or an object as id
-            self._findings.add("unknown-image", annotation=key, detail=f"image_id {short_repr(number)}")
+        number = self._known(entry.get("image_id"), self._images, self._image_ids)
+        if number is None:
+            detail = f"image_id {short_repr(entry.get('image_id'))}"
+            self._findings.add("unknown-image", annotation=key, detail=detail)
             return None
+        image = self._images[number]
         return None if image is None or image.left_out else image
 
     def _category_of(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> str | None:
-        number: Any = entry.get("category_id")
-        try:
-            category = self._categories.names[number]
-        except (KeyError, TypeError):
-            detail = f"category_id {short_repr(number)}"
-            if isinstance(number, int | str) and number in self._categories.nameless:
+        value: Any = entry.get("category_id")
+        number = self._known(value, self._categories.names, self._category_ids)
+        if number is None:
+            detail = f"category_id {short_repr(value)}"
+            if isinstance(value, int | str) and value in self._categories.nameless:
                 self._findings.add("nameless-category", image.file_name, key, detail)
                 return None
             self._findings.add("unknown-category", image.file_name, key, detail)
@@ -176,20 +174,18 @@ class AnnotationReader:
         if number in self._categories.shared:
             image.cannot_use(self._categories.shared[number])
             return None
-        return category
+        return self._categories.names[number]
 
-    def _checked(self, segmentation: Any, image: GatheredImage, key: int | str) -> tuple[Any, bytes]:
-        """A segmentation and its JSON; None and nothing if it cannot be used."""
-        self._segmentations += 1
-        thorough = self._segmentations <= THOROUGH
-        problem = segmentation_problem(segmentation, image.width, image.height, thorough=thorough)
-        if not problem:
-            try:
-                return segmentation, msgspec.json.encode(segmentation)
-            except (msgspec.MsgspecError, OverflowError, TypeError, ValueError, RecursionError):
-                problem = "something other than polygons or run lengths"
-        self._findings.add("bad-segmentation", image.file_name, key, problem)
-        return None, b""
+    def _known(self, value: Any, known: Mapping[int | str, Any], ids: KnownIds) -> Any:
+        """The id among the known ones that a value is, or spells as text or as a number; None if there is none."""
+        try:
+            if value in known:
+                return value
+        except TypeError:  # a list or an object as id
+            return None
+        found = ids.find(value)
+        self._respelled |= found is not None
+        return found
 
     def _is_crowd(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> bool:
         for flag in (entry.get("iscrowd"), entry.get("ignore")):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from sam3_lora.data.formats.coco import AnnotationEntry
+from sam3_lora.data.index.objects.notation import number_of
 from sam3_lora.errors import DataError
 from sam3_lora.text import valid_text
 
@@ -24,6 +25,7 @@ def identifier(value: Any) -> int | str | None:
 
 def side_length(value: Any) -> int:
     """A width or height in pixels; 0 if it is none."""
+    value = number_of(value) if isinstance(value, str) else value
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 < value <= MAX_PIXELS else 0
@@ -41,7 +43,9 @@ def as_plain(entry: AnnotationEntry) -> dict[str, Any]:
         segmentation = msgspec.json.decode(entry.segmentation) if bytes(entry.segmentation) else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         segmentation = "not JSON"  # numbers out of range and the like: becomes a finding as an invalid segmentation
-    return msgspec.structs.asdict(entry) | {"bbox": list(entry.bbox), "segmentation": segmentation}
+    attributes = msgspec.to_builtins(entry.attributes)
+    plain = {"bbox": list(entry.bbox), "segmentation": segmentation, "attributes": attributes}
+    return msgspec.structs.asdict(entry) | plain
 
 
 def require_at_most(limit: int, count: int, what: str) -> None:

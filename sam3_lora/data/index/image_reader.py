@@ -16,6 +16,7 @@ from sam3_lora.data.index.coverage import KEYS, CoverageReader
 from sam3_lora.data.index.gather import GatheredImage
 from sam3_lora.data.index.image_headers import probe
 from sam3_lora.data.index.image_search import Match, is_address, search
+from sam3_lora.data.index.objects.notation import TEXT
 from sam3_lora.text import short_repr, valid_text
 
 MAX_IMAGES = 2_000_000  # of a split
@@ -127,6 +128,8 @@ class ImageReader:
                 return False
             width, height = header.shown_size
             self._measured.append(image.file_name)
+        elif str in (type(entry.get("width")), type(entry.get("height"))):
+            self._findings.add("other-notation", image.file_name, causes=(TEXT,))
         image.width, image.height = width, height
         return True
 

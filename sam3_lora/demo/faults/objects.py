@@ -46,6 +46,16 @@ def crowds(case: Case) -> None:
     case.first["iscrowd"] = 1
 
 
+def other_notation(case: Case) -> None:
+    """A box is written as an object, {"x": ..., "y": ..., "width": ..., "height": ...}."""
+    case.first["bbox"] = dict(zip(("x", "y", "width", "height"), case.first["bbox"], strict=True))
+
+
+def turned_boxes(case: Case) -> None:
+    """A box is turned by 30 degrees, as CVAT writes it."""
+    case.first.update({"bbox": [200, 200, 120, 40], "segmentation": [], "attributes": {"rotation": 30.0}})
+
+
 def duplicate_annotation(case: Case) -> None:
     """An annotation is in the list twice."""
     case.data["annotations"].append({**case.first, "id": case.new_id("annotations")})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.gather import Box, GatheredImage
@@ -53,16 +53,18 @@ class BoxReader:
             if box is not None and bbox is None:
                 self._findings.add("box-from-mask", image.file_name, annotation_id)
         if box is None and bbox is None:
-            self._findings.add("bad-bbox", image.file_name, annotation_id, "neither bbox nor segmentation")
+            words = "neither bbox nor segmentation"
+            self._findings.add("bad-bbox", image.file_name, annotation_id, words, causes=("absent",))
         self.unboxed += box is None and self._findings.count("bad-bbox") > bad
         return box
 
     def _repaired(self, bbox: Any, image: GatheredImage, annotation_id: int | str) -> Box | None:
         """A box with a problem, clipped to the image; None and a finding if that is not possible."""
         where = image.file_name, annotation_id
-        numbers = _four_numbers(bbox)
+        numbers = four_numbers(bbox)
         if numbers is None or numbers[2] <= 0 or numbers[3] <= 0:
-            self._findings.add("bad-bbox", *where, value=bbox)
+            cause = "not-four-numbers" if numbers is None else "no-area"
+            self._findings.add("bad-bbox", *where, value=bbox, causes=(cause,))
             return None
         x, y, w, h = numbers
         if max(abs(x), abs(y), w, h) <= 1:
@@ -103,8 +105,28 @@ def box_of_segmentation(segmentation: Any, width: int, height: int) -> Box | Non
     return _clipped(x0, y0, x1, y1, width, height)
 
 
-def segmentation_problem(segmentation: Any, width: int, height: int, *, thorough: bool) -> str:
-    """What is wrong with a segmentation, found without decoding it; "" if nothing is.
+def box_iou(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes (left, top, width, height)."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    return common / (one[2] * one[3] + other[2] * other[3] - common) if common else 0.0
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value.
+
+    Attributes:
+        cause: the same for values with the same fault.
+        detail: in words.
+    """
+
+    cause: str
+    detail: str
+
+
+def segmentation_problem(segmentation: Any, width: int, height: int, *, thorough: bool) -> Problem | None:
+    """What is wrong with a segmentation, found without decoding it; None if nothing is.
 
     Args:
         segmentation: of any type.
@@ -116,7 +138,7 @@ def segmentation_problem(segmentation: Any, width: int, height: int, *, thorough
         try:
             check_segmentation(segmentation, (height, width))
         except DataError as error:
-            return error.message[0].lower() + error.message[1:]
+            return Problem(type(segmentation).__name__, error.message[0].lower() + error.message[1:])
     return problem
 
 
@@ -128,44 +150,50 @@ def are_plain_polygons(text: bytes) -> bool:
     return text.translate(None, _NUMBER_CHARACTERS) == b"[[]]" and (commas := text.count(b",")) >= 5 and commas % 2 == 1
 
 
-def _problem_of_type(segmentation: Any, width: int, height: int) -> str:
+def _problem_of_type(segmentation: Any, width: int, height: int) -> Problem | None:
     if isinstance(segmentation, list):
         return _problem_of_polygons(segmentation) or _problem_of_fractions(segmentation, max(width, height))
     if not isinstance(segmentation, dict):
-        return f"{type_in_words(segmentation)} instead of polygons or run lengths"
+        return Problem("type", f"{type_in_words(segmentation)} instead of polygons or run lengths")
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        return f"run lengths of size {short_repr(size)} in an image of height {height} and width {width}"
+        hint = ", perhaps [width, height]" if size == [width, height] else ""
+        return Problem(
+            "size", f"run lengths of size {short_repr(size)}{hint} in an image of height {height} and width {width}"
+        )
     if not counts or not isinstance(counts, (str, list)):
-        return "run lengths without counts"
-    return ""
+        return Problem("counts", "run lengths without counts")
+    return None
 
 
-def _problem_of_polygons(polygons: list[Any]) -> str:
+def _problem_of_polygons(polygons: list[Any]) -> Problem | None:
     longest = 0
     for polygon in polygons:
         if not isinstance(polygon, list):
-            return f"{type_in_words(polygon)} in the list of polygons, where a list [x, y, x, y, ...] is expected"
+            words = f"{type_in_words(polygon)} in the list of polygons, where a list [x, y, x, y, ...] is expected"
+            return Problem("no-list", words)
         try:
             finite = math.isfinite(sum(polygon))  # one fast pass finds text, lists, NaN and infinity
         except (TypeError, OverflowError):
             finite = False
         if not finite:
-            return "a polygon with values that are not finite numbers"
+            return Problem("not-finite", "a polygon with values that are not finite numbers")
         if len(polygon) % 2:
-            return f"a polygon of {len(polygon)} numbers, which are not x, y pairs"
+            return Problem("odd", f"a polygon of {len(polygon)} numbers, which are not x, y pairs")
         longest = max(longest, len(polygon))
-    return "" if longest >= 6 else f"polygons of at most {longest // 2} points"
+    return None if longest >= 6 else Problem("few-points", f"polygons of at most {longest // 2} points")
 
 
-def _problem_of_fractions(polygons: list[list[float]], longest_side: int) -> str:
+def _problem_of_fractions(polygons: list[list[float]], longest_side: int) -> Problem | None:
     numbers = [value for polygon in polygons if polygon for value in (min(polygon), max(polygon))]
     if longest_side > 1 and min(numbers) >= 0 and max(numbers) <= 1:
-        return "a polygon between 0 and 1, as if normalized by the image size; pixels are expected"
-    return ""
+        words = "a polygon between 0 and 1, as if normalized by the image size; pixels are expected"
+        return Problem("fractions", words)
+    return None
 
 
-def _four_numbers(bbox: Any) -> Box | None:
+def four_numbers(bbox: Any) -> Box | None:
+    """A list of four finite numbers as floats; None for anything else."""
     if not isinstance(bbox, list) or len(bbox) != 4 or any(type(value) not in (int, float) for value in bbox):
         return None
     try:

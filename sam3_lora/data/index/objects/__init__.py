@@ -1,0 +1,1 @@
+"""The objects of annotations: boxes and masks, however they are written."""
