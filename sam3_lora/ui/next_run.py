@@ -11,7 +11,6 @@ from sam3_lora.ui.resources import last_config, runs_folder
 
 _READING = ("data.path", "data.image_dir", "data.default_phrase", "data.crowds_as_objects")  # see DataConfig.reading
 _SEEN_DATASET = "next-run-seen-dataset"  # str | None: the opened dataset that the form has adopted
-_PHRASES = "next-run-phrases"  # dict: dataset path -> category phrases of datasets that were open before
 
 
 def next_run() -> tuple[RunConfig | None, dict[str, str]]:
@@ -29,7 +28,7 @@ def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     config, problems = read_form()
     if config is not None:
         st.session_state[state.RUN_CONFIG] = config
-        state.set_reading(config.data)  # the dataset page shows what the next run learns
+        state.set_dataset_settings(config.data)  # the dataset page shows what the next run learns
     return config, problems
 
 
@@ -38,7 +37,7 @@ def phrases_of_dataset(path: str) -> dict[str, str]:
     next_run()
     if form_value("data.path") == path:
         return dict(form_value("data.category_phrases") or {})
-    return dict(st.session_state.get(_PHRASES, {}).get(path, {}))
+    return dict(state.dataset_settings(path).category_phrases)
 
 
 def use_phrases(path: str, phrases: dict[str, str]) -> None:
@@ -58,16 +57,15 @@ def _adopt_dataset(path: str) -> None:
     before = form_value("data.path")
     if before == path:
         return
-    kept = st.session_state.setdefault(_PHRASES, {})
-    kept[before] = form_value("data.category_phrases") or {}
-    data = state.dataset_settings(path).model_copy(update={"category_phrases": kept.get(path, {})})
-    fill_form(RunConfig(data=data), [*_READING, "data.category_phrases"])
+    phrases = form_value("data.category_phrases") or {}
+    state.set_dataset_settings(state.dataset_settings(before).model_copy(update={"category_phrases": phrases}))
+    fill_form(RunConfig(data=state.dataset_settings(path)), [*_READING, "data.category_phrases"])
 
 
 def read_dataset_as(data: DataConfig) -> None:
     """Sets how a dataset is read, on the pages and in the next run on it. Call it before the form is drawn."""
     next_run()
-    state.set_reading(data)
+    state.set_dataset_settings(data)
     if form_value("data.path") == data.path:
         fill_form(RunConfig(data=data), _READING)
         next_run()

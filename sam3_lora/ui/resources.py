@@ -64,7 +64,7 @@ def current_dataset() -> str:
     config = last_config()
     if config is None:
         return DEMO
-    state.set_reading(config.data)
+    state.set_dataset_settings(config.data)
     return config.data.path
 
 

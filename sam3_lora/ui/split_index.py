@@ -156,12 +156,11 @@ SORTS: dict[str, Callable[[SplitIndex], np.ndarray] | None] = {
 
 
 @st.cache_resource(max_entries=12, show_spinner=False)
-def split_index(path: str, state: Sequence, name: str, _split: Split) -> SplitIndex:
+def split_index(state: Sequence, name: str, _split: Split) -> SplitIndex:
     """The index of a split.
 
     Args:
-        path: of the dataset.
-        state: fingerprint of the dataset's files; with path and name the cache's key.
+        state: fingerprint of the dataset; with the name the cache's key.
         name: of the split.
     """
     return SplitIndex(_split)

@@ -10,7 +10,7 @@ import streamlit as st
 from sam3_lora.config import DEMO, DataConfig, RunConfig
 
 DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
-READING = "dataset_reading"  # dict: dataset path -> DataConfig, of which how it is read counts
+DATASET_SETTINGS = "dataset_settings"  # dict: dataset path -> DataConfig: how it is read, and its category phrases
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
 ENTERED = "entered"  # bool: this tab has been sent through app.py, see layout.page
@@ -24,8 +24,8 @@ def dataset_path() -> str | None:
 
 
 def dataset_settings(path: str) -> DataConfig:
-    """The settings of which those that :attr:`DataConfig.reading` names say how this tab reads a dataset."""
-    return st.session_state.get(READING, {}).get(path) or DataConfig.model_construct(path=path)
+    """How this tab reads a dataset, see :attr:`DataConfig.reading`, and the phrases of its categories."""
+    return st.session_state.get(DATASET_SETTINGS, {}).get(path) or DataConfig.model_construct(path=path)
 
 
 def reading(path: str) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def reading(path: str) -> dict[str, Any]:
     return dataset_settings(path).reading
 
 
-def set_reading(data: DataConfig) -> None:
-    """Sets how a dataset is read in this tab from now on; the other settings of data do not matter."""
-    st.session_state.setdefault(READING, {})[data.path] = data
+def set_dataset_settings(data: DataConfig) -> None:
+    """Sets how this tab reads a dataset from now on, and the phrases of its categories."""
+    st.session_state.setdefault(DATASET_SETTINGS, {})[data.path] = data
 
 
 def keep_valid(key: str, options: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.inference import result_view
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
-from sam3_lora.ui.state import DATASET_PATH, READING
+from sam3_lora.ui.state import DATASET_PATH, DATASET_SETTINGS
 from tests.factories import write_dataset
 from tests.ui.helpers import ROOT, new_app, texts
 
@@ -203,6 +203,6 @@ def test_an_image_folder_chosen_after_the_first_visit_is_used(app: AppTest, tmp_
     app.session_state[DATASET_PATH] = str(data)
     visit(app, tmp_path / "none", monkeypatch)
     assert app.error, "its images are somewhere else"
-    app.session_state[READING] = {str(data): DataConfig(path=str(data), image_dir=str(photos))}
+    app.session_state[DATASET_SETTINGS] = {str(data): DataConfig(path=str(data), image_dir=str(photos))}
     app.run()
     assert not app.exception and not app.error and app.button(key="open-example-0")

@@ -23,7 +23,6 @@ from sam3_lora.ui.components.viewer import viewer
 from sam3_lora.ui.dataset import gallery, model_input
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.page_state import OpenedDataset
-from sam3_lora.ui.split_index import SplitIndex
 
 _TABLE = "objects-table"
 _SHARES = ("cx", "cy", "w", "h")  # of a box, relative to the image
@@ -36,23 +35,29 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
         opened: the dataset.
         phrases: by category, of the next run.
     """
+    _show_head(opened)
     index = opened.index(st.session_state[view.SPLIT])
     label = st.session_state[view.IMAGE]
     position = index.positions[label]
-    image_filter = gallery.current_filter(opened)
-    _show_head(opened, index, label, index.select(image_filter).tolist())
-    record = index.record(position)
     if st.session_state[view.SEE] == view.MODEL:
         model_input.show(opened, index, position, phrases)
     else:
-        _show_annotations(opened, label, record, image_filter.categories, phrases)
+        categories = gallery.current_filter(opened).categories
+        _show_annotations(opened, label, index.record(position), categories, phrases)
     arrow_keys("arrow-keys", partial(_step, opened))
 
 
-def _show_head(opened: OpenedDataset, index: SplitIndex, label: str, found: list[int]) -> None:
+def _filtered(opened: OpenedDataset) -> tuple[list[str], int | None]:
+    """The labels of the images in the filtered grid, and the place of the current one among them, if it is there."""
+    index = opened.index(st.session_state[view.SPLIT])
+    labels = [index.labels[position] for position in index.select(gallery.current_filter(opened))]
+    label = st.session_state.get(view.IMAGE)
+    return labels, labels.index(label) if label in labels else None
+
+
+def _show_head(opened: OpenedDataset) -> None:
     """Back, previous, next, and the choice between annotations and model input."""
-    position = index.positions[label]
-    place = found.index(position) if position in found else None
+    found, place = _filtered(opened)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("All images", icon=":material/grid_view:", key="close", on_click=view.close_image, args=(place,))
         step_buttons(place, len(found), partial(_step, opened))
@@ -71,12 +76,9 @@ def _show_head(opened: OpenedDataset, index: SplitIndex, label: str, found: list
 
 def _step(opened: OpenedDataset, by: int) -> None:
     """A callback that moves by so many images in the filtered grid, at most to the first or last."""
-    index = opened.index(st.session_state[view.SPLIT])
-    found = index.select(gallery.current_filter(opened)).tolist()
-    position = index.positions.get(st.session_state.get(view.IMAGE) or "")
-    if position in found:
-        place = min(max(found.index(position) + by, 0), len(found) - 1)
-        view.open_image(index.split.name, index.labels[found[place]])
+    found, place = _filtered(opened)
+    if place is not None:
+        view.open_image(st.session_state[view.SPLIT], found[min(max(place + by, 0), len(found) - 1)])
 
 
 def _show_annotations(

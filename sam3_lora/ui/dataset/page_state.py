@@ -58,7 +58,7 @@ class OpenedDataset:
 
     def index(self, split: str) -> SplitIndex:
         """The index of a split, by the split's name."""
-        return split_index(self.path, self.state, split, self.dataset.splits[split])
+        return split_index(self.state, split, self.dataset.splits[split])
 
     @cached_property
     def suggestions(self) -> dict[str, str]:

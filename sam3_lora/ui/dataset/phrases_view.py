@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,17 +85,16 @@ def phrase_table(opened: OpenedDataset, phrases: Mapping[str, str], suggestions:
     """One row per category: name, phrase, numbers of tokens and objects; suggestion and crowds if there are any."""
     categories = opened.dataset.categories
     prompts = [phrase_of(category, phrases) for category in categories]
-    objects, crowds = dict.fromkeys(categories, 0), dict.fromkeys(categories, 0)
+    objects, crowds = Counter[str](), Counter[str]()
     for split in opened.dataset.splits.values():
-        for counts, found in ((objects, split.objects_per_category()), (crowds, split.crowds_per_category())):
-            for category, count in found.items():
-                counts[category] += count
+        objects.update(split.objects_per_category())
+        crowds.update(split.crowds_per_category())
     columns: dict[str, Sequence[Any]] = {"Category": categories, "Phrase": prompts}
     if suggestions:
         columns["Suggestion"] = [suggestions.get(category, "") for category in categories]
-    columns |= {"Tokens": _tokens(prompts), "Objects": list(objects.values())}
-    if any(crowds.values()):
-        columns["Crowds"] = list(crowds.values())
+    columns |= {"Tokens": _tokens(prompts), "Objects": [objects[category] for category in categories]}
+    if crowds.total():
+        columns["Crowds"] = [crowds[category] for category in categories]
     return pd.DataFrame(columns)
 
 

@@ -80,11 +80,8 @@ def show(known: list[StoredReport], shown: StoredReport) -> None:
     )
     rows = [row for row in event.selection.rows if row < len(known)]
     if len(rows) == 1:
-
-        def open_it() -> None:
-            st.session_state[_SHOWN] = known[rows[0]].name
-
-        st.button("Open", key="open-evaluation", icon=":material/open_in_full:", on_click=open_it)
+        arguments = (known[rows[0]].path, known)
+        st.button("Open", "open-evaluation", icon=":material/open_in_full:", on_click=open_path, args=arguments)
     elif rows:
         _compare([known[row] for row in rows])
     else:

@@ -57,7 +57,7 @@ def _choose_from_dataset() -> Source:
     path = resources.current_dataset()
     dataset, fingerprint = resources.open_dataset(path), resources.fingerprint(path)
     indexes = {
-        name: split_index(path, fingerprint, name, split) for name, split in dataset.splits.items() if len(split.images)
+        name: split_index(fingerprint, name, split) for name, split in dataset.splits.items() if len(split.images)
     }
     options = {f"{name}/{label}": (index, label) for name, index in indexes.items() for label in index.labels}
     if not options:
