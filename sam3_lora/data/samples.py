@@ -276,6 +276,40 @@ def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
     )
 
 
+def make_loader(
+    samples: SampleDataset, collate: Collator, num_workers: int, seed: int, **batching: Any
+) -> torch.utils.data.DataLoader[Any]:
+    """A loader of batches, to be read by :func:`batches_of`.
+
+    Args:
+        samples: the images.
+        collate: samples to a batch.
+        num_workers: processes that load images; 0 loads them in this one.
+        seed: of the loader's own generator: if it drew from the global one, a resumed run would differ from an
+            unbroken one.
+        **batching: batch_size or batch_sampler.
+    """
+    return torch.utils.data.DataLoader(
+        samples,
+        collate_fn=collate,
+        num_workers=num_workers,
+        # Starting a worker takes seconds; those of an epoch serve the next one too.
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator().manual_seed(seed),
+        # Forking a process that holds threads and a GPU is not safe.
+        multiprocessing_context="spawn" if num_workers else None,
+        worker_init_fn=leave_process_group,
+        **batching,
+    )
+
+
+def batches_of(loader: torch.utils.data.DataLoader[Any]) -> Iterator[Batch]:
+    """The batches of a loader from its beginning; an image that cannot be loaded raises DataError."""
+    with signals_blocked():
+        batches = iter(loader)
+    return map(checked, batches)
+
+
 def leave_process_group(_worker: int) -> None:
     """Takes a loader's worker out of the training process's group, and unblocks the signals of `signals_blocked`.
 

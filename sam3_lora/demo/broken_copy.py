@@ -17,6 +17,13 @@ SOUND = "sound"  # the name of an intact image in every split, to compare with
 GUIDE = "README.md"
 SPLITS = tuple(dict.fromkeys(fault.split for fault in FAULTS.values()))
 _TITLE = "# A broken dataset"
+_GUIDE = f"""{_TITLE}
+
+Made from the demo dataset, with every fault that the app can find. Each faulty image is named after its
+fault; those named 'sound' are unchanged.
+
+| Split | Finding | What was done |
+| --- | --- | --- |"""
 
 
 def make_broken_copy(source: Path, out: Path) -> Path:
@@ -91,15 +98,5 @@ def _images_with_objects(source: Path) -> list[tuple[Path, dict, list[dict], lis
 
 
 def _guide() -> str:
-    rows = [f"| {fault.split} | {fault.kind} | {fault.sentence} |" for fault in FAULTS.values()]
-    lines = [
-        _TITLE,
-        "",
-        "Made from the demo dataset, with every fault that the app can find. Each faulty image is named after its",
-        "fault; those named 'sound' are unchanged.",
-        "",
-        "| Split | Finding | What was done |",
-        "| --- | --- | --- |",
-        *rows,
-    ]
-    return "\n".join(lines) + "\n"
+    rows = (f"| {fault.split} | {fault.kind} | {fault.sentence} |" for fault in FAULTS.values())
+    return "\n".join((_GUIDE, *rows, ""))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig
 from sam3_lora.data.dataset import Split
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group, signals_blocked
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, make_loader
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.predictor import Predictor
 
@@ -93,16 +93,8 @@ def validation_loader(
         num_workers: processes that load images; 0 loads them in this one.
         phrases: the user's own phrase of each category.
     """
-    return DataLoader(
-        SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases),
-        batch_size=batch_size,
-        collate_fn=Collator(processor),
-        num_workers=num_workers,
-        generator=torch.Generator().manual_seed(0),  # leaves the global generator to training
-        multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=leave_process_group,
-        persistent_workers=num_workers > 0,
-    )
+    samples = SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases)
+    return make_loader(samples, Collator(processor), num_workers, seed=0, batch_size=batch_size)
 
 
 @torch.no_grad()
@@ -114,9 +106,7 @@ def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> Mea
         forward: computes the loss of a batch.
     """
     vectors, images, names = [], [], []
-    with signals_blocked():
-        batches = iter(loader)
-    for batch in map(checked, batches):
+    for batch in batches_of(loader):
         report = forward(batch)
         names = list(report.terms)
         vectors.append(as_vector(report))

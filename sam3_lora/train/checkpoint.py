@@ -48,7 +48,7 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
     """
     from accelerate.utils import gather_object
 
-    randoms = gather_object([_random_state()])
+    randoms = gather_object([random_state()])
     if not setup.accelerator.is_main_process:
         return
     path = run.folder / "checkpoints" / f"step-{progress.step:08d}.pt"
@@ -114,7 +114,7 @@ def _restore(state: dict[str, Any], setup: Setup, path: Path) -> tuple[Progress,
             setup.accelerator.scaler.load_state_dict(state["scaler"])
         # Resumed with more processes than before, the new ones begin with the seed's random state.
         if setup.accelerator.process_index < len(state["random"]):
-            _restore_random(state["random"][setup.accelerator.process_index])
+            restore_random(state["random"][setup.accelerator.process_index])
         return progress, fingerprint
     except Exception as error:
         raise RunError(
@@ -146,7 +146,8 @@ def _reason(error: Exception) -> str:
     return refused.strerror if refused and refused.strerror else first_line(error)
 
 
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """The states of all random number generators of this process."""
     _, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -156,7 +157,8 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def _restore_random(state: dict[str, Any]) -> None:
+def restore_random(state: dict[str, Any]) -> None:
+    """Sets all generators to a :func:`random_state`."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     keys, position, has_gauss, cached = state["numpy"]

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam3_lora.config import RunConfig
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, checked, leave_process_group, signals_blocked
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, checked, make_loader
 from sam3_lora.evaluate.validation_loss import validation_loader
 from sam3_lora.runs.fingerprint import fingerprint
 from sam3_lora.train.splits import Splits
@@ -86,20 +86,8 @@ class TrainLoader:
         self._training = config.training
         self._rank, self._world = rank, world
         self._order: list[list[int]] = []  # the batches still to come; the loader stays while they change
-        workers = config.data.num_workers
-        self._loader = DataLoader(
-            samples,
-            batch_sampler=self._order,
-            collate_fn=collate,
-            num_workers=workers,
-            # Starting a worker takes seconds; those of an epoch serve the next one too.
-            persistent_workers=workers > 0,
-            # The loader must not draw from the global generator: a resumed run would then differ from an unbroken one.
-            generator=torch.Generator().manual_seed(config.training.seed),
-            # Forking a process that holds threads and a GPU is not safe.
-            multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=leave_process_group,
-        )
+        workers, seed = config.data.num_workers, config.training.seed
+        self._loader = make_loader(samples, collate, workers, seed, batch_sampler=self._order)
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[list[Batch]]:
         """The groups of batches of an epoch.
@@ -115,11 +103,10 @@ class TrainLoader:
         self._samples.set_epoch(number)
         order = epoch_order(len(self._samples), training.batch_size, training.seed + number, self._rank, self._world)
         self._order[:] = order[skip * training.gradient_accumulation_steps :]
-        with signals_blocked():
-            iterator = iter(self._loader)
+        batches = batches_of(self._loader)
 
         def take() -> list[Batch]:
-            return [checked(batch) for batch in islice(iterator, training.gradient_accumulation_steps)]
+            return list(islice(batches, training.gradient_accumulation_steps))
 
         # A thread loads the next step's images while the device computes this one's.
         with ThreadPoolExecutor(max_workers=1) as loading:

@@ -6,7 +6,6 @@ Nothing is left behind: no run's folder, no model in memory, no drawn random num
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from sam3_lora.data.split_use import SplitUse
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
+from sam3_lora.train.checkpoint import random_state, restore_random
 from sam3_lora.train.optimizer import TrainPlan, make_plan, make_schedule
 from sam3_lora.train.preflight.checks import (
     Problem,
@@ -324,10 +324,8 @@ def _problems_of(measured: Measured) -> Iterator[Problem]:
 
 @contextmanager
 def _same_random_numbers_after() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    state = random_state()
     try:
         yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+        restore_random(state)
