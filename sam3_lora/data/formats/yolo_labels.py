@@ -13,6 +13,7 @@ from typing import Any
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import NO_TEXT, is_inside, is_text, require_inside
 from sam3_lora.data.formats.sources import Progress, Unusable, Watch
+from sam3_lora.data.formats.unsupported_text import require_yolo
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, entry_of, numbers_of, pose_length
 from sam3_lora.data.formats.yolo_pairs import Pairs, pair
 from sam3_lora.data.formats.yolo_settings import Settings, class_names
@@ -54,7 +55,8 @@ class Labels:
         watch: called with each file before it is read.
 
     Raises:
-        DataError: a folder is missing or outside the dataset, or the names of the classes cannot be read.
+        DataError: a folder is missing or outside the dataset, the names of the classes cannot be read, or the files
+            are those of another format.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Labels:
         self._pairs: dict[tuple[Path, Path], Pairs] = {}
         self._images = dict(self._all_images())
         self._stems = Counter(os.path.splitext(name)[0] for name in self._images)
+        require_yolo(path for _, path in self._images.values() if path is not None)
         self._pose = self._judged_pose(settings)
         self._sizes: dict[str, tuple[int, int]] = {}
         self.looked_into = 0

@@ -10,7 +10,8 @@ from sam3_lora.data.findings.wrong_keys import LIKELY
 from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.formats.sources import Source
-from sam3_lora.data.formats.unsupported import foreign_format, is_archive, mask_folders
+from sam3_lora.data.formats.unsupported import Foreign, foreign_format, is_archive, mask_folders
+from sam3_lora.data.formats.unsupported_text import foreign_texts
 from sam3_lora.data.formats.yolo import has_labels, yolo_sources
 from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.data.layouts.coco_layouts import (
@@ -139,11 +140,18 @@ def _yolo(root: Path, settings: Path | None = None) -> Layout | None:
     return Layout("YOLO labels, one text file per image", ordered) if sources else None
 
 
+def _refuse(root: Path, path: Path, foreign: Foreign) -> NoReturn:
+    name = valid_text(path.relative_to(root).as_posix())
+    raise DataError(f"Expected a dataset as COCO or YOLO in {root}, but {name} holds {foreign.holds}", foreign.fix)
+
+
 def _unrecognized(root: Path, names: list[str]) -> NoReturn:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
     deeper = next((root / name for name in subfolders(root)[:MAX_FOLDERS] if _has_splits(root, name)), None)
     if deeper is not None:
         raise DataError(f"{wanted}, but its splits are one folder deeper", f"Open {deeper}")
+    if found := foreign_texts(root):
+        _refuse(root, *found)
     if has_settings(root):
         raise DataError(
             f"Expected YOLO's labels in labels/ beside the images in images/ (or train/labels beside train/images) in "
@@ -156,9 +164,7 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
             f"Convert them: python -m sam3_lora convert-masks {masks[0]} {masks[1]} OUT --class 1=crack",
         )
     if found := foreign_format(root):
-        path, foreign = found
-        name = valid_text(path.relative_to(root).as_posix())
-        raise DataError(f"Expected a dataset as COCO or YOLO in {root}, but {name} holds {foreign.holds}", foreign.fix)
+        _refuse(root, *found)
     places = [root, *(root / name for name in subfolders(root) if is_annotations_folder(root / name))]
     coco = [place / name for place in places for name in coco_files(place, root)]
     others = [place / name for place in places for name in listing(place) if name.lower().endswith(".json")]
