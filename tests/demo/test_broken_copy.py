@@ -12,13 +12,14 @@ import pytest
 from sam3_lora.config import ASSETS
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
-from sam3_lora.data.findings import messages, messages_doctor, messages_formats
+from sam3_lora.data.findings import messages, messages_doctor, messages_formats, messages_prompts
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.images import load_image
 from sam3_lora.demo.broken_copy import FAULTS, make_broken_copy
 from sam3_lora.errors import DataError
 
 OF_FORMATS = {*messages_formats.ERRORS, *messages_formats.WARNINGS, *messages_formats.INFOS}  # no COCO file has them
+OF_FORMATS |= {*messages_prompts.WARNINGS, *messages_prompts.INFOS}  # what files say on purpose is no fault
 OF_DOCTOR = {*messages_doctor.ERRORS, *messages_doctor.WARNINGS, *messages_doctor.INFOS}
 DEMO = ASSETS / "demo" / "dataset"
 SCRIPT = ASSETS.parent / "scripts" / "make_demo_dataset.py"

@@ -104,3 +104,5 @@ def find_unknown(findings: FindingCollector, images: list[GatheredImage], arrays
     for image, count in zip(images, objects.tolist(), strict=True):
         if image.absent == [] and not count:
             findings.add("image-unknown", image.file_name)
+            for kind in ("negatives-listed", "not-exhaustive"):
+                findings.forget(kind, image.file_name)

@@ -39,6 +39,15 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
 }
 WARNINGS: dict[str, tuple[str, str]] = {
+    "text-input-missing": (
+        "{images} {have} no phrase in text_input, although others in the file have one: {their} annotations have the "
+        "names of 'categories' as phrases",
+        "Give each entry of 'images' its phrase in text_input",
+    ),
+    "pair-repeated": (
+        "{images} {repeat} a phrase that an earlier entry of the same picture has: the annotations of both are used",
+        "Delete one of the entries, or merge their annotations",
+    ),
     "labels-by-similar-name": (
         "{images} {have} a label file whose name is not quite the same (letter case, folder, characters in another "
         "code, or a tool's prefix); it is used, since it fits no other image",
@@ -75,6 +84,11 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
 }
 INFOS: dict[str, tuple[str, str]] = {
+    "phrases-from-text-input": (
+        "This is SA-Co, SAM 3's own format: {pairs:,} pairs of an image and a phrase (text_input), of {pictures:,} "
+        "images and {phrases:,} phrases. The names of 'categories' are not used",
+        "Nothing, if the phrases are right; an entry without annotations is a negative phrase of its image",
+    ),
     "text-not-utf-8": (
         "The annotation file is saved as {encoding} instead of UTF-8; it is read",
         "Nothing; other tools may need it saved as UTF-8",
@@ -94,6 +108,11 @@ LIBERTIES = {  # of JSON -> in words
     "comments": "comments",
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    ("phrases-from-text-input", "fractions"): (
+        INFOS["phrases-from-text-input"][0] + "; boxes are fractions of the image's size, as in Meta's files, and are "
+        "scaled to pixels",
+        None,
+    ),
     ("keypoints-not-read", "guessed"): (
         "{annotations} {have} {numbers} numbers after the class that look like a box with keypoints, not like a "
         "polygon: only the box is learned, and no mask",

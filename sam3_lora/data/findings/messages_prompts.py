@@ -7,14 +7,11 @@ from __future__ import annotations
 
 ERRORS: dict[str, tuple[str, str]] = {}
 WARNINGS: dict[str, tuple[str, str]] = {
-    "text-input-missing": (
-        "{images} {have} no phrase in text_input, although others in the file have one: {their} annotations have the "
-        "names of 'categories' as phrases",
-        "Give each entry of 'images' its phrase in text_input",
-    ),
-    "pair-repeated": (
-        "{images} {repeat} a phrase that an earlier entry of the same picture has: the annotations of both are used",
-        "Delete one of the entries, or merge their annotations",
+    "flags-not-read": (
+        "{count:,} keys of the annotation file {are} not read, although other tools use such keys to say what is no "
+        "object, unsure, a group, or absent: every annotation is learned, whatever they say",
+        "Remove what is not to be learned; write iscrowd 1 for a group, neg_category_ids for what is absent in an "
+        "image, and is_instance_exhaustive 0 where objects are not annotated",
     ),
     "listed-category-unknown": (
         "{count:,} values in neg_category_ids, not_exhaustive_category_ids or pos_category_ids {are} no category's id "
@@ -23,11 +20,6 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
 }
 INFOS: dict[str, tuple[str, str]] = {
-    "phrases-from-text-input": (
-        "This is SA-Co, SAM 3's own format: {pairs:,} pairs of an image and a phrase (text_input), of {pictures:,} "
-        "images and {phrases:,} phrases. The names of 'categories' are not used",
-        "Nothing, if the phrases are right; an entry without annotations is a negative phrase of its image",
-    ),
     "parent-category": (
         "{categories} {are} the supercategory of others. Where an object of one of these is, the supercategory is no "
         "negative phrase, and further detections for it are not penalized, nor do they count as false positives; and "
@@ -52,17 +44,14 @@ INFOS: dict[str, tuple[str, str]] = {
         "are learned; further detections are not penalized, nor do they count as false positives in evaluation",
         "Nothing, if intended",
     ),
+    "keys-not-read": (
+        "{count:,} keys of the annotation file {are} not read",
+        "Nothing, if they do not bear on what is to be learned",
+    ),
     "image-unknown": (
         "{images} {have} neither an object nor a category listed as absent, so nothing is known of {them}: {they} "
         "{are} left out of training and evaluation",
         "Nothing, if intended; otherwise list absent categories in neg_category_ids, or as a phrase (text_input) whose "
         "annotations are exhaustive",
-    ),
-}
-VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
-    ("phrases-from-text-input", "fractions"): (
-        INFOS["phrases-from-text-input"][0] + "; boxes are fractions of the image's size, as in Meta's files, and are "
-        "scaled to pixels",
-        None,
     ),
 }

@@ -15,6 +15,7 @@ LIKELY = frozenset(
 )
 _MASKS = frozenset(("mask", "masks", "polygon", "polygons", "rle", "rles", "contour", "contours"))
 _MASKS |= {"segm", "segmentation", "segmentations", "segments"}
+ELSEWHERE = LIKELY | _MASKS
 _COCO = frozenset(("info", "licenses", "images", "categories", "annotations"))
 _FIELDS = frozenset(("image_id", "category_id", "bbox", "segmentation"))
 

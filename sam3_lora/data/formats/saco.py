@@ -23,9 +23,15 @@ PHRASE_KEYS = ("text_input", "noun_phrase")
 _FRACTION = 1.01  # the largest number in a box of fractions, rounding included
 
 
-def with_pairs(content: Content, findings: FindingCollector) -> Content:
-    """The content of a split itself, or as SA-Co if it is a COCO file whose images have phrases."""
-    images = content.sketch().get("images") if isinstance(content, CocoFile) else None
+def with_pairs(content: Content, sketch: dict[str, Any], findings: FindingCollector) -> Content:
+    """The content of a split itself, or as SA-Co if it is a COCO file whose images have phrases.
+
+    Args:
+        content: of the split.
+        sketch: of the content.
+        findings: of the split.
+    """
+    images = sketch.get("images")
     if isinstance(content, CocoFile) and isinstance(images, list) and any(map(_phrase_in, images)):
         return SacoFile(content, findings)
     return content

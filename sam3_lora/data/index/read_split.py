@@ -9,6 +9,7 @@ import numpy as np
 
 from sam3_lora.data.findings.causes import find_crowds, find_no_images, find_no_objects, find_unknown
 from sam3_lora.data.findings.findings import Finding, FindingCollector
+from sam3_lora.data.findings.unread_keys import find_unread_keys
 from sam3_lora.data.formats.saco import with_pairs
 from sam3_lora.data.formats.sources import Progress, Source
 from sam3_lora.data.index.annotation_reader import AnnotationReader
@@ -53,7 +54,11 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
     for path in source.inputs:
         watched.add(path)
     findings = FindingCollector(source.name, source.format)
-    content = with_pairs(source.open(findings, watched.add), findings)
+    content = source.open(findings, watched.add)
+    sketch = content.sketch()
+    find_unread_keys(findings, sketch)
+    content = with_pairs(content, sketch, findings)
+    del sketch
     files = source.files()
     for folder in files.listed:
         watched.add(folder)

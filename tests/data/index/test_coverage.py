@@ -184,7 +184,7 @@ class TestLists:
         dataset = opened(tmp_path, change)
         assert [image.id for image in dataset.split("train").present().images] == [0, 1, 2, 3]
         assert {finding.kind: finding.count for finding in dataset.findings} == {
-            "negatives-listed": 2,
+            "negatives-listed": 1,
             "image-unknown": 1,
         }
         assert dataset.split("train").images[1:].unknown.tolist() == [False, False, False, True]
