@@ -79,7 +79,6 @@ _BY_KEYS: dict[tuple[str, ...], Foreign] = {
     ("item", "annotations"): Foreign(
         "annotations of V7 (Darwin)", "Export the dataset from V7 as COCO, or convert it: darwin convert coco FILES OUT"
     ),
-    ("imgs", "anns"): Foreign("annotations of COCO-Text"),
     ("openlabel",): Foreign("annotations of ASAM OpenLABEL"),
 }
 # By the keys of the entries of a file that is a list.

@@ -81,6 +81,22 @@ def in_annotations(folder: Path, root: Path, images: Path | None) -> CocoLayout 
     return single_file(folder / files[0], root, images) if len(files) == 1 else _split_folders(folder, root, images)
 
 
+def in_another_folder(root: Path, images: Path | None) -> CocoLayout | None:
+    """COCO files in the only folder that has some, whatever its name, with the images beside it; None if unclear.
+
+    Args:
+        root, images: as for :func:`coco_layout`.
+    """
+    folders = {path.parent for path in all_coco_files(root)}
+    return in_annotations(folders.pop(), root, images) if len(folders) == 1 else None
+
+
+def all_coco_files(root: Path) -> list[Path]:
+    """The COCO files in a folder and in those in it."""
+    places = [root, *(root / name for name in subfolders(root)[:MAX_FOLDERS])]
+    return [place / name for place in places for name in coco_files(place, root)]
+
+
 def is_annotations_folder(folder: Path) -> bool:
     """Whether a folder is named as one of annotations, whose images are beside it."""
     return folder.name.casefold() in _FOLDERS
@@ -194,16 +210,17 @@ def _split_folders(parent: Path, root: Path, images: Path | None, only: str = ""
             chosen[name] = path
     words = "COCO JSON, one folder per split" + (", as Roboflow exports it" if only else "")
     ignored = [parent / name for name in coco_files(parent, root)]
-    ignored += [path for _, others in files.values() for path in others]
+    ignored += [path for name in chosen for path in files[name][1] if path != chosen[name]]
+    is_whole = len(chosen) == 1 and not any(map(split_word, chosen))
     sources = [
-        coco_source(name, chosen[name], root, _own_places(parent / name, root, chosen[name]), images)
-        for name in usual_order(chosen)
+        coco_source("train" if is_whole else name, path, root, _own_places(parent / name, root, path), images)
+        for name, path in ((name, chosen[name]) for name in usual_order(chosen))
     ]
     return CocoLayout(words, sources, tuple(ignored))
 
 
 def _file_of_split(folder: Path, root: Path, only: str) -> tuple[Path | None, list[Path]]:
-    """The COCO file of a split's folder, None if it is none or unclear, and the other ones there."""
+    """The COCO file of a split's folder, None if there is none or if it is unclear which; and all that are there."""
     if only:
         return (folder / only if (folder / only).is_file() else None), []
     if not is_inside(folder, root) or not (split_word(folder.name) or _has_images(folder)):
@@ -215,7 +232,7 @@ def _file_of_split(folder: Path, root: Path, only: str) -> tuple[Path | None, li
     best = [path for path, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
     if len(best) > 1:
         best = [path for path in best if (match := _SPLIT.fullmatch(path.name)) and _is_same(match[1], folder.name)]
-    return (best[0], [path for path in found if path != best[0]]) if len(best) == 1 else (None, [])
+    return best[0] if len(best) == 1 else None, found
 
 
 def _is_same(split: str, folder: str) -> bool:

@@ -17,9 +17,10 @@ from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.data.layouts.coco_layouts import (
     MAX_FOLDERS,
     CocoLayout,
-    coco_files,
+    all_coco_files,
     coco_layout,
     in_annotations,
+    in_another_folder,
     is_annotations_folder,
     one_file,
     single_file,
@@ -80,6 +81,7 @@ def _recognize(root: Path, images: Path | None, phrase: str) -> Layout:
         or _per_image(root, images, phrase)
         or ((only := one_file(root, images)) and _coco(only, root))
         or _yolo(root)
+        or ((found := in_another_folder(root, images)) and _coco(found, root))
         or _unreadable(root, names, images)
         or _unrecognized(root, names)
     )
@@ -107,11 +109,13 @@ def _of_annotations(folder: Path, images: Path | None, only: str = "") -> Layout
 
 def _unreadable(root: Path, names: list[str], images: Path | None) -> Layout | None:
     """The only JSON file, if it may be meant as COCO: reading it tells what is wrong with it."""
-    files = [name for name in names if name.lower().endswith(".json")]
+    outlines = {name: outline_of(root / name, root) for name in names if name.lower().endswith(".json")}
+    files = [
+        name
+        for name, outline in outlines.items()
+        if not (isinstance(outline, dict) and outline) or "images" in outline or not LIKELY.isdisjoint(outline)
+    ]
     if len(files) != 1 or foreign_format(root):
-        return None
-    outline = outline_of(root / files[0], root)
-    if isinstance(outline, dict) and outline and LIKELY.isdisjoint(outline) and "images" not in outline:
         return None
     return _coco(single_file(root / files[0], root, images), root)
 
@@ -165,8 +169,8 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
         )
     if found := foreign_format(root):
         _refuse(root, *found)
+    coco = all_coco_files(root)
     places = [root, *(root / name for name in subfolders(root) if is_annotations_folder(root / name))]
-    coco = [place / name for place in places for name in coco_files(place, root)]
     others = [place / name for place in places for name in listing(place) if name.lower().endswith(".json")]
     if coco or others:
         listed = first_names([valid_text(path.relative_to(root).as_posix()) for path in coco or others], 3)

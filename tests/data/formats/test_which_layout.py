@@ -213,3 +213,33 @@ def test_roboflow_comes_first(tmp_path):
     write_json(tmp_path / "train" / "coco.json", coco())
     dataset = open_dataset(tmp_path)
     assert list(dataset.splits) == ["train", "valid"] and "Roboflow" in dataset.format
+
+
+@pytest.mark.parametrize("name", ["meta/a.json", "images/a.json", "export/labels.json", "export/annotations/a.json"])
+def test_the_only_file_may_be_in_any_folder(tmp_path, name):
+    images = tmp_path / "export" / "images" if "export" in name else tmp_path / "images"
+    write_json(tmp_path / name, with_images(coco(), images))
+    dataset = open_dataset(tmp_path)
+    assert sizes(dataset) == {"train": (5, 8)} and kinds(dataset) == []
+
+
+def test_no_file_in_the_folder_of_a_split_is_passed_over_in_silence(tmp_path):
+    for name in ("train/x.json", "train/y.json", "val/x.json"):
+        write_json(tmp_path / name, with_images(coco(), (tmp_path / name).parent))
+    dataset = open_dataset(tmp_path)
+    assert sizes(dataset) == {"train": (5, 8), "val": (5, 8)}
+    (told,) = dataset.findings
+    assert told.kind == "annotation-file-not-read" and "y.json" in told.locations[0].detail
+    (tmp_path / "val" / "x.json").rename(tmp_path / "val" / "y.json")
+    (tmp_path / "train" / "z.json").write_text((tmp_path / "train" / "x.json").read_text())
+    dataset = open_dataset(tmp_path)
+    assert list(dataset.splits) == ["train", "val"] and dataset.findings[0].count == 2
+
+
+def test_the_only_file_that_may_be_meant_tells_what_is_wrong_with_it(tmp_path):
+    write_json(tmp_path / "notes.json", STRAYS["notes.json"])
+    write_json(tmp_path / "dataset-metadata.json", STRAYS["dataset-metadata.json"])
+    for content, words in (("", "is empty"), ("{", "cut off"), ('{"anns": [], "imgs": []}', "its keys are")):
+        (tmp_path / "labels.json").write_text(content)
+        with pytest.raises(DataError, match=words):
+            open_dataset(tmp_path)
