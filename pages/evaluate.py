@@ -2,12 +2,17 @@
 
 import streamlit as st
 
+from sam3_lora.config import HOLDOUT
 from sam3_lora.data.dataset import Dataset, Split
 from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.split_use import VALID_NAMES
 from sam3_lora.data.typed_phrases import split_phrases
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest
-from sam3_lora.evaluate.store import folder_of
+from sam3_lora.evaluate.messages import trained_on as trained_on_sentence
+from sam3_lora.evaluate.store import folder_of, run_of
+from sam3_lora.runs.held_out import count_trained_on, held_out_split
+from sam3_lora.runs.run import Run
 from sam3_lora.ui import adapters, resources
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.evaluate import history, report_view
@@ -66,11 +71,14 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
     dataset = resources.open_dataset(path)
     with st.expander("New evaluation", expanded=not shown, icon=":material/straighten:", key=f"new-evaluation-{shown}"):
         by_adapter, by_split = st.columns([3, 2], gap="large")
-        with by_split:
-            split = choose_split(dataset)
         with by_adapter:
             model = adapters.choose("adapter")
             adapters.suggest_training()
+        run = run_of(model.folder)
+        with by_split:
+            split = choose_split(dataset, run)
+            if trained_on := count_trained_on(dataset, path, split, run):
+                st.caption(f":orange[:material/warning:] {trained_on_sentence(trained_on)}")
         preserved = st.text_input(
             "Phrases to preserve",
             key="preserve",
@@ -97,6 +105,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         adapter_name=model.adapter,
         adapter_folder=model.folder,
         category_phrases=phrases,
+        trained_on=trained_on,
         retention_phrases=tuple(split_phrases(preserved or "", known)),
     )
     reports = folder_of(model.folder, resources.runs_folder())
@@ -104,14 +113,25 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
     st.rerun()
 
 
-def choose_split(dataset: Dataset) -> Split:
-    """Draws the choice of a split with annotated objects. Raises DataError if there is none."""
-    names = [split.name for split in dataset.splits.values() if split.num_objects]
-    if not names:
+def choose_split(dataset: Dataset, run: Run | None) -> Split:
+    """Draws the choice of annotated images: a split, or what the adapter's run held out. Raises DataError without."""
+    splits = {split.name: split for split in dataset.splits.values() if split.num_objects}
+    if (held_out := held_out_split(dataset, run)) is not None:
+        splits = {HOLDOUT: held_out, **splits}
+    if not splits:
         raise DataError("Expected a split with annotated objects, but there is none", "Check the dataset page")
+    names = list(splits)
     keep_valid("measured_split", names)
-    preferred = names.index("valid") if "valid" in names else 0
-    return dataset.split(st.selectbox("Split", names, preferred, key="measured_split", bind="query-params"))
+    preferred = next((place for place, name in enumerate(names) if name in (HOLDOUT, *VALID_NAMES)), 0)
+    chosen = st.selectbox(
+        "Split",
+        names,
+        preferred,
+        format_func=lambda name: splits[name].name if name in splits else name,
+        key="measured_split",
+        bind="query-params",
+    )
+    return splits[chosen]
 
 
 main()

@@ -12,7 +12,7 @@ from sam3_lora.errors import ConfigError, Sam3LoraError
 from sam3_lora.text import plural
 
 _TRAIN_NAMES = ("train", "training")
-_VALID_NAMES = ("valid", "val", "validation", "dev")
+VALID_NAMES = ("valid", "val", "validation", "dev")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def training_split(dataset: Dataset, name: str) -> Split:
     if name not in dataset.splits and name == DataConfig().train_split:
         names = [split for split in dataset.splits if split.lower() in _TRAIN_NAMES]
         if not names and len(dataset.splits) == 1:
-            names = [only for only in dataset.splits if not only.lower().startswith((*_VALID_NAMES, "test"))]
+            names = [only for only in dataset.splits if not only.lower().startswith((*VALID_NAMES, "test"))]
         name = names[0] if len(names) == 1 else name
     return dataset.split(name, "data.train_split").present()
 
@@ -100,7 +100,7 @@ def validation_split(dataset: Dataset, name: str, train: str) -> Split | str:
     """
     if name == DataConfig().valid_split:
         by_name = {split.lower(): split for split in dataset.splits if len(dataset.splits[split].images)}
-        found = (by_name[known] for known in _VALID_NAMES if known in by_name and by_name[known] != train)
+        found = (by_name[known] for known in VALID_NAMES if known in by_name and by_name[known] != train)
         name = name if name == train else next(found, HOLDOUT)
     if name not in dataset.splits and name in ("", HOLDOUT):
         return name

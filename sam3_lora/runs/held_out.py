@@ -8,7 +8,7 @@ from contextlib import suppress
 from sam3_lora.config import HOLDOUT, DataConfig
 from sam3_lora.data.dataset import Dataset, Split
 from sam3_lora.data.holdout import HeldOut
-from sam3_lora.data.split_use import training_split, validation_split
+from sam3_lora.data.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.runs.run import Run
 
@@ -72,6 +72,12 @@ def count_trained_on(dataset: Dataset, path: str, split: Split, run: Run | None)
         is_trained = _real(data.path) == _real(path) and split.name == training_split(dataset, data.train_split).name
         return len(split.present().images) if is_trained else 0
     return 0
+
+
+def use_of(held_out: HeldOut) -> SplitUse:
+    """How a run uses the images of the split that it holds some out of."""
+    images = len(held_out.images)
+    return SplitUse(held_out.split, held_out.of - images, HOLDOUT if images else None, images, held_out)
 
 
 def _held_out(run: Run | None) -> HeldOut | None:

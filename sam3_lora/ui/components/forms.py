@@ -7,7 +7,7 @@ typed; :func:`read_form` turns the values into a RunConfig or into problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -75,19 +75,24 @@ def read_form() -> tuple[RunConfig | None, dict[str, str]]:
         return None, settings.problems(error)
 
 
-def field_widget(name: str, problems: dict[str, str]) -> None:
+def field_widget(name: str, problems: dict[str, str], choices: Mapping[str, str] | None = None) -> None:
     """Draws a setting's widget, and below it what is wrong with its value.
 
     Args:
         name: dotted, for example "lora.rank".
         problems: by dotted name, from :func:`read_form`.
+        choices: the values of a text setting and their labels, the one in the form among them; None: free text.
     """
     section, field = name.split(".")
     info = _sections()[section].model_fields[field]
     # The loss terms keep the names of SAM 3's reference code.
     label = info.title or (field if section == "loss" else label_of(field))
     with st.container(gap="xxsmall"):
-        _draw(label, info, {"key": _key(name), "help": info.description, "persist_state": "session"})
+        shared: dict[str, Any] = {"key": _key(name), "help": info.description, "persist_state": "session"}
+        if choices is None:
+            _draw(label, info, shared)
+        else:
+            st.selectbox(label, list(choices), format_func=lambda value: choices.get(value, value), **shared)
         if name in problems:
             value = st.session_state[_key(name)]
             got = "" if value in (None, "", []) else f", got {escape(str(value))}"

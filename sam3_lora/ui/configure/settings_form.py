@@ -5,7 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from sam3_lora.config import PRESETS, TEXT_ENCODER_NOTE, RunConfig, preset
-from sam3_lora.ui.components.forms import field_widget, fill_form, form_value, setting_names
+from sam3_lora.data.dataset import Dataset
+from sam3_lora.data.split_use import expected_use
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui import resources
+from sam3_lora.ui.components.forms import field_widget, fill_form, form_value, read_form, setting_names
+from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.split_choices import train_choices, valid_choices
 
 _NUMBERS = ("lora.rank", "training.epochs", "training.batch_size", "training.learning_rate")
 _ESSENTIAL = ("data.path", "model.base", "lora.components", *_NUMBERS, "output.name")  # what a first run needs
@@ -25,6 +31,7 @@ def show_form(problems: dict[str, str]) -> None:
     for column, name in zip(st.columns(2), ("data.path", "model.base"), strict=True):
         with column:
             field_widget(name, problems)
+    dataset = _open_dataset(problems)
     _show_presets()
     field_widget("lora.components", problems)
     if "text_encoder" in (form_value("lora.components") or []):
@@ -34,10 +41,36 @@ def show_form(problems: dict[str, str]) -> None:
             field_widget(name, problems)
     field_widget("output.name", problems)
     for section, title in _SECTIONS.items():
-        _show_section(section, title, problems)
+        _show_section(section, title, problems, dataset)
 
 
-def _show_section(section: str, title: str, problems: dict[str, str]) -> None:
+def _open_dataset(problems: dict[str, str]) -> Dataset | None:
+    """The dataset of the form, with a line on which of its images are used, or why it cannot be opened."""
+    if "data.path" in problems:
+        return None
+    dataset = None
+    try:
+        dataset = resources.open_dataset(form_value("data.path"))
+        config, _ = read_form()
+        if config is not None:
+            use = expected_use(dataset, config.data, config.training.seed)
+            st.caption(f":material/call_split: {escape(use.sentence)}")
+    except Sam3LoraError as error:
+        st.caption(f":orange[:material/warning:] {escape(error.message)}. {escape(error.fix)}.")
+    return dataset
+
+
+def _split_choices(name: str, dataset: Dataset | None) -> dict[str, str] | None:
+    """The choices of a setting that names a split; None for other settings."""
+    train, current = form_value("data.train_split"), form_value(name)
+    if name == "data.train_split":
+        return train_choices(dataset, current)
+    if name == "data.valid_split":
+        return valid_choices(dataset, train, current, form_value("data.holdout") or 0)
+    return None
+
+
+def _show_section(section: str, title: str, problems: dict[str, str], dataset: Dataset | None) -> None:
     names = [name for name in setting_names(section) if name not in _ESSENTIAL]
     wrong = sum(name in problems for name in names)
     label = f"{title} :red-badge[{wrong} to correct]" if wrong else title
@@ -46,7 +79,7 @@ def _show_section(section: str, title: str, problems: dict[str, str]) -> None:
         columns = st.columns(2)
         for index, name in enumerate(names):
             with columns[index % 2]:
-                field_widget(name, problems)
+                field_widget(name, problems, _split_choices(name, dataset))
 
 
 def _show_presets() -> None:

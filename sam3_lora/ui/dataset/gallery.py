@@ -5,19 +5,22 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import streamlit as st
 
-from sam3_lora.data.dataset import ImageRecord
+from sam3_lora.data.dataset import ImageRecord, Split
+from sam3_lora.data.holdout import annotations_of
 from sam3_lora.draw import Color
-from sam3_lora.errors import DataError
+from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import empty_state, escape, one_page
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.findings import title_of
 from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE, OpenedDataset
+from sam3_lora.ui.runs import all_runs, run_title
 from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, ImageFilter, SplitIndex
 from sam3_lora.ui.state import keep_valid
 
@@ -50,6 +53,9 @@ def current_filter(opened: OpenedDataset) -> ImageFilter:
     if kind:
         matching = [finding for finding in opened.findings if finding.kind == kind and finding.split in (split, "")]
         names = frozenset(name for finding in matching for name in finding.image_names)
+    if run := chosen.get(view.HELD_OUT):
+        held_out = _held_out_by_run(opened.dataset.splits[split]).get(run, frozenset())
+        names = held_out if names is None else names & held_out
     return ImageFilter(
         categories=tuple(chosen.get(view.CATEGORIES) or ()),
         images=names,
@@ -90,7 +96,7 @@ def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
         icon=":material/search:",
     )
     with more:
-        _choose_more()
+        _choose_more(list(_held_out_by_run(index.split)))
     return index
 
 
@@ -101,8 +107,21 @@ def _choose_split(names: list[str]) -> None:
         st.selectbox("Split", names, key=view.SPLIT, persist_state="session")
 
 
-def _choose_more() -> None:
-    chosen = sum(bool(st.session_state.get(key)) for key in (view.COUNT, view.SIZE))
+def _held_out_by_run(split: Split) -> dict[str, frozenset[str]]:
+    """Name of a run -> file names of the images that it holds out of a split, newest run first."""
+    found: dict[str, frozenset[str]] = {}
+    place = (split.name, annotations_of(split))
+    for run in all_runs():
+        with suppress(Sam3LoraError):
+            held_out = run.held_out()
+            if held_out is not None and held_out.images and (held_out.split, held_out.annotations) == place:
+                found[run.name] = frozenset(held_out.images)
+    return found
+
+
+def _choose_more(runs: list[str]) -> None:
+    keep_valid(view.HELD_OUT, runs)
+    chosen = sum(bool(st.session_state.get(key)) for key in (view.COUNT, view.SIZE, view.HELD_OUT))
     chosen += st.session_state.get(view.SORT, AS_IN_FILE) != AS_IN_FILE
     label = f"More ({chosen})" if chosen else "More"
     with st.popover(label, icon=":material/tune:", width="stretch", key="more-filters"):
@@ -113,6 +132,17 @@ def _choose_more() -> None:
         ):
             st.selectbox(
                 label, list(options), None, key=key, placeholder=placeholder, persist_state="session", help=meaning
+            )
+        if runs:
+            st.selectbox(
+                "Held out by a run",
+                runs,
+                None,
+                format_func=run_title,
+                key=view.HELD_OUT,
+                placeholder="Any image",
+                persist_state="session",
+                help="Images that the run does not train on: it is validated on them",
             )
         st.selectbox("Order", list(SORTS), key=view.SORT, persist_state="session")
 

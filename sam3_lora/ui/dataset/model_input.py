@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.images import MAX_PIXELS
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.data.samples import MAX_TOKENS, Sample, SampleDataset
+from sam3_lora.data.split_use import training_split
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.text import plural
@@ -55,6 +57,8 @@ def show(opened: OpenedDataset, index: SplitIndex, position: int, phrases: Mappi
     """
     config: RunConfig = st.session_state.get(state.RUN_CONFIG) or RunConfig()
     trained_on = index.split.name == config.data.train_split
+    with suppress(Sam3LoraError):
+        trained_on = index.split.name == training_split(opened.dataset, config.data.train_split).name
     epoch = st.session_state.setdefault(_EPOCH, 1)
     try:
         inputs = load_input(opened, index, position, phrases, config, epoch - 1 if trained_on else None)

@@ -31,6 +31,7 @@ CROWDS_HELP = "Annotations with iscrowd or ignore 1, which marks a region of man
 PATH, VIEW, SPLIT, IMAGE, SEE = "path", "view", "split", "image", "see"
 CATEGORIES, FINDING, TEXT = "categories", "with_finding", "name_contains"
 COUNT, SIZE, SORT, PAGE = "object_count", "object_size", "sort", "dataset_page"
+HELD_OUT = "held_out_by"  # name of a run
 _LINK = (PATH, VIEW, SPLIT, IMAGE, SEE)
 _LINK_WRITTEN, _MOVED = "dataset-link-written", "dataset-moved"
 _LAG = 1.5  # seconds until the browser's address has followed
@@ -179,7 +180,7 @@ def _show(values: dict[str, object]) -> None:
 
 def clear_filters() -> None:
     """A callback that clears the filters of the grid."""
-    st.session_state.update({CATEGORIES: [], FINDING: None, TEXT: "", COUNT: None, SIZE: None, PAGE: 1})
+    st.session_state.update({CATEGORIES: [], FINDING: None, TEXT: "", COUNT: None, SIZE: None, HELD_OUT: None, PAGE: 1})
 
 
 def reset() -> None:

@@ -87,7 +87,9 @@ def _why_not_request(run: Run, request: Request) -> str | None:
         return "Requested: runs after the current step."
     if request == "validate":
         with suppress(Sam3LoraError):  # a file that was damaged meanwhile: the run itself knows its settings
-            return None if run.config.data.valid_split else "This run has no validation split."
+            held_out = run.held_out()
+            validates = run.config.data.valid_split if held_out is None else held_out.images
+            return None if validates else "This run has no validation split."
     return None
 
 

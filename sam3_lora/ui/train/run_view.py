@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.history import GROUPS, History, last_step_table
+from sam3_lora.runs.held_out import use_of
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.text import amount, plural
 from sam3_lora.ui.components.layout import escape
@@ -46,6 +49,9 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
         st.caption(escape(status.message))
     if status.reload_proof not in ("", "ok"):
         st.warning(f"**Reload check failed.** {escape(status.reload_proof)}", icon=":material/warning:")
+    with suppress(Sam3LoraError):
+        if (held_out := run.held_out()) is not None:
+            st.caption(f":material/call_split: {escape(use_of(held_out).sentence)}")
     if status.skipped_steps:
         steps = plural(status.skipped_steps, "step")
         st.caption(f":material/warning: {steps} did not fit into memory and changed nothing; the log names the images.")

@@ -12,6 +12,7 @@ from sam3_lora.ui import runs
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.next_run import next_run, use_settings
+from sam3_lora.ui.split_choices import expected_split_use
 from sam3_lora.ui.train import preflight_view
 from sam3_lora.ui.train.preflight_view import CheckJob
 from sam3_lora.ui.train_job import TrainJob
@@ -41,6 +42,8 @@ def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...])
                 st.caption(f":material/info: {reason}")
             else:
                 st.caption(describe(config, result.length if result else None))
+                if use := result.splits if result else expected_split_use(config):
+                    st.caption(f":material/call_split: {escape(use.sentence)}")
                 _warn_of_others(beginnings)
             _show_links(config)
         with check_column:
