@@ -104,20 +104,21 @@ def _source(name: str, parts: list[Part], root: Path, settings: Settings) -> Sou
 def _folder_pairs(root: Path) -> dict[str, Part]:
     pairs = {}
     for folder in _folders(root):
-        images, labels = folder / "images", folder / "labels"
+        images, labels = _inner(folder, "images"), _inner(folder, "labels")
         inner = {path.name for path in _folders(labels)}  # if these are splits, it is a dataset by itself
         if images.is_dir() and labels.is_dir() and inner.isdisjoint(USUAL_SPLITS):
             pairs[folder.name] = Part(images, labels)
         elif not labels.is_dir() and _has_labels_beside(images, root):
             pairs[folder.name] = Part(images, images)
-    is_one = _has_images(root / "images")  # then the folders in it are no splits, unless they have the names of such
-    for folder in _folders(root / "labels"):
+    images, labels = _inner(root, "images"), _inner(root, "labels")
+    is_one = _has_images(images)  # then the folders in it are no splits, unless they have the names of such
+    for folder in _folders(labels):
         if is_one and folder.name.lower() not in USUAL_SPLITS:
             continue
-        if (alike := _alike(root / "images", folder.name)) is not None:
+        if (alike := _alike(images, folder.name)) is not None:
             pairs.setdefault(folder.name, Part(alike, folder))
-    if not pairs and (root / "images").is_dir() and (root / "labels").is_dir():
-        pairs = _by_images(root, root / "labels")
+    if not pairs and images.is_dir() and labels.is_dir():
+        pairs = _by_images(images, labels)
     if not pairs:
         pairs = {
             _split_of(folder): Part(folder, folder) for folder in _folders(root) if _has_labels_beside(folder, root)
@@ -127,9 +128,8 @@ def _folder_pairs(root: Path) -> dict[str, Part]:
     return pairs
 
 
-def _by_images(root: Path, labels: Path) -> dict[str, Part]:
+def _by_images(images: Path, labels: Path) -> dict[str, Part]:
     """The splits of ``images`` and ``labels`` where the labels are not in folders of splits; or one split of all."""
-    images = root / "images"
     if only := [folder.name for folder in _folders(labels) if folder.name.lower() in USUAL_SPLITS]:
         raise DataError(
             f"Expected the folders of labels ({', '.join(only)}) in {images}, too, but they are only in {labels}",
@@ -149,6 +149,11 @@ def _alike(folder: Path, name: str) -> Path | None:
     """The folder in `folder` with a name, if need be in other letter case."""
     alike = [path for path in _folders(folder) if path.name.casefold() == name.casefold()]
     return next((path for path in alike if path.name == name), alike[0] if len(alike) == 1 else None)
+
+
+def _inner(folder: Path, name: str) -> Path:
+    """The folder of this name in `folder`, whatever its letter case; it may be missing."""
+    return _alike(folder, name) or folder / name
 
 
 def _has_images(folder: Path) -> bool:
@@ -185,13 +190,13 @@ def _named_part(root: Path, settings: Settings, named: str) -> Part | None:
             continue
         if place.suffix.lower() == ".txt" and place.is_file():
             return Part(place, None)
-        images = place / "images" if (place / "images").is_dir() else place
+        images = _alike(place, "images") or place
         if not images.is_dir() or not is_inside(images, root):
             continue
         if (part := _labelled(images, root)) is not None:
             return part
         if unlabelled is None and images != root and images_in(images):
-            swapped = [part if part != "images" else "labels" for part in images.parts[len(root.parts) :]]
+            swapped = [part if part.lower() != "images" else "labels" for part in images.parts[len(root.parts) :]]
             unlabelled = Part(images, root.joinpath(*swapped))  # an error when it is opened
     return unlabelled
 
@@ -211,15 +216,17 @@ def _labelled(images: Path, root: Path) -> Part | None:
     """A folder of images with that of its labels: in ``labels`` instead of ``images``, beside the images, or, flat,
     in the ``labels`` beside the ``images`` that the folder is in."""
     inner = images.parts[len(root.parts) :]
-    labels = root.joinpath(*(part if part != "images" else "labels" for part in inner))
+    labels = root
+    for part in inner:
+        labels = _inner(labels, "labels") if part.lower() == "images" else labels / part
     if labels != images and labels.is_dir():
         return Part(images, labels)
     if _has_labels_beside(images, root):
         return Part(images, images)
-    if "images" in inner[:-1]:
-        base = root.joinpath(*inner[: inner.index("images") + 1])
-        if any(map(is_label_file, islice(base.with_name("labels").glob("*.txt"), _PROBED))):
-            return Part(images, base.with_name("labels"), base)
+    for base in (base for base in images.parents if base.name.lower() == "images" and base.is_relative_to(root)):
+        flat = _inner(base.parent, "labels")
+        if is_inside(flat, root) and any(map(is_label_file, islice(flat.glob("*.txt"), _PROBED))):
+            return Part(images, flat, base)
     return None
 
 

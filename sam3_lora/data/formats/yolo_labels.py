@@ -81,7 +81,7 @@ class Labels:
         self._pairs: dict[tuple[Path, Path], Pairs] = {}
         self._images = dict(self._all_images())
         self._stems = Counter(os.path.splitext(name)[0] for name in self._images)
-        require_yolo(path for _, path in self._images.values() if path is not None)
+        require_yolo(path for _, path in self._images.values() if path is not None and is_inside(path, root))
         self._pose = self._judged_pose(settings)
         self._sizes: dict[str, tuple[int, int]] = {}
         self.looked_into = 0
@@ -105,7 +105,8 @@ class Labels:
     def _paired(self, images: Path, labels: Path) -> Pairs:
         key = images, labels
         if key not in self._pairs:
-            self._pairs[key] = pair(images, labels)
+            labels = labels if is_inside(labels, self._root) else images
+            self._pairs[key] = pair(images, labels, self._root) if is_inside(images, self._root) else Pairs([])
             for folder in self._pairs[key].folders:
                 self._watch(folder)
         return self._pairs[key]
@@ -247,8 +248,7 @@ class Labels:
 
 def _folders_of(image: Path, root: Path) -> tuple[Path, Path]:
     """The folders of images and labels of an image in a list: the last "images" in its path and "labels" beside it."""
-    parts = image.relative_to(root).parts[:-1]
-    if "images" not in parts:
-        return image.parent, image.parent
-    images = root.joinpath(*parts[: len(parts) - parts[::-1].index("images")])
-    return images, images.with_name("labels")
+    for folder in image.parents[: len(image.relative_to(root).parts) - 1]:
+        if folder.name.lower() == "images":
+            return folder, folder.with_name("labels" if folder.name == "images" else "Labels")
+    return image.parent, image.parent

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, is_litter
+from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, is_litter
 from sam3_lora.data.formats.yolo_lines import is_label_file
 
 _HASH = re.compile(r"^[0-9a-f]{8}[-_]+(?=.)")  # Label Studio puts it before the name of an uploaded file
@@ -57,7 +57,7 @@ def texts_in(folder: Path) -> list[Path]:
     return _files(folder)[1]
 
 
-def pair(images: Path, labels: Path) -> Pairs:
+def pair(images: Path, labels: Path, root: Path) -> Pairs:
     """Pairs all images in a folder with label files there and in the folder of labels.
 
     An image's label file has its path with another ending, ``.txt`` instead of or after its own; those in `labels` come
@@ -67,6 +67,7 @@ def pair(images: Path, labels: Path) -> Pairs:
     Args:
         images: a folder of images, with subfolders.
         labels: the folder of their labels; may be the same.
+        root: the dataset's folder: files behind links out of it are not read.
     """
     pictures, beside, folders = _files(images)
     texts = list(beside)
@@ -79,13 +80,13 @@ def pair(images: Path, labels: Path) -> Pairs:
         inner = picture.relative_to(images)
         names = (f"{inner}.txt", str(inner.with_suffix(".txt")))
         usual = next((path for place in places for name in names if (path := place / name) in there), None)
-        if usual is not None and (labels == images or usual.is_relative_to(labels) or _may_be_labels(usual)):
+        if usual is not None and (labels == images or usual.is_relative_to(labels) or _may_be_labels(usual, root)):
             pairs.label_of[picture] = usual
     uses = Counter(pairs.label_of.values())
     pairs.shared = {picture for picture, path in pairs.label_of.items() if uses[path] > 1}
-    unused = [path for path in texts if path not in uses and is_label_file(path)]
+    unused = [path for path in texts if path not in uses and is_inside(path, root) and is_label_file(path)]
     if unused:
-        _pair_by_name(pairs, pictures, _Names(images, labels), unused)
+        _pair_by_name(pairs, _Names(images, labels), unused, root)
     return pairs
 
 
@@ -105,9 +106,9 @@ def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     return images, texts, folders
 
 
-def _may_be_labels(path: Path) -> bool:
+def _may_be_labels(path: Path, root: Path) -> bool:
     """Whether a text file beside an image, whose labels are elsewhere, is no caption for example."""
-    return path.stat().st_size == 0 or is_label_file(path)
+    return is_inside(path, root) and (path.stat().st_size == 0 or is_label_file(path))
 
 
 class _Names:
@@ -144,8 +145,9 @@ class _Names:
         return " ".join(str(int(digits)) for digits in re.findall(r"[0-9]{1,18}", self.base(path)))
 
 
-def _pair_by_name(pairs: Pairs, pictures: list[Path], names: _Names, unused: list[Path]) -> None:
+def _pair_by_name(pairs: Pairs, names: _Names, unused: list[Path], root: Path) -> None:
     """Fills `pairs` with what the names of images without a label file and of `unused` label files say."""
+    pictures = pairs.images
     every = [*pairs.label_of.values(), *unused]
     for key in names.pairing:
         free = [picture for picture in pictures if picture not in pairs.label_of]
@@ -162,7 +164,7 @@ def _pair_by_name(pairs: Pairs, pictures: list[Path], names: _Names, unused: lis
         unused = [path for path in unused if path not in used]
     free = [picture for picture in pictures if picture not in pairs.label_of]
     paired = {names.path(picture): path for picture, path in pairs.label_of.items()}
-    seconds = {path for path in unused if (other := paired.get(names.path(path))) and not _same(path, other)}
+    seconds = {path for path in unused if (other := paired.get(names.path(path))) and not _same(path, other, root)}
     pairs.second = sorted(seconds)
     pairs.left = [path for path in unused if names.path(path) not in paired]
     candidates = [path for path in unused if path not in seconds]
@@ -174,8 +176,10 @@ def _pair_by_name(pairs: Pairs, pictures: list[Path], names: _Names, unused: lis
                 pairs.near[picture] = rest[min(place, len(rest) - 1)]
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
+def _same(one: Path, other: Path, root: Path) -> bool:
+    return (
+        is_inside(other, root) and one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
+    )
 
 
 def _near(free: Iterable[Path], left: Iterable[Path], names: _Names) -> dict[Path, Path]:

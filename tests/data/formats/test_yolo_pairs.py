@@ -147,6 +147,28 @@ def test_splits_of_labels_with_one_folder_of_images_are_refused(tmp_path):
         files(tmp_path, ["images/a.png", "images/b.png"], {"labels/train/a.txt": BOX, "labels/val/b.txt": OTHER})
 
 
+@pytest.mark.parametrize("folder", ["{}", "train/{}", "{}/train"])
+@pytest.mark.parametrize(("images", "labels"), [("Images", "Labels"), ("images", "LABELS")])
+@pytest.mark.parametrize("yaml", ["", "train: {}\n"])
+def test_folders_of_images_and_labels_in_other_letter_case(tmp_path, folder, images, labels, yaml):
+    text = yaml.format(folder.format(images)) + "names: [crack]\n"
+    names = [f"{folder.format(images)}/a.png"]
+    dataset = files(tmp_path, names, {f"{folder.format(labels)}/a.txt": BOX}, text)
+    assert kinds(dataset) == [] and boxes(dataset) == {"a.png": [BOX]}
+
+
+def test_label_files_behind_links_out_of_the_folder_are_not_used(tmp_path):
+    root, outside = tmp_path / "set", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.txt").write_text(BOX)
+    (root / "labels").mkdir(parents=True)
+    for name in ("a%20.txt", "b.txt"):
+        (root / "labels" / name).symlink_to(outside / "a.txt")
+    dataset = files(root, ["images/a .png", "images/b.png", "images/c.png"], {"labels/c.txt": BOX})
+    assert kinds(dataset) == ["bad-label-file", "image-without-label-file"]
+    assert boxes(dataset) == {"a .png": [], "c.png": [BOX]}
+
+
 @pytest.mark.parametrize("folder", ["train/images", "images/train", "train"])
 def test_labels_beside_the_images_that_data_yaml_names(tmp_path, folder):
     yaml = f"train: {folder}\nnames: [crack]\n"
