@@ -40,17 +40,14 @@ class LoadedModel:
         return _image_size(self.model.config)
 
 
-def load_base(
-    name_or_path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> LoadedModel:
-    """Loads a base model with all of its weights.
+def load_base(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+    """Loads a base model with all of its weights, in float32, which training under autocast expects.
 
     Both layouts are read: a ``Sam3Model``, and the published video model, of which only the detector is loaded.
 
     Args:
         name_or_path: "demo", a folder, or a Hub repository such as facebook/sam3.
         device: of the weights.
-        dtype: of the weights; training under autocast expects float32.
 
     Raises:
         ModelError: not found, no access, no network, not SAM 3, half-written, weights missing, out of memory.
@@ -58,7 +55,7 @@ def load_base(
     folder = _locate(name_or_path, _FILES)
     config = _read_config(folder)
     processor = _load_processor(folder, _image_size(config))
-    model = _load_weights(folder, dtype)
+    model = _load_weights(folder)
     try:
         model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
     except RuntimeError as error:
@@ -168,7 +165,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
+def _load_weights(folder: Path) -> Sam3Model:
     from safetensors import SafetensorError
     from transformers import Sam3Model
 
@@ -179,7 +176,7 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> Sam3Model:
         with _quiet():
             # use_safetensors refuses pickles, which may run code.
             loaded: Any = Sam3Model.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
     except SafetensorError as error:
         raise ModelError(f"The weights in {folder} are damaged or half-written: {first_line(error)}", again) from error

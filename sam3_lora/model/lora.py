@@ -185,14 +185,13 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
         ) from error
 
 
-def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) -> PeftModel:
+def load(base_model: Sam3Model, folder: str | Path) -> PeftModel:
     """Adds a saved adapter to a model, in place. The model stays unchanged if the adapter does not fit.
 
     Args:
         base_model: the model the adapter was trained for, without another adapter.
         folder: what :func:`save` or PEFT wrote, or a run's, see :func:`find_adapter`. Pickled weights (.bin) are
             refused, as they may run code.
-        trainable: whether training continues.
 
     Raises:
         ModelError: missing, empty, half-written, not finite, not LoRA, or for a base of another shape.
@@ -205,7 +204,7 @@ def load(base_model: Sam3Model, folder: str | Path, *, trainable: bool = False) 
     try:
         with _without_deprecations():
             model = peft.PeftModel.from_pretrained(
-                base_model, str(folder), config=settings, is_trainable=trainable, torch_device=str(base_model.device)
+                base_model, str(folder), config=settings, torch_device=str(base_model.device)
             )
     except Exception as error:  # wrong values in its settings raise TypeError, KeyError, RuntimeError and more
         raise ModelError(

@@ -102,7 +102,7 @@ def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple
 def _restore(state: dict[str, Any], setup: Setup, path: Path) -> tuple[Progress, dict[str, str]]:
     try:
         progress, fingerprint = Progress(**state["progress"]), dict(state["fingerprint"])
-        trainable = dict(_trainable(setup))
+        trainable = _trainable(setup)
         shapes = {name: parameter.shape for name, parameter in trainable.items()}
         if shapes != {name: tensor.shape for name, tensor in state["adapter"].items()}:
             raise ValueError("its adapter has other layers or another rank")
@@ -127,7 +127,7 @@ def _state(setup: Setup, progress: Progress, randoms: list[dict[str, Any]]) -> d
     scaler = setup.accelerator.scaler
     return {
         "progress": asdict(progress),
-        "adapter": {name: parameter.detach().cpu() for name, parameter in _trainable(setup)},
+        "adapter": {name: parameter.detach().cpu() for name, parameter in _trainable(setup).items()},
         "optimizer": setup.optimizer.state_dict(),
         "scheduler": setup.scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
@@ -136,8 +136,8 @@ def _state(setup: Setup, progress: Progress, randoms: list[dict[str, Any]]) -> d
     }
 
 
-def _trainable(setup: Setup) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, parameter) for name, parameter in setup.model.peft.named_parameters() if parameter.requires_grad]
+def _trainable(setup: Setup) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in setup.model.peft.named_parameters() if parameter.requires_grad}
 
 
 def _reason(error: Exception) -> str:

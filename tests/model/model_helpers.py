@@ -7,7 +7,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from sam3_lora.model.detector import PADDING_LABEL, Detections
+from sam3_lora.model.detector import PADDING_LABEL, Detections, Sam3Detector
 
 
 def tensors(detections: Detections) -> dict[str, Tensor]:
@@ -26,3 +26,11 @@ def scalar(detections: Detections) -> Tensor:
     """Depends on every output, so that a gradient of it passes every part."""
     total = sum(value.float().square().mean() for value in tensors(detections).values())
     return total if detections.one_to_many is None else total + scalar(detections.one_to_many)
+
+
+def detect(detector: Sam3Detector, inputs, *boxes: Tensor) -> Detections:
+    """As the forward pass, with exemplar boxes and their labels."""
+    vision = detector.encode_images(inputs.pixel_values)
+    return detector.detect(
+        vision, detector.encode_text(inputs.input_ids, inputs.attention_mask), inputs.image_index, *boxes
+    )

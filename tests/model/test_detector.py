@@ -9,7 +9,7 @@ from torch import Tensor
 from sam3_lora.boxes import cxcywh_to_xyxy
 from sam3_lora.model.base import LoadedModel
 from sam3_lora.model.detector import PADDING_LABEL, Sam3Detector, TextFeatures
-from tests.model.model_helpers import scalar, some_boxes, tensors
+from tests.model.model_helpers import detect, scalar, some_boxes, tensors
 
 TOLERANCE = 1e-5
 
@@ -23,14 +23,6 @@ def assert_same(actual: Tensor, expected: Tensor) -> None:
     """Within 1e-5; of the largest value where that exceeds one, as mask logits do."""
     scale = max(1.0, expected.abs().max().item())
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE * scale)
-
-
-def detect(detector: Sam3Detector, inputs, *boxes: torch.Tensor):
-    """As the forward pass, with exemplar boxes and their labels."""
-    vision = detector.encode_images(inputs.pixel_values)
-    return detector.detect(
-        vision, detector.encode_text(inputs.input_ids, inputs.attention_mask), inputs.image_index, *boxes
-    )
 
 
 def test_shapes_follow_the_contract(detector: Sam3Detector, inputs) -> None:
