@@ -73,7 +73,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         by_adapter, by_split = st.columns([3, 2], gap="large")
         with by_adapter:
             model = adapters.choose("adapter")
-            adapters.suggest_training()
+            adapters.explain_choice(model)
         run = run_of(model.folder)
         with by_split:
             split = choose_split(dataset, run)

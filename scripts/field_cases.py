@@ -347,7 +347,7 @@ def category_with_comma(folder: Path) -> None:
     from sam3_lora.data.typed_phrases import join_phrases, split_phrases
 
     (category,) = open_dataset(folder).categories
-    assert "phrase-list" in found(folder)
+    assert "phrase-with-comma" in found(folder)
     assert split_phrases(f"crack, {category}", [category]) == ["crack", category]
     assert split_phrases(join_phrases([category, "crack"])) == [category, "crack"]
 
@@ -355,8 +355,8 @@ def category_with_comma(folder: Path) -> None:
 @case
 def names_not_english_and_null(folder: Path) -> None:
     findings = found(folder)
-    assert findings["phrase-foreign"].count == 4 and "data.category_phrases" in findings["phrase-foreign"].fix
-    assert findings["phrase-nothing"].count == 5
+    assert findings["phrase-not-english"].count == 4 and "data.category_phrases" in findings["phrase-not-english"].fix
+    assert findings["phrase-for-nothing"].count == 5
     assert open_dataset(folder).split("train").num_objects == 40
 
 

@@ -76,12 +76,7 @@ def choose(key: str) -> ModelChoice:
     )
     if name == NONE or not name:
         return ModelChoice(state.base_model())
-    if name in known:
-        return open_adapter(name, known[name])
-    model = open_adapter(name, _typed_folder(name))
-    if model.folder != Path(os.path.expanduser(name)):
-        st.caption(f"Uses the adapter {escape(str(model.folder))}")
-    return model
+    return open_adapter(name, known.get(name) or _typed_folder(name))
 
 
 def _typed_folder(name: str) -> Path:
@@ -177,9 +172,12 @@ def explain_demo_model(base: str) -> None:
         )
 
 
-def suggest_training() -> None:
-    """Without any adapter, explains how to get one."""
-    if known_adapters():
+def explain_choice(model: ModelChoice) -> None:
+    """Says which adapter is used if another path was typed; without any adapter, explains how to get one."""
+    known = known_adapters()
+    if model.folder and model.adapter not in known and model.folder != Path(os.path.expanduser(model.adapter or "")):
+        st.caption(f"Uses the adapter {escape(str(model.folder))}")
+    if known or model.folder:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("No adapters yet. They appear here as soon as a run saves one.", width="content")

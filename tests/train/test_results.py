@@ -95,9 +95,9 @@ def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, capsys):
 def test_a_run_goes_on_from_an_adapter(run, config, only_steps, monkeypatch):
     request_after(monkeypatch, 1, "stop")
     settings = {"training__max_steps": 2, "lora__dropout": 0.0}
-    adapter = run.adapters()["last"]
-    afresh, onward = (train(config, **settings, model__adapter=folder) for folder in ("", str(adapter)))
-    assert "continues from" in onward.log_tail()
+    adapter = run.adapters()["best"]
+    afresh, onward = (train(config, **settings, model__adapter=folder) for folder in ("", str(run.folder)))
+    assert f"continues from {adapter}" in onward.log_tail(), "the run's folder means its best adapter"
     assert steps(onward)[0]["total"] != steps(afresh)[0]["total"]
     # The first step of the warm-up has a rate of 0: what comes out is what went in.
     before, after = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, onward.adapters()["last"]))

@@ -61,9 +61,9 @@ class Lint:
 def lint(name: str) -> Lint | None:
     """The worst problem of a category's name or a phrase; None if there is none."""
     if phrase_of(name) in _NOTHING:
-        return Lint("phrase-nothing", None)
+        return Lint("phrase-for-nothing", None)
     if is_foreign(name):
-        return Lint("phrase-foreign", translated(name))
+        return Lint("phrase-not-english", translated(name))
     apart = phrase_of(_CAMEL.sub(" ", name))
     words = apart.split()
     shouted = {word.lower() for word in name.split() if word.isalpha() and word.isupper() and len(word) > 1}  # "BMW"
@@ -73,7 +73,7 @@ def lint(name: str) -> Lint | None:
     if _NUMBERED.fullmatch(words[-1]):
         return Lint("phrase-code", " ".join(word for word in named if not _is_empty(word)))
     if "," in apart or ";" in apart:
-        return Lint("phrase-list", None)
+        return Lint("phrase-with-comma", None)
     tokens = min_tokens(apart)
     if tokens > MAX_TOKENS:
         return Lint("phrase-long", None, f"at least {tokens} tokens")

@@ -32,21 +32,22 @@ WARNINGS: dict[str, tuple[str, str]] = {
     "phrase-code": (
         "{categories} {have} a number, a code or a placeholder as name. SAM 3 understands only words, so what it "
         "already knows about such objects is not used",
-        "Give the phrase in plain words: a noun, with an adjective if it helps",
+        "Give a phrase in plain words, a noun, with an adjective if it helps, in the Dataset page's table of phrases "
+        "or in data.category_phrases",
     ),
-    "phrase-foreign": (
+    "phrase-not-english": (
         "{categories} {have} a name that is not English. SAM 3 was trained on English phrases, so what it already "
         "knows about such objects is hardly used",
         "Give each an English phrase, in the Dataset page's table of phrases or in data.category_phrases; the names in "
         "the dataset may stay",
     ),
-    "phrase-nothing": (
+    "phrase-for-nothing": (
         "{categories} {have} a name that says that nothing is there, or that nobody has labeled it. SAM 3 would learn "
         "to find its annotations as objects of that name",
         "Delete the category with its annotations; if it is a thing after all, such as a void in concrete, give it a "
         "phrase that says so",
     ),
-    "phrase-list": (
+    "phrase-with-comma": (
         "{categories} {have} a comma or a semicolon in the name, which is trained as one phrase. SAM 3 was trained on "
         "simple noun phrases, and where phrases are typed, commas separate them",
         "Give a phrase without it, such as 'severe damage' for 'damage, severe'; put the name into quotes where you "

@@ -56,7 +56,7 @@ def _choose_model() -> ModelChoice:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         model = adapters.choose("adapter")
         adapters.upload("adapter")
-    adapters.suggest_training()
+    adapters.explain_choice(model)
     return model
 
 
