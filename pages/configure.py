@@ -6,7 +6,7 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.text import plural
-from sam3_lora.ui.components.layout import page
+from sam3_lora.ui.components.layout import action_button, page
 from sam3_lora.ui.configure.adapter_summary import show_adapter
 from sam3_lora.ui.configure.settings_form import show_form
 from sam3_lora.ui.configure.yaml_file import show_upload, show_yaml
@@ -37,16 +37,9 @@ def show_summary(config: RunConfig | None, problems: dict[str, str]) -> None:
             st.markdown(f":red[:material/error:] Correct {plural(len(problems), 'setting')} to start a run.")
         else:
             show_adapter(config)
-        if st.button(
-            "Go to training",
-            type="primary",
-            icon=":material/arrow_forward:",
-            icon_position="right",
-            width="stretch",
-            key="go-to-training",
-            disabled=config is None,
-            help=None if config else "Correct the marked settings first.",
-        ):
+        reason = None if config else "Correct the marked settings first."
+        look = {"type": "primary", "icon_position": "right", "width": "stretch"}
+        if action_button("Go to training", "arrow_forward", "go-to-training", reason, **look):
             st.switch_page("pages/train.py")
 
 

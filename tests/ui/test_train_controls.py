@@ -269,15 +269,17 @@ def test_a_check_can_be_cancelled_and_says_so(runs: Path, tiny_base, tmp_path: P
     get_check_job.clear()
     dataset = write_dataset(tmp_path / "data", images=2)
     create_run(runs, "small", **{"model.base": str(tiny_base), "data.path": str(dataset), "training.device": "cpu"})
-    go_on, prepare = threading.Event(), preflight.prepare
+    loading, go_on, prepare = threading.Event(), threading.Event(), preflight.prepare
 
     def load(*args, **options):
+        loading.set()
         assert go_on.wait(60)
         return prepare(*args, **options)
 
     monkeypatch.setattr(preflight, "prepare", load)
     app = train_page()
     app.button(key="check").click().run()
+    assert loading.wait(60)
     app.button(key="cancel-check").click().run()
     assert app.button(key="cancel-check").disabled and app.button(key="start").disabled
     go_on.set()

@@ -163,6 +163,22 @@ def download_report(stem: str, to_json: Callable[[], str], to_markdown: Callable
     download("Markdown", to_markdown, f"{stem}.md", "download-markdown", "The report as a file")
 
 
+def action_button(
+    label: str, icon: str, key: str, reason: str | None = None, meaning: str | None = None, **others: Any
+) -> bool:
+    """A button whose tooltip says why it is disabled, if it is; True when it was pressed.
+
+    Args:
+        label, key: of the button.
+        icon: a Material symbol's name.
+        reason: why it is disabled; None enables it.
+        meaning: what it does.
+        others: as Streamlit's button takes them.
+    """
+    disabled, text = reason is not None, reason or meaning
+    return st.button(label, key, icon=f":material/{icon}:", disabled=disabled, help=text, **others)
+
+
 def choose_one(label: str, options: Sequence[str], key: str, **others: Any) -> str:
     """A segmented control of which one option is always chosen, at first the first.
 

@@ -10,7 +10,7 @@ from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.text import plural
 from sam3_lora.ui.components.colors import PhraseColors
-from sam3_lora.ui.components.layout import bullets, choose_one, escape
+from sam3_lora.ui.components.layout import action_button, bullets, choose_one, escape
 from sam3_lora.ui.components.plots import NO_TOOLBAR
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.evaluate import charts, worst_images
@@ -174,14 +174,8 @@ def _show_thresholds(report: Report) -> None:
         if report.adapter_name:
             st.session_state[_ADAPTER] = report.adapter_name  # they hold for no other one
 
-    pressed = st.button(
-        "Use in Inference",
-        key="use-thresholds",
-        icon=":material/image_search:",
-        disabled=not advised,
-        on_click=use_thresholds,
-        help="Opens the inference page with these thresholds" if advised else "No threshold gives a true positive",
-    )
-    if pressed:
+    reason = None if advised else "No threshold gives a true positive"
+    meaning = "Opens the inference page with these thresholds"
+    if action_button("Use in Inference", "image_search", "use-thresholds", reason, meaning, on_click=use_thresholds):
         # Streamlit refuses to clear parameters that widgets are bound to, but replaces them.
         st.switch_page("pages/inference.py", query_params={})

@@ -14,7 +14,7 @@ from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.requests import Request
 from sam3_lora.runs.run import RESUME_OBSTACLES, Run, Status
 from sam3_lora.ui import runs
-from sam3_lora.ui.components.layout import download, escape, guarded
+from sam3_lora.ui.components.layout import action_button, download, escape, guarded
 from sam3_lora.ui.train_job import TrainJob
 
 _DIALOG_OPEN = "controls-dialog-open"  # bool
@@ -44,20 +44,14 @@ def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool)
             _request_button("Pause", "pause", "pause", run, blocked, "The model stays in memory.")
         _request_button("Stop", "stop", "stop", run, blocked, "Saves a checkpoint and ends; the run can be resumed.")
         if status.state != "paused":
-            _button(
-                "Resume",
-                "resume",
-                "resume",
-                why_not_resume(run, status, train_job, checking),
-                lambda: train_job.resume(run),
-            )
+            reason = why_not_resume(run, status, train_job, checking)
+            _button("Resume", "resume", "resume", reason, lambda: train_job.resume(run))
         with st.popover("More", icon=":material/more_horiz:", key="more"), st.container(gap="xsmall"):
             for request, (label, icon, meaning) in ONE_SHOT_REQUESTS.items():
                 _request_button(label, icon, request, run, blocked or _why_not_request(run, request), meaning)
             st.divider()
-            _dialog_button(
-                "Rename", "edit", "rename", rename_dialog, run, "Stop the run first." if status.active else ""
-            )
+            not_now = "Stop the run first." if status.active else None
+            _dialog_button("Rename", "edit", "rename", rename_dialog, run, not_now)
             _show_download(run)
             if status.active:
                 _dialog_button("Stop and discard", "delete", "discard", discard_dialog, run)
@@ -93,17 +87,23 @@ def _why_not_request(run: Run, request: Request) -> str | None:
     return None
 
 
-def _request_button(label: str, icon: str, what: Request, run: Run, reason: str | None, meaning: str = "") -> None:
+def _request_button(
+    label: str, icon: str, what: Request, run: Run, reason: str | None, meaning: str | None = None
+) -> None:
     _button(label, icon, what, reason, lambda: run.requests.add(what), meaning)
 
 
-def _dialog_button(label: str, icon: str, key: str, dialog: Callable[[Run], None], run: Run, reason: str = "") -> None:
+def _dialog_button(
+    label: str, icon: str, key: str, dialog: Callable[[Run], None], run: Run, reason: str | None = None
+) -> None:
     if _draw_button(label, icon, key, reason):
         st.session_state[_DIALOG_OPEN] = True
         dialog(run)
 
 
-def _button(label: str, icon: str, key: str, reason: str | None, act: Callable[[], object], meaning: str = "") -> None:
+def _button(
+    label: str, icon: str, key: str, reason: str | None, act: Callable[[], object], meaning: str | None = None
+) -> None:
     """A button that acts at once; its tooltip says why it cannot (reason), else what it does (meaning)."""
     if _draw_button(label, icon, key, reason, meaning):
         with guarded():
@@ -111,16 +111,9 @@ def _button(label: str, icon: str, key: str, reason: str | None, act: Callable[[
             st.rerun()
 
 
-def _draw_button(label: str, icon: str, key: str, reason: str | None, meaning: str = "") -> bool:
+def _draw_button(label: str, icon: str, key: str, reason: str | None, meaning: str | None = None) -> bool:
     in_menu = key not in ("pause", "continue", "stop", "resume")
-    return st.button(
-        label,
-        icon=f":material/{icon}:",
-        key=key,
-        disabled=bool(reason),
-        help=reason or meaning or None,
-        width="stretch" if in_menu else "content",
-    )
+    return action_button(label, icon, key, reason, meaning, width="stretch" if in_menu else "content")
 
 
 def _show_download(run: Run) -> None:

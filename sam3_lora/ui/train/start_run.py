@@ -10,7 +10,7 @@ from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.text import plural
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.forms import label_of
-from sam3_lora.ui.components.layout import escape, guarded
+from sam3_lora.ui.components.layout import action_button, escape, guarded
 from sam3_lora.ui.next_run import next_run, use_settings
 from sam3_lora.ui.split_choices import expected_split_use
 from sam3_lora.ui.train import preflight_view
@@ -85,15 +85,8 @@ def _show_links(config: RunConfig | None) -> None:
 
 
 def _check_button(config: RunConfig | None, reason: str | None, check_job: CheckJob) -> None:
-    pressed = st.button(
-        "Check",
-        icon=":material/fact_check:",
-        key="check",
-        width="stretch",
-        disabled=reason is not None,
-        help=reason or "Checks data and settings and runs one real step, to measure memory and time.",
-    )
-    if pressed and config is not None:
+    meaning = "Checks data and settings and runs one real step, to measure memory and time."
+    if action_button("Check", "fact_check", "check", reason, meaning, width="stretch") and config is not None:
         with guarded():
             preflight_view.start_check(check_job, config)
             st.rerun()
@@ -106,15 +99,8 @@ def _start_button(
     has_errors = result is not None and not result.ok
     if result is not None and has_errors and result.measured is None:
         reason = reason or "This run cannot start. Fix the errors below, then check again."
-    pressed = st.button(
-        "Start anyway" if has_errors and reason is None else "Start training",
-        type="primary",
-        icon=":material/play_arrow:",
-        key="start",
-        width="stretch",
-        disabled=reason is not None,
-        help=reason,
-    )
+    label = "Start anyway" if has_errors and reason is None else "Start training"
+    pressed = action_button(label, "play_arrow", "start", reason, type="primary", width="stretch")
     if pressed and config is not None:
         with guarded():
             runs.open_run(train_job.start(config))
