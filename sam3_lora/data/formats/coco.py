@@ -51,6 +51,7 @@ class AnnotationEntry(msgspec.Struct, gc=False):
     angle: Any = 0
     theta: Any = 0
     attributes: Attributes | list[Any] | str | float | None = None
+    is_instance_exhaustive: Any = 1
 
     @property
     def is_turned(self) -> bool:

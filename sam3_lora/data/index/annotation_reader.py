@@ -12,6 +12,7 @@ from sam3_lora.data.formats.coco import AnnotationEntry
 from sam3_lora.data.formats.sources import Content, Progress, Unusable
 from sam3_lora.data.formats.unsupported import other_task
 from sam3_lora.data.index.category_reader import CategoryReader
+from sam3_lora.data.index.coverage import EXHAUSTIVE, is_false, note_incomplete
 from sam3_lora.data.index.entries import as_plain, identifier, require_at_most
 from sam3_lora.data.index.gather import AnnotationColumns, GatheredImage
 from sam3_lora.data.index.image_reader import ImageReader
@@ -99,7 +100,7 @@ class AnnotationReader:
         x, y, w, h = entry.bbox
         if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.width and y + h <= image.height):
             return False
-        if entry.is_turned:
+        if entry.is_turned or entry.is_instance_exhaustive != 1:
             return False
         if (w <= 1 and h <= 1 and x <= 1 and y <= 1) or crowd not in (0, 1) or not -(2**63) <= key < 2**63:
             return False
@@ -130,6 +131,8 @@ class AnnotationReader:
         category = None if image is None else self._category_of(entry, image, key)
         if image is None or category is None:
             return
+        if is_false(entry.get(EXHAUSTIVE)):
+            note_incomplete([self._categories.index[category]], image, self._findings)
         if self._respelled:
             self._findings.add("other-notation", image.file_name, key, causes=(OTHER_ID,))
         if entry.get("bbox") is None and not entry.get("segmentation") and (keys := wrong_keys(entry)):

@@ -15,7 +15,7 @@ from sam3_lora.text import short_repr
 NEGATIVE = "neg_category_ids"  # of LVIS: surely absent; with it, all that is neither listed nor annotated is unknown
 INCOMPLETE = "not_exhaustive_category_ids"  # of LVIS: some objects are not annotated
 PRESENT = "pos_category_ids"  # of image-level labels, as in Open Images: in the image, annotated or not
-EXHAUSTIVE = "is_instance_exhaustive"  # of SA-Co: whether all objects are annotated
+EXHAUSTIVE = "is_instance_exhaustive"  # of SA-Co, in annotations too: whether all objects are annotated
 KEYS = frozenset((NEGATIVE, INCOMPLETE, PRESENT, EXHAUSTIVE))
 
 
@@ -41,8 +41,7 @@ class CoverageReader:
         if is_false(entry.get(EXHAUSTIVE)):
             incomplete, image.absent = [ALL], []
         if incomplete:
-            image.incomplete = incomplete
-            self._findings.add("not-exhaustive", image.file_name)
+            note_incomplete(incomplete, image, self._findings)
         if present := self._names(entry, PRESENT, image):
             image.cannot_use(set(present))
 
@@ -59,6 +58,19 @@ class CoverageReader:
             else:
                 names.append(name)
         return names
+
+
+def note_incomplete(categories: list[int], image: GatheredImage, findings: FindingCollector) -> None:
+    """Notes categories of which not every object in an image is annotated.
+
+    Args:
+        categories: their indices, or ALL.
+        image: that they are in.
+        findings: of the split.
+    """
+    if image.incomplete is None:
+        findings.add("not-exhaustive", image.file_name)
+    image.incomplete = [*(image.incomplete or ()), *categories]
 
 
 def is_false(value: Any) -> bool:

@@ -154,6 +154,17 @@ class TestLists:
         found = asked(opened(tmp_path, listing(is_instance_exhaustive=flag)))
         assert found[0] == ({"crack": False, "pothole": False}, set())
 
+    @pytest.mark.parametrize("flag", [False, 0, "false"])
+    def test_an_annotation_that_is_not_exhaustive(self, tmp_path, flag):
+        def change(data):
+            for entry in data["annotations"]:
+                entry["is_instance_exhaustive"] = True
+            data["annotations"][1]["is_instance_exhaustive"] = flag
+
+        dataset = opened(tmp_path, change)
+        assert asked(dataset)[0][0] == {"crack": True, "pothole": False} and "joint" in asked(dataset)[0][1]
+        assert kinds(dataset) == ["not-exhaustive"] and dataset.findings[0].count == 1
+
     @pytest.mark.parametrize("flag", [True, 1, None])
     def test_an_image_that_is_exhaustive(self, tmp_path, flag):
         found = asked(opened(tmp_path, listing(is_instance_exhaustive=flag)))
