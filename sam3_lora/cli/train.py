@@ -99,6 +99,10 @@ def _progress_lines(run: Run, err: bool) -> Iterator[None]:
         while not last:
             last = ended.wait(0.5)
             rows, offset = run.metrics(offset)
+            status = run.status()
+            if status.state == "preparing" and status.message and time.monotonic() - shown > _PROGRESS_S:
+                shown = time.monotonic()
+                echo(f"  {status.message}", err=err)
             for row in rows:
                 if row["kind"] in ("note", "skipped"):
                     echo(f"  {row.get('message', '')}", err=err)

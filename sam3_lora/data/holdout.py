@@ -215,11 +215,14 @@ def _groups(split: Split, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
         if len(found[0]) == len(found[1]) == len(paths):
             return np.array(found[0]), np.array(found[1])
     images: list[near_duplicates.ProbedImage] = []
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
+    threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
+    try:
         probes = threads.map(image_probe.probe, split.images.paths)
         for name, path, probe in zip(split.images.names, split.images.paths, probes, strict=True):
             progress(len(images) / len(paths), "Looking for copies among the images")
             images.append(near_duplicates.ProbedImage(split.name, name, path, probe))
+    finally:
+        threads.shutdown(cancel_futures=True)  # else a cancelled check would go on to the last image
     copies, similar = near_duplicates.groups(images)
     with contextlib.suppress(OSError):  # where nothing can be kept, it is done again
         file.parent.mkdir(parents=True, exist_ok=True)

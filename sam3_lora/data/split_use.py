@@ -56,8 +56,7 @@ class SplitUse:
         if held_out.taken_from:
             text += f", the same as in {held_out.taken_from}, whose adapter is trained further."
         else:
-            text += f" ({100 * held_out.share:g} % by data.holdout, seed {held_out.seed}); "
-            text += "copies of a picture stay together."
+            text += f" ({100 * held_out.share:g} %, seed {held_out.seed}; copies of a picture stay together)."
         if held_out.alike:
             text += (
                 " Most images look alike, so held-out ones resemble trained ones: validation looks better than it is."

@@ -53,7 +53,7 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
         config = run.config
         accelerator = accelerator or make_accelerator(config.training)
         with device_lock(accelerator.device), explain_oom(config, accelerator.device):
-            splits = run_splits(run, accelerator, report.log, resume=resume)
+            splits = run_splits(run, accelerator, report, resume=resume)
             if splits.held_out is not None and not resume:
                 report.note(0, "held-out", splits.use.sentence)
             else:

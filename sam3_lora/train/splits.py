@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from sam3_lora.runs.run import Run
+    from sam3_lora.runs.writer import RunWriter, SilentWriter
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class Splits:
         return SplitUse(name, len(self.train.images), valid.name, len(valid.images), held_out)
 
 
-def run_splits(run: Run, accelerator: Accelerator, log: Callable[[str], None], *, resume: bool) -> Splits:
+def run_splits(run: Run, accelerator: Accelerator, report: RunWriter | SilentWriter, *, resume: bool) -> Splits:
     """The splits of a run, the same in all processes; which images are held out is kept in the run's folder.
 
     Args:
         run: its configuration, and which images it held out before.
         accelerator: of this process.
-        log: see :func:`open_splits`.
+        report: of the run; its status says how far the images have been compared.
         resume: whether the run goes on from a checkpoint, so that nothing can be held out that was not before.
 
     Raises:
@@ -62,12 +63,15 @@ def run_splits(run: Run, accelerator: Accelerator, log: Callable[[str], None], *
                 f"The split '{config.data.valid_split}' that this run was validated on is not there any more",
                 "Put it back, or start a new run",
             )
-        held_out = choose_held_out(config, train, log)
+        held_out = choose_held_out(
+            config, train, report.log, lambda share, step: report.update(message=f"{step}: {100 * share:.0f} %.")
+        )
+        report.update(message="")
         run.write_held_out(held_out)
         return held_out
 
     stored = from_main(accelerator, run.held_out)
-    return open_splits(config, log, lambda train: from_main(accelerator, lambda: choose(train)), stored)
+    return open_splits(config, report.log, lambda train: from_main(accelerator, lambda: choose(train)), stored)
 
 
 def open_splits(
@@ -130,7 +134,7 @@ def choose_held_out(
     held_out = earlier.held_out() if earlier else None
     if earlier is not None and held_out is not None and held_out.is_of(train):
         return replace(held_out, taken_from=earlier.name)
-    log(f"Looking for copies among the images of '{train.name}', so that they are held out together.")
+    log(f"Looking for copies among the images of '{train.name}', so that they are held out together; done once.")
     return hold_out(train, config.data.holdout, config.training.seed, progress)
 
 

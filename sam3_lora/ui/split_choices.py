@@ -42,12 +42,12 @@ def valid_choices(dataset: Dataset | None, train: str, current: str, share: floa
         current: the value in the form, which is always among them.
         share: data.holdout.
     """
-    others = {HOLDOUT: f"Held out from '{train}' ({100 * share:g} %)", "": "None"}
+    others = {HOLDOUT: f"Held out from {train} ({100 * share:g} %)", "": "None"}
     if dataset is None:
         return {current: current, **others}
     with suppress(Sam3LoraError):
         train = training_split(dataset, train).name
-        others[HOLDOUT] = f"Held out from '{train}' ({100 * share:g} %)"
+        others[HOLDOUT] = f"Held out from {train} ({100 * share:g} %)"
 
     def meaning(value: str) -> str:
         found = validation_split(dataset, value, train)

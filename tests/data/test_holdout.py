@@ -210,3 +210,14 @@ def test_crowds_are_no_objects(tmp_path: Path) -> None:
         item["iscrowd"] = 1
     write_split(tmp_path / "train", data)
     assert len(image_categories(open_dataset(tmp_path).split("train"))) == 1
+
+
+def test_a_comparison_that_is_given_up_ends_at_once(tmp_path: Path) -> None:
+    split = train_split(tmp_path, images=30)
+
+    def give_up(share: float, step: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hold_out(split, 0.2, 0, give_up)
+    assert len(hold_out(split, 0.2, 0).images) == 6
