@@ -36,6 +36,12 @@ class _Lost:
     entry: dict[str, Any]
     outside: bool
 
+    @property
+    def name(self) -> str:
+        """What tells most about where it is: the whole address if there is nothing else."""
+        url = self.entry.get("coco_url")
+        return url if self.entry.get("file_name") is None and isinstance(url, str) else self.image.file_name
+
 
 class ImageReader:
     """The images of one split.
@@ -141,13 +147,15 @@ class ImageReader:
         """
         if not self._lost:
             return
-        names = {lost.image.file_name for lost in self._lost}
+        names = {lost.name for lost in self._lost}
         taken = {image.path for image in self.by_id.values() if image is not None and not image.missing}
         found = search(self._files, names, taken, self._findings.split, siblings)
         for lost in self._lost:
-            self._settle(lost, found[lost.image.file_name])
+            self._settle(lost, found[lost.name])
         if all(is_address(name) for name in names if not found[name].paths):
             self._findings.describe("image-missing", variant="address")
+        if taken:  # others are where their names say, so that these may be images that were deleted
+            self._findings.describe("image-elsewhere", severity="warning")
         self._lost.clear()
 
     def _settle(self, lost: _Lost, match: Match) -> None:

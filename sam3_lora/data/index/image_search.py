@@ -47,8 +47,8 @@ def search(
 
     A file may be meant if its name is the last part of the given one, or else differs from it only in case, %20 and the
     like, or else only in the ending. Of several, those count whose folders agree most with the given ones, then those
-    in the split's own folder. Masks and images of another split do not count. A file that fits several names is meant
-    by the one whose folders agree most.
+    in the split's own folder. Masks do not count, nor images in a folder of another split, unless names give that
+    folder. A file that fits several names is meant by the one whose folders agree most.
 
     Args:
         files: of the split.
@@ -65,7 +65,8 @@ def search(
     for name, parts in given.items():
         groups[_spellings(parts[-1])[-1]].append(name)
     candidates: defaultdict[str, list[str]] = defaultdict(list)
-    others = {split_word(name) or name.casefold() for name in siblings} - {split_word(split) or split.casefold()}
+    own = {split, *(folder for parts in given.values() for folder in parts[-2:-1])}
+    others = set(map(_of_split, siblings)) - set(map(_of_split, own))
     for path in files.everywhere():
         key = _spellings(os.path.basename(path))[-1]
         if key in groups and path not in taken and _is_of(path, others):
@@ -132,6 +133,10 @@ def _spellings(name: str) -> tuple[str, str, str]:
     folded = _folded(name)
     stem, ending = os.path.splitext(folded)
     return unicodedata.normalize("NFC", name), folded, stem if ending in IMAGE_SUFFIXES else folded
+
+
+def _of_split(name: str) -> str:
+    return split_word(name) or name.casefold()
 
 
 def _is_of(path: str, others: set[str]) -> bool:

@@ -190,9 +190,14 @@ def _split_names(found: dict[str, re.Match[str]]) -> dict[str, str]:
 
 def _folders_of_split(root: Path, folder: Path, split: str, match: re.Match[str]) -> tuple[Path, ...]:
     names = ("".join(match.groups()), match[1] + match[2], split)
-    inner = [root / images / name for name in names for images in ("", *_IMAGES)]
-    inner += [root / name / images for name in names for images in _IMAGES]
-    return _places([*inner, *(root / name for name in _IMAGES), root, folder, folder / "images"])
+    own = [root / images / name for name in names for images in ("", *_IMAGES)]
+    own = [path for path in own if path.is_dir()]
+    if not own:  # train2017 for lvis_v1_train.json
+        places = (root, *(root / name for name in _IMAGES))
+        alike = [place / name for place in places for name in subfolders(place) if _is_same(match[1], name)]
+        own = alike if len(alike) == 1 else []
+    own += [path / name for path in tuple(own) for name in _IMAGES]
+    return _places([*own, *(root / name for name in _IMAGES), root, folder, folder / "images"])
 
 
 def _split_folders(parent: Path, root: Path, images: Path | None, only: str = "") -> CocoLayout | None:

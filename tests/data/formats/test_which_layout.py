@@ -132,6 +132,15 @@ def test_a_folder_of_annotations_per_split(tmp_path, images):
     assert used == {"train": {"train"}, "val": {"val"}}
 
 
+@pytest.mark.parametrize("images", ["{}2017", "images/{}ing", "data/{}-2024/images"])
+def test_the_only_folder_of_a_split_is_that_of_its_file(tmp_path, images):
+    for split in ("train", "test"):
+        write_json(tmp_path / f"lvis_v1_{split}.json", with_images(coco(), tmp_path / images.format(split)))
+    dataset = open_dataset(tmp_path)
+    assert sizes(dataset) == {"train": (5, 8), "test": (5, 8)} and kinds(dataset) == []
+    assert all(name in str(image.path) for name, split in dataset.splits.items() for image in split.images)
+
+
 def test_the_only_file_is_of_the_folder_of_its_split(tmp_path):
     write_json(tmp_path / "train.json", with_images(coco(), tmp_path / "train"))
     with_images(coco(), tmp_path / "test")

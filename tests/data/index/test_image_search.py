@@ -126,6 +126,28 @@ def test_images_of_another_split_are_not_used(tmp_path):
     assert sorted(kinds(dataset)) == ["image-elsewhere", "path-outside-dataset"]
 
 
+def test_an_address_that_gives_the_folder_of_another_split_means_it(tmp_path):
+    """The validation split of LVIS has images of COCO's train2017, and only their addresses."""
+    for split, folders in (("train", ["train2017"]), ("val", ["train2017", "val2017"])):
+        data = coco(images=len(folders), empty_images=0, categories=("crack",))
+        for entry, folder in zip(data["images"], folders, strict=True):
+            entry["coco_url"] = f"http://host/{folder}/{split}.jpg"
+            del entry["file_name"]
+            picture(tmp_path / folder / f"{split}.jpg")
+        write_json(tmp_path / f"lvis_v1_{split}.json", data)
+    (tmp_path / "val2017" / "val.jpg").rename(tmp_path / "val2017" / "other.jpg")
+    data["images"][1]["coco_url"] = "http://host/val2017/other.jpg"
+    write_json(tmp_path / "lvis_v1_val.json", data)
+    dataset = open_dataset(tmp_path)
+    assert used(dataset, "val") == ["train2017/val.jpg", "val2017/other.jpg"]
+    assert kinds(dataset) == ["image-elsewhere"]
+
+
+def test_it_is_a_warning_where_others_are_in_their_place(tmp_path):
+    dataset = opened(tmp_path, ["images/0.jpg", "images/1.jpg"], there=["images/0.jpg", "runs/predict/1.jpg"])
+    assert [(finding.kind, finding.severity) for finding in dataset.findings] == [("image-elsewhere", "warning")]
+
+
 def test_nothing_outside_the_folder_is_used(tmp_path):
     picture(tmp_path / "outside" / "0.jpg")
     (tmp_path / "set" / "images").mkdir(parents=True)
