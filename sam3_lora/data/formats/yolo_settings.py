@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sam3_lora.data.folders import is_inside, listing, subfolders
+from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, listing, subfolders
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words, valid_text
@@ -79,7 +79,7 @@ def find_settings(root: Path, chosen: Path | None = None) -> Settings:
             )
         if found:
             return found[0]
-    return _darknet(root)
+    return _darknet(root) or _lists(root)
 
 
 def has_settings(root: Path) -> bool:
@@ -115,15 +115,19 @@ def _content(path: Path) -> dict[str, Any]:
     """The content of a YAML file, as far as it is an object."""
     if path.stat().st_size > MAX_BYTES:
         return {}
-    text = ""
+    text, where = "", ""
     for text in _readings(path):
         try:
             content = yaml.safe_load(text)
             break
+        except yaml.MarkedYAMLError as error:
+            where = f" (line {error.problem_mark.line + 1}: {error.problem})" if error.problem_mark else ""
         except (ValueError, RecursionError, yaml.YAMLError):
             continue
     else:
-        raise DataError(f"Expected YAML in {path}, but it cannot be read as that", "Export the dataset again")
+        raise DataError(
+            f"Expected YAML in {path}, but it cannot be read as that{where}", "Correct it, or export the dataset again"
+        )
     content = content if isinstance(content, dict) else {}
     if "\ufffd" in text and "\ufffd" in str(content.get("names")):
         raise _no_utf8(path)
@@ -162,7 +166,7 @@ def _decodes(line: bytes, encoding: str) -> bool:
         return False
 
 
-def _darknet(root: Path) -> Settings:
+def _darknet(root: Path) -> Settings | None:
     """The settings in obj.data, lines of ``key = value``, as Darknet and CVAT's YOLO 1.1 have them."""
     try:
         names = [name for name in listing(root) if name.lower().endswith(".data")]
@@ -174,7 +178,19 @@ def _darknet(root: Path) -> Settings:
             content = {key.strip().lower(): value.strip() for key, value in pairs}
             if "names" in content or "train" in content:
                 return Settings(content, path)
-    return Settings()
+    return None
+
+
+def _lists(root: Path) -> Settings:
+    """The lists of images of the splits, ``train.txt`` and the like, where no file says which they are."""
+    found = {}
+    for split in ("train", "val", "valid", "test"):
+        path = root / f"{split}.txt"
+        if path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES:
+            first = next((line.strip() for line in _text(path).splitlines() if line.strip()), "")
+            if os.path.splitext(first)[1].lower() in IMAGE_SUFFIXES:
+                found[split] = path.name
+    return Settings(found)
 
 
 def class_files(root: Path, base: Path, settings: Settings) -> list[Path]:

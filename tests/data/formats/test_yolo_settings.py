@@ -81,6 +81,26 @@ def test_cvat_yolo(tmp_path, subset, list_there):
     assert {split: one.num_objects for split, one in dataset.splits.items()} == {"train": 8, "valid": 8}
 
 
+@pytest.mark.parametrize("val", ["val", "valid"])
+def test_lists_of_images_divide_them_where_no_file_says_so(tmp_path, val):
+    yolo(tmp_path, tmp_path / "labels", tmp_path / "images")
+    (tmp_path / "data.yaml").unlink()
+    write(tmp_path / "classes.txt", LINES)
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    for split, part in (("train", names[:3]), (val, names[3:])):
+        write(tmp_path / f"{split}.txt", "".join(f"data/images/{name}\n" for name in part))
+    write(tmp_path / "test.txt", "nothing of interest\n")
+    dataset = open_dataset(tmp_path)
+    assert {split: len(one.images) for split, one in dataset.splits.items()} == {"train": 3, "valid": len(names) - 3}
+    assert dataset.categories == CATEGORIES
+
+
+def test_the_line_that_is_no_yaml_is_named(folder):
+    write(folder / "data.yaml", "nc: 3\nnames:\n\t- crack\n")
+    with pytest.raises(DataError, match="line 3"):
+        open_dataset(folder)
+
+
 def test_a_yaml_of_another_purpose_is_not_read(folder):
     write(folder / "args.yaml", "lr0: 0.01\nnames_of_runs: [a]\n")
     write(folder / "docker.yaml", "services: [")
