@@ -44,6 +44,7 @@ class HeldOut:
         obstacle: why nothing is held out: fewer than MIN_IMAGES different pictures, or no category in two of them.
         alike: most images look so similar that similar ones could not be kept together.
         taken_from: the run whose held-out images these are, because this run continues from its adapter.
+        known_from: the run that trained the adapter to continue from on these images, too.
     """
 
     split: str
@@ -56,6 +57,7 @@ class HeldOut:
     obstacle: Obstacle | None = None
     alike: bool = False
     taken_from: str = ""
+    known_from: str = ""
 
     def is_of(self, split: Split) -> bool:
         """Whether a split (without missing images) is the one that the images are held out of, here or moved."""

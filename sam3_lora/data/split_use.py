@@ -57,6 +57,8 @@ class SplitUse:
             text += f", the same as in {held_out.taken_from}, whose adapter is trained further."
         else:
             text += f" ({100 * held_out.share:g} %, seed {held_out.seed}; copies of a picture stay together)."
+        if held_out.known_from:
+            text += f" The adapter of {held_out.known_from} was trained on them: validation looks better than it is."
         if held_out.alike:
             text += (
                 " Most images look alike, so held-out ones resemble trained ones: validation looks better than it is."

@@ -65,13 +65,21 @@ def count_trained_on(dataset: Dataset, path: str, split: Split, run: Run | None)
     held_out = _held_out(run)
     if held_out is not None:
         source = _source(dataset, held_out)
-        trained = source and held_out.divide(source)[0]
-        return len(trained.images) if trained and split.name == trained.name else 0
+        if source is None:
+            return 0
+        trained, valid = held_out.divide(source)
+        counts = {trained.name: len(trained.images), valid.name: len(valid.images) if held_out.known_from else 0}
+        return counts.get(split.name, 0)
     with suppress(Sam3LoraError):
         data = run.config.data
-        is_trained = _real(data.path) == _real(path) and split.name == training_split(dataset, data.train_split).name
-        return len(split.present().images) if is_trained else 0
+        if is_same_path(data.path, path) and split.name == training_split(dataset, data.train_split).name:
+            return len(split.present().images)
     return 0
+
+
+def is_same_path(path: str, other: str) -> bool:
+    """Whether two paths of datasets lead to the same place."""
+    return os.path.realpath(os.path.expanduser(path)) == os.path.realpath(os.path.expanduser(other))
 
 
 def use_of(held_out: HeldOut) -> SplitUse:
@@ -88,7 +96,3 @@ def _source(dataset: Dataset, held_out: HeldOut) -> Split | None:
     """The split of a dataset that images were held out of."""
     present = (split.present() for split in dataset.splits.values())
     return next((split for split in present if held_out.is_of(split)), None)
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(os.path.expanduser(path))

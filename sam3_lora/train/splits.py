@@ -14,6 +14,7 @@ from sam3_lora.data.holdout import HeldOut, Progress, hold_out
 from sam3_lora.data.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import store
+from sam3_lora.runs.held_out import is_same_path
 from sam3_lora.text import plural
 from sam3_lora.train.accelerator import from_main
 
@@ -132,10 +133,22 @@ def choose_held_out(
     """
     earlier = store.run_of(Path(config.model.adapter).expanduser()) if config.model.adapter else None
     held_out = earlier.held_out() if earlier else None
-    if earlier is not None and held_out is not None and held_out.is_of(train):
+    if earlier is not None and held_out is not None and held_out.images and held_out.is_of(train):
         return replace(held_out, taken_from=earlier.name)
     log(f"Looking for copies among the images of '{train.name}', so that they are held out together; done once.")
-    return hold_out(train, config.data.holdout, config.training.seed, progress)
+    chosen = hold_out(train, config.data.holdout, config.training.seed, progress)
+    if earlier is None or not _was_trained_on(earlier, config, train):
+        return chosen
+    return replace(chosen, known_from=earlier.name)
+
+
+def _was_trained_on(run: Run, config: RunConfig, train: Split) -> bool:
+    """Whether a run, which holds out none of the images, was trained on the split that a configuration names."""
+    held_out, data = run.held_out(), run.config.data
+    if held_out is not None:
+        return held_out.is_of(train)
+    named = data.train_split in (config.data.train_split, train.name)
+    return named and is_same_path(data.path, config.data.path)
 
 
 def _without(splits: Splits, held_out: HeldOut) -> Splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def test_what_the_run_held_out_is_measured_on(dataset: Dataset, run: Run, name: 
     split = split_to_evaluate(dataset, name, run)
     assert set(split.images.names) == set(run.held_out().images)
     assert count_trained_on(dataset, str(dataset.root), split, run) == 0
+
+
+def test_an_adapter_that_knew_the_held_out_images_before_is_told(dataset: Dataset, run: Run) -> None:
+    run.write_held_out(replace(run.held_out(), known_from="earlier"))
+    assert count_trained_on(dataset, str(dataset.root), held_out_split(dataset, run), run) == 3
 
 
 def test_in_another_place_the_same_images_are_measured_on(data: Path, run: Run) -> None:

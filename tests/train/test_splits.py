@@ -173,6 +173,9 @@ def test_a_run_that_continues_an_adapter_holds_out_what_its_run_did(config: RunC
     second = train(config.with_settings(more))
     assert second.held_out().images == first.held_out().images
     assert second.held_out().taken_from == first.name
+    everything = train(config.with_settings({**settings, "data.valid_split": ""}))
+    knowing = train(config.with_settings({**settings, "model.adapter": str(everything.adapters()["last"])}))
+    assert knowing.held_out().known_from == everything.name and knowing.held_out().images
     other = write_dataset(tmp_path / "other", ("train",), images=9, objects=3)
     third = train(config.with_settings({**more, "data.path": str(other)}))
     assert third.held_out().taken_from == ""
