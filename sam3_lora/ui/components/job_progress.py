@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.layout import escape, guarded
 
 _POLL_S = 1.0
@@ -20,6 +20,21 @@ def watch(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None
         label, key, help: of the button that cancels it.
     """
     st.fragment(_show_progress, run_every=_POLL_S)(job, label, key, help)
+
+
+def show_job(job: BackgroundJob[Any, Any], snapshot: Snapshot[Any, Any], label: str, key: str, help: str) -> bool:
+    """Shows the progress of a job, or why it failed; True while it is active, without a result yet.
+
+    Args:
+        job: as :func:`watch` takes it.
+        snapshot: its state in this run of the page.
+        label, key, help: of the button that cancels it.
+    """
+    if snapshot.active:
+        watch(job, label, key, help)
+    elif snapshot.error:
+        st.error(escape(snapshot.error), icon=":material/error:")
+    return snapshot.active
 
 
 def _show_progress(job: BackgroundJob[Any, Any], label: str, key: str, help: str) -> None:

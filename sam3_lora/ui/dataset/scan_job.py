@@ -11,8 +11,8 @@ import streamlit as st
 from sam3_lora.data.dataset import Dataset
 from sam3_lora.text import plural
 from sam3_lora.ui.background_job import BackgroundJob, Snapshot
-from sam3_lora.ui.components.job_progress import watch
-from sam3_lora.ui.components.layout import download_report, escape
+from sam3_lora.ui.components.job_progress import show_job
+from sam3_lora.ui.components.layout import download_report
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
@@ -66,11 +66,8 @@ def show_scan(opened: OpenedDataset, benefit: str) -> None:
         benefit: what a scan would show, as a sentence.
     """
     job, snapshot = opened.scan_job, opened.scan
-    if snapshot.active:
-        watch(job, "Stop", "stop-scan", "The images scanned until then are reported")
+    if show_job(job, snapshot, "Stop", "stop-scan", "The images scanned until then are reported"):
         return
-    if snapshot.error:
-        st.error(escape(snapshot.error), icon=":material/error:")
     report = snapshot.result
     with st.container(horizontal=True, vertical_alignment="center"):
         if report is None:

@@ -7,7 +7,7 @@ import streamlit as st
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
-from sam3_lora.ui.components.job_progress import watch
+from sam3_lora.ui.components.job_progress import show_job
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, one_page
 from sam3_lora.ui.inference import downloads
 from sam3_lora.ui.inference.folder_job import FolderRequest, FolderResult, folder_job, start_folder
@@ -34,11 +34,8 @@ def show(form: PromptForm, view: ViewState) -> None:
         st.markdown(f"**{escape(str(request.folder))}**", width="content")
         phrases = ", ".join(request.phrases)
         st.caption(escape(f"{phrases} · {request.model} · {request.view.summary()}"), width="content")
-    if snapshot.active:
-        watch(job, "Cancel", "cancel-folder", "Ends after this image; the predictions until then stay")
+    if show_job(job, snapshot, "Cancel", "cancel-folder", "Ends after this image; the predictions until then stay"):
         return
-    if snapshot.error:
-        st.error(escape(snapshot.error), icon=":material/error:")
     if result is not None:
         _show_summary(result, cancelled=snapshot.state == "cancelled")
         if result.found:

@@ -12,7 +12,7 @@ from sam3_lora.monitor.curves import Picture
 from sam3_lora.text import duration, plural
 from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.forms import label_of
-from sam3_lora.ui.components.job_progress import watch
+from sam3_lora.ui.components.job_progress import show_job
 from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.live_chart import live_chart
 from sam3_lora.ui.components.tables import show_table
@@ -61,14 +61,11 @@ def show_check(job: CheckJob, check: Snapshot[RunConfig, Preflight], config: Run
         check: its state, by which the buttons were drawn.
         config: the settings now; None if they are not valid.
     """
-    if check.active:
-        watch(job, "Cancel", "cancel-check", "Ends after the step in progress")
+    if show_job(job, check, "Cancel", "cancel-check", "Ends after the step in progress"):
         return
     if check.state == "cancelled":
         st.caption(":material/info: Check cancelled.")
         return
-    if check.error:
-        st.error(escape(check.error), icon=":material/error:")
     if check.result is None or check.request is None:
         return
     result = check.result
