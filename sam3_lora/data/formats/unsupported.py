@@ -112,7 +112,7 @@ _BY_ENDING = {
     ".csv": Foreign("tables (CSV)"),
     **dict.fromkeys(
         (".mp4", ".avi", ".mov", ".mkv"),
-        Foreign("a video", "Extract its frames as images, for example with ffmpeg, and annotate them"),
+        Foreign("videos", "Extract their frames as images, for example with ffmpeg, and annotate them"),
     ),
 }
 _BY_NAME = {"gt.txt": _MOT}

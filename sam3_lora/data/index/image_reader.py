@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,9 @@ class ImageReader:
             self._findings.add("image-ambiguous", image.file_name, detail=detail)
         else:
             self._findings.add("path-outside-dataset" if lost.outside else "image-missing", image.file_name)
-        if (lost.outside and image.missing) or not self._has_size(image, lost.entry):
+        if not image.path:  # shown as missing, by a path that leads nowhere else
+            image.path = posixpath.normpath("/" + image.file_name.replace("\\", "/")).strip("/")
+        if (lost.outside and not match.paths) or not self._has_size(image, lost.entry):
             self.by_id[image.id] = None
 
     def _header(self, path: str) -> ImageHeader | None:

@@ -28,7 +28,8 @@ _SPLIT = re.compile(
     re.IGNORECASE,
 )
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")  # COCO has them beside
-_FOLDERS = ("annotations", "annotation", "anns", "ann", "labels", "json", "jsons", "coco")
+_ANNOTATIONS = ("annotations", "annotation", "anns", "ann")
+_FOLDERS = (*_ANNOTATIONS, "labels", "json", "jsons", "coco")
 _IMAGES = ("images", "img", "imgs", "data", "JPEGImages")
 _USUAL = ("annotations", "annotation", "annotations_coco", "annotation_coco", "coco", "instances", "labels")
 MAX_FOLDERS = 64  # that are looked into
@@ -98,8 +99,8 @@ def all_coco_files(root: Path) -> list[Path]:
 
 
 def is_annotations_folder(folder: Path) -> bool:
-    """Whether a folder is named as one of annotations, whose images are beside it."""
-    return folder.name.casefold() in _FOLDERS
+    """Whether a folder is one of annotations only, whose images are beside it."""
+    return folder.name.casefold() in _ANNOTATIONS and not _has_images(folder)
 
 
 def one_file(root: Path, images: Path | None) -> CocoLayout | None:

@@ -101,7 +101,7 @@ FOREIGN_TEXT = {
     "train.tfrecord-00000-of-00010": ("\0", "TFRecord"),
     "MOT17-02/gt/gt.txt": ("1,1,912,484,97,109,0,7,1\n", "MOT Challenge"),
     "via_export.csv": ("filename,file_size,region_shape_attributes", "VIA"),
-    "road.mp4": ("\0", "a video"),
+    "road.mp4": ("\0", "video"),
     "annotations_trainval2017.zip": ("PK", "found archives"),
     "MOT17-02/seqinfo.ini": ("[Sequence]\nname=MOT17-02\nseqLength=600\n", "MOT Challenge"),
 }

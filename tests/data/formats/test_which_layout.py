@@ -252,3 +252,15 @@ def test_the_only_file_that_may_be_meant_tells_what_is_wrong_with_it(tmp_path):
         (tmp_path / "labels.json").write_text(content)
         with pytest.raises(DataError, match=words):
             open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["coco", "annotations", "labels", "json", "train", "images"])
+def test_the_name_of_the_folder_that_is_opened_does_not_matter(tmp_path, name):
+    roots = [tmp_path / str(number) / name for number in range(4)]
+    write_json(roots[0] / "labels.json", with_images(coco(), roots[0] / "images"))
+    write_json(roots[1] / "annotations" / "instances_train2017.json", with_images(coco(), roots[1] / "train2017"))
+    write_split(roots[2] / "train", coco())
+    write_json(roots[3] / "train" / "coco.json", with_images(coco(), roots[3] / "train"))
+    for root in roots:
+        dataset = open_dataset(root)
+        assert sizes(dataset) == {"train": (5, 8)} and kinds(dataset) == [] and dataset.root == root

@@ -80,6 +80,8 @@ def test_of_two_images_none_is_guessed(tmp_path):
     dataset = opened(tmp_path, ["/old/0.jpg", "c/0.jpg"], there=["images/a/0.jpg", "images/b/0.jpg"])
     assert kinds(dataset) == ["image-ambiguous"] and dataset.findings[0].count == 2
     assert dataset.findings[0].severity == "error" and used(dataset) == []
+    assert [image.file_name for image in dataset.split("train").images] == ["/old/0.jpg", "c/0.jpg"]
+    assert all(image.path.is_relative_to(tmp_path) for image in dataset.split("train").images)
 
 
 @pytest.mark.parametrize("name", ["/home/u/set/b/0.jpg", "C:\\set\\B\\0.jpg", "https://host/images/b/0.jpg"])
