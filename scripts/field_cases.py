@@ -101,6 +101,12 @@ def bbox_five_numbers_theta(folder: Path) -> None:
 
 
 @case
+def category_names_differ_between_splits(folder: Path) -> None:
+    findings = found(folder)
+    assert "untrained-category" not in findings and findings["same-phrase"].severity == "info"
+
+
+@case
 def cvat_rotation_attribute(folder: Path) -> None:
     turned = found(folder)["turned-boxes"]
     assert (turned.severity, causes(turned)) == ("warning", {"attributes": 3})

@@ -80,6 +80,26 @@ def test_a_category_that_is_only_measured(tmp_path, sound):
     assert "'stain', 1 object elsewhere" in report.findings[0].message
 
 
+@pytest.mark.parametrize("name", ["CRACK", "crack ", "Crack", "  crack", "_crack-"])
+def test_a_category_in_other_letters_is_measured_and_learned(tmp_path, sound, name):
+    write_split(tmp_path / "train", sound)
+    other = coco(images=4, seed=1)
+    other["categories"][0]["name"] = name
+    write_other(tmp_path / "valid", other, seed=1)
+    report = examine(open_dataset(tmp_path))
+    assert kinds(report) == ["same-phrase"]
+
+
+def test_rare_spellings_of_one_phrase_are_counted_together(tmp_path, sound):
+    data = copy.deepcopy(sound)
+    data["categories"].append({"id": 9, "name": "CRACK"})
+    cracks = [entry for entry in data["annotations"] if entry["category_id"] == 1]
+    for entry in cracks[:2]:
+        entry["category_id"] = 9
+    write_split(tmp_path / "train", data)
+    assert kinds(examine(open_dataset(tmp_path))) == ["same-phrase"]
+
+
 def test_all_images_are_looked_into_not_only_those_of_the_probe(tmp_path):
     data = coco(images=80, objects=2)
     train = write_split(tmp_path / "train", data)

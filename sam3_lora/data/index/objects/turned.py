@@ -37,13 +37,15 @@ class TurnedBox:
 
 def turned_box(entry: Mapping[str, Any]) -> TurnedBox | None:
     """The turned box of an annotation; None if its box is upright, or none."""
-    bbox = entry.get("bbox")
+    bbox, attributes = entry.get("bbox"), entry.get("attributes")
+    is_list = isinstance(bbox, list) and len(bbox) == 4 and not isinstance(bbox[0], list)
+    if is_list and not isinstance(attributes, Mapping) and not any(map(entry.get, KEYS)):
+        return None  # as most are
     if corners := _corners(bbox):
         return TurnedBox("corners", corners)
     numbers = numbers_of(bbox)
     if numbers is not None and len(numbers) == 5:
         return TurnedBox("five-numbers", tuple(numbers[:4]), numbers[4])
-    attributes = entry.get("attributes")
     places: list[tuple[str, Any]] = [(key, entry.get(key)) for key in KEYS]
     places += [(key, bbox.get(key)) for key in KEYS] if isinstance(bbox, Mapping) else []
     places += [("attributes", attributes.get(key)) for key in KEYS] if isinstance(attributes, Mapping) else []
