@@ -101,6 +101,13 @@ def bbox_five_numbers_theta(folder: Path) -> None:
 
 
 @case
+def boxes_center_pixels(folder: Path) -> None:
+    findings = found(folder)
+    assert (findings["boxes-misread"].severity, causes(findings["boxes-misread"])) == ("error", {"as-centers": 8})
+    assert findings["boxes-outside-image"].variant == "as-centers"
+
+
+@case
 def category_names_differ_between_splits(folder: Path) -> None:
     findings = found(folder)
     assert "untrained-category" not in findings and findings["same-phrase"].severity == "info"

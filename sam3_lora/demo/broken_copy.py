@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from sam3_lora.data.folders import ANNOTATION_FILE
-from sam3_lora.demo.faults import FAULTS
+from sam3_lora.demo.faults import FAULTS, whole_file
 from sam3_lora.demo.faults.fault import SplitDraft
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
 
-SOUND = "sound"  # the name of an intact image in every split, to compare with
+SOUND = "sound"  # the name of an intact image in a split, to compare with
 GUIDE = "README.md"
 SPLITS = tuple(dict.fromkeys(fault.split for fault in FAULTS.values()))
+_WITH_SOUND = tuple(split for split in SPLITS if split not in whole_file.SPLITS.values())  # not all is damaged there
 _TITLE = "# A broken dataset"
 _GUIDE = f"""{_TITLE}
 
@@ -66,8 +67,8 @@ def _check_free(out: Path) -> None:
 def _write(images: list[tuple[Path, dict, list[dict], list[dict]]], folder: Path) -> None:
     unused = iter(images)
     drafts = {split: SplitDraft(folder / split) for split in SPLITS}
-    for draft in drafts.values():
-        draft.add(SOUND, *next(unused))
+    for split in _WITH_SOUND:
+        drafts[split].add(SOUND, *next(unused))
     cases = [(fault, drafts[fault.split].add(fault.kind, *next(unused))) for fault in FAULTS.values()]
     for fault, case in cases:  # after all images are added: some faults concern the whole split
         fault.damage(case)
@@ -92,7 +93,7 @@ def _images_with_objects(source: Path) -> list[tuple[Path, dict, list[dict], lis
             for image in data["images"]
             if image["id"] in of_image
         ]
-    if len(found) < len(FAULTS) + len(SPLITS):
+    if len(found) < len(FAULTS) + len(_WITH_SOUND):
         raise DataError("The dataset has too few images with objects for a broken copy", "Give the demo dataset")
     return found
 

@@ -59,7 +59,7 @@ def test_examining_finds_every_kind_in_the_image_named_after_it(broken):
     assert {finding.kind for finding in findings} == messages.WORDINGS.keys() - OF_FORMATS == set(FAULTS)
     held(findings, FAULTS)
     repeated = {(finding.kind, finding.count) for finding in findings if finding.image_names and finding.count > 1}
-    assert {kind for kind, _ in repeated} == {"boxes-normalized"}, repeated
+    assert {kind for kind, _ in repeated} == {"boxes-normalized", "boxes-misread", "box-mask-mismatch"}, repeated
 
 
 def test_most_images_can_be_looked_at(broken):

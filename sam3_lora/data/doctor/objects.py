@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.gather import Box
+from sam3_lora.data.index.objects.box_layouts import MIN_IOU, layout_of
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, ImageRecord
 from sam3_lora.errors import DataError
@@ -22,7 +23,6 @@ MODEL_SIDE = 1008
 MASK_SIDE = 288
 QUERIES = 200
 
-MIN_IOU = 0.7  # of a box with the tight box of its mask
 SAME_IOU = 0.9  # of two boxes of one category
 _SAME_MASK_IOU = 0.5  # of their masks: two cracks that cross may fill one box
 _TOLERANCE = 2.0  # pixels by which they may differ without a finding: rounding, and the width of a brush
@@ -125,7 +125,8 @@ def _check_object(item: Annotation, record: ImageRecord, findings: FindingCollec
     iou = float(coco_mask.iou(np.array([item.bbox_xywh]), np.array([tight]), [0])[0, 0])
     if iou < MIN_IOU and _distance(item.bbox_xywh, tight) > _TOLERANCE:
         detail = f"IoU {iou:.2f}: box {_sides(item.bbox_xywh)}, mask within {_sides(tight)}"
-        findings.add("box-mask-mismatch", *where, detail, min_iou=MIN_IOU)
+        cause = layout_of(item.bbox_xywh, tight)
+        findings.add("box-mask-mismatch", *where, detail, causes=(cause,) if cause else ("other",), min_iou=MIN_IOU)
     if isinstance(item.segmentation, list):
         _check_polygons(item.segmentation, *where, findings)
     return shape.area

@@ -6,6 +6,7 @@ import numpy as np
 
 from sam3_lora.data.findings.findings import FindingCollector, Severity
 from sam3_lora.data.index.gather import GatheredImage
+from sam3_lora.data.index.objects.box_layouts import CENTERS, CORNERS, BoxEvidence
 from sam3_lora.data.index.objects.shapes import BoxReader
 from sam3_lora.text import plural
 
@@ -65,25 +66,27 @@ def find_crowds(
         findings.describe("crowds", severity="info")
 
 
-def describe_boxes(findings: FindingCollector, boxes: BoxReader) -> None:
+def describe_boxes(findings: FindingCollector, boxes: BoxReader, evidence: BoxEvidence) -> None:
     """Gives the findings on boxes the severity and the words of their most likely cause.
 
     Args:
         findings: of the split.
         boxes: all of them read.
+        evidence: of the masks.
     """
+    evidence.find(findings)
     outside, normalized = findings.count("boxes-outside-image"), findings.count("boxes-normalized")
     findings.describe(
         "boxes-outside-image",
         boxes=boxes.seen,
-        variant="corners" if outside > 1 and boxes.as_corners == outside else "",
+        variant=evidence.layout() or (_layout_of_outside(boxes, outside) if outside > 1 else ""),
         severity="warning" if not boxes.lost and outside * MANY_OUTSIDE < boxes.seen else None,
     )
     is_stray = normalized * STRAY < boxes.seen
     findings.describe(
         "boxes-normalized",
         boxes=boxes.seen,
-        variant="stray" if is_stray else "",
+        variant="stray" if is_stray else evidence.layout(fractions=True),
         severity="warning" if is_stray else None,
     )
     if not boxes.unboxed:
@@ -106,3 +109,10 @@ def find_unknown(findings: FindingCollector, images: list[GatheredImage], arrays
             findings.add("image-unknown", image.file_name)
             for kind in ("negatives-listed", "not-exhaustive"):
                 findings.forget(kind, image.file_name)
+
+
+def _layout_of_outside(boxes: BoxReader, outside: int) -> str:
+    """What boxes that extend beyond the image may be instead, if all of them would fit."""
+    if boxes.as_corners == outside:
+        return CORNERS
+    return CENTERS if boxes.as_centers == outside else ""

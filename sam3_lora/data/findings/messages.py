@@ -19,7 +19,7 @@ from sam3_lora.text import plural, short_repr
 
 Fact = int | float | str | tuple[str, ...]  # a tuple holds names from the dataset, which are quoted and shortened
 
-_MODULES = (messages_annotations, messages_values, messages_formats, messages_doctor, messages_prompts)
+_MODULES = (messages_values, messages_annotations, messages_formats, messages_doctor, messages_prompts)
 
 ERRORS = {kind: words for module in _MODULES for kind, words in module.ERRORS.items()}
 WARNINGS = {kind: words for module in _MODULES for kind, words in module.WARNINGS.items()}

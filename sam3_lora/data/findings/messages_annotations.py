@@ -175,10 +175,6 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
         "click: the box is taken from the mask if there is a usable one, otherwise the object is left out",
         "Draw the box again in pixels, or delete the annotation",
     ),
-    ("boxes-outside-image", "corners"): (
-        None,
-        "These look like [left, top, right, bottom]: write bbox as [left, top, width, height]",
-    ),
     ("no-objects", "crowds"): (
         None,
         "If each of them is one object, set data.crowds_as_objects (Configure page: 'Learn crowd regions as objects')",

@@ -6,7 +6,19 @@ _REGIONS = "{count:,} of {all_annotations:,} annotations {have} iscrowd or ignor
 _NOT_LEARNED = _REGIONS + ", which marks a region of many objects: {they} {are} shown, but not learned"
 _LEARN = "set data.crowds_as_objects (Configure page: 'Learn crowd regions as objects')"
 
-ERRORS: dict[str, tuple[str, str]] = {}
+_TOP_LEFT = "write bbox as [left, top, width, height]"
+_LAYOUTS = {  # see objects/box_layouts.py
+    "as-centers": "[center x, center y, width, height]",
+    "as-corners": "[left, top, right, bottom]",
+    "as-rows-and-columns": "[top, left, height, width]",
+    "as-corners-in-rows-and-columns": "[top, left, bottom, right]",
+}
+ERRORS: dict[str, tuple[str, str]] = {
+    "boxes-misread": (
+        "The boxes are not [left, top, width, height]: {count:,} of {probed:,} checked ones fit their masks otherwise",
+        _TOP_LEFT[0].upper() + _TOP_LEFT[1:] + ", or leave bbox out: it is then taken from the mask",
+    ),
+}
 WARNINGS: dict[str, tuple[str, str]] = {
     "turned-boxes": (
         "{annotations} {have} a turned box. Where there is no mask, the turned rectangle is learned as one, and the "
@@ -51,6 +63,7 @@ CAUSES = {
     "five-numbers-corner-degrees": _FIVE.format(_CORNER, "degrees counter-clockwise", _LEAVES),
     "five-numbers-corner-radians": _FIVE.format(_CORNER, "radians clockwise", _LEAVES),
     "corners": "the four corners of a rectangle",
+    **{name: f"as {layout}" for name, layout in _LAYOUTS.items()},
     "with-mask": "an angle beside a mask: the box is taken from the mask",
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
@@ -62,4 +75,19 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
         _REGIONS + " and {are} learned as objects, as data.crowds_as_objects says",
         "Nothing, if each of them is one object",
     ),
+    **{
+        ("boxes-outside-image", name): (None, f"These look like {layout}: {_TOP_LEFT}")
+        for name, layout in _LAYOUTS.items()
+    },
+    ("boxes-outside-image", "as-in-coco"): (
+        None,
+        "The masks confirm that bbox is [left, top, width, height] in pixels: check those that extend beyond the image",
+    ),
+    **{
+        ("boxes-normalized", name): (
+            None,
+            f"The masks say that these are {layout} in fractions of the image: {_TOP_LEFT} in pixels",
+        )
+        for name, layout in _LAYOUTS.items()
+    },
 }

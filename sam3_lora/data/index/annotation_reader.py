@@ -73,7 +73,7 @@ class AnnotationReader:
             require_at_most(MAX_ANNOTATIONS, self.count, "annotations")
         self._find_wrong_keys(content)
         self._objects.finish()
-        describe_boxes(self._findings, self._objects.boxes)
+        describe_boxes(self._findings, self._objects.boxes, self._objects.evidence)
 
     def _find_wrong_keys(self, content: Content) -> None:
         if self.count and not self.columns.ids and (task := other_task(content.sketch())):

@@ -8,6 +8,7 @@ SPLITS = {
     "annotations-wrong-key": "wrong-keys",
     "masks-wrong-key": "wrong-mask-keys",
     "boxes-normalized": "normalized-boxes",
+    "boxes-misread": "centered-boxes",
     "no-objects": "no-annotations",
     "no-images": "no-images",
     "split-unreadable": "cut-off",
@@ -30,6 +31,16 @@ def boxes_normalized(case: Case) -> None:
     sizes = {image["id"]: 2 * [image["width"], image["height"]] for image in case.data["images"]}
     for entry in case.data["annotations"]:
         entry["bbox"] = [side / whole for side, whole in zip(entry["bbox"], sizes[entry["image_id"]], strict=True)]
+
+
+def boxes_misread(case: Case) -> None:
+    """All boxes begin with their center instead of their left upper corner."""
+    for number in range(3):
+        box = (60, 60 + 100 * number, 90, 60)
+        case.add_object(box, case.rectangle(box))
+    for entry in case.data["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["bbox"] = [x + w / 2, y + h / 2, w, h]
 
 
 def no_objects(case: Case) -> None:

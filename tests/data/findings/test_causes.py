@@ -124,7 +124,7 @@ def test_corners_instead_of_sizes_are_recognized(tmp_path):
         entry["bbox"] = [x + 0.4 * (WIDTH - w), y, WIDTH, HEIGHT]
 
     dataset = opened(tmp_path, every_annotation(change), kinds=("box",))
-    assert (dataset.findings[0].kind, dataset.findings[0].variant) == ("boxes-outside-image", "corners")
+    assert (dataset.findings[0].kind, dataset.findings[0].variant) == ("boxes-outside-image", "as-corners")
     assert "[left, top, right, bottom]" in dataset.findings[0].fix
 
 

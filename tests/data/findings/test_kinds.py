@@ -130,6 +130,7 @@ def test_a_fault_in_an_annotation_leaves_the_others_and_says_where(tmp_path, kin
 def test_every_kind_of_finding_is_tested():
     tested = {kind for kind, _ in ANNOTATION_FAULTS + FILE_FAULTS}
     elsewhere = {
+        "boxes-misread",
         "crowds",
         "image-elsewhere",
         "image-ambiguous",

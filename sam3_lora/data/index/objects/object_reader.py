@@ -10,6 +10,7 @@ from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.category_reader import CategoryReader
 from sam3_lora.data.index.gather import AnnotationColumns, GatheredImage
 from sam3_lora.data.index.objects import notation
+from sam3_lora.data.index.objects.box_layouts import BoxEvidence
 from sam3_lora.data.index.objects.shapes import (
     BoxReader,
     Problem,
@@ -39,12 +40,13 @@ class ObjectReader:
 
     Attributes:
         boxes: reads the boxes.
+        evidence: of what the numbers of the boxes mean.
         segmentations: read so far.
     """
 
     def __init__(self, findings: FindingCollector, categories: CategoryReader, columns: AnnotationColumns) -> None:
         self._findings, self._categories, self._columns = findings, categories, columns
-        self.boxes = BoxReader(findings)
+        self.boxes, self.evidence = BoxReader(findings), BoxEvidence()
         self.segmentations = 0
         self._turned: list[_TurnedObject] = []
 
@@ -80,6 +82,10 @@ class ObjectReader:
             return True
         if turned is not None:
             bbox = self._box_beside_mask(turned, bbox, segmentation, image, key)
+        elif segmentation is not None and self.evidence.wants_more:
+            own, tight = four_numbers(bbox), box_of_segmentation(segmentation, image.width, image.height)
+            if own is not None and tight is not None:
+                self.evidence.see(own, tight, image, key)
         box = self.boxes.read(bbox, segmentation, image, key)
         if box is None:
             return False

@@ -22,12 +22,13 @@ class BoxReader:
         seen: boxes read so far.
         lost: objects left out because they are outside the image.
         unboxed: objects left out because they have no valid box and no mask to take it from.
-        as_corners: boxes that extend beyond the image but would fit if they were (left, top, right, bottom).
+        as_corners, as_centers: boxes that extend beyond the image, but would fit if they were (left, top, right,
+            bottom), or (center x, center y, width, height).
     """
 
     def __init__(self, findings: FindingCollector) -> None:
         self._findings = findings
-        self.seen = self.lost = self.unboxed = self.as_corners = 0
+        self.seen = self.lost = self.unboxed = self.as_corners = self.as_centers = 0
 
     def read(self, bbox: Any, segmentation: Any, image: GatheredImage, annotation_id: int | str) -> Box | None:
         """The box (left, top, width, height) inside the image, from the mask if need be; None without either.
@@ -76,6 +77,9 @@ class BoxReader:
             self._findings.add("boxes-outside-image", *where, detail)
             self.lost += inside is None
             self.as_corners += 0 <= x < w <= image.width and 0 <= y < h <= image.height
+            self.as_centers += (
+                x - w / 2 >= 0 and x + w / 2 <= image.width and y - h / 2 >= 0 and y + h / 2 <= image.height
+            )
         return inside
 
 
