@@ -62,7 +62,10 @@ def _no_adapter(given: Path) -> ModelError:
         )
     if is_folder:
         return ModelError(f"Expected an adapter in {given}, but it contains no {SETTINGS}", _FIX)
-    return ModelError(f"Expected an adapter's folder, but there is none at {given}", _FIX)
+    return ModelError(
+        f"Expected an adapter's folder, but there is none at {given}",
+        f"{_FIX}; one on the Hugging Face Hub must be downloaded first",
+    )
 
 
 def is_run(folder: Path) -> bool:

@@ -75,9 +75,8 @@ class Run:
         if around := next(filter(is_run, folder.parents[:3]), None):
             raise RunError(f"Expected a run's folder, but {folder} is inside one", f"Give the run: {around}")
         if not os.path.isdir(folder):
-            raise RunError(
-                f"Expected a run's folder at {folder}, but there is none", "Choose one of the folders in runs/"
-            )
+            found = "it is a file" if os.path.exists(folder) else "there is none"
+            raise RunError(f"Expected a run's folder at {folder}, but {found}", "Choose one of the folders in runs/")
         raise RunError(
             f"Expected a run in {folder}, but it holds no config.yaml", "Choose a folder that a training run has made"
         )

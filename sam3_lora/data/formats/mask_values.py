@@ -34,6 +34,10 @@ def read_mask(path: Path, classes: Collection[int], in_colors: bool) -> tuple[np
     """
     with Image.open(path) as picture:
         lossy = picture.format in ("JPEG", "MPO")
+        if picture.mode in ("LA", "RGBA"):
+            varies = np.ptp(np.asarray(picture), axis=(0, 1)) > 0
+            if varies[-1] and not varies[:-1].any():
+                raise DataError("its mask is in the transparency alone", "Save it as gray values")
         if not in_colors and picture.mode in ("P", "1"):  # neighboring numbers are not similar
             return np.asarray(picture).astype(np.int64), 0
         if in_colors or picture.mode not in ("L", "I", "I;16"):

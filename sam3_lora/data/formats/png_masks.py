@@ -100,11 +100,11 @@ def convert_masks(
 
 
 def _no_object(masks: Path, classes: Mapping[str, str], result: Converted, min_pixels: int) -> DataError:
-    named, there = ", ".join(classes), ", ".join(value for value, _ in result.unknown.most_common(10))
+    there = [value for value, _ in result.unknown.most_common(10)]
     if there:
         return DataError(
-            f"The masks in {masks} have the values {there}, but none of {named}",
-            "Name these values (1=NAME), or name by color ('#ffffff=NAME') if they are numbers of a palette",
+            f"The masks in {masks} have the values {', '.join(there)}, but none of {', '.join(classes)}",
+            f"Name these values ({there[0]}=NAME), or name by color ('#ffffff=NAME') if they are numbers of a palette",
         )
     return DataError(
         f"The masks in {masks} have no object of at least {plural(min_pixels, 'pixel')}",

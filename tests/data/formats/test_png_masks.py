@@ -249,6 +249,13 @@ def test_noise_between_classes_close_to_each_other_is_refused(folders, suffix):
         convert_scene(folders, noisy, CLASSES, suffix)
 
 
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_mask_in_the_transparency_is_told(folders, bands):
+    alpha = LEVELS["gray"][SCENE]
+    with pytest.raises(DataError, match="transparency"):
+        convert_scene(folders, Image.fromarray(np.dstack([np.zeros_like(alpha)] * bands + [alpha])), NAMED["gray"])
+
+
 def test_photographs_are_no_masks(folders):
     coarse = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 12), np.uint8))
     with pytest.raises(DataError, match="like a photograph"):
