@@ -334,6 +334,13 @@ class Dataset:
         """The categories that images are prompted with, see :func:`prompted`."""
         return prompted(self.categories, self.splits.values())
 
+    @property
+    def ancestors(self) -> dict[str, Sequence[str]]:
+        """Category -> the categories above it (supercategory), nearest first; only of those that have any."""
+        return {
+            name: above for split in self.splits.values() for name, above in split.images.ancestors.items() if above
+        }
+
     def split(self, name: str, setting: str = "") -> Split:
         """A split by its name.
 

@@ -16,6 +16,7 @@ from sam3_lora.data.samples import SampleDataset
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE
 from sam3_lora.ui.dataset.phrases_view import with_edits
+from tests.data.findings.helpers import opened
 from tests.factories import FOUNDING_BUGS, coco, tiny_processor, write_dataset, write_split, write_spoiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -285,6 +286,49 @@ def test_suggested_phrases_are_asked_once_they_are_used(app: AppTest, tmp_path: 
     assert app.dataframe[0].value["Phrase"][0] == "paint marking"
     assert app.session_state["run_config"].data.category_phrases == {"PaintMarking": "paint marking"}
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_categories_can_be_learned_as_their_supercategory(app: AppTest, tmp_path: Path) -> None:
+    def change(
+        data: dict,
+    ) -> None:  # joint has no objects of its own, crack has
+        data["annotations"] = [entry for entry in data["annotations"] if entry["category_id"] != 3]
+        data["categories"] = [
+            {"id": 1, "name": "crack", "supercategory": "joint"},
+            {"id": 2, "name": "pothole", "supercategory": "crack"},
+            {"id": 3, "name": "joint", "supercategory": "none"},
+        ]
+
+    opened(tmp_path, change)
+    open_path(app, tmp_path)
+    app.button_group(key="view").set_value(view.PHRASES).run()
+    assert "Never prompted, as only the supercategory of others: joint." in text_on(app)
+    app.button(key="merge-supercategories").click().run()
+    assert not app.exception
+    assert app.session_state["run_config"].data.category_phrases == {"pothole": "crack"}
+    assert "merge-supercategories" not in {button.key for button in app.button}
+
+
+def test_the_model_sees_what_is_not_exhaustive_and_only_listed_negatives(app: AppTest, tmp_path: Path) -> None:
+    def change(data: dict) -> None:
+        data["images"][0] |= {"neg_category_ids": [3], "not_exhaustive_category_ids": [2]}
+
+    opened(tmp_path, change)
+    open_first_as_the_model_sees_it(open_path(app, tmp_path))
+    table = app.dataframe[0].value
+    assert dict(zip(table["Phrase"], table["Kind"], strict=True)) == {
+        "crack": "positive: 1 object",
+        "pothole": "positive: 1 object or more",
+        "joint": "negative",
+    }
+
+
+def test_an_image_of_which_nothing_is_known_says_that_it_is_left_out(app: AppTest, tmp_path: Path) -> None:
+    opened(tmp_path, lambda data: data["images"][-1].update(neg_category_ids=[]))
+    open_path(app, tmp_path)
+    app.button(key="open-4").click().run()
+    app.button_group(key="see").set_value(view.MODEL).run()
+    assert not app.exception and "Nothing is known of" in app.error[0].value
 
 
 def test_phrases_come_back_with_their_dataset(app: AppTest, tmp_path: Path) -> None:

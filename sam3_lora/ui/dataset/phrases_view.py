@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.records import Dataset
 from sam3_lora.data.samples import MAX_TOKENS
 from sam3_lora.errors import ModelError
 from sam3_lora.text import first_names
@@ -69,6 +70,15 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
                 on_click=_use,
                 args=(opened.path, {**phrases, **suggestions}),
             )
+        if merges := _merges(opened.dataset, phrases):
+            st.button(
+                f"Learn as their supercategory ({len(merges)})",
+                key="merge-supercategories",
+                icon=":material/merge:",
+                help="Gives each category the phrase of its supercategory, so that both are learned as one",
+                on_click=_use,
+                args=(opened.path, {**phrases, **merges}),
+            )
         if phrases:
             st.button(
                 "Reset to category names",
@@ -79,6 +89,16 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
             )
             changed = [f"{name} → {phrase_of(name, phrases)}" for name in phrases if name in categories]
             st.caption(f"Changed: {escape(first_names(changed))}", width="content")
+    if unused := [category for category in categories if category not in opened.dataset.prompt_categories]:
+        st.caption(f"Never prompted, as only the supercategory of others: {escape(first_names(unused))}.")
+
+
+def _merges(dataset: Dataset, phrases: Mapping[str, str]) -> dict[str, str]:
+    """Category -> the phrase of the uppermost supercategory that has objects, where it has another one now."""
+    asked = dataset.prompt_categories
+    tops = {name: [above for above in ancestors if above in asked] for name, ancestors in dataset.ancestors.items()}
+    merges = {name: phrase_of(above[-1], phrases) for name, above in tops.items() if above}
+    return {name: phrase for name, phrase in merges.items() if phrase_of(name, phrases) != phrase}
 
 
 def phrase_table(opened: OpenedDataset, phrases: Mapping[str, str], suggestions: Mapping[str, str]) -> pd.DataFrame:
@@ -92,6 +112,8 @@ def phrase_table(opened: OpenedDataset, phrases: Mapping[str, str], suggestions:
     columns: dict[str, Sequence[Any]] = {"Category": categories, "Phrase": prompts}
     if suggestions:
         columns["Suggestion"] = [suggestions.get(category, "") for category in categories]
+    if ancestors := opened.dataset.ancestors:
+        columns["Supercategory"] = [next(iter(ancestors.get(category, ())), "") for category in categories]
     columns |= {"Tokens": _tokens(prompts), "Objects": [objects[category] for category in categories]}
     if crowds.total():
         columns["Crowds"] = [crowds[category] for category in categories]
