@@ -61,6 +61,13 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
             "Crowds": st.column_config.NumberColumn(format="localized", help=CROWDS_HELP),
         },
     )
+    _show_buttons(opened, phrases, suggestions)
+    if unused := [category for category in categories if category not in opened.dataset.prompt_categories]:
+        st.caption(f"Never prompted, as only the supercategory of others: {escape(first_names(unused))}.")
+
+
+def _show_buttons(opened: OpenedDataset, phrases: Mapping[str, str], suggestions: Mapping[str, str]) -> None:
+    """What changes several phrases at once, and what is changed."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if suggestions:
             st.button(
@@ -87,10 +94,8 @@ def show(opened: OpenedDataset, phrases: Mapping[str, str]) -> None:
                 on_click=_use,
                 args=(opened.path, {}),
             )
-            changed = [f"{name} → {phrase_of(name, phrases)}" for name in phrases if name in categories]
+            changed = [f"{name} → {phrase_of(name, phrases)}" for name in phrases if name in opened.dataset.categories]
             st.caption(f"Changed: {escape(first_names(changed))}", width="content")
-    if unused := [category for category in categories if category not in opened.dataset.prompt_categories]:
-        st.caption(f"Never prompted, as only the supercategory of others: {escape(first_names(unused))}.")
 
 
 def _merges(dataset: Dataset, phrases: Mapping[str, str]) -> dict[str, str]:
