@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from sam3_lora.data.folders import IMAGE_SUFFIXES, MASK_FOLDERS, ImageFiles, split_word
 
 _MAX_FOLDERS = 8  # of a path that are compared
+_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # at the beginning of names: Label Studio puts it before those of uploaded files
 _ADDRESS = re.compile(r"\w{2,12}:/")
 
 
@@ -46,9 +47,10 @@ def search(
     """The files that may be meant by names that lead nowhere.
 
     A file may be meant if its name is the last part of the given one, or else differs from it only in case, %20 and the
-    like, or else only in the ending. Of several, those count whose folders agree most with the given ones, then those
-    in the split's own folder. Masks do not count, nor images in a folder of another split, unless names give that
-    folder. A file that fits several names is meant by the one whose folders agree most.
+    like, or else only in the ending, or else only in the prefix of Label Studio's uploads. Of several, those count
+    whose folders agree most with the given ones, then those in the split's own folder. Masks do not count, nor images
+    in a folder of another split, unless names give that folder. A file that fits several names is meant by the one that
+    differs least.
 
     Args:
         files: of the split.
@@ -82,22 +84,27 @@ def _matches(given: dict[str, tuple[str, ...]], paths: list[str]) -> dict[str, M
     by_tail: defaultdict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
     for path in paths:
         *folders, base = PurePath(path).parts
-        for level, spelled in enumerate(_spellings(base)):
+        spellings = _spellings(base)
+        for level, spelled in enumerate((*spellings[:-1], spellings[-2])):  # an upload is not another upload
             for tail in _tails(folders, spelled):
                 by_tail[level, tail].append(path)
     found = {tail: _nearest(paths) for tail, paths in by_tail.items()}
     matches: dict[str, Match] = {}
-    claims: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    claims: defaultdict[str, list[tuple[tuple[int, int], str]]] = defaultdict(list)
     for name, parts in given.items():
-        level = next(level for level, spelled in enumerate(_spellings(parts[-1])) if (level, (spelled,)) in found)
-        tails = [(level, tail) for tail in _tails(parts[:-1], _spellings(parts[-1])[level])]
+        spellings = _spellings(parts[-1])
+        levels = [level for level, spelled in enumerate(spellings) if (level, (spelled,)) in found]
+        if not levels:
+            continue
+        level = levels[0]
+        tails = [(level, tail) for tail in _tails(parts[:-1], spellings[level])]
         agreement = max(count for count, tail in enumerate(tails) if tail in found)
         matches[name] = Match(found[tails[agreement]])
         if matches[name].path:
-            claims[matches[name].path].append((agreement, name))
+            claims[matches[name].path].append(((-level, agreement), name))
     for path, claiming in claims.items():
-        most = max(agreement for agreement, _ in claiming)
-        best = [name for agreement, name in claiming if agreement == most]
+        most = max(likeness for likeness, _ in claiming)
+        best = [name for likeness, name in claiming if likeness == most]
         if len(claiming) > 1:
             matches |= {name: Match() for _, name in claiming} | dict.fromkeys(best, Match((path,), len(best)))
     return matches
@@ -128,11 +135,12 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unquote(name)).casefold().strip()
 
 
-def _spellings(name: str) -> tuple[str, str, str]:
-    """A name as it is; without what case and encoding change; and without its ending."""
+def _spellings(name: str) -> tuple[str, str, str, str]:
+    """A name as it is; without what case and encoding change; without its ending; without an upload's prefix."""
     folded = _folded(name)
     stem, ending = os.path.splitext(folded)
-    return unicodedata.normalize("NFC", name), folded, stem if ending in IMAGE_SUFFIXES else folded
+    stem = stem if ending in IMAGE_SUFFIXES else folded
+    return unicodedata.normalize("NFC", name), folded, stem, _UPLOAD.sub("", stem, 1) if _UPLOAD.match(stem) else stem
 
 
 def _of_split(name: str) -> str:

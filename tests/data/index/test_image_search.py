@@ -52,6 +52,8 @@ def used(dataset: Dataset, split: str = "train") -> list[str]:
         "A B.JPG",
         "old/A%20b.jpeg",
         "old/a b.jpg ",
+        "/data/upload/3/0f12cd34-a b.jpg",
+        "..\\upload\\0f12cd34-a b.png",
     ],
 )
 def test_the_only_image_of_that_name_is_used(tmp_path, name):
@@ -106,6 +108,15 @@ def test_one_image_is_not_used_for_two_entries(tmp_path):
     dataset = opened(tmp_path / "v2", ["v1/0.jpg", "v2/0.jpg"], there=["images/deeper/v2/0.jpg"])
     assert sorted(kinds(dataset)) == ["image-elsewhere", "image-missing"]
     assert used(dataset) == ["images/deeper/v2/0.jpg"]
+
+
+def test_the_name_that_differs_least_has_the_image(tmp_path):
+    dataset = opened(tmp_path / "ending", ["old/0.png", "old/0.jpg"], there=["images/x/0.jpg"])
+    assert used(dataset) == ["images/x/0.jpg"] and not dataset.split("train").images[1].missing
+    assert sorted(kinds(dataset)) == ["image-elsewhere", "image-missing"]
+    dataset = opened(tmp_path / "uploads", ["old/0f12cd34-0.jpg", "old/aa12cd34-0.jpg"], there=["x/aa12cd34-0.jpg"])
+    assert used(dataset) == ["x/aa12cd34-0.jpg"] and not dataset.split("train").images[1].missing
+    assert sorted(kinds(dataset)) == ["image-elsewhere", "image-missing"]
 
 
 @pytest.mark.parametrize("place", ["masks/0.png", "images/0.txt", ".cache/0.jpg", "__MACOSX/x/0.jpg"])
