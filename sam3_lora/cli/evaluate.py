@@ -56,10 +56,11 @@ def evaluate(
     from sam3_lora.runs.held_out import count_trained_on, split_to_evaluate
 
     require_report_suffix(out)
+    run = store.run_of(adapter)
+    crowds_as_objects |= run is not None and run.config.data.crowds_as_objects
     opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     base = base_model(base, adapter)
     predictor = Predictor.load(base, adapter, device)
-    run = store.run_of(adapter)
     chosen = split_to_evaluate(opened, split, run)
     request = EvaluationRequest(
         chosen,

@@ -413,3 +413,20 @@ def test_objects_without_a_category_get_the_users_word(app: AppTest, tmp_path: P
     app.segmented_control(key="view").set_value("Phrases").run()
     assert "road damage" in str(app.dataframe[0].value if app.dataframe else text_on(app))
     assert app.session_state["run_config"].data.default_phrase == "road damage"
+
+
+def test_crowds_are_counted_and_learned_as_objects_if_the_user_says_so(app: AppTest, tmp_path: Path) -> None:
+    def crowds(data: dict[str, Any]) -> None:
+        for entry in data["annotations"][::2]:
+            entry["iscrowd"] = 1
+
+    write_spoiled(tmp_path, crowds)
+    open_path(app, tmp_path)
+    table = app.dataframe[0].value
+    assert (table["Objects"].item(), table["Crowds"].item()) == (4, 4)
+    app.toggle(key="read-crowds").set_value(True).run()
+    assert not app.exception
+    assert app.dataframe[0].value["Objects"].item() == 8 and "Crowds" not in app.dataframe[0].value
+    assert app.session_state["run_config"].data.crowds_as_objects
+    open_path(app, "demo")
+    assert not app.session_state["run_config"].data.crowds_as_objects

@@ -15,7 +15,7 @@ MANY_OUTSIDE = 20  # boxes that extend beyond the image are an error if there is
 CROWDED = 20  # crowd regions are a warning if there is at least one in so many annotations
 # Problems of whole lists and files: where there is one, it is the reason that nothing is left.
 _OF_LISTS = ("annotations-wrong-key", "labels-in-pixels", "bad-label-line", "bad-label-file", "label-without-image")
-_NOT_LEARNED = ("val", "valid", "validation", "test")  # splits
+_NOT_LEARNED = ("dev", "val", "valid", "validation", "test")  # splits
 _OF_IMAGES = ("image-unreadable", "image-heic", "image-missing", "link-outside-dataset")
 
 

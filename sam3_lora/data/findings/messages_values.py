@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _REGIONS = "{count:,} of {all_annotations:,} annotations {have} iscrowd or ignore 1"
 _NOT_LEARNED = _REGIONS + ", which marks a region of many objects: {they} {are} shown, but not learned"
-_LEARN = "set data.crowds_as_objects (Configure page: 'Learn crowd regions as objects')"
+_LEARN = "set data.crowds_as_objects ('Learn crowd regions as objects', on the Configure page)"
 
 _TOP_LEFT = "write bbox as [left, top, width, height]"
 _LAYOUTS = {  # see objects/box_layouts.py
