@@ -125,12 +125,22 @@ def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], fin
         first = by_phrase.setdefault(phrase_of(category), category)
         if first != category:
             findings.add("same-phrase", detail=f"{short_repr(category)} like {short_repr(first)}")
+    _check_supercategories(splits, asked, findings)
+
+
+def _check_supercategories(splits: dict[str, Split], asked: tuple[str, ...], findings: FindingCollector) -> None:
     below: dict[str, dict[str, None]] = {}
     for split in splits.values():
         for category, ancestors in split.images.ancestors.items():
             for ancestor in ancestors:
                 below.setdefault(ancestor, {})[category] = None
     for ancestor, names in below.items():
-        kind = "parent-category" if ancestor in asked else "parent-without-objects"
         example = f'data.category_phrases: {{"{valid_text(next(iter(names)))}": "{phrase_of(ancestor)}"}}'
-        findings.add(kind, detail=f"{short_repr(ancestor)} of {first_names(list(names), 3)}", example=example)
+        detail = f"{short_repr(ancestor)} of {first_names(list(names), 3)}"
+        if ancestor not in asked:
+            findings.add("parent-without-objects", detail=detail, example=example)
+            continue
+        images = [image for split in splits.values() for image in split.images.with_categories(set(names)).names]
+        findings.add("parent-category", images[0] if images else None, detail=detail, example=example)
+        for image in images:
+            findings.mention("parent-category", image)

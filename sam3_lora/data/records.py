@@ -193,6 +193,11 @@ class ImageTable(Sequence[ImageRecord]):
         rows = set(self._rows.tolist())
         return used.union(*(names for row, names in self._index.words["unusable"].items() if int(row) in rows))
 
+    def with_categories(self, names: set[str]) -> ImageTable:
+        """The images with an annotation of one of these categories."""
+        wanted = [number for number, name in enumerate(self.categories) if name in names]
+        return self.take(np.unique(self.image_index[np.isin(self.category_index, wanted)]))
+
     def categories_absent(self) -> set[str]:
         """The categories that the file lists as absent in some image of the split."""
         listed = self._index.arrays.get("absent", ())

@@ -64,7 +64,9 @@ def _wording(kind: str, variant: str, part: int) -> str:
 def _filled(template: str, count: int, facts: Mapping[str, Fact]) -> str:
     """The template with its facts and with words that agree with the count: {images}, {are}, {they}, ..."""
     values: dict[str, Fact] = {**(_SINGULAR if count == 1 else _PLURAL), "count": count}
-    values |= {plural(2, noun)[2:]: plural(count, noun) for noun in ("image", "annotation", "category", "file")}
+    values |= {
+        plural(2, noun)[2:]: plural(count, noun) for noun in ("image", "annotation", "category", "file", "key", "value")
+    }
     for name, value in facts.items():
         values[name] = ", ".join(map(short_repr, value)) if isinstance(value, tuple) else value
     return template.format(**values)

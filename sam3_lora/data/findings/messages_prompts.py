@@ -8,13 +8,13 @@ from __future__ import annotations
 ERRORS: dict[str, tuple[str, str]] = {}
 WARNINGS: dict[str, tuple[str, str]] = {
     "flags-not-read": (
-        "{count:,} keys of the annotation file {are} not read, although other tools use such keys to say what is no "
+        "{keys} of the annotation file {are} not read, although other tools use such keys to say what is no "
         "object, unsure, a group, or absent: every annotation is learned, whatever they say",
         "Remove what is not to be learned; write iscrowd 1 for a group, neg_category_ids for what is absent in an "
         "image, and is_instance_exhaustive 0 where objects are not annotated",
     ),
     "listed-category-unknown": (
-        "{count:,} values in neg_category_ids, not_exhaustive_category_ids or pos_category_ids {are} no category's id "
+        "{values} in neg_category_ids, not_exhaustive_category_ids or pos_category_ids {are} no category's id "
         "and {are} ignored",
         "Write lists of ids from 'categories'",
     ),
@@ -45,7 +45,7 @@ INFOS: dict[str, tuple[str, str]] = {
         "Nothing, if intended",
     ),
     "keys-not-read": (
-        "{count:,} keys of the annotation file {are} not read",
+        "{keys} of the annotation file {are} not read",
         "Nothing, if they do not bear on what is to be learned",
     ),
     "image-unknown": (

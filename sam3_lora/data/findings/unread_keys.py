@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
@@ -54,22 +53,19 @@ def find_unread_keys(findings: FindingCollector, sketch: dict[str, Any]) -> None
     }
     for name, known in _KNOWN.items():
         entries = _entries(sketch, name)
-        counts: Counter[str] = Counter()
-        where: dict[str, list[Any]] = {}
+        where: dict[str, list[str | None]] = {}  # key -> the images of the entries that have it
         for entry in entries:
             for key, value in _unknown(entry, known | ELSEWHERE):
                 if _says_something(key, value):
-                    counts[key] += 1
                     image = entry.get("id") if name == "images" else entry.get("image_id")
-                    where.setdefault(key, []).append(image)
-        for key, count in counts.items():
+                    where.setdefault(key, []).append(names.get(image) if isinstance(image, (int, str)) else None)
+        for key, images in where.items():
             is_flag = any(words.search(key.lower()) for words in (_FLAGS, _CHECKS, _EITHER))
             kind = "flags-not-read" if is_flag else "keys-not-read"
-            detail = f"{short_repr(key)} in {count:,} of the first {len(entries):,} {name}"
-            findings.add(kind, detail=detail)
-            for image in where[key] if is_flag else ():
-                if isinstance(image, (int, str)) and image in names:
-                    findings.mention(kind, names[image])
+            detail = f"{short_repr(key)} in {len(images):,} of the first {len(entries):,} {name}"
+            findings.add(kind, images[0], detail=detail)
+            for image in filter(None, images):
+                findings.mention(kind, image)
 
 
 def _entries(sketch: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ class TestSupercategories:
         assert "vehicle" not in with_taxi and "vehicle" in of_empty
         assert of_parent == {"vehicle": True} and "taxi" not in with_parent and "tree" in with_parent
         assert kinds(dataset) == ["parent-category"]
+        assert dataset.findings[0].image_names == ("0_000.png",)  # that have a taxi
 
     def test_a_parent_beside_its_child_is_not_exhaustive(self, tmp_path):
         names = [("vehicle", ""), ("taxi", "vehicle"), ("tree", "")]
