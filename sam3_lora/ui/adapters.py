@@ -14,7 +14,7 @@ import streamlit as st
 from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import ModelError, Sam3LoraError
-from sam3_lora.evaluate.store import run_of
+from sam3_lora.evaluate.store import known_phrases, run_of
 from sam3_lora.model.base import SAM3
 from sam3_lora.model.find_adapter import SETTINGS, find_adapter
 from sam3_lora.ui import state
@@ -161,6 +161,14 @@ def phrases_for(adapter: Path | None, dataset: str) -> dict[str, str]:
         if run := run_of(adapter):
             return run.config.data.category_phrases
     return phrases_of_dataset(dataset)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def trained_phrases(folder: Path | None) -> list[str]:
+    """The phrases that an adapter's run was trained with, whatever dataset is open; [] if they are not known."""
+    with suppress(Sam3LoraError):  # its settings are damaged
+        return known_phrases(folder)
+    return []
 
 
 def explain_demo_model(base: str) -> None:

@@ -91,6 +91,18 @@ def test_a_category_with_a_comma_is_proposed_and_prompted_as_one_phrase(app: App
         assert app.dataframe[0].value["Phrase"].tolist() == ["damage, severe", "crack", "joint"]
 
 
+def test_a_phrase_of_the_adapter_is_one_whatever_dataset_is_open(app: AppTest, tmp_path, monkeypatch) -> None:
+    data = write_dataset(tmp_path / "data", images=1, categories=("damage, severe", "crack", "joint"))
+    settings = {"data.path": str(data), "output.runs": str(tmp_path), "lora.components": ["scoring"]}
+    run = Run.create(RunConfig().with_settings(settings))
+    lora.save(lora.attach(load_base("demo").model, run.config.lora), run.folder / "adapters" / "best", "demo")
+    visit(app, tmp_path, monkeypatch)
+    app.text_input(key="phrases").set_value("damage, severe; pothole")
+    app.button(key="prompt").click().run()
+    assert not app.exception and not app.error
+    assert app.dataframe[0].value["Phrase"].tolist() == ["damage, severe", "pothole"]
+
+
 def test_threshold_filters_without_running_the_model_again(app: AppTest, runs: Path, monkeypatch) -> None:
     from sam3_lora.predict.predictor import Predictor
 

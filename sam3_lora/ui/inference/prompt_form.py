@@ -89,4 +89,4 @@ def _choose_phrases(model: ModelChoice) -> list[str]:
         placeholder="pothole, crack",
         help="Separated by commas; a phrase that contains a comma in quotes",
     )
-    return split_phrases(typed, known)
+    return split_phrases(typed, [*known, *adapters.trained_phrases(model.folder)])
