@@ -14,8 +14,8 @@ ERRORS: dict[str, tuple[str, str]] = {
     "bad-label-line": (
         "{annotations} cannot be read, because the line is neither a box (class x y width height) nor a polygon "
         "(class x y x y x y ...)",
-        "Correct the lines, or export the dataset again; numbers are fractions of the image's width and height, "
-        "without a confidence at the end",
+        "Correct the lines, or export the dataset again: the class is a number, and the others are fractions of "
+        "the image's width and height, with a decimal point and separated by spaces",
     ),
     "bad-label-file": (
         "The annotation files of {images} cannot be read; {their} objects are unknown, so {they} {are} left out",
@@ -136,8 +136,9 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
         "Put {them} there, or delete {their} {lines} from the list",
     ),
     ("unknown-category", "yolo"): (
-        "{annotations} {have} a class number that has no name in data.yaml, and {are} left out",
-        "Add the class to 'names' in data.yaml, or correct the number",
+        "{annotations} {have} a class number that has no name, and {are} left out",
+        "Add the class to 'names' in data.yaml (or to classes.txt, obj.names, ...), or correct the number: the first "
+        "class is 0",
     ),
     ("boxes-normalized", "yolo"): (
         "{count:,} of {boxes:,} annotations {have} a box within the first pixel of the image, and {are} left out",
