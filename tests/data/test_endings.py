@@ -70,7 +70,7 @@ def test_heic_is_named_with_what_opens_it(tmp_path, name):
     dataset = coco(tmp_path, name)
     assert kinds(dataset) == ["image-heic"] and "pillow-heif" in dataset.findings[0].fix
     assert [finding.kind for finding in examine(dataset).findings if finding.severity == "error"] == ["image-heic"]
-    for read in (lambda: load_image(dataset.split("images").images[0]), lambda: read_image(path)):
+    for read in (lambda: load_image(next(iter(dataset.splits.values())).images[0]), lambda: read_image(path)):
         with pytest.raises(DataError, match="pillow-heif"):
             read()
     assert images_in(tmp_path) == [path]

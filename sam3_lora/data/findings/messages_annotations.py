@@ -101,6 +101,12 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
 }
 WARNINGS: dict[str, tuple[str, str]] = {
+    "image-orientation-unclear": (
+        "{images} {have} an EXIF orientation, by which viewers rotate or mirror the picture, and the size in the "
+        "annotation file does not tell whether the annotations were made on it like that; {they} {are} used as viewers "
+        "show {them}",
+        "Look at {their} boxes on the dataset page; if they miss the objects, remove the EXIF data from the files",
+    ),
     "bad-segmentation": (
         "{annotations} {have} an invalid segmentation; no mask is learned from {them}",
         "Write [[x, y, x, y, ...], ...] with at least 3 points in pixels (fractions times the image's width and height)"

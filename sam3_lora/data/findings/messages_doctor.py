@@ -89,12 +89,6 @@ WARNINGS: dict[str, tuple[str, str]] = {
         "{images} {have} several frames or pages, of which only the first is used",
         "Save the frames as separate images, or keep only the first",
     ),
-    "image-orientation-unclear": (
-        "{images} {have} an EXIF orientation, by which viewers rotate or mirror the picture, and the size in the "
-        "annotation file does not tell whether the annotations were made on it like that; {they} {are} used as viewers "
-        "show {them}",
-        "Look at {their} boxes on the dataset page; if they miss the objects, remove the EXIF data from the files",
-    ),
     "image-cmyk": (
         "{images} {have} CMYK colors (for print), which are converted to RGB only approximately",
         "Convert {them} to RGB with the right color profile",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from PIL import ExifTags, Image
+
 from sam3_lora.demo.faults.fault import Case
 
 
@@ -32,3 +34,13 @@ def bad_image_size(case: Case) -> None:
 def duplicate_file(case: Case) -> None:
     """Two entries name the same file."""
     case.data["images"].append({**case.image, "id": case.new_id("images")})
+
+
+def image_rotated(case: Case) -> None:
+    """An image is stored sideways with an EXIF orientation, and its entry gives the size of the upright picture."""
+    upright = case.picture().crop((0, 0, case.image["width"], case.image["height"] // 2))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    case.drop_annotations()
+    case.put(upright.transpose(Image.Transpose.ROTATE_90), ".jpg", exif=exif)
+    case.image |= {"width": upright.width, "height": upright.height}

@@ -81,8 +81,8 @@ def image_animated(case: Case) -> None:
     case.put(first, ".png", save_all=True, append_images=[first.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
 
 
-def image_rotated(case: Case) -> None:
-    """The EXIF orientation says that the image is to be rotated by 90 degrees."""
+def image_orientation_unclear(case: Case) -> None:
+    """The EXIF orientation says that the image, a square, is to be rotated by 90 degrees."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     case.put(case.picture(), ".jpg", exif=exif)

@@ -135,7 +135,6 @@ FAULTS: list[tuple[str, Change]] = [
     ("image-animated", frames),
     ("image-rotated", orientation(6)),
     ("image-rotated", orientation(8, swapped=True)),
-    ("image-orientation-unclear", orientation(3)),
     ("image-cmyk", saved(Image.fromarray(noise(channels=4), "CMYK"), "JPEG")),
     ("image-transparent", transparent),
     ("image-palette", saved(Image.fromarray(noise()).quantize(64))),

@@ -133,6 +133,7 @@ def test_every_kind_of_finding_is_tested():
         "boxes-misread",
         "crowds",
         "image-elsewhere",
+        "image-orientation-unclear",
         "image-ambiguous",
         "masks-wrong-key",
         "no-objects",
