@@ -52,7 +52,7 @@ class SplitUse:
             )
             return f"'{self.train}' {why}, so none is held out and there is no validation."
         text = f"{'About ' if self.is_estimate else ''}{self.valid_images:,} of the {held_out.of:,} images of "
-        text += f"'{self.train}' are held out to validate on"
+        text += f"'{self.train}' {'is' if self.valid_images == 1 else 'are'} held out to validate on"
         if held_out.taken_from:
             text += f", the same as in {held_out.taken_from}, whose adapter is trained further."
         else:

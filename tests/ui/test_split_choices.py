@@ -64,7 +64,7 @@ def test_the_form_offers_the_splits_and_says_what_is_used(tmp_path: Path) -> Non
     without = write_dataset(tmp_path / "none", ("train",), images=9)
     app = configure(without)
     assert app.selectbox(key=VALID).options == ["Held out from train (10 %)", "None"]
-    assert "About 1 of the 10 images of 'train' are held out" in texts(app)
+    assert "About 1 of the 10 images of 'train' is held out" in texts(app)
     app.text_input(key="setting-data-path").set_value(str(with_split)).run()
     assert app.selectbox(key=VALID).options[0] == "val (10 images)"
     assert "validated on the 10 images of 'val'" in texts(app)
