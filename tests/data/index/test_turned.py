@@ -140,6 +140,16 @@ def test_beside_a_mask_the_box_is_that_of_the_mask(tmp_path, values, causes):
     assert annotation.segmentation == MASK and annotation.bbox_xywh == (20, 10, 16, 24)
 
 
+@pytest.mark.parametrize(
+    "rectangle",
+    [[22, 20, 42, 20, 42, 28, 22, 28], [22, 28, 22, 20, 42, 20, 42, 28, 22, 28]],
+)
+def test_a_mask_that_is_the_upright_box_is_turned_too(tmp_path, rectangle):
+    dataset = opened(tmp_path, without_mask(segmentation=[rectangle], attributes={"rotation": 90}))
+    assert [one.name for one in turned(dataset).causes] == ["attributes"]
+    assert first_object(dataset).bbox_xywh == pytest.approx((28, 14, 8, 20))
+
+
 def test_a_rectangle_outside_the_image_is_left_out(tmp_path):
     dataset = opened(tmp_path, without_mask(bbox=[WIDTH + 50, HEIGHT + 50, 20, 8], rotation=45))
     assert kinds(dataset) == ["boxes-outside-image"] and dataset.split("train").num_objects == 7

@@ -73,6 +73,8 @@ class ObjectReader:
         if any(notes):
             causes = tuple(dict.fromkeys(filter(None, notes)))
             self._findings.add("other-notation", image.file_name, key, causes=causes)
+        if turned is not None and _is_upright_rectangle(segmentation):  # the box before it is turned, as a polygon
+            segmentation = None
         if turned is not None and segmentation is None:
             found = turned, image, key, category, crowd
             if turned.is_clear:
@@ -142,6 +144,13 @@ class ObjectReader:
                 problem = Problem("other", "something other than polygons or run lengths")
         self._findings.add("bad-segmentation", image.file_name, key, problem.detail, causes=(problem.cause,))
         return None, b"", ""
+
+
+def _is_upright_rectangle(segmentation: Any) -> bool:
+    if not isinstance(segmentation, list) or len(segmentation) != 1 or len(segmentation[0]) not in (8, 10):
+        return False
+    points = set(zip(segmentation[0][0::2], segmentation[0][1::2], strict=True))
+    return len(points) == 4 and len({x for x, _ in points}) == 2 == len({y for _, y in points})
 
 
 def _with_height_first(rle: dict[str, Any], bbox: Any, image: GatheredImage) -> dict[str, Any] | None:
