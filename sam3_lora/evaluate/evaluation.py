@@ -88,7 +88,7 @@ class _Evaluation:
     def run(self) -> Report:
         started, request = time.monotonic(), self.request
         phrases = phrases_of(self._split, request.category_phrases)
-        if not phrases:
+        if not self._split.num_objects:
             raise DataError(
                 f"The split '{self._split.name}' has no object to measure on", "Choose a split with annotations"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -75,11 +75,11 @@ def mask_ious(preds: list[dict[str, Any]], gt: list[dict[str, Any]], gt_crowd: l
 
 
 def phrases_of(split: Split, category_phrases: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The phrases of the split's objects, sorted."""
+    """The phrases of the split's objects, and those that its file lists as absent in some image; sorted."""
     found = {
         phrase_of(a.category, category_phrases) for image in split.images for a in image.annotations if not a.iscrowd
     }
-    return tuple(sorted(found))
+    return tuple(sorted(found | {phrase_of(name, category_phrases) for name in split.images.categories_absent()}))
 
 
 def pixels_of(image: ImageRecord) -> np.ndarray:
@@ -90,7 +90,7 @@ def pixels_of(image: ImageRecord) -> np.ndarray:
 def predict_image(
     predictor: Predictor,
     image: ImageRecord,
-    phrases: Iterable[str],
+    phrases: Sequence[str],
     category_phrases: Mapping[str, str] | None = None,
     extra_phrases: Iterable[str] = (),
     pixels: np.ndarray | None = None,
@@ -101,27 +101,28 @@ def predict_image(
     Args:
         predictor: the model, with its adapter at the strength set now.
         image: with its annotations.
-        phrases: of the split's objects; their predictions of every score are kept, for average precision.
+        phrases: of the split; those of which nothing is known in the image are left out. Predictions of every score
+            are kept, for average precision.
         category_phrases: the user's own phrase of each category.
         extra_phrases: further phrases; only predictions above the score threshold are kept.
         pixels: what :func:`pixels_of` gives, if it has been read already.
         categories: of the split.
     """
     predictor.set_image(pixels_of(image) if pixels is None else pixels)
-    found = postprocess_all(predictor.prompt(tuple(phrases), threshold=0.0), PostprocessConfig(threshold=0.0))
-    gt: dict[str, list[Annotation]] = {phrase: [] for phrase in found}
+    known = image_phrases(image, categories, category_phrases)
+    gt: dict[str, list[Annotation]] = {phrase: [] for phrase in phrases}
     for annotation in image.annotations:
         gt.setdefault(phrase_of(annotation.category, category_phrases), []).append(annotation)
-    known = image_phrases(image, categories, category_phrases)
     # Where it is not known whether or where an object is, a prediction is neither true nor false.
     unknown = (known.related | known.incomplete) - {phrase for phrase, objects in gt.items() if objects}
     unknown |= {phrase_of(category, category_phrases) for category in image.unusable_categories}
     if known.absent is not None:
-        unknown |= {phrase for phrase in found if not gt[phrase] and phrase not in known.absent}
+        unknown |= {phrase for phrase in gt if not gt[phrase] and phrase not in known.absent}
+    asked = tuple(phrase for phrase in phrases if phrase not in unknown)
+    found = postprocess_all(predictor.prompt(asked, threshold=0.0), PostprocessConfig(threshold=0.0)) if asked else {}
     results = [
         replace(_result(image, gt[phrase], _limited(one)), exhaustive=phrase not in known.incomplete)
         for phrase, one in found.items()
-        if phrase not in unknown
     ]
     extra = tuple(extra_phrases)
     found_extra = predictor.prompt(extra, threshold=SCORE_THRESHOLD) if extra else {}

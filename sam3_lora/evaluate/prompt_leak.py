@@ -90,10 +90,7 @@ def phrase_groups(
         retention_phrases: further phrases that the adapter must not forget.
     """
     categories = (phrase_of(category, category_phrases) for category in split.prompt_categories)
-    listed = {phrase_of(category, category_phrases) for category in split.images.categories_absent()}
-    absent = [
-        p for p in dict.fromkeys(categories) if p and p not in phrases and (p in listed or not _means_any(p, phrases))
-    ]
+    absent = [p for p in dict.fromkeys(categories) if p and not _means_any(p, phrases)]
     above = [
         (phrase_of(category, category_phrases), phrase_of(ancestor, category_phrases))
         for category, ancestors in split.images.ancestors.items()

@@ -9,8 +9,8 @@ import pytest
 
 from sam3_lora.data.prompts import ImagePhrases
 from sam3_lora.evaluate import EvaluationRequest, evaluate
-from sam3_lora.evaluate.precision_recall_f1 import IGNORED, LOW_IOU, TP, classify, sweep
-from sam3_lora.evaluate.predictions import predict_image
+from sam3_lora.evaluate.precision_recall_f1 import FP, IGNORED, LOW_IOU, TP, classify, sweep
+from sam3_lora.evaluate.predictions import phrases_of, predict_image
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, false_firing, leak, phrase_groups
 from tests.data.findings.helpers import opened
 from tests.evaluate.fake_predictor import FakePredictor
@@ -90,13 +90,19 @@ def test_a_parent_beside_its_child_is_not_measured_by_what_it_fires_on(tmp_path)
     assert table[0][2] is None and table[2][0] is None and table[2][1] is not None
 
 
-def test_listed_negatives_are_prompted_even_if_they_read_like_a_phrase_of_the_split(tmp_path):
+def test_listed_negatives_are_measured_although_the_split_has_no_object_of_them(tmp_path):
     def change(data):
         data["categories"].append({"id": 4, "name": "deep crack"})
         data["images"][0]["neg_category_ids"] = [4]
 
     split = opened(tmp_path, change).split("train")
-    assert phrase_groups(split, ("crack", "joint", "pothole"), None, "demo").absent == ("deep crack",)
+    assert phrases_of(split) == ("crack", "deep crack", "joint", "pothole")
+    predictor = FakePredictor(split, FIRES | {"deep crack": (0.0, 1.0)})
+    image = predict_image(predictor, split.images[0], phrases_of(split), categories=split.categories)
+    assert [one.phrase for one in image.results] == ["crack", "deep crack", "pothole"]
+    assert predictor.prompts[0][2] == ("crack", "deep crack", "pothole")  # nothing is known of joints
+    assert classify(image.results[1]).predictions == [FP]
+    assert concept_f1(image.results)["il_mcc"] is not None
 
 
 def test_a_listed_negative_that_fires_is_a_false_one():
