@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, ImageOps
+
 from sam3_lora.data.folders import ANNOTATION_FILE
-from sam3_lora.demo.faults import FAULTS, whole_file
+from sam3_lora.demo.faults import FAULTS
 from sam3_lora.demo.faults.fault import SplitDraft
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
+from sam3_lora.masks import decode_segmentation, encode_rle
 
-SOUND = "sound"  # the name of an intact image in a split, to compare with
+SOUND = "sound"  # the name of an intact image in every split, to compare with
 GUIDE = "README.md"
 SPLITS = tuple(dict.fromkeys(fault.split for fault in FAULTS.values()))
-_WITH_SOUND = tuple(split for split in SPLITS if split not in whole_file.SPLITS.values())  # not all is damaged there
 _TITLE = "# A broken dataset"
 _GUIDE = f"""{_TITLE}
 
@@ -33,8 +36,8 @@ def make_broken_copy(source: Path, out: Path) -> Path:
     The same source gives the same files. An existing copy is replaced.
 
     Args:
-        source: a dataset in Roboflow's layout without faults, with at least as many images with objects as there are
-            faults and splits; only read.
+        source: a dataset in Roboflow's layout without faults, with at least half as many images with objects as there
+            are faults and splits; only read.
         out: the folder to write; it must be new, empty, or an earlier copy.
 
     Returns:
@@ -65,16 +68,34 @@ def _check_free(out: Path) -> None:
 
 
 def _write(images: list[tuple[Path, dict, list[dict], list[dict]]], folder: Path) -> None:
-    unused = iter(images)
+    # Mirrored images are no near-duplicates of their originals.
+    unused = itertools.chain(images, (_mirrored(*image, folder / ".mirrored") for image in images))
     drafts = {split: SplitDraft(folder / split) for split in SPLITS}
-    for split in _WITH_SOUND:
-        drafts[split].add(SOUND, *next(unused))
+    for draft in drafts.values():
+        draft.add(SOUND, *next(unused))
     cases = [(fault, drafts[fault.split].add(fault.kind, *next(unused))) for fault in FAULTS.values()]
     for fault, case in cases:  # after all images are added: some faults concern the whole split
         fault.damage(case)
     for draft in drafts.values():
         draft.write()
+    shutil.rmtree(folder / ".mirrored", ignore_errors=True)
     (folder / GUIDE).write_text(_guide(), encoding="utf-8")
+
+
+def _mirrored(
+    path: Path, image: dict, annotations: list[dict], categories: list[dict], folder: Path
+) -> tuple[Path, dict, list[dict], list[dict]]:
+    """An image left to right, written to `folder`, with its annotations."""
+    folder.mkdir(exist_ok=True)
+    with Image.open(path) as picture:
+        ImageOps.mirror(picture).save(folder / path.name)
+    size_hw = image["height"], image["width"]
+    mirrored = []
+    for entry in annotations:
+        x, y, w, h = entry["bbox"]
+        mask = decode_segmentation(entry["segmentation"], size_hw)[:, ::-1]
+        mirrored.append({**entry, "bbox": [image["width"] - x - w, y, w, h], "segmentation": encode_rle(mask)})
+    return folder / path.name, image, mirrored, categories
 
 
 def _images_with_objects(source: Path) -> list[tuple[Path, dict, list[dict], list[dict]]]:
@@ -93,7 +114,7 @@ def _images_with_objects(source: Path) -> list[tuple[Path, dict, list[dict], lis
             for image in data["images"]
             if image["id"] in of_image
         ]
-    if len(found) < len(FAULTS) + len(_WITH_SOUND):
+    if 2 * len(found) < len(FAULTS) + len(SPLITS):
         raise DataError("The dataset has too few images with objects for a broken copy", "Give the demo dataset")
     return found
 

@@ -150,6 +150,7 @@ SHOWN_ELSEWHERE = {
     "data.valid_split",
     "data.holdout",
     "data.num_workers",
+    "data.crowds_as_objects",
     "data.category_phrases",
     "data.image_dir",  # the next test
     "data.default_phrase",

@@ -10,6 +10,12 @@ def bad_category(case: Case) -> None:
     case.data["categories"].append({"id": case.new_id("categories")})
 
 
+def nameless_category(case: Case) -> None:
+    """An object is of a category without a name."""
+    case.first["category_id"] = case.new_id("categories")
+    case.data["categories"].append({"id": case.first["category_id"]})
+
+
 def duplicate_category_id(case: Case) -> None:
     """Two categories have the same id, and an annotation could mean either."""
     case.set_category("dent")
@@ -45,6 +51,21 @@ def phrase_long(case: Case) -> None:
 def phrase_run_together(case: Case) -> None:
     """A category is called "oilStain"."""
     case.set_category("oilStain")
+
+
+def phrase_with_comma(case: Case) -> None:
+    """A category is called "damage, severe"."""
+    case.set_category("damage, severe")
+
+
+def phrase_for_nothing(case: Case) -> None:
+    """A category is called "background"."""
+    case.set_category("background")
+
+
+def phrase_not_english(case: Case) -> None:
+    """A category is called "坑洞", pothole in Chinese."""
+    case.set_category("坑洞")
 
 
 def phrase_plural(case: Case) -> None:
