@@ -148,6 +148,9 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         has_objects = any(not item.iscrowd for item in record.annotations)
         num_negatives = self._num_negatives if has_objects else max(self._num_negatives, 1)
         positives, negatives = phrases_for(record, self._categories, num_negatives, rng, self._phrases)
+        if not positives and not negatives:
+            # What the file lists is ruled out, by a crowd of it for example. A batch needs a phrase: an everyday word.
+            negatives = phrases_for(replace(record, absent_categories=None), (), 1, rng, self._phrases)[1]
         asked = [*positives, *(Prompt(phrase, ()) for phrase in negatives)]
         targets = _targets(record, asked, (pixel_values.shape[-2], pixel_values.shape[-1]))
         phrases = tuple(one.phrase for one in asked)

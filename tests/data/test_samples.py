@@ -11,7 +11,7 @@ from PIL import Image
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.data.dataset import load_image, open_dataset
-from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.prompts import EVERYDAY_WORDS, phrase_of
 from sam3_lora.data.samples import MAX_TOKENS, Collator, SampleDataset
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
@@ -137,6 +137,19 @@ def test_crowds_are_not_learned(tmp_path):
     sample = one_image(tmp_path, [{"bbox": [5, 5, 20, 20]}, crowd])[0]
     assert sample.phrases[0] == "crack" and "pothole" not in sample.phrases
     assert sample.targets.counts.tolist()[0] == sample.targets.counts.sum() == 1
+
+
+def test_targets_say_which_phrases_are_not_exhaustive(tmp_path):
+    objects = [{"bbox": [5, 5, 20, 20]}, {"bbox": [30, 5, 20, 20], "category_id": 2}]
+    sample = one_image(tmp_path, objects, not_exhaustive_category_ids=[2], neg_category_ids=[3])[0]
+    assert sample.phrases == ("crack", "pothole", "joint")
+    assert sample.targets.exhaustive.tolist() == [True, False, True]
+
+
+def test_an_image_has_a_phrase_although_all_that_its_file_lists_is_ruled_out(tmp_path):
+    crowd = {"bbox": [1, 1, 20, 20], "iscrowd": 1, "category_id": 2}
+    sample = one_image(tmp_path, [crowd], neg_category_ids=[2])[0]
+    assert len(sample.phrases) == 1 and sample.phrases[0] in EVERYDAY_WORDS
 
 
 def test_negatives_have_no_objects_and_come_last(samples):
