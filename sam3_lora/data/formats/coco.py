@@ -19,6 +19,7 @@ from sam3_lora.text import short_repr, type_in_words
 
 EXPORT_AGAIN = "Export the dataset again as COCO JSON"
 PIECE = 2**22  # bytes of a list that are decoded at once
+SKETCHED = 2**18  # bytes of a list that are decoded to see what kind of file it is
 MAX_ENTRY_BYTES = 2**26  # bytes; the polygons of any object take less
 LENIENT_UP_TO = 2**28  # bytes of a file that is read whole if it is not strict JSON, because of NaN for example
 _TRIES = 64
@@ -110,7 +111,7 @@ class CocoFile:
 
     def _start(self, key: str, raw: memoryview) -> Any:
         if self._is_list(key):
-            return next(self._pieces(key, None), [])
+            return next(self._pieces(key, None, size=SKETCHED), [])
         return self._decoded(raw) if len(raw) <= PIECE else {"...": [None]}
 
     def categories(self) -> Any:
@@ -184,7 +185,11 @@ class CocoFile:
         return DataError(f"Expected COCO JSON in {self._path}, but it is {cut_off}not JSON{place}", EXPORT_AGAIN)
 
     def _pieces(
-        self, key: str, entry: type[msgspec.Struct] | None, progress: Callable[[float], None] = lambda _: None
+        self,
+        key: str,
+        entry: type[msgspec.Struct] | None,
+        progress: Callable[[float], None] = lambda _: None,
+        size: int = PIECE,
     ) -> Iterator[list[Any]]:
         if key not in self._raw:
             entries = self._values.get(key)
@@ -201,21 +206,21 @@ class CocoFile:
         if first_key:  # most likely every entry begins with it, and nothing inside them does
             cuts.insert(0, re.compile(rb"\}\s{0,64},\s{0,64}(?=\{\s{0,64}%b)" % re.escape(first_key[1])))
         while start < len(content):
-            entries, start = self._piece(content, start, decoder, cuts)
+            entries, start = self._piece(content, start, decoder, cuts, size)
             progress(start / len(content))
             if entries:
                 yield entries
 
     def _piece(
-        self, content: memoryview, start: int, decoder: Decoder, cuts: list[re.Pattern[bytes]]
+        self, content: memoryview, start: int, decoder: Decoder, cuts: list[re.Pattern[bytes]], size: int
     ) -> tuple[list[Any], int]:
-        """The entries from `start` on, about PIECE bytes of them, and where the next ones begin.
+        """The entries from `start` on, about `size` bytes of them, and where the next ones begin.
 
         A cut is right if everything before it is JSON: a cut inside an entry would leave a bracket open.
         """
         rest = content[start:]
-        for cut in cuts if len(rest) > PIECE else ():
-            for tries, match in enumerate(cut.finditer(content, start + PIECE - 1)):
+        for cut in cuts if len(rest) > size else ():
+            for tries, match in enumerate(cut.finditer(content, start + size - 1)):
                 stop = match.start() + (cut is not _BETWEEN_ANY)
                 if stop - start > MAX_ENTRY_BYTES or tries >= _TRIES:
                     break
