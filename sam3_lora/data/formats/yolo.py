@@ -188,10 +188,10 @@ def _named_part(root: Path, settings: Settings, named: str) -> Part | None:
     for place in _places(root, settings, named):
         if not place.is_relative_to(root) or not is_inside(place, root):
             continue
-        if place.suffix.lower() == ".txt" and place.is_file():
+        if place.suffix.lower() == ".txt" and os.path.isfile(place):  # unlike Path's, never raises: names may be long
             return Part(place, None)
         images = _alike(place, "images") or place
-        if not images.is_dir() or not is_inside(images, root):
+        if not os.path.isdir(images) or not is_inside(images, root):
             continue
         if (part := _labelled(images, root)) is not None:
             return part
@@ -231,6 +231,6 @@ def _labelled(images: Path, root: Path) -> Part | None:
 
 
 def _folders(root: Path) -> list[Path]:
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return []
     return sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name))

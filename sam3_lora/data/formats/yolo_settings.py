@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, listing, subfolders
+from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, is_text, listing, subfolders
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words, valid_text
@@ -210,7 +210,7 @@ def class_files(root: Path, base: Path, settings: Settings) -> list[Path]:
 def _name(settings: Settings) -> str:
     """The value of 'names' if it is text: a file, or the names themselves; otherwise nothing."""
     names = settings.content.get("names")
-    return names if isinstance(names, str) and "\0" not in names else ""
+    return names if isinstance(names, str) and "\0" not in names and is_text(names) else ""
 
 
 def class_names(settings: Settings, root: Path, base: Path) -> dict[int, str]:
@@ -227,7 +227,7 @@ def class_names(settings: Settings, root: Path, base: Path) -> dict[int, str]:
     if found := _from_yaml(settings.content.get("names"), settings.file):
         return found
     for path in class_files(root, base, settings):
-        is_one = path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES
+        is_one = os.path.isfile(path) and is_inside(path, root) and path.stat().st_size <= MAX_BYTES
         if is_one and not is_label_file(path) and (found := _from_lines(path)):
             return found
     name = _name(settings)

@@ -95,6 +95,20 @@ def test_lists_of_images_divide_them_where_no_file_says_so(tmp_path, val):
     assert dataset.categories == CATEGORIES
 
 
+@pytest.mark.parametrize("key", ["names", "train", "path", "val"])
+@pytest.mark.parametrize(
+    "value", ['"' + "x/" * 3000 + '"', '"' + "x" * 300 + '.txt"', '"\\0"', '"\\ud800/a.txt"', "3", "[[1]]"]
+)
+def test_odd_values_are_no_paths(folder, key, value):
+    write(folder / "data.yaml", f"{key}: {value}\n")
+    write(folder / "classes.txt", LINES)
+    if (key, value) == ("names", "[[1]]"):
+        with pytest.raises(DataError, match="each class a name"):
+            open_dataset(folder)
+    else:
+        assert list(open_dataset(folder).splits) == ["train", "val"]
+
+
 def test_the_line_that_is_no_yaml_is_named(folder):
     write(folder / "data.yaml", "nc: 3\nnames:\n\t- crack\n")
     with pytest.raises(DataError, match="line 3"):
