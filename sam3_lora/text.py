@@ -11,10 +11,11 @@ _repr.maxstring = _repr.maxother = 60
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 image", "3 images", "2 categories"."""
+    """ "1 image", "3 images", "2 categories", "2 keys"."""
     if count == 1:
         return f"1 {noun}"
-    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+    is_ies = noun.endswith("y") and noun[-2] not in "aeiou"
+    return f"{count:,} {noun[:-1]}ies" if is_ies else f"{count:,} {noun}s"
 
 
 def first_names(names: Sequence[str], count: int = 5) -> str:

@@ -193,14 +193,15 @@ def could_mean(phrase: str, present: str) -> bool:
 
 def _reads_like(phrase: str, other: str) -> bool:
     """Whether two phrases differ only in number, in spaces or in the order of their words."""
-    return _words(phrase) == _words(other) or _joined(phrase) == _joined(other)
+    return _words(phrase) == _words(other) or joined_singular(phrase) == joined_singular(other)
 
 
 def _words(phrase: str) -> frozenset[str]:
     return frozenset(map(_singular, phrase.split()))
 
 
-def _joined(phrase: str) -> str:
+def joined_singular(phrase: str) -> str:
+    """A key that is the same for phrases that differ in spaces or in number only; it need not be a word."""
     return _singular(phrase.replace(" ", ""))
 
 

@@ -73,6 +73,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         "{categories} cannot be used because the entry is invalid",
         "Give each entry of 'categories' an id, and a name: a noun in English",
     ),
+    "categories-no-list": (
+        "'categories' is no list, so that no annotation has a category",
+        "Write 'categories' as a list whose entries have an id and a name: a noun in English",
+    ),
     "duplicate-category-id": (
         "{categories} {share} an id with another category, so it is unclear which one an annotation means: "
         "annotations with these ids are left out",

@@ -13,6 +13,12 @@ WARNINGS: dict[str, tuple[str, str]] = {
         "Remove what is not to be learned; write iscrowd 1 for a group, neg_category_ids for what is absent in an "
         "image, and is_instance_exhaustive 0 where objects are not annotated",
     ),
+    "phrases-not-read": (
+        "{keys} of the annotation file {are} not read, although {they} may hold the phrases that objects are asked "
+        "for by: the names of 'categories' are the phrases",
+        "Nothing, if these names are right; otherwise write the phrase as text_input into each entry of 'images', as "
+        "SA-Co has it, or make each phrase a category",
+    ),
     "listed-category-unknown": (
         "{values} in neg_category_ids, not_exhaustive_category_ids or pos_category_ids {are} no category's id "
         "and {are} ignored",

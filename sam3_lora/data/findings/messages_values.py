@@ -45,6 +45,7 @@ _LEAVES = "since as centers they would leave the image"
 CAUSES = {
     "numbers-as-text": "numbers as text (in quotes)",
     "id-of-other-type": "an id as text that is a number elsewhere, or the other way round",
+    "id-by-name": "the name of an image or a category instead of its id",
     "box-as-object": "a box as an object",
     "box-as-points": "a box as a list of points",
     "box-backwards": "a box drawn from right to left or upwards, with a negative width or height",

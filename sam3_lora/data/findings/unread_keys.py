@@ -21,21 +21,23 @@ _KNOWN = {
     "annotations": frozenset(
         "id image_id category_id bbox segmentation iscrowd ignore area is_instance_exhaustive is_pixel_exhaustive "
         "rotation angle theta color creator width height isbbox events metadata extra source track_id instance_id "
-        "occluded truncated occlusion is_occluded is_truncated isoccluded istruncated keyframe outside obb "
+        "occluded truncated occlusion is_occluded is_truncated isoccluded istruncated keyframe outside "
         "keypoints num_keypoints caption category_name image_name datetime user created_at updated_at".split()
     ),
     "categories": frozenset(
-        "id name supercategory color colour metadata creator keypoints skeleton keypoint_colors isthing synset "
-        "synonyms def frequency image_count instance_count instances_count".split()
+        "id name supercategory super_category parent parent_id color colour metadata creator keypoints skeleton "
+        "keypoint_colors isthing synset synonyms def frequency image_count instance_count instances_count".split()
     ),
 }
 _NESTED = "attributes"  # whose own keys are looked at
 # Keys that say, if set, that an object is none, is unsure, stands for several, or what is not in the image.
 _FLAGS = re.compile(
     "negativ|(^|_)neg(_|$)|absent|present|missing|ignore|group_?of|is_?group|crowd|depict|delet|invalid|difficult|"
-    "unsure|uncertain|unknown|score|confid|probab|parent|noun_phrase|text_input"
+    "unsure|uncertain|unknown|score|confid|probab|(^|_)parent"
 )
 _CHECKS = re.compile("verif|(^|_)(is_?)?valid|review|approv")  # keys that say so if not set
+# Keys of what an object is asked for by, which SA-Co has in each entry of 'images'.
+_PHRASES = re.compile("phrase|prompt|text_input|caption|query|queries|sentence|expression|referring|tokens_")
 _EITHER = re.compile("exhaust|complete")  # keys that say so set or not
 
 
@@ -61,7 +63,8 @@ def find_unread_keys(findings: FindingCollector, sketch: dict[str, Any]) -> None
                     where.setdefault(key, []).append(names.get(image) if isinstance(image, (int, str)) else None)
         for key, images in where.items():
             is_flag = any(words.search(key.lower()) for words in (_FLAGS, _CHECKS, _EITHER))
-            kind = "flags-not-read" if is_flag else "keys-not-read"
+            is_phrase = _PHRASES.search(key.lower()) is not None
+            kind = "phrases-not-read" if is_phrase else "flags-not-read" if is_flag else "keys-not-read"
             detail = f"{short_repr(key)} in {len(images):,} of the first {len(entries):,} {name}"
             findings.add(kind, images[0], detail=detail)
             for image in filter(None, images):

@@ -17,7 +17,7 @@ from sam3_lora.data.index.entries import as_plain, identifier, require_at_most
 from sam3_lora.data.index.gather import AnnotationColumns, GatheredImage
 from sam3_lora.data.index.image_reader import ImageReader
 from sam3_lora.data.index.index import IndexWriter
-from sam3_lora.data.index.objects.notation import OTHER_ID, KnownIds
+from sam3_lora.data.index.objects.notation import ID_BY_NAME, OTHER_ID, KnownIds, number_of
 from sam3_lora.data.index.objects.object_reader import THOROUGH, ObjectReader
 from sam3_lora.data.index.objects.shapes import are_plain_polygons
 from sam3_lora.errors import DataError
@@ -51,8 +51,8 @@ class AnnotationReader:
         self.count = 0
         self.no_list = ""
         self._ids: set[int | str] = set()
-        self._image_ids, self._category_ids = KnownIds(images.by_id), KnownIds(categories.names)
-        self._respelled = False  # whether an id of the current annotation is text here and a number there
+        self._image_ids = KnownIds(images.by_id, lambda key: getattr(images.by_id[key], "file_name", None))
+        self._respelled: tuple[str, ...] = ()  # how ids of the current annotation are written otherwise
 
     def read(self, content: Content, progress: Progress) -> None:
         """Reads the whole list; entries that cannot be used become findings.
@@ -126,7 +126,7 @@ class AnnotationReader:
             self._findings.add("bad-annotation", annotation=self.count, value=entry)
             return
         key = self._id_of(entry)
-        self._respelled = False
+        self._respelled = ()
         image = self._image_of(entry, key)
         category = None if image is None else self._category_of(entry, image, key)
         if image is None or category is None:
@@ -134,7 +134,7 @@ class AnnotationReader:
         if is_false(entry.get(EXHAUSTIVE)):
             note_incomplete([self._categories.index[category]], image, self._findings)
         if self._respelled:
-            self._findings.add("other-notation", image.file_name, key, causes=(OTHER_ID,))
+            self._findings.add("other-notation", image.file_name, key, causes=self._respelled)
         if entry.get("bbox") is None and not entry.get("segmentation") and (keys := wrong_keys(entry)):
             self._findings.add("annotations-wrong-key", image.file_name, key, keys=keys)
             self._findings.describe("annotations-wrong-key", variant="in-annotations")
@@ -165,7 +165,7 @@ class AnnotationReader:
 
     def _category_of(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> str | None:
         value: Any = entry.get("category_id")
-        number = self._known(value, self._categories.names, self._category_ids)
+        number = self._known(value, self._categories.names, self._categories.ids)
         if number is None:
             detail = f"category_id {short_repr(value)}"
             if isinstance(value, int | str) and value in self._categories.nameless:
@@ -187,7 +187,9 @@ class AnnotationReader:
         except TypeError:  # a list or an object as id
             return None
         found = ids.find(value)
-        self._respelled |= found is not None
+        note = ID_BY_NAME if number_of(value) is None else OTHER_ID
+        if found is not None and note not in self._respelled:
+            self._respelled += (note,)
         return found
 
     def _is_crowd(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> bool:

@@ -7,8 +7,11 @@ from typing import Any
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.entries import identifier
-from sam3_lora.data.prompts import phrase_of
-from sam3_lora.text import short_repr, valid_text
+from sam3_lora.data.index.objects.notation import KnownIds
+from sam3_lora.data.prompts import joined_singular, phrase_of
+from sam3_lora.text import short_repr, type_in_words, valid_text
+
+PARENTS = ("supercategory", "super_category", "parent", "parent_id")  # keys under which tools write it
 
 
 class CategoryReader:
@@ -20,6 +23,7 @@ class CategoryReader:
         index_by_id: id -> index, without the ids that categories share.
         shared: id -> the names that share it.
         nameless: the ids of entries without a usable name.
+        ids: finds the ids that are written otherwise.
     """
 
     def __init__(self, findings: FindingCollector) -> None:
@@ -29,10 +33,13 @@ class CategoryReader:
         self.index_by_id: dict[int | str, int] = {}
         self.shared: dict[int | str, set[str]] = {}
         self.nameless: set[int | str] = set()
-        self._supercategories: dict[str, str] = {}
+        self.ids = KnownIds(self.names, self.names.get)
+        self._above: dict[str, list[Any]] = {}  # name -> what its entry gives as the category above it
 
     def read(self, entries: Any) -> None:
         """Reads the whole list, of any type; entries that cannot be used become findings."""
+        if not isinstance(entries, list):
+            self._findings.add("categories-no-list", detail=type_in_words(entries))
         for entry in entries if isinstance(entries, list) else ():
             name = entry.get("name") if isinstance(entry, dict) else None
             key = identifier(entry.get("id")) if isinstance(entry, dict) else None
@@ -42,9 +49,8 @@ class CategoryReader:
                 self.nameless |= set() if key is None else {key}
             else:
                 self._add(key, valid_text(name))
-                above = entry.get("supercategory")
-                if isinstance(above, str) and above.strip():
-                    self._supercategories.setdefault(valid_text(name), valid_text(above))
+                for value in (entry[key] for key in PARENTS if entry.get(key) is not None):
+                    self._above.setdefault(valid_text(name), []).extend(value if isinstance(value, list) else [value])
 
     def _add(self, key: int | str, name: str) -> None:
         index = self.index.setdefault(name, len(self.index))
@@ -63,11 +69,12 @@ class CategoryReader:
         Only of those that have any. A supercategory that is no category itself, or reads like the category's own name,
         says nothing about phrases.
         """
-        if not self._supercategories:
+        if not self._above:
             return {}
         by_phrase: dict[str, str] = {}
-        for name in self.index:
-            by_phrase.setdefault(phrase_of(name), name)
+        for spelled in (phrase_of, lambda name: joined_singular(phrase_of(name))):
+            for name in self.index:
+                by_phrase.setdefault(spelled(name), name)
         found = {}
         for name in self.index:
             above, now = [], name
@@ -78,8 +85,22 @@ class CategoryReader:
         return found
 
     def _parent(self, name: str, by_phrase: dict[str, str]) -> str | None:
-        supercategory = phrase_of(self._supercategories.get(name, ""))
-        return by_phrase.get(supercategory) if supercategory != phrase_of(name) else None
+        for value in self._above.get(name, ()):
+            if type(value) is int:
+                parent = self.names.get(value)
+            else:
+                phrase = phrase_of(valid_text(value)) if isinstance(value, str) else ""
+                parent = by_phrase.get(phrase) or by_phrase.get(joined_singular(phrase))
+            if parent is not None and phrase_of(parent) != phrase_of(name):
+                return parent
+        return None
+
+    def name_of(self, value: Any) -> str | None:
+        """The name of the category that a value gives by its id or its name; None if it is unclear."""
+        key = identifier(value)
+        if key is not None and key not in self.names:
+            key = self.ids.find(key)
+        return None if key is None or key in self.shared else self.names.get(key)
 
 
 def _is_sign(character: str) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.category_reader import CategoryReader
-from sam3_lora.data.index.entries import identifier
 from sam3_lora.data.index.gather import ALL, GatheredImage
 from sam3_lora.text import short_repr
 
@@ -51,8 +50,7 @@ class CoverageReader:
             self._findings.add("listed-category-unknown", image.file_name, detail=f"{key}: {short_repr(ids)}")
         names = []
         for number in ids if isinstance(ids, list) else ():
-            known = identifier(number)
-            name = None if known is None or known in self._categories.shared else self._categories.names.get(known)
+            name = self._categories.name_of(number)
             if name is None:
                 self._findings.add("listed-category-unknown", image.file_name, detail=f"{key}: {short_repr(number)}")
             else:

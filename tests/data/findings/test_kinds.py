@@ -131,6 +131,7 @@ def test_every_kind_of_finding_is_tested():
     tested = {kind for kind, _ in ANNOTATION_FAULTS + FILE_FAULTS}
     elsewhere = {
         "boxes-misread",
+        "categories-no-list",
         "crowds",
         "image-elsewhere",
         "image-ambiguous",
@@ -152,6 +153,13 @@ def test_objects_of_a_category_without_a_name_are_counted_and_name_the_cause(tmp
     assert set(kinds(dataset)) == {"bad-category", "nameless-category"}
     nameless = next(finding for finding in dataset.findings if finding.kind == "nameless-category")
     assert nameless.count + dataset.split("train").num_objects == 8 and nameless.image_names
+
+
+@pytest.mark.parametrize("value", [None, {"1": "crack"}, "crack"])
+def test_categories_that_are_no_list_are_the_cause(tmp_path, value):
+    dataset = opened(tmp_path, lambda data: data.update(categories=value))
+    assert kinds(dataset) == ["categories-no-list", "unknown-category"]
+    assert dataset.findings[0].severity == "error"
 
 
 def test_an_emoji_is_a_name(tmp_path):

@@ -35,6 +35,13 @@ def test_no_kind_has_two_severities_and_every_variant_has_its_kind():
     assert {kind for kind, _ in messages.VARIANTS} <= messages.WORDINGS.keys()
 
 
+@pytest.mark.parametrize("kind", ["flags-not-read", "phrases-not-read", "keys-not-read", "listed-category-unknown"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_keys_and_values_are_counted(kind, count):
+    noun = "value" if kind == "listed-category-unknown" else "key"
+    assert Finding(kind, "info", count).message.startswith(f"{count} {noun}{'s' * (count > 1)} ")
+
+
 def test_words_agree_with_the_count_and_name_the_first_place():
     one = Finding("image-missing", "error", 1, locations=(Location("a.png"),))
     many = Finding("image-missing", "error", 1200, locations=(Location("a.png"), Location("b.png")))

@@ -18,12 +18,10 @@ from tests.factories import kinds
         first(attributes={"difficult": True}),
         first(is_verified=False),
         first(is_exhaustive=True),
-        first(noun_phrase="a deep pothole"),
         image(negative_category_ids=[3]),
         image(absent=["joint"]),
         image(exhaustive=False),
         image(verified=0),
-        lambda data: data["categories"][0].update(parent_id=2),
     ],
 )
 def test_a_key_that_may_say_what_is_learned_is_a_warning(tmp_path, change):
@@ -36,7 +34,28 @@ def test_a_key_that_may_say_what_is_learned_is_a_warning(tmp_path, change):
 
 @pytest.mark.parametrize(
     "change",
-    [first(weather="rain"), first(attributes={"lane": 3}), image(camera={"f": 1}), first(depth=1.5)],
+    [
+        first(noun_phrase="a deep pothole"),
+        first(tokens_positive=[[2, 6]]),
+        image(caption="a hole in the road"),
+        image(text_prompt="pothole"),
+        lambda data: data["categories"][0].update(phrases=["hole"]),
+    ],
+)
+def test_a_key_that_may_hold_phrases_is_a_warning(tmp_path, change):
+    (finding,) = opened(tmp_path, change).findings
+    assert (finding.kind, finding.severity, finding.count) == ("phrases-not-read", "warning", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        first(weather="rain"),
+        first(attributes={"lane": 3}),
+        image(camera={"f": 1}),
+        first(depth=1.5),
+        first(obb=[1, 2, 3, 4, 0.5]),
+    ],
 )
 def test_other_keys_are_told(tmp_path, change):
     dataset = opened(tmp_path, change)

@@ -86,10 +86,37 @@ class TestSupercategories:
         positives, negatives = asked(dataset)[0]
         assert positives == {"pit": True} and "hole" not in negatives and "crack" in negatives
 
-    @pytest.mark.parametrize("above", ["none", "", "pothole", "POTHOLE", "vehicle", None, 3, ["crack"], {}])
+    @pytest.mark.parametrize("above", ["none", "", "pothole", "POTHOLE", "vehicle", None, 3, 0, ["vehicle"], {}])
     def test_a_supercategory_that_is_no_other_category_says_nothing(self, tmp_path, above):
         dataset = opened(tmp_path, with_categories(("pothole", above), ("crack", "none"), objects=[0, 1]))
         assert not dataset.split("train").images.ancestors and kinds(dataset) == []
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("supercategory", "Road_Damages"),
+            ("supercategory", "roaddamage"),
+            ("supercategory", 0),
+            ("supercategory", ["none", "road damage"]),
+            ("parent", "road damage"),
+            ("parent_id", 0),
+        ],
+    )
+    def test_spellings_of_a_parent(self, tmp_path, key, value):
+        def change(data):
+            with_categories(("road damage", None), ("crack", None), ("tree", None), objects=[1, 2])(data)
+            data["categories"][1][key] = value
+            data["annotations"].append({**data["annotations"][0], "id": 9, "image_id": 1, "category_id": 0})
+
+        dataset = opened(tmp_path, change)
+        (positives, negatives), (_, of_parent) = asked(dataset)
+        assert positives == {"crack": True, "tree": True} and "road damage" not in negatives
+        assert "crack" not in of_parent and "tree" in of_parent
+        assert kinds(dataset) == ["parent-category"]
+
+    def test_the_plural_of_the_own_name_is_no_parent(self, tmp_path):
+        dataset = opened(tmp_path, with_categories(("pothole", "potholes"), ("crack", "cracks"), objects=[0]))
+        assert "crack" in asked(dataset)[0][1] and not dataset.split("train").images.ancestors
 
     def test_a_parent_with_objects_in_another_split_is_asked(self, tmp_path):
         for split, objects in (("train", [1]), ("valid", [0])):
@@ -171,12 +198,19 @@ class TestLists:
         found = asked(opened(tmp_path, listing(is_instance_exhaustive=flag)))
         assert all(found[0][0].values()) and "joint" in found[0][1]
 
-    @pytest.mark.parametrize("ids", [[99], ["joint"], [None], [[1]], "3", 3, {}])
+    @pytest.mark.parametrize("ids", [[99], ["tree"], [None], [[1]], "3", 3, {}])
     @pytest.mark.parametrize("key", ["neg_category_ids", "not_exhaustive_category_ids", "pos_category_ids"])
     def test_values_that_are_no_categories(self, tmp_path, key, ids):
         dataset = opened(tmp_path, listing(**{key: ids}))
         assert "listed-category-unknown" in kinds(dataset)
         assert all(asked(dataset)[0][0].values())
+
+    @pytest.mark.parametrize("spelled", [str, lambda number: f"0{number}", {1: "crack", 2: "Pothole", 3: "joint"}.get])
+    def test_ids_as_text_or_as_names(self, tmp_path, spelled):
+        values = {"neg_category_ids": [spelled(JOINT)], "not_exhaustive_category_ids": [spelled(POTHOLE)]}
+        dataset = opened(tmp_path, listing(**values))
+        assert asked(dataset)[0] == ({"crack": True, "pothole": False}, {"joint"})
+        assert "listed-category-unknown" not in kinds(dataset)
 
     def test_ids_as_text(self, tmp_path):
         def change(data):

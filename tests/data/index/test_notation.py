@@ -152,10 +152,35 @@ def test_ids_that_are_text_on_one_side_only(tmp_path, ids):
 
 
 def test_ids_that_several_ids_spell_are_not_guessed():
-    ids = KnownIds({1: "a", "01": "b", "2": "c", "x": "d"})
+    ids = KnownIds(dict.fromkeys([1, "01", "2", "x"]), {}.get)
     assert [ids.find(value) for value in ("1", "001", 2, 2.0, "y", None, [], True, 2.5)] == [None] * 2 + ["2"] * 2 + (
         [None] * 5
     )
+
+
+@pytest.mark.parametrize("spelled", [lambda name: name, lambda name: name.removesuffix(".png"), str.upper])
+def test_file_names_and_names_of_categories_instead_of_ids(tmp_path, spelled):
+    def change(data):
+        names = {entry["id"]: entry["name"] for entry in data["categories"]}
+        for entry in data["annotations"]:
+            file_name = data["images"][entry["image_id"]]["file_name"]
+            entry.update(image_id=spelled(f"{file_name}"), category_id=spelled(names[entry["category_id"]]))
+        for entry in data["images"]:
+            entry["file_name"] = f"C:\\pictures\\{entry['file_name']}"
+
+    plain, dataset = opened(tmp_path / "plain", lambda data: None), opened(tmp_path / "set", change)
+    assert dataset.split("train").objects_per_category() == plain.split("train").objects_per_category()
+    of_images, of_plain = (
+        [[one.id for one in image.annotations] for image in one.split("train").images] for one in (dataset, plain)
+    )
+    assert of_images == of_plain
+    causes = [(one.name, one.count) for finding in dataset.findings for one in finding.causes]
+    assert ("id-by-name", 8) in causes
+
+
+def test_names_that_several_have_are_not_guessed():
+    ids = KnownIds({1: None, 2: None, 3: None}, {1: "a/0.jpg", 2: "b/0.jpg", 3: "c"}.get)
+    assert [ids.find(value) for value in ("0.jpg", "A/0.jpg", "c", "", "d", "3")] == [None, 1, 3, None, None, 3]
 
 
 def test_a_file_of_text_is_read(tmp_path):

@@ -7,6 +7,7 @@ causes of the finding "other-notation".
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 # Notes.
-TEXT, OTHER_ID = "numbers-as-text", "id-of-other-type"
+TEXT, OTHER_ID, ID_BY_NAME = "numbers-as-text", "id-of-other-type", "id-by-name"
 BOX_OBJECT, BOX_POINTS, BACKWARDS = "box-as-object", "box-as-points", "box-backwards"
 POINTS, RLE_BYTES = "polygon-as-points", "rle-as-bytes"
 RLE_SIZE, RLE_WIDTH_FIRST = "rle-without-size", "rle-width-first"
@@ -103,19 +104,23 @@ def _forwards(box: list[float], note: str, *, quietly: bool = False) -> tuple[li
 
 
 class KnownIds:
-    """Ids of images or categories, found although they are text here and numbers there.
+    """Ids of images or categories, found although they are text here and numbers there, or where a name stands instead.
 
     Args:
         known: the ids; complete before the first one is searched for.
+        name_of: gives the name that belongs to an id: of a category, or of a file; "" or None without one.
     """
 
-    def __init__(self, known: Mapping[int | str, Any]) -> None:
-        self._known = known
+    def __init__(self, known: Mapping[int | str, Any], name_of: Callable[[int | str], str | None]) -> None:
+        self._known, self._name_of = known, name_of
         self._by_number: dict[int, int | str | None] | None = None
+        self._by_name: dict[str, int | str | None] | None = None
 
     def find(self, value: Any) -> int | str | None:
-        """The only id that a value is or spells; None if there is none, or several."""
+        """The only id that a value is, spells or names; None if there is none, or several."""
         number = number_of(value) if isinstance(value, (int, float, str)) else None
+        if number is None and isinstance(value, str):
+            return self._named(value)
         if number is None or number != int(number):
             return None
         if self._by_number is None:
@@ -125,6 +130,17 @@ class KnownIds:
                 if spelled is not None and spelled == int(spelled):
                     self._by_number[int(spelled)] = None if int(spelled) in self._by_number else key
         return self._by_number.get(int(number))
+
+    def _named(self, value: str) -> int | str | None:
+        if self._by_name is None:
+            levels: list[dict[str, int | str | None]] = [{}, {}, {}]
+            for key in self._known:
+                name = (self._name_of(key) or "").replace("\\", "/").casefold()
+                base = name.rpartition("/")[2]
+                for level, spelled in zip(levels, (name, base, os.path.splitext(base)[0]), strict=True):
+                    level[spelled] = None if spelled in level else key
+            self._by_name = levels[2] | levels[1] | levels[0]
+        return self._by_name.get(value.strip().casefold()) if value.strip() else None
 
 
 def segmentation_of(segmentation: Any, size_hw: tuple[int, int]) -> tuple[Any, str] | None:
