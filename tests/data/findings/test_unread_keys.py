@@ -30,6 +30,7 @@ def test_a_key_that_may_say_what_is_learned_is_a_warning(tmp_path, change):
     (finding,) = dataset.findings
     assert finding.severity == "warning" and finding.count == 1
     assert finding.image_names in (("0_000.png",), ())
+    assert finding.message.startswith("1 key of") and finding.fix
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ class TestLists:
     def test_values_that_are_no_categories(self, tmp_path, key, ids):
         dataset = opened(tmp_path, listing(**{key: ids}))
         assert "listed-category-unknown" in kinds(dataset)
+        assert all(finding.message and finding.fix for finding in dataset.findings)
         assert all(asked(dataset)[0][0].values())
 
     @pytest.mark.parametrize("spelled", [str, lambda number: f"0{number}", {1: "crack", 2: "Pothole", 3: "joint"}.get])
