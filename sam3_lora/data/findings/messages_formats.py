@@ -26,6 +26,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "are in {them}, so {they} {are} left out",
         "Name each label file like its image, or delete the label files that belong to no image",
     ),
+    "labels-in-other-format": (
+        "{images} {have} no label file of YOLO but an annotation file in another format, which is not read: {they} "
+        "{are} left out",
+        "Convert the annotation files to YOLO (in LabelImg: open the image and save it as YOLO), or delete them",
+    ),
     "label-line-odd": (
         "{annotations} cannot be read, because {numbers} numbers follow the class: 4 are a box and an even number from "
         "6 is a polygon, so the last may be a confidence, a track's number or an angle",
@@ -34,7 +39,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "labels-in-pixels": (
         "{annotations} {have} numbers far above 1, as if in pixels; YOLO expects fractions of the image's width and "
-        "height. {they} {are} left out",
+        "height, so {they} {are} left out",
         "Divide x and width by the image's width, y and height by its height, or export again as YOLO",
     ),
 }
@@ -66,7 +71,7 @@ WARNINGS: dict[str, tuple[str, str]] = {
         "Nothing, if boxes are enough; otherwise export the dataset with polygons",
     ),
     "label-without-image": (
-        "{images} that have an annotation file {are} missing",
+        "{images} that {have} an annotation file {are} missing",
         "Put {them} into the folder of the images, or delete the annotation files",
     ),
     "class-without-name": (

@@ -159,6 +159,13 @@ def foreign_format(root: Path) -> tuple[Path, Foreign] | None:
     return None
 
 
+def has_foreign_objects(path: Path, root: Path) -> bool:
+    """Whether a file annotates objects of one image in a format that is not read: Pascal VOC's XML, LabelMe, ..."""
+    if path.suffix.lower() == ".json":
+        return path.is_file() and is_inside(path, root) and format_of(outline_of(path, root)) is not None
+    return _of_text(path, ".xml", root) is not None and b"<object" in path.read_bytes()
+
+
 def _ending(path: Path) -> str:
     """The ending of a file's name, of that of a shard (a.tfrecord-00000-of-00010) too."""
     return path.suffix.lower().partition("-")[0]

@@ -47,7 +47,8 @@ def yolo_sources(root: Path, chosen: Path | None = None) -> list[Source]:
         )
     told: set[Path] = set()  # folders of labels whose left files are told of in an earlier split
     for parts in splits.values():
-        parts[:] = [replace(part, tells_left=part.labels not in told) for part in parts]
+        others = tuple(part for of_split in splits.values() if of_split is not parts for part in of_split)
+        parts[:] = [replace(part, tells_left=part.labels not in told, others=others) for part in parts]
         told.update(part.labels for part in parts if part.labels is not None)
     return [_source(name, parts, root, settings) for name, parts in splits.items()]
 

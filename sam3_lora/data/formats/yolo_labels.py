@@ -15,7 +15,7 @@ from sam3_lora.data.folders import NO_TEXT, is_inside, is_text, require_inside
 from sam3_lora.data.formats.sources import Progress, Unusable, Watch
 from sam3_lora.data.formats.unsupported_text import require_yolo
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, entry_of, numbers_of, pose_length
-from sam3_lora.data.formats.yolo_pairs import Pairs, pair
+from sam3_lora.data.formats.yolo_pairs import Pairs, labels_elsewhere, pair
 from sam3_lora.data.formats.yolo_settings import Settings, class_names
 from sam3_lora.data.images import size_on_disk, unreadable_kind
 from sam3_lora.errors import DataError
@@ -35,12 +35,14 @@ class Part:
             of "images".
         base: the folder that paths of images and labels have in common where it is not `images`.
         tells_left: whether label files without an image are told of.
+        others: of the other splits, in whose folders of labels may be what belongs here.
     """
 
     images: Path
     labels: Path | None
     base: Path | None = None
     tells_left: bool = True
+    others: tuple[Part, ...] = ()
 
 
 class Labels:
@@ -93,6 +95,10 @@ class Labels:
                 yield from self._listed(part.images)
                 continue
             pairs = self._paired(part.base or part.images, part.labels)
+            if len(pairs.label_of) + len(pairs.near) < len(pairs.images):
+                for other in part.others:
+                    if other.labels is not None:
+                        labels_elsewhere(pairs, self._paired(other.base or other.images, other.labels).left)
             for image in pairs.images:
                 if part.base is None or image.is_relative_to(part.images):
                     inner = image.relative_to(part.images)
@@ -115,10 +121,17 @@ class Labels:
         """Adds what is odd with the label file of an image, unless its name is not text, which is told elsewhere."""
         if not is_text(name):
             return
-        kinds = {"labels-by-similar-name": pairs.loose, "labels-shared": pairs.shared, "labels-not-paired": pairs.near}
-        for kind in (kind for kind, concerned in kinds.items() if image in concerned):
-            label = pairs.near[image] if kind == "labels-not-paired" else pairs.label_of[image]
-            self._findings.add(kind, name, detail=short_repr(os.path.relpath(label, self._root)))
+        near = pairs.near.get(image)
+        kinds = {
+            "labels-by-similar-name": image in pairs.loose,
+            "labels-shared": image in pairs.shared,
+            "labels-not-paired": near is not None and near.suffix.lower() == ".txt",
+            "labels-in-other-format": near is not None and near.suffix.lower() != ".txt",
+        }
+        for kind in (kind for kind, concerns in kinds.items() if concerns):
+            self._findings.add(
+                kind, name, detail=short_repr(os.path.relpath(near or pairs.label_of[image], self._root))
+            )
 
     def _tell_of_left(self, pairs: Pairs, labels: Path) -> None:
         near = set(pairs.near.values())
@@ -202,7 +215,8 @@ class Labels:
             progress(number / len(self._sizes))
             path = self._images[name][1]
             if path is None:
-                if not self._findings.concerns("labels-not-paired", name):
+                kinds = ("labels-not-paired", "labels-in-other-format")
+                if not any(self._findings.concerns(kind, name) for kind in kinds):
                     self._findings.add("image-without-label-file", name)
                     continue
                 yield [Unusable(name, whole_image=True)]

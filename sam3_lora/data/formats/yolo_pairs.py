@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, is_litter
+from sam3_lora.data.formats.unsupported import has_foreign_objects
 from sam3_lora.data.formats.yolo_lines import is_label_file
 
 _HASH = re.compile(r"^[0-9a-f]{8}[-_]+(?=.)")  # Label Studio puts it before the name of an uploaded file
@@ -31,7 +32,8 @@ class Pairs:
         label_of: image -> label file.
         loose: the images among these whose label file has only a similar name, and no other image or label file has.
         shared: images whose label file is another image's, too: `a.jpg` and `a.png` beside `a.txt`.
-        near: image without a label file -> label file without an image, where the names hint that they belong together.
+        near: image without a label file -> label file without an image, where the names hint that they belong together;
+            or its annotations in another format, such as Pascal VOC's XML.
         left: label files of no image.
         second: label files of images that have another one, with other content.
         folders: all that were listed.
@@ -87,7 +89,20 @@ def pair(images: Path, labels: Path, root: Path) -> Pairs:
     unused = [path for path in texts if path not in uses and is_inside(path, root) and is_label_file(path)]
     if unused:
         _pair_by_name(pairs, _Names(images, labels), unused, root)
+    for picture in (path for path in pictures if path not in pairs.label_of and path not in pairs.near):
+        inner = picture.relative_to(images)
+        foreign = ((place / inner).with_suffix(ending) for place in places for ending in (".xml", ".json"))
+        if found := next((path for path in foreign if has_foreign_objects(path, root)), None):
+            pairs.near[picture] = found
     return pairs
+
+
+def labels_elsewhere(pairs: Pairs, left: Iterable[Path]) -> None:
+    """Adds to `near` the label files without an image of another split that have the names of images here."""
+    by_name = {os.path.splitext(path.name)[0]: path for path in left}
+    for picture in pairs.images:
+        if picture not in pairs.label_of and (path := by_name.get(os.path.splitext(picture.name)[0])):
+            pairs.near.setdefault(picture, path)
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:

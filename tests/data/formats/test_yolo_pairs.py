@@ -196,3 +196,36 @@ def test_litter_is_no_image_and_no_label_file(tmp_path, litter):
 def test_captions_beside_images_are_no_labels(tmp_path):
     dataset = files(tmp_path, ["images/a.png", "images/b.png"], {"labels/a.txt": BOX, "images/b.txt": "a road"})
     assert kinds(dataset) == ["image-without-label-file"] and boxes(dataset) == {"a.png": [BOX], "b.png": []}
+
+
+VOC = "<annotation><object><name>crack</name></object></annotation>"
+LABELME = '{"shapes": [{"label": "crack", "points": [[1, 1], [9, 9]]}], "imagePath": "b.png"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_told"),
+    [
+        ("images/b.xml", VOC, True),
+        ("labels/b.xml", VOC, True),
+        ("images/b.json", LABELME, True),
+        ("labels/b.json", LABELME, True),
+        ("images/b.xml", "<annotation><filename>b.png</filename></annotation>", False),
+        ("images/b.json", '{"exposure": 0.1}', False),
+    ],
+)
+def test_an_image_whose_annotations_are_in_another_format_is_left_out(tmp_path, name, text, is_told):
+    dataset = files(tmp_path, ["images/a.png", "images/b.png"], {"labels/a.txt": BOX, name: text})
+    assert ("labels-in-other-format" in kinds(dataset)) == is_told
+    assert boxes(dataset) == {"a.png": [BOX]} | ({} if is_told else {"b.png": []})
+
+
+@pytest.mark.parametrize(("images", "labels"), [("{}/images", "{}/labels"), ("images/{}", "labels/{}"), ("{}", "{}")])
+def test_a_label_file_in_the_folder_of_another_split_is_told(tmp_path, images, labels):
+    train, valid = (images.format(split) for split in ("train", "valid"))
+    own, other = (labels.format(split) for split in ("valid", "train"))
+    texts = {f"{other}/a.txt": BOX, f"{other}/c.txt": BOX, f"{own}/b.txt": BOX}
+    images = [f"{train}/a.png", f"{valid}/b.png", f"{valid}/c.png"]
+    dataset = files(tmp_path, images, texts, yaml="names: [crack]\n")
+    (finding,) = [finding for finding in dataset.findings if finding.kind == "labels-not-paired"]
+    assert finding.image_names == ("c.png",) and "c.txt" in finding.locations[0].detail
+    assert {image.file_name for image in dataset.splits["valid"].images} == {"b.png"}
