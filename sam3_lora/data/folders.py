@@ -78,9 +78,8 @@ def subfolders(root: Path) -> list[str]:
 
 
 def usual_order(splits: Iterable[str]) -> list[str]:
-    """Splits in the usual order (train, valid, test, others), in upper or lower case."""
-    known = {name: place for place, name in enumerate(USUAL_SPLITS)}
-    return sorted(splits, key=lambda name: (known.get(name.lower(), len(known)), name))
+    """Splits in the usual order (train, valid, test, others), however they are spelled."""
+    return sorted(splits, key=lambda name: (("train", "val", "test", "").index(split_word(name)), name))
 
 
 def split_word(name: str) -> str:

@@ -156,7 +156,7 @@ def _deeper(folder):
         (_file, "is a file"),
         (_empty_folder, "no annotation file"),
         (_several_files, "2 other JSON files"),
-        (_deeper, "one folder deeper"),
+        (_deeper, "1 folder deeper"),
         (_archive, "is an archive"),
         (_files({"a.jpg": b"", "a.xml": b"<annotation/>"}), "Pascal VOC"),
         (_files({"a.json": b'{"shapes": [], "imagePath": "a.jpg"}', "b.json": b"{}"}), "LabelMe"),
@@ -293,6 +293,15 @@ def test_pictures_of_any_mode_become_rgb(tmp_path, mode):
     pixels = load_image(open_dataset(tmp_path).split("train").images[0])
     assert pixels.shape == (*SIZE_HW, 3) and pixels.dtype == np.uint8
     assert abs(float(pixels.mean()) - (255 if mode == "1" else 200)) < 60
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Training", "Validation", "Testing"), ("train2017", "val2017"), ("TRAIN", "dev"), ("train", "val", "other")],
+)
+def test_splits_are_in_the_usual_order_however_they_are_spelled(tmp_path, names):
+    write_dataset(tmp_path, splits=names)
+    assert list(open_dataset(tmp_path).splits) == list(names)
 
 
 def test_splits_in_capitals_are_in_the_usual_order_and_named_where_another_spelling_is_asked_for(tmp_path):

@@ -50,6 +50,8 @@ _LABEL_STUDIO = Foreign(
 )
 _LABELME = Foreign("annotations of LabelMe", "Convert them: pip install labelme2coco, labelme2coco FOLDER")
 _SUPERVISELY = Foreign("annotations of Supervisely", "Run Supervisely's app 'Export to COCO'")
+_VOTT = Foreign("annotations of VoTT", "Convert them to COCO, for example by importing them into Roboflow")
+_MMDETECTION = Foreign("annotations of MMDetection in its own format (a list with an entry per image)")
 _LABELBOX = Foreign(
     "annotations of Labelbox in its own format", "Convert them to COCO, or export them to a tool that writes COCO"
 )
@@ -65,6 +67,7 @@ _BY_KEYS: dict[tuple[str, ...], Foreign] = {
     ("shapes",): _LABELME,
     ("_via_img_metadata",): _VIA,
     ("_via_settings",): _VIA,
+    ("asset", "regions"): _VOTT,
     ("regions",): _VIA,
     ("completions",): _LABEL_STUDIO,
     ("data", "annotations"): _LABEL_STUDIO,
@@ -79,6 +82,11 @@ _BY_KEYS: dict[tuple[str, ...], Foreign] = {
     ("item", "annotations"): Foreign(
         "annotations of V7 (Darwin)", "Export the dataset from V7 as COCO, or convert it: darwin convert coco FILES OUT"
     ),
+    ("tags", "assets"): _VOTT,
+    ("metadata", "instances"): Foreign(
+        "annotations of SuperAnnotate", "Convert them to COCO, with the converter of SuperAnnotate's Python SDK"
+    ),
+    ("metainfo", "data_list"): _MMDETECTION,
     ("openlabel",): Foreign("annotations of ASAM OpenLABEL"),
 }
 # By the keys of the entries of a file that is a list.
@@ -90,6 +98,13 @@ _OF_LISTS: dict[tuple[str, ...], Foreign] = {
         "Write one object with the lists 'images', 'annotations' and 'categories'",
     ),
     ("image", "annotations"): Foreign("annotations of CreateML"),
+    ("file_name", "annotations"): Foreign(
+        "annotations of Detectron2 (a list with an entry per image)",
+        "Convert them to COCO: detectron2.data.datasets.coco.convert_to_coco_json(registered name, file)",
+    ),
+    ("filename", "ann"): _MMDETECTION,
+    ("label_hash", "data_units"): Foreign("annotations of Encord in its own format", "In Encord choose Export > COCO"),
+    ("task_id", "response"): Foreign("annotations of Scale AI in its own format"),
     ("name", "labels"): Foreign("annotations of BDD100K (Scalabel)"),
     ("image_id", "objects"): Foreign("annotations of Visual Genome"),
 }
@@ -109,6 +124,7 @@ _BY_ENDING = {
     ".arrow": Foreign("tables (Arrow)"),
     ".jsonl": Foreign("JSON lines"),
     ".ndjson": Foreign("JSON lines"),
+    ".manifest": Foreign("a manifest of Amazon SageMaker Ground Truth"),
     ".csv": Foreign("tables (CSV)"),
     **dict.fromkeys(
         (".mp4", ".avi", ".mov", ".mkv"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,7 @@ from sam3_lora.data.layouts.json_outlines import outline_of
 from sam3_lora.errors import DataError
 from sam3_lora.text import first_names, plural, valid_text
 
+_DEEPEST = 3  # folders below the one that was opened, where a dataset is looked for
 _EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
 
 
@@ -151,9 +153,15 @@ def _refuse(root: Path, path: Path, foreign: Foreign) -> NoReturn:
 
 def _unrecognized(root: Path, names: list[str]) -> NoReturn:
     wanted = f"Expected train/{ANNOTATION_FILE} (and the like for other splits) in {root}"
-    deeper = next((root / name for name in subfolders(root)[:MAX_FOLDERS] if _has_splits(root, name)), None)
-    if deeper is not None:
-        raise DataError(f"{wanted}, but its splits are one folder deeper", f"Open {deeper}")
+    if (deeper := _deeper(root)) is not None:
+        depth = len(deeper.relative_to(root).parts)
+        raise DataError(f"{wanted}, but the dataset is {plural(depth, 'folder')} deeper", f"Open {deeper}")
+    if any("\\" in name for name in names):
+        raise DataError(
+            f"{wanted}, but found files with backslashes in their names, as of an archive from Windows that was "
+            "unpacked without making its folders",
+            "Unpack it again with a program that makes them, such as unzip or 7-Zip",
+        )
     if found := foreign_texts(root):
         _refuse(root, *found)
     if has_settings(root):
@@ -185,7 +193,13 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
     raise DataError(f"{wanted}, but there is no annotation file", _EXPORT)
 
 
-def _has_splits(root: Path, name: str) -> bool:
-    """Whether a folder in `root` is a dataset by itself."""
-    folder = root / name
-    return is_inside(folder, root) and (coco_layout(folder, None) is not None or has_labels(folder))
+def _deeper(root: Path) -> Path | None:
+    """The first folder below `root` that is a dataset by itself, the nearest ones first."""
+    places = [root]
+    for depth in range(1, _DEEPEST + 1):
+        inner = (place / name for place in places for name in subfolders(place)[:MAX_FOLDERS])
+        places = [folder for folder in islice(inner, MAX_FOLDERS) if is_inside(folder, root)]
+        for folder in places:
+            if coco_layout(folder, None) or has_labels(folder) or (depth > 1 and one_file(folder, None)):
+                return folder
+    return None

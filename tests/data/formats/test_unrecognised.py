@@ -24,6 +24,25 @@ class TestSentences:
         with pytest.raises(DataError, match=r"deeper\. Open .*unpacked"):
             open_dataset(tmp_path)
 
+    @pytest.mark.parametrize("place", ["archive/set", "archive/set (1)/v2"])
+    def test_so_is_one_some_folders_deeper(self, tmp_path, place):
+        root = tmp_path / "zip"
+        write_dataset(root / "splits" / place)
+        (root / "whole" / place).mkdir(parents=True)
+        write_split(root / "whole" / place / "images", coco())
+        (root / "whole" / place / "images" / "_annotations.coco.json").rename(root / "whole" / place / "labels.json")
+        for kind in ("splits", "whole"):
+            with pytest.raises(DataError, match="deeper") as caught:
+                open_dataset(root / kind)
+            assert kinds(open_dataset((caught.value.fix or "").removeprefix("Open "))) == []
+
+    def test_an_archive_of_windows_unpacked_without_folders_is_the_cause(self, tmp_path):
+        for split in ("train", "valid"):
+            write_json(tmp_path / f"{split}\\_annotations.coco.json", coco())
+            picture(tmp_path / f"{split}\\a.jpg")
+        with pytest.raises(DataError, match="backslashes"):
+            open_dataset(tmp_path)
+
     def test_a_data_yaml_without_labels_is_no_call_for_coco(self, tmp_path):
         (tmp_path / "data.yaml").write_text("names: [crack]\n")
         with pytest.raises(DataError, match="YOLO's labels"):
@@ -69,6 +88,14 @@ IMAGES = [{"id": 0, "file_name": "a.jpg", "width": 9, "height": 9}]
 FOREIGN = {
     "instances.json": ({"videos": [{"id": 1, "file_names": ["v0/0.jpg"]}], "annotations": [{"video_id": 1}]}, "videos"),
     "train.json": ({"info": {}, "videos": [], "categories": [], "annotations": []}, "videos"),
+    "a-asset.json": ({"asset": {"name": "a.jpg"}, "regions": [], "version": "2.1.0"}, "VoTT"),
+    "p-export.json": ({"name": "p", "tags": [], "assets": {"1": {"asset": {}, "regions": []}}}, "VoTT"),
+    "a.jpg.json": ({"metadata": {"name": "a.jpg"}, "instances": [{"className": "x"}]}, "SuperAnnotate"),
+    "mmdet.json": ({"metainfo": {}, "data_list": [{"img_path": "a.jpg", "instances": []}]}, "MMDetection"),
+    "middle.json": ([{"filename": "a.jpg", "width": 8, "height": 8, "ann": {}}], "MMDetection"),
+    "dicts.json": ([{"file_name": "a.jpg", "annotations": []}], "Detectron2"),
+    "encord.json": ([{"label_hash": "x", "data_units": {}}], "Encord"),
+    "tasks.json": ([{"task_id": "x", "response": {"annotations": []}}], "Scale AI"),
     "predictions.json": ([_record(score=0.9)], "detections of a model"),
     "bbox_results.json": ([_record(score=0.9) for _ in range(3000)], "detections of a model"),
     "segm.json": ([{"image_id": 0, "segmentation": {"counts": "x", "size": [1, 1]}, "score": 1}], "detections"),
@@ -97,6 +124,7 @@ FOREIGN_TEXT = {
     "annotations.xml": ('<?xml version="1.0"?>\n<annotations><version>1.1</version></annotations>', "CVAT"),
     "train-annotations-bbox.csv": ("ImageID,Source,LabelName,Confidence,XMin,XMax", "Open Images"),
     "boxes.csv": ("filename,width,height,class", "CSV"),
+    "output.manifest": ('{"source-ref": "s3://b/a.jpg"}', "SageMaker"),
     "train.tfrecord": ("\0", "TFRecord"),
     "train.tfrecord-00000-of-00010": ("\0", "TFRecord"),
     "MOT17-02/gt/gt.txt": ("1,1,912,484,97,109,0,7,1\n", "MOT Challenge"),
