@@ -30,6 +30,11 @@ _LITTER = frozenset(("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.
 _LITTER |= {"thumbs.db", "desktop.ini", "system volume information"}
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by the ending of its name."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def is_litter(name: str) -> bool:
     """Whether a file or folder is one that a system leaves behind: hidden ones, ``__MACOSX``, ``Thumbs.db``, ..."""
     return name.startswith(".") or name.casefold() in _LITTER
@@ -68,13 +73,28 @@ def require_text(path: Path) -> None:
         )
 
 
-def subfolders(root: Path) -> list[str]:
-    """The names of the folders in a folder, sorted, without litter; none if it cannot be read."""
+def subfolders(root: Path) -> list[Path]:
+    """The folders in a folder, sorted, without litter; none if it cannot be read."""
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name))
+            return sorted(root / entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name))
     except OSError:
         return []
+
+
+def files_ending(folder: Path, root: Path, *endings: str) -> list[Path]:
+    """The files in a folder with one of these endings, in upper or lower case; none if it is outside the dataset.
+
+    Args:
+        folder: of the files.
+        root: the dataset's folder.
+        endings: in lower case.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    names = listing(folder) if is_inside(folder, root) else []
+    return [folder / name for name in names if name.lower().endswith(endings)]
 
 
 def usual_order(splits: Iterable[str]) -> list[str]:

@@ -60,6 +60,23 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What was recognized in a folder.
+
+    Attributes:
+        format: in words.
+        sources: one per split.
+        ignored: annotation files that are not read.
+        root: the dataset's folder, if it is neither the one that was opened nor that of the file.
+    """
+
+    format: str
+    sources: list[Source]
+    ignored: tuple[Path, ...] = ()
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Where one split is read from.
 

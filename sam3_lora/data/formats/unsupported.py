@@ -202,9 +202,8 @@ def mask_folders(root: Path) -> tuple[Path, Path] | None:
     """The folders of the images and of their masks as image files, if the dataset consists of these."""
     for folder in islice(_folders(root, root), _MAX_FOLDERS):
         inner = subfolders(folder)
-        named = (folder / name for name in inner if name.casefold() in MASK_FOLDERS)
-        masks = next((path for path in named if _has_images(path)), None)
-        if masks is not None and "images" in inner:
+        masks = next((path for path in inner if path.name.casefold() in MASK_FOLDERS and _has_images(path)), None)
+        if masks is not None and folder / "images" in inner:
             return folder / "images", masks
         with suppress(DataError):
             if any(name.lower().endswith("_mask.png") for name in listing(folder)):
@@ -239,9 +238,9 @@ def _by_keys(content: dict[str, Any], table: dict[tuple[str, ...], Foreign]) -> 
 def _folders(folder: Path, root: Path, depth: int = 0) -> Iterator[Path]:
     """A folder and those in it, depth first."""
     yield folder
-    for name in subfolders(folder)[:_MAX_FOLDERS] if depth < _DEEPEST else ():
-        if is_inside(folder / name, root):
-            yield from _folders(folder / name, root, depth + 1)
+    for inner in subfolders(folder)[:_MAX_FOLDERS] if depth < _DEEPEST else ():
+        if is_inside(inner, root):
+            yield from _folders(inner, root, depth + 1)
 
 
 def _has_images(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, is_litter
+from sam3_lora.data.folders import is_image, is_inside, is_litter
 from sam3_lora.data.formats.unsupported import Foreign
 from sam3_lora.data.formats.yolo_lines import is_label_file
 from sam3_lora.errors import DataError
@@ -48,7 +48,7 @@ def foreign_texts(root: Path) -> tuple[Path, Foreign] | None:
     has_images = False
     for place, folders, names in islice(os.walk(root), _MAX_FOLDERS):
         folders[:] = sorted(name for name in folders if not is_litter(name))
-        has_images = has_images or any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)
+        has_images = has_images or any(map(is_image, names))
         for name in islice((name for name in sorted(names) if name.lower().endswith(".txt")), _MAX_FILES):
             path = Path(place, name)
             if is_litter(name) or not is_inside(path, root):

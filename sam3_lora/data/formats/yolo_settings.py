@@ -69,7 +69,7 @@ def find_settings(root: Path, chosen: Path | None = None) -> Settings:
     usual = chosen or next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
     if usual is not None:
         return Settings(_content(usual), usual) if is_inside(usual, root) else Settings()
-    for folders in ([root], [root / name for name in subfolders(root)[:_MAX_FOLDERS]]):
+    for folders in ([root], subfolders(root)[:_MAX_FOLDERS]):
         paths = [path for folder in folders if is_inside(folder, root) for path in _yaml_files(folder)]
         found = [Settings(content, path) for path in paths if is_inside(path, root) and (content := _with_names(path))]
         if found and any(one.content["names"] != found[0].content["names"] for one in found):

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sam3_lora.data.folders import (
     ANNOTATION_FILE,
-    IMAGE_SUFFIXES,
     MASK_FOLDERS,
+    files_ending,
+    is_image,
     is_inside,
-    listing,
     split_word,
     subfolders,
     usual_order,
 )
-from sam3_lora.data.formats.sources import Source, coco_source
+from sam3_lora.data.formats.sources import Layout, coco_source
 from sam3_lora.data.formats.unsupported import format_of, other_task
 from sam3_lora.data.layouts.json_outlines import outline_of
 
@@ -36,22 +35,7 @@ MAX_FOLDERS = 64  # that are looked into
 _MAX_FILES = 64  # of a folder, whose beginning is read
 
 
-@dataclass(frozen=True)
-class CocoLayout:
-    """COCO files that were found.
-
-    Attributes:
-        format: in words.
-        sources: one per split.
-        ignored: further COCO files.
-    """
-
-    format: str
-    sources: list[Source]
-    ignored: tuple[Path, ...] = ()
-
-
-def coco_layout(root: Path, images: Path | None) -> CocoLayout | None:
+def coco_layout(root: Path, images: Path | None) -> Layout | None:
     """The splits of a dataset with several COCO files, or with one in a folder of annotations; None if it is not one.
 
     Args:
@@ -62,14 +46,13 @@ def coco_layout(root: Path, images: Path | None) -> CocoLayout | None:
         return roboflow
     if (root / ANNOTATION_FILE).is_file():
         return None
-    folders = [root / name for name in subfolders(root) if name.casefold() in _FOLDERS]
-    for folder in sorted(folders, key=lambda path: _FOLDERS.index(path.name.casefold())):
+    for folder in sorted(_annotation_folders(root), key=lambda path: _FOLDERS.index(path.name.casefold())):
         if layout := in_annotations(folder, root, images):
             return layout
     return _side_by_side(root, root, images) or _split_folders(root, root, images)
 
 
-def in_annotations(folder: Path, root: Path, images: Path | None) -> CocoLayout | None:
+def in_annotations(folder: Path, root: Path, images: Path | None) -> Layout | None:
     """COCO's own layout: ``annotations/instances_train2017.json`` and the like; None if there are no COCO files.
 
     Args:
@@ -79,10 +62,10 @@ def in_annotations(folder: Path, root: Path, images: Path | None) -> CocoLayout 
     if layout := _side_by_side(folder, root, images):
         return layout
     files = coco_files(folder, root)
-    return single_file(folder / files[0], root, images) if len(files) == 1 else _split_folders(folder, root, images)
+    return single_file(files[0], root, images) if len(files) == 1 else _split_folders(folder, root, images)
 
 
-def in_another_folder(root: Path, images: Path | None) -> CocoLayout | None:
+def in_another_folder(root: Path, images: Path | None) -> Layout | None:
     """COCO files in the only folder that has some, whatever its name, with the images beside it; None if unclear.
 
     Args:
@@ -94,8 +77,7 @@ def in_another_folder(root: Path, images: Path | None) -> CocoLayout | None:
 
 def all_coco_files(root: Path) -> list[Path]:
     """The COCO files in a folder and in those in it."""
-    places = [root, *(root / name for name in subfolders(root)[:MAX_FOLDERS])]
-    return [place / name for place in places for name in coco_files(place, root)]
+    return [path for folder in (root, *subfolders(root)[:MAX_FOLDERS]) for path in coco_files(folder, root)]
 
 
 def is_annotations_folder(folder: Path) -> bool:
@@ -103,17 +85,17 @@ def is_annotations_folder(folder: Path) -> bool:
     return folder.name.casefold() in _ANNOTATIONS and not _has_images(folder)
 
 
-def one_file(root: Path, images: Path | None) -> CocoLayout | None:
+def one_file(root: Path, images: Path | None) -> Layout | None:
     """The only COCO file in a folder; None if there is none, or if there are several.
 
     Args:
         root, images: as for :func:`coco_layout`.
     """
-    files = [ANNOTATION_FILE] if (root / ANNOTATION_FILE).is_file() else coco_files(root, root)
-    return single_file(root / files[0], root, images) if len(files) == 1 else None
+    files = [root / ANNOTATION_FILE] if (root / ANNOTATION_FILE).is_file() else coco_files(root, root)
+    return single_file(files[0], root, images) if len(files) == 1 else None
 
 
-def single_file(path: Path, root: Path, images: Path | None) -> CocoLayout:
+def single_file(path: Path, root: Path, images: Path | None) -> Layout:
     """One file; its images beside it, in ``images/``, or in the only other folder of images.
 
     Args:
@@ -121,30 +103,28 @@ def single_file(path: Path, root: Path, images: Path | None) -> CocoLayout:
         root, images: as for :func:`coco_layout`.
     """
     match = _SPLIT.fullmatch(path.name)
-    split = next(iter(_split_names({path.name: match}))) if match else "train"
+    split = next(iter(_split_names({path: match}))) if match else "train"
     of_split = _folders_of_split(root, path.parent, split, match) if match else ()
     usual = [root, root / "images", path.parent, path.parent / "images"]
     places = _places([*of_split, *usual, *_image_folders(root)])
-    return CocoLayout("COCO JSON, a single file", [coco_source(split, path, root, places, images)])
+    return Layout("COCO JSON, a single file", [coco_source(split, path, root, places, images)])
 
 
-def coco_files(folder: Path, root: Path) -> list[str]:
-    """The names of the COCO files in a folder. Those for other tasks than detection do not count, and COCO's own for
+def coco_files(folder: Path, root: Path) -> list[Path]:
+    """The COCO files in a folder. Those for other tasks than detection do not count, and COCO's own for
     keypoints and stuff only if there is no other.
 
     Args:
         folder: is looked into.
         root: the dataset's folder: nothing outside is read.
     """
-    if not is_inside(folder, root):
-        return []
-    names = [name for name in listing(folder) if name.lower().endswith(".json")]
-    names.sort(key=lambda name: _SPLIT.fullmatch(name) is None and os.path.splitext(name)[0].casefold() not in _USUAL)
-    kinds = {name: _kind(outline_of(folder / name, root)) for name in names[:_MAX_FILES]}
-    found = [name for name, kind in kinds.items() if kind == "coco"]
-    found = [name for name in found if not name.startswith(_OTHER_TASKS)] or found
+    paths = files_ending(folder, root, ".json")
+    paths.sort(key=lambda path: _SPLIT.fullmatch(path.name) is None and path.stem.casefold() not in _USUAL)
+    kinds = {path: _kind(outline_of(path, root)) for path in paths[:_MAX_FILES]}
+    found = [path for path, kind in kinds.items() if kind == "coco"]
+    found = [path for path in found if not path.name.startswith(_OTHER_TASKS)] or found
     # One that cannot be read is an error of its split.
-    found += [name for name, kind in kinds.items() if kind == "broken" and found and _SPLIT.fullmatch(name)]
+    found += [path for path, kind in kinds.items() if kind == "broken" and found and _SPLIT.fullmatch(path.name)]
     return sorted(found)
 
 
@@ -160,32 +140,32 @@ def _kind(outline: Any) -> Literal["coco", "broken", "other"]:
     return "coco" if isinstance(entry, dict) and "image_id" in entry else "other"
 
 
-def _side_by_side(folder: Path, root: Path, images: Path | None) -> CocoLayout | None:
+def _side_by_side(folder: Path, root: Path, images: Path | None) -> Layout | None:
     """A file per split in one folder: in a folder of annotations one is enough."""
     files = coco_files(folder, root)
-    found = {name: match for name in files if (match := _SPLIT.fullmatch(name))}
+    found = {path: match for path in files if (match := _SPLIT.fullmatch(path.name))}
     if not found or (folder == root and len(files) < 2):
         return None
     sources = [
-        coco_source(split, folder / name, root, _folders_of_split(root, folder, split, found[name]), images)
-        for split, name in _split_names(found).items()
+        coco_source(split, path, root, _folders_of_split(root, folder, split, found[path]), images)
+        for split, path in _split_names(found).items()
     ]
     where = f"in {folder.name}/, as COCO itself has them" if folder != root else "side by side"
-    ignored = tuple(folder / name for name in files if name not in found)
-    return CocoLayout(f"COCO JSON, one file per split {where}", sources, ignored)
+    ignored = tuple(path for path in files if path not in found)
+    return Layout(f"COCO JSON, one file per split {where}", sources, ignored)
 
 
-def _split_names(found: dict[str, re.Match[str]]) -> dict[str, str]:
-    """File names by split: "train" for instances_train2017.json, or "train2017" if there is another "train".
+def _split_names(found: dict[Path, re.Match[str]]) -> dict[str, Path]:
+    """Files by split: "train" for instances_train2017.json, or "train2017" if there is another "train".
 
     Where that is ambiguous, a split is named after its file.
     """
-    splits: dict[str, str] = {}
+    splits: dict[str, Path] = {}
     plain = [match[1].lower() for match in found.values()]
-    for name, match in found.items():
+    for path, match in found.items():
         split = "".join(match.groups()).lower() if plain.count(match[1].lower()) > 1 else match[1].lower()
         split = "train" if split == "default" and len(found) == 1 else split
-        splits[split if split not in splits else name.removesuffix(".json")] = name
+        splits[split if split not in splits else path.name.removesuffix(".json")] = path
     return {split: splits[split] for split in usual_order(splits)}
 
 
@@ -195,34 +175,34 @@ def _folders_of_split(root: Path, folder: Path, split: str, match: re.Match[str]
     own = [path for path in own if path.is_dir()]
     if not own:  # train2017 for lvis_v1_train.json
         places = (root, *(root / name for name in _IMAGES))
-        alike = [place / name for place in places for name in subfolders(place) if _is_same(match[1], name)]
+        alike = [path for place in places for path in subfolders(place) if _is_same(match[1], path.name)]
         own = alike if len(alike) == 1 else []
     own += [path / name for path in tuple(own) for name in _IMAGES]
     return _places([*own, *(root / name for name in _IMAGES), root, folder, folder / "images"])
 
 
-def _split_folders(parent: Path, root: Path, images: Path | None, only: str = "") -> CocoLayout | None:
+def _split_folders(parent: Path, root: Path, images: Path | None, only: str = "") -> Layout | None:
     """A folder per split with its COCO file, as Roboflow has it, and many others under other names."""
     if not is_inside(parent, root):
         return None
-    names = [name for name in subfolders(parent)[:MAX_FOLDERS] if only or name.casefold() not in _FOLDERS]
-    files = {name: _file_of_split(parent / name, root, only) for name in names}
+    folders = [path for path in subfolders(parent)[:MAX_FOLDERS] if only or path.name.casefold() not in _FOLDERS]
+    files = {folder.name: _file_of_split(folder, root, only) for folder in folders}
     chosen = {name: path for name, (path, _) in files.items() if path is not None}
     if not chosen:
         return None
-    for name in names:  # a file that cannot be read is an error of its split
-        beside = (parent / name / path.relative_to(parent / other) for other, path in chosen.items())
-        if name not in chosen and (path := next(filter(Path.is_file, beside), None)):
-            chosen[name] = path
+    for folder in folders:  # a file that cannot be read is an error of its split
+        beside = (folder / path.relative_to(parent / other) for other, path in chosen.items())
+        if folder.name not in chosen and (path := next(filter(Path.is_file, beside), None)):
+            chosen[folder.name] = path
     words = "COCO JSON, one folder per split" + (", as Roboflow exports it" if only else "")
-    ignored = [parent / name for name in coco_files(parent, root)]
+    ignored = coco_files(parent, root)
     ignored += [path for name in chosen for path in files[name][1] if path != chosen[name]]
     is_whole = len(chosen) == 1 and not any(map(split_word, chosen))
     sources = [
         coco_source("train" if is_whole else name, path, root, _own_places(parent / name, root, path), images)
         for name, path in ((name, chosen[name]) for name in usual_order(chosen))
     ]
-    return CocoLayout(words, sources, tuple(ignored))
+    return Layout(words, sources, tuple(ignored))
 
 
 def _file_of_split(folder: Path, root: Path, only: str) -> tuple[Path | None, list[Path]]:
@@ -231,8 +211,7 @@ def _file_of_split(folder: Path, root: Path, only: str) -> tuple[Path | None, li
         return (folder / only if (folder / only).is_file() else None), []
     if not is_inside(folder, root) or not (split_word(folder.name) or _has_images(folder)):
         return None, []
-    places = [folder, *(folder / name for name in subfolders(folder) if name.casefold() in _FOLDERS)]
-    found = [place / name for place in places for name in coco_files(place, root)]
+    found = [path for place in (folder, *_annotation_folders(folder)) for path in coco_files(place, root)]
     wanted = [ANNOTATION_FILE.removesuffix(".json"), *_USUAL, folder.name.casefold()]
     ranks = [wanted.index(path.stem.casefold()) if path.stem.casefold() in wanted else len(wanted) for path in found]
     best = [path for path, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
@@ -258,21 +237,26 @@ def _places(folders: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
+def _annotation_folders(root: Path) -> list[Path]:
+    """The folders in a folder that annotations may be in, by their names."""
+    return [path for path in subfolders(root) if path.name.casefold() in _FOLDERS]
+
+
 def _image_folders(root: Path) -> list[Path]:
     """The only folder of images in a folder; none if there are several, whose images may have the same names."""
-    names = [name for name in subfolders(root)[:MAX_FOLDERS] if name.casefold() not in (*MASK_FOLDERS, *_FOLDERS)]
-    found = [root / name for name in names if _holds_images(root / name)]
+    folders = subfolders(root)[:MAX_FOLDERS]
+    found = [path for path in folders if path.name.casefold() not in (*MASK_FOLDERS, *_FOLDERS) and _holds_images(path)]
     return found if len(found) == 1 else []
 
 
 def _has_images(folder: Path) -> bool:
     """Whether there are images in a folder or in one in it."""
-    return _holds_images(folder) or any(_holds_images(folder / name) for name in subfolders(folder)[:MAX_FOLDERS])
+    return any(map(_holds_images, (folder, *subfolders(folder)[:MAX_FOLDERS])))
 
 
 def _holds_images(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
-            return any(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in entries)
+            return any(is_image(entry.name) for entry in entries)
     except OSError:
         return False

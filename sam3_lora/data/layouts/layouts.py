@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
 from sam3_lora.data.findings.wrong_keys import LIKELY
-from sam3_lora.data.folders import ANNOTATION_FILE, is_inside, listing, subfolders, usual_order
+from sam3_lora.data.folders import ANNOTATION_FILE, files_ending, is_inside, listing, subfolders, usual_order
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
-from sam3_lora.data.formats.sources import Source
+from sam3_lora.data.formats.sources import Layout
 from sam3_lora.data.formats.unsupported import Foreign, foreign_format, is_archive, mask_folders
 from sam3_lora.data.formats.unsupported_text import foreign_texts
 from sam3_lora.data.formats.yolo import has_labels, yolo_sources
 from sam3_lora.data.formats.yolo_settings import has_settings, is_settings
 from sam3_lora.data.layouts.coco_layouts import (
     MAX_FOLDERS,
-    CocoLayout,
     all_coco_files,
     coco_layout,
     in_annotations,
@@ -32,23 +31,6 @@ from sam3_lora.text import first_names, plural, valid_text
 
 _DEEPEST = 3  # folders below the one that was opened, where a dataset is looked for
 _EXPORT = "Export the dataset in the format COCO (in Roboflow: COCO Segmentation) or YOLO and give the unpacked folder"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What was recognized.
-
-    Attributes:
-        format: in words.
-        sources: one per split.
-        ignored: annotation files that are not read.
-        root: the dataset's folder, if it is neither the one that was opened nor that of the file.
-    """
-
-    format: str
-    sources: list[Source]
-    ignored: tuple[Path, ...] = ()
-    root: Path | None = None
 
 
 def recognize(root: Path, images: Path | None = None, phrase: str = "") -> Layout:
@@ -70,33 +52,31 @@ def recognize(root: Path, images: Path | None = None, phrase: str = "") -> Layou
 
 def _recognize(root: Path, images: Path | None, phrase: str) -> Layout:
     if root.suffix.lower() == ".json" and root.is_file():
-        return _of_annotations(root.parent, images, root.name) or _coco(single_file(root, root.parent, images))
+        return _of_annotations(root.parent, images, root.name) or single_file(root, root.parent, images)
     if is_settings(root):
         return _yolo(root.parent, root) or _unrecognized(root.parent, listing(root.parent))
     if is_archive(root) and root.is_file():
         raise DataError(f"Expected a dataset's folder, but {root} is an archive", "Unpack it and give the folder")
     names = listing(root)
-    coco = coco_layout(root, images)
     return (
         _of_annotations(root, images)
-        or (coco and _coco(coco, root))
+        or _beside_labels(coco_layout(root, images), root)
         or _per_image(root, images, phrase)
-        or ((only := one_file(root, images)) and _coco(only, root))
+        or _beside_labels(one_file(root, images), root)
         or _yolo(root)
-        or ((found := in_another_folder(root, images)) and _coco(found, root))
-        or _unreadable(root, names, images)
+        or _beside_labels(in_another_folder(root, images), root)
+        or _unreadable(root, images)
         or _unrecognized(root, names)
     )
 
 
-def _coco(found: CocoLayout, root: Path | None = None) -> Layout:
-    words = found.format
-    folders = [root, *(root / name for name in subfolders(root)[:MAX_FOLDERS])] if root else []
-    annotated = {source.path.parent for source in found.sources}
-    if any((folder / "labels").is_dir() and folder / "labels" not in annotated for folder in folders):
-        opens = root is not None and has_settings(root)
-        words += f" (the YOLO labels beside it are {'read by opening data.yaml' if opens else 'not read'})"
-    return Layout(words, found.sources, found.ignored)
+def _beside_labels(found: Layout | None, root: Path) -> Layout | None:
+    """A layout of COCO files; its words say what becomes of YOLO's labels beside them."""
+    labels = {folder / "labels" for folder in (root, *subfolders(root)[:MAX_FOLDERS]) if (folder / "labels").is_dir()}
+    if found is None or labels <= {source.path.parent for source in found.sources}:
+        return found
+    read = "read by opening data.yaml" if has_settings(root) else "not read"
+    return replace(found, format=f"{found.format} (the YOLO labels beside it are {read})")
 
 
 def _of_annotations(folder: Path, images: Path | None, only: str = "") -> Layout | None:
@@ -106,29 +86,27 @@ def _of_annotations(folder: Path, images: Path | None, only: str = "") -> Layout
         return None
     sources = [source for source in found.sources if only in ("", source.path.name)]
     ignored = () if only else found.ignored
-    return Layout(found.format, sources, ignored, folder.parent) if sources else None
+    return replace(found, sources=sources, ignored=ignored, root=folder.parent) if sources else None
 
 
-def _unreadable(root: Path, names: list[str], images: Path | None) -> Layout | None:
+def _unreadable(root: Path, images: Path | None) -> Layout | None:
     """The only JSON file, if it may be meant as COCO: reading it tells what is wrong with it."""
-    outlines = {name: outline_of(root / name, root) for name in names if name.lower().endswith(".json")}
+    outlines = {path: outline_of(path, root) for path in files_ending(root, root, ".json")}
     files = [
-        name
-        for name, outline in outlines.items()
+        path
+        for path, outline in outlines.items()
         if not (isinstance(outline, dict) and outline) or "images" in outline or not LIKELY.isdisjoint(outline)
     ]
     if len(files) != 1 or foreign_format(root):
         return None
-    return _coco(single_file(root / files[0], root, images), root)
+    return _beside_labels(single_file(files[0], root, images), root)
 
 
 def _per_image(root: Path, images: Path | None, phrase: str) -> Layout | None:
-    folders = [root, *(root / name for name in usual_order(subfolders(root)))]
+    folders = [root, *(root / name for name in usual_order(path.name for path in subfolders(root)))]
     sources = []
     for folder in folders:
-        if not is_inside(folder, root):
-            continue
-        files = [folder / name for name in listing(folder) if name.lower().endswith(".json")]
+        files = files_ending(folder, root, ".json")
         if files and is_per_image(files, root):
             name = folder.name
             if folder == root:
@@ -178,12 +156,11 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
     if found := foreign_format(root):
         _refuse(root, *found)
     coco = all_coco_files(root)
-    places = [root, *(root / name for name in subfolders(root) if is_annotations_folder(root / name))]
-    others = [place / name for place in places for name in listing(place) if name.lower().endswith(".json")]
-    if coco or others:
-        listed = first_names([valid_text(path.relative_to(root).as_posix()) for path in coco or others], 3)
+    places = [root, *filter(is_annotations_folder, subfolders(root))]
+    if others := coco or [path for place in places for path in files_ending(place, root, ".json")]:
+        listed = first_names([valid_text(path.relative_to(root).as_posix()) for path in others], 3)
         raise DataError(
-            f"{wanted}, but found {plural(len(coco or others), 'other JSON file')} ({listed})",
+            f"{wanted}, but found {plural(len(others), 'other JSON file')} ({listed})",
             "Open one of the files, or put each split's file and images into a folder named after the split"
             if coco
             else _EXPORT,
@@ -197,8 +174,8 @@ def _deeper(root: Path) -> Path | None:
     """The first folder below `root` that is a dataset by itself, the nearest ones first."""
     places = [root]
     for depth in range(1, _DEEPEST + 1):
-        inner = (place / name for place in places for name in subfolders(place)[:MAX_FOLDERS])
-        places = [folder for folder in islice(inner, MAX_FOLDERS) if is_inside(folder, root)]
+        found = (inner for place in places for inner in subfolders(place)[:MAX_FOLDERS])
+        places = [folder for folder in islice(found, MAX_FOLDERS) if is_inside(folder, root)]
         for folder in places:
             if coco_layout(folder, None) or has_labels(folder) or (depth > 1 and one_file(folder, None)):
                 return folder
