@@ -2,8 +2,8 @@
 // Streamlit calls the default export at every update of the data; the view survives these as long as
 // the image stays the same.
 
-const MOST_PIXELS = 24; // screen pixels that one image pixel is blown up to at most
-const MOST_LABELS = 80;
+const MAX_ZOOM = 24; // screen pixels that one image pixel is blown up to at most
+const MAX_LABELS = 80;
 // Viewers with the same text under data.group show the same part of their images.
 const groupsOfViewers = new Map();
 const SVG = "http://www.w3.org/2000/svg";
@@ -49,7 +49,7 @@ function createViewer(node) {
   };
 
   const zoom = (factor, x, y) => {
-    const scale = Math.min(Math.max(view.scale * factor, fit), Math.max(MOST_PIXELS, fit));
+    const scale = Math.min(Math.max(view.scale * factor, fit), Math.max(MAX_ZOOM, fit));
     const ratio = scale / view.scale;
     view = { scale, x: x - (x - view.x) * ratio, y: y - (y - view.y) * ratio };
     place();
@@ -58,7 +58,7 @@ function createViewer(node) {
   const goTo = ([x, y, w, h]) => {
     const [width, height] = size();
     const scale = Math.min(width / w / 3, height / h / 3);
-    view.scale = Math.min(Math.max(scale, fit), Math.max(MOST_PIXELS, fit));
+    view.scale = Math.min(Math.max(scale, fit), Math.max(MAX_ZOOM, fit));
     view.x = width / 2 - (x + w / 2) * view.scale;
     view.y = height / 2 - (y + h / 2) * view.scale;
     place();
@@ -94,7 +94,7 @@ function createViewer(node) {
     const [width, height] = size();
     const order = data.objects.map((_, index) => index).sort((a, b) => area(data.objects[a]) - area(data.objects[b]));
     for (const index of order) {
-      if (taken.length >= MOST_LABELS) break;
+      if (taken.length >= MAX_LABELS) break;
       const object = data.objects[index];
       const [x, y, w, h] = object.box;
       const left = view.x + x * view.scale;
