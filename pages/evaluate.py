@@ -4,9 +4,9 @@ import streamlit as st
 
 from sam3_lora.config import HOLDOUT
 from sam3_lora.data.dataset import Dataset, Split
+from sam3_lora.data.phrase_list import split_phrases
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.data.split_use import VALID_NAMES
-from sam3_lora.data.typed_phrases import split_phrases
+from sam3_lora.data.splits.names import VALID_NAMES
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest
 from sam3_lora.evaluate.messages import trained_on as trained_on_sentence

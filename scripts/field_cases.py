@@ -357,7 +357,7 @@ def ytvis_video_json(folder: Path) -> None:
 
 @case
 def category_with_comma(folder: Path) -> None:
-    from sam3_lora.data.typed_phrases import join_phrases, split_phrases
+    from sam3_lora.data.phrase_list import join_phrases, split_phrases
 
     (category,) = open_dataset(folder).categories
     assert "phrase-with-comma" in found(folder)

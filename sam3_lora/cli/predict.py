@@ -32,7 +32,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Find all objects in an image that match phrases."""
-    from sam3_lora.data.typed_phrases import split_phrases
+    from sam3_lora.data.phrase_list import split_phrases
     from sam3_lora.evaluate.store import known_phrases
     from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
     from sam3_lora.predict.predictor import Predictor, read_image

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sam3_lora.errors import DataError
@@ -22,10 +21,8 @@ IMAGE_SUFFIXES |= {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm
 IMAGE_SUFFIXES |= {".icb", ".vda", ".vst", ".sgi", ".bw", ".rgb", ".rgba", ".ras", ".pcx", ".dcx", ".psd", ".qoi"}
 IMAGE_SUFFIXES |= {".ico", ".cur", ".icns", ".xbm", ".xpm", ".dds", ".ftc", ".ftu", ".blp", ".gbr", ".im", ".msp"}
 IMAGE_SUFFIXES |= {".pxr", ".pcd", ".fit", ".fits", ".fli", ".flc"}
-USUAL_SPLITS = ("train", "valid", "val", "validation", "test")
 MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations", "segmentationclass", "segmentationobject")
 MAX_SEARCHED = 1_000_000  # files: in a larger folder, which may be a whole disk, no image is searched for
-_SPLIT = re.compile(r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?\d{2,4})?", re.IGNORECASE)
 _LITTER = frozenset(("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"))
 _LITTER |= {"thumbs.db", "desktop.ini", "system volume information"}
 
@@ -95,17 +92,6 @@ def files_ending(folder: Path, root: Path, *endings: str) -> list[Path]:
     """
     names = listing(folder) if is_inside(folder, root) else []
     return [folder / name for name in names if name.lower().endswith(endings)]
-
-
-def usual_order(splits: Iterable[str]) -> list[str]:
-    """Splits in the usual order (train, valid, test, others), however they are spelled."""
-    return sorted(splits, key=lambda name: (("train", "val", "test", "").index(split_word(name)), name))
-
-
-def split_word(name: str) -> str:
-    """ "train", "val" or "test" for a folder of that name: train, Training, train2017, valid, ...; "" for others."""
-    match = _SPLIT.fullmatch(name)
-    return next(filter(None, match.groups())).lower() if match else ""
 
 
 class ImageFiles:

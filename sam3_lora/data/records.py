@@ -13,6 +13,7 @@ import numpy as np
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.index.gather import ALL, Box
 from sam3_lora.data.index.index import Index
+from sam3_lora.data.splits.names import VALID_NAMES
 from sam3_lora.errors import DataError
 
 
@@ -392,4 +393,4 @@ def prompted(categories: Iterable[str], splits: Iterable[Split]) -> tuple[str, .
 
 
 def _spelling(split: str) -> str:
-    return "valid" if split.lower() in ("val", "validation", "dev") else split.lower()
+    return "valid" if split.lower() in VALID_NAMES else split.lower()

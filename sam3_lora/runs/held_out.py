@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from sam3_lora.config import HOLDOUT, DataConfig
 from sam3_lora.data.dataset import Dataset, Split
-from sam3_lora.data.holdout import HeldOut
-from sam3_lora.data.split_use import SplitUse, training_split, validation_split
+from sam3_lora.data.splits.holdout import HeldOut
+from sam3_lora.data.splits.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.runs.run import Run
 

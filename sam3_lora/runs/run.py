@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
-from sam3_lora.data.holdout import HeldOut
+from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
 from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sam3_lora.config import HOLDOUT, RunConfig
 from sam3_lora.data.dataset import Dataset, Split, open_dataset
 from sam3_lora.data.findings import messages_prompts
-from sam3_lora.data.holdout import HeldOut, Progress, hold_out
-from sam3_lora.data.split_use import SplitUse, training_split, validation_split
+from sam3_lora.data.splits.holdout import HeldOut, Progress, hold_out
+from sam3_lora.data.splits.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import store
 from sam3_lora.runs.held_out import is_same_path
@@ -129,7 +129,7 @@ def choose_held_out(
         config: the run's.
         train: the split to train on.
         log: gets a line before all images are read.
-        progress: see :func:`sam3_lora.data.holdout.hold_out`.
+        progress: see :func:`sam3_lora.data.splits.holdout.hold_out`.
     """
     earlier = store.run_of(Path(config.model.adapter).expanduser()) if config.model.adapter else None
     held_out = earlier.held_out() if earlier else None

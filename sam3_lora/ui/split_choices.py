@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from sam3_lora.config import HOLDOUT, DataConfig, RunConfig
 from sam3_lora.data.dataset import Dataset, Split
-from sam3_lora.data.split_use import SplitUse, expected_use, training_split, validation_split
+from sam3_lora.data.splits.split_use import SplitUse, expected_use, training_split, validation_split
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources

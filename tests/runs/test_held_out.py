@@ -9,7 +9,7 @@ import pytest
 
 from sam3_lora.config import HOLDOUT, RunConfig
 from sam3_lora.data.dataset import Dataset, open_dataset
-from sam3_lora.data.holdout import hold_out
+from sam3_lora.data.splits.holdout import hold_out
 from sam3_lora.errors import DataError
 from sam3_lora.runs.held_out import count_trained_on, held_out_split, split_to_evaluate
 from sam3_lora.runs.run import Run

@@ -9,7 +9,7 @@ import pytest
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.data.split_use import expected_use
+from sam3_lora.data.splits.split_use import expected_use
 from sam3_lora.errors import ConfigError, DataError, Sam3LoraError
 from sam3_lora.runs.run import Run
 from sam3_lora.train.loop import fit

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import HOLDOUT, RunConfig
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.data.holdout import hold_out
+from sam3_lora.data.splits.holdout import hold_out
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.split_choices import train_choices, valid_choices
 from sam3_lora.ui.state import RUN_CONFIG

@@ -8,6 +8,7 @@ from sam3_lora.data.findings.findings import FindingCollector, Severity
 from sam3_lora.data.index.gather import GatheredImage
 from sam3_lora.data.index.objects.box_layouts import CENTERS, CORNERS, BoxEvidence
 from sam3_lora.data.index.objects.shapes import BoxReader
+from sam3_lora.data.splits.names import VALID_NAMES
 from sam3_lora.text import plural
 
 STRAY = 10  # boxes in fractions of the image are strays if there is less than one in so many boxes
@@ -15,7 +16,6 @@ MANY_OUTSIDE = 20  # boxes that extend beyond the image are an error if there is
 CROWDED = 20  # crowd regions are a warning if there is at least one in so many annotations
 # Problems of whole lists and files: where there is one, it is the reason that nothing is left.
 _OF_LISTS = ("annotations-wrong-key", "labels-in-pixels", "bad-label-line", "bad-label-file", "label-without-image")
-_NOT_LEARNED = ("dev", "val", "valid", "validation", "test")  # splits
 _OF_IMAGES = ("image-unreadable", "image-heic", "image-missing", "link-outside-dataset")
 
 
@@ -60,7 +60,7 @@ def find_crowds(
     if learned:
         findings.describe("crowds", variant="as-objects", severity="info")
     elif only:
-        severity: Severity = "warning" if findings.split.lower() in _NOT_LEARNED else "error"
+        severity: Severity = "warning" if findings.split.lower() in (*VALID_NAMES, "test") else "error"
         findings.describe("crowds", variant="only", severity=severity, only=only)
     elif len(places) * CROWDED < total:
         findings.describe("crowds", severity="info")

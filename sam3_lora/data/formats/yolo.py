@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, USUAL_SPLITS, ImageFiles, is_inside, is_litter, is_text
+from sam3_lora.data.folders import IMAGE_SUFFIXES, ImageFiles, is_inside, is_litter, is_text
 from sam3_lora.data.formats.sources import Source
 from sam3_lora.data.formats.yolo_labels import Labels, Part
 from sam3_lora.data.formats.yolo_lines import is_label_file
 from sam3_lora.data.formats.yolo_pairs import images_in, texts_in
 from sam3_lora.data.formats.yolo_settings import YAML_NAMES, Settings, class_files, find_settings, plain_path
+from sam3_lora.data.splits.names import USUAL_SPLITS
 from sam3_lora.errors import DataError
 
 MANY_FILES = 500  # from here on an index is worth keeping

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from urllib.parse import unquote
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, MASK_FOLDERS, ImageFiles, split_word
+from sam3_lora.data.folders import IMAGE_SUFFIXES, MASK_FOLDERS, ImageFiles
+from sam3_lora.data.splits.names import split_word
 
 _MAX_FOLDERS = 8  # of a path that are compared
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # at the beginning of names: Label Studio puts it before those of uploaded files

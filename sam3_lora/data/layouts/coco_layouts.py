@@ -14,13 +14,12 @@ from sam3_lora.data.folders import (
     files_ending,
     is_image,
     is_inside,
-    split_word,
     subfolders,
-    usual_order,
 )
 from sam3_lora.data.formats.sources import Layout, coco_source
 from sam3_lora.data.formats.unsupported import format_of, other_task
 from sam3_lora.data.layouts.json_outlines import outline_of
+from sam3_lora.data.splits.names import split_word, usual_order
 
 _SPLIT = re.compile(
     r"(?:.*[^a-z])?(train|validation|valid|val|test|default)((?:ing|val|-?dev|[-_])?\d*)((?:[-_. ].*)?)\.json",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sam3_lora.data.findings.wrong_keys import LIKELY
-from sam3_lora.data.folders import ANNOTATION_FILE, files_ending, is_inside, listing, subfolders, usual_order
+from sam3_lora.data.folders import ANNOTATION_FILE, files_ending, is_inside, listing, subfolders
 from sam3_lora.data.formats.segment_anything import is_per_image, segment_anything_source
 from sam3_lora.data.formats.sources import Layout
 from sam3_lora.data.formats.unsupported import Foreign, foreign_format, is_archive, mask_folders
@@ -26,6 +26,7 @@ from sam3_lora.data.layouts.coco_layouts import (
     single_file,
 )
 from sam3_lora.data.layouts.json_outlines import outline_of
+from sam3_lora.data.splits.names import usual_order
 from sam3_lora.errors import DataError
 from sam3_lora.text import first_names, plural, valid_text
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from sam3_lora.config import RunConfig
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.records import Dataset, Split
-from sam3_lora.data.split_use import SplitUse, used_names
+from sam3_lora.data.splits.split_use import SplitUse, used_names
 from sam3_lora.errors import ConfigError, RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.train.optimizer import TrainPlan
 

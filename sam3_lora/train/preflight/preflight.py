@@ -18,10 +18,10 @@ import torch
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.data.holdout import HeldOut
 from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch, checked
-from sam3_lora.data.split_use import SplitUse
+from sam3_lora.data.splits.holdout import HeldOut
+from sam3_lora.data.splits.split_use import SplitUse
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time

@@ -6,7 +6,7 @@ import streamlit as st
 
 from sam3_lora.config import PRESETS, TEXT_ENCODER_NOTE, RunConfig, preset
 from sam3_lora.data.dataset import Dataset
-from sam3_lora.data.split_use import expected_use
+from sam3_lora.data.splits.split_use import expected_use
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.forms import field_widget, fill_form, form_value, read_form, setting_names

@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from sam3_lora.data.dataset import ImageRecord, Split
-from sam3_lora.data.holdout import annotations_of
+from sam3_lora.data.splits.holdout import annotations_of
 from sam3_lora.draw import Color
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.text import plural

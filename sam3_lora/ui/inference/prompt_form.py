@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from sam3_lora.config import DEMO
+from sam3_lora.data.phrase_list import join_phrases, split_phrases
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.data.typed_phrases import join_phrases, split_phrases
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.layout import escape, guarded

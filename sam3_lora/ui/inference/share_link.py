@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from sam3_lora.data.typed_phrases import join_phrases
+from sam3_lora.data.phrase_list import join_phrases
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.inference.image_source import IMAGE, RUN_NOW
 from sam3_lora.ui.inference.results import Prompt

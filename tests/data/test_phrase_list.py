@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam3_lora.data.typed_phrases import join_phrases, split_phrases
+from sam3_lora.data.phrase_list import join_phrases, split_phrases
 
 
 def test_phrases_are_parted_by_commas_semicolons_and_lines_and_asked_once():

@@ -6,13 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sam3_lora.config import HOLDOUT, DataConfig
-from sam3_lora.data.holdout import MIN_IMAGES, HeldOut, annotations_of
 from sam3_lora.data.records import Dataset, Split
+from sam3_lora.data.splits.holdout import MIN_IMAGES, HeldOut, annotations_of
+from sam3_lora.data.splits.names import TRAIN_NAMES, VALID_NAMES
 from sam3_lora.errors import ConfigError, Sam3LoraError
 from sam3_lora.text import plural
-
-_TRAIN_NAMES = ("train", "training")
-VALID_NAMES = ("valid", "val", "validation", "dev")
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def training_split(dataset: Dataset, name: str) -> Split:
         DataError: there is no such split; it lists those there are.
     """
     if name not in dataset.splits and name == DataConfig().train_split:
-        names = [split for split in dataset.splits if split.lower() in _TRAIN_NAMES]
+        names = [split for split in dataset.splits if split.lower() in TRAIN_NAMES]
         if not names and len(dataset.splits) == 1:
             names = [only for only in dataset.splits if not only.lower().startswith((*VALID_NAMES, "test"))]
         name = names[0] if len(names) == 1 else name

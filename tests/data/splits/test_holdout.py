@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sam3_lora.data.dataset import Split, open_dataset
-from sam3_lora.data.holdout import HeldOut, choose, hold_out, image_categories
+from sam3_lora.data.splits.holdout import HeldOut, choose, hold_out, image_categories
 from tests.factories import coco, write_split
 
 
