@@ -166,6 +166,12 @@ INFOS: dict[str, tuple[str, str]] = {
     ),
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    ("unknown-category", "shifted"): (
+        "{annotations} {have} a category_id that no category has, and {are} left out; since none has the category_id "
+        "{unused}, all may be one too {off}, and the others may have the wrong category",
+        "Look at the categories of some objects here; if they are wrong, correct category_id in all annotations, or id "
+        "in 'categories'",
+    ),
     ("annotations-wrong-key", "no-list"): (
         "'annotations' is an object instead of a list; " + _COCO_ENTRIES + ". Training would learn nothing from it",
         "Write 'annotations' as a list, or export the dataset again as COCO JSON",

@@ -9,9 +9,10 @@ ERRORS: dict[str, tuple[str, str]] = {}
 WARNINGS: dict[str, tuple[str, str]] = {
     "flags-not-read": (
         "{keys} of the annotation file {are} not read, although other tools use such keys to say what is no "
-        "object, unsure, a group, or absent: every annotation is learned, whatever they say",
-        "Remove what is not to be learned; write iscrowd 1 for a group, neg_category_ids for what is absent in an "
-        "image, and is_instance_exhaustive 0 where objects are not annotated",
+        "object, unsure, a group, absent, or not annotated yet: every image and annotation is learned, whatever they "
+        "say",
+        "Remove images and annotations that are not to be learned; write iscrowd 1 for a group, neg_category_ids for "
+        "what is absent in an image, and is_instance_exhaustive 0 where objects are not annotated",
     ),
     "phrases-not-read": (
         "{keys} of the annotation file {are} not read, although {they} may hold the phrases that objects are asked "

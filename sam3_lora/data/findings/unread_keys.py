@@ -14,7 +14,7 @@ _KNOWN = {
     "images": frozenset(
         "id file_name width height coco_url text_input noun_phrase neg_category_ids not_exhaustive_category_ids "
         "pos_category_ids is_instance_exhaustive is_pixel_exhaustive queried_category license licence date_captured "
-        "flickr_url flickr_640_url url path extra dataset_id num_annotations annotating annotated category_ids events "
+        "flickr_url flickr_640_url url path extra dataset_id num_annotations annotating category_ids events "
         "metadata milliseconds regenerate_thumbnail date time timestamp source split video_id frame_id seq_id "
         "user_tags tags size filename subset dataset original_id".split()
     ),
@@ -35,7 +35,9 @@ _FLAGS = re.compile(
     "negativ|(^|_)neg(_|$)|absent|present|missing|ignore|group_?of|is_?group|crowd|depict|delet|invalid|difficult|"
     "unsure|uncertain|unknown|score|confid|probab|(^|_)parent"
 )
-_CHECKS = re.compile("verif|(^|_)(is_?)?valid|review|approv")  # keys that say so if not set
+_CHECKS = re.compile(
+    "verif|(^|_)(is_?)?valid|(^|[_.])(is_?)?(annotated|labell?ed)$|review|approv"
+)  # keys that say so if not set
 # Keys of what an object is asked for by, which SA-Co has in each entry of 'images'.
 _PHRASES = re.compile("phrase|prompt|text_input|caption|query|queries|sentence|expression|referring|tokens_")
 _EITHER = re.compile("exhaust|complete")  # keys that say so set or not

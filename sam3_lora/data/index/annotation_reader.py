@@ -51,6 +51,7 @@ class AnnotationReader:
         self.count = 0
         self.no_list = ""
         self._ids: set[int | str] = set()
+        self._unknown: set[int | None] = set()  # ids of categories; None for what is no number
         self._image_ids = KnownIds(images.by_id, lambda key: getattr(images.by_id[key], "file_name", None))
         self._respelled: tuple[str, ...] = ()  # how ids of the current annotation are written otherwise
 
@@ -73,7 +74,19 @@ class AnnotationReader:
             require_at_most(MAX_ANNOTATIONS, self.count, "annotations")
         self._find_wrong_keys(content)
         self._objects.finish()
+        self._describe_unknown()
         describe_boxes(self._findings, self._objects.boxes, self._objects.evidence)
+
+    def _describe_unknown(self) -> None:
+        """Says that all ids of categories may be one too small or too large, if only one is unknown, next to theirs."""
+        known = [key for key in self._categories.names if type(key) is int]
+        if len(self._unknown) != 1 or not known or max(known) - min(known) + 1 != len(known):
+            return
+        opposite: dict[int | None, int] = {min(known) - 1: max(known), max(known) + 1: min(known)}
+        unused = opposite.get(next(iter(self._unknown)))
+        if unused is not None and self._categories.index_by_id.get(unused) not in self.columns.categories:
+            off = "small" if unused == max(known) else "large"
+            self._findings.describe("unknown-category", variant="shifted", unused=unused, off=off)
 
     def _find_wrong_keys(self, content: Content) -> None:
         if self.count and not self.columns.ids and (task := other_task(content.sketch())):
@@ -172,6 +185,7 @@ class AnnotationReader:
                 self._findings.add("nameless-category", image.file_name, key, detail)
                 return None
             self._findings.add("unknown-category", image.file_name, key, detail)
+            self._unknown.add(value if type(value) is int else None)
             image.cannot_use(set(self._categories.index))  # it may be any of them
             return None
         if number in self._categories.shared:

@@ -56,7 +56,7 @@ class AnnotationColumns:
         self._writer = writer
         self.ids: list[int | str] = []
         self._image = array("q")
-        self._category = array("i")
+        self.categories = array("i")  # their indices
         self._boxes = array("d")
         self._crowd = bytearray()
         self._text_starts = array("q")
@@ -87,7 +87,7 @@ class AnnotationColumns:
         """
         self.ids.append(key)
         self._image.append(row)
-        self._category.append(category)
+        self.categories.append(category)
         self._boxes.extend(box)
         self._crowd.append(crowd)
         self._text_starts.append(self._writer.add_text(text))
@@ -118,7 +118,7 @@ class AnnotationColumns:
         texts = any(isinstance(key, str) for key in ids)
         arrays: dict[str, np.ndarray] = {
             "first": np.searchsorted(image[order], np.arange(len(kept) + 1)).astype(np.int64),
-            "category": np.array(self._category, np.int32)[order],
+            "category": np.array(self.categories, np.int32)[order],
             "boxes_xywh": boxes[order],
             "iscrowd": np.frombuffer(bytes(self._crowd), bool)[order],
             "text_start": np.array(self._text_starts, np.int64)[order],
@@ -138,7 +138,7 @@ class AnnotationColumns:
         findings: FindingCollector,
     ) -> np.ndarray:
         """`order` without annotations that repeat an earlier one of their image in everything but the id."""
-        columns = (image, np.array(self._category, np.int64), np.frombuffer(bytes(self._crowd), np.uint8))
+        columns = (image, np.array(self.categories, np.int64), np.frombuffer(bytes(self._crowd), np.uint8))
         key = np.array(self._hashes, np.int64).view(np.uint64)
         for column in (*columns, *(boxes + 0.0).view(np.uint64).T):  # + 0.0 turns -0.0 into 0.0
             key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)

@@ -11,6 +11,8 @@ from typing import Any
 from sam3_lora.data.folders import is_inside
 
 _HEAD, _TAIL = 2**16, 2**15  # bytes
+_MORE = 2**22  # bytes that are read if the keys so far do not tell, because a long one comes first
+_BEFORE = frozenset(("info", "licenses", "categories", "description", "metadata"))
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\],:]', re.DOTALL)
 _TASK_KEYS = re.compile(rb'"(caption|segments_info)"\s{0,9}:')
 
@@ -29,19 +31,25 @@ def outline_of(path: Path, root: Path) -> Any:
         if not path.is_file() or not is_inside(path, root):  # a pipe would block for ever
             return None
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = _as_utf8(file.read(_HEAD))
+            outline = _outline(head)
+            if len(head) >= _HEAD and isinstance(outline, dict) and _BEFORE.issuperset(outline):
+                outline = _outline(head + file.read(_MORE))
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL))
             tail = file.read() if size > _HEAD else b""
     except (OSError, ValueError):
         return None
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        head = head.decode("utf-16", "ignore").encode("utf-8", "replace")
-    outline = _outline(head)
     further_back = isinstance(outline, dict) and "images" in outline and not outline.get("annotations")
     if further_back and (match := _TASK_KEYS.search(tail)):  # the tasks that are known by a key of the annotations
         outline["annotations"] = [{match[1].decode(): None}]
     return outline
+
+
+def _as_utf8(text: bytes) -> bytes:
+    """The beginning of a file in UTF-8, which is what its ASCII needs; other encodings than UTF-16 and -32 stay."""
+    encoding = json.detect_encoding(text)
+    return text if encoding.startswith("utf-8") else text.decode(encoding, "ignore").encode("utf-8", "replace")
 
 
 def _outline(text: bytes) -> Any:

@@ -165,3 +165,20 @@ def test_categories_that_are_no_list_are_the_cause(tmp_path, value):
 def test_an_emoji_is_a_name(tmp_path):
     dataset = opened(tmp_path, lambda data: data["categories"][1].update(name="🕳\ufe0f"))
     assert kinds(dataset) == [] and "🕳\ufe0f" in dataset.categories
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_ids_of_categories_that_are_all_one_off(tmp_path, step):
+    def change(data):
+        for entry in data["annotations"]:
+            entry["category_id"] += step
+
+    (finding,) = opened(tmp_path, change).findings
+    assert (finding.kind, finding.variant) == ("unknown-category", "shifted")
+    assert finding.facts["unused"] == (3 if step < 0 else 1)
+
+
+@pytest.mark.parametrize("number", [0, 4, 9, "x"])
+def test_one_unknown_category_beside_all_others_is_not_one_off(tmp_path, number):
+    (finding,) = opened(tmp_path, first(category_id=number)).findings
+    assert (finding.kind, finding.variant) == ("unknown-category", "")

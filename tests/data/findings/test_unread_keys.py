@@ -22,6 +22,8 @@ from tests.factories import kinds
         image(absent=["joint"]),
         image(exhaustive=False),
         image(verified=0),
+        image(annotated=False),
+        image(is_labeled=0),
     ],
 )
 def test_a_key_that_may_say_what_is_learned_is_a_warning(tmp_path, change):
@@ -68,6 +70,7 @@ def test_other_keys_are_told(tmp_path, change):
     [
         first(area=3, score=0, difficult=False, attributes={"occluded": True, "difficult": False}),
         first(IsGroupOf=0, is_verified=True, keypoints=[1, 2, 2], lane=[], parent=None, text="", deleted=False),
+        image(annotated=True, num_annotations=2),
         image(license=1, flickr_url="u", date_captured="2013", extra={"name": "x"}),
         lambda data: data["categories"][0].update(color="red", isthing=1, synset="crack.n.01"),
     ],

@@ -64,6 +64,22 @@ def test_a_stray_file_beside_yolo_does_not_decide(tmp_path, name):
     assert dataset.format.startswith("YOLO") and sizes(dataset) == {"train": (5, 8)}
 
 
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        lambda data: json.dumps(data).encode("utf-16-le"),
+        lambda data: json.dumps(data).encode("utf-16"),
+        lambda data: json.dumps({"info": {"description": "x" * 200_000}} | data).encode(),
+        lambda data: json.dumps({"licenses": [], "categories": data["categories"] * 2000} | data).encode(),
+    ],
+)
+def test_a_coco_file_whose_beginning_does_not_tell_is_known_beside_a_stray_one(single, encoded):
+    (path,) = (path for path in single.rglob("*.json"))
+    path.write_bytes(encoded(json.loads(path.read_text())))
+    write_json(path.with_name("notes.json"), STRAYS["notes.json"])
+    assert sizes(open_dataset(single)) == {"train": (5, 8)}
+
+
 def test_a_coco_file_beside_yolo_decides(tmp_path):
     data = yolo(tmp_path, tmp_path / "labels", tmp_path / "images")
     write_json(tmp_path / "annotations.json", data)
