@@ -11,6 +11,7 @@ from sam3_lora.data.folders import is_image, is_inside, is_litter
 from sam3_lora.data.formats.unsupported import Foreign
 from sam3_lora.data.formats.yolo_lines import is_label_file
 from sam3_lora.errors import DataError
+from sam3_lora.text import valid_text
 
 _KITTI = Foreign(
     "annotations of KITTI (text files with 15 values per object)",
@@ -38,17 +39,21 @@ _ALONE = Foreign(
     "YOLO's labels, and there is no image",
     "Put the images into images/ beside labels/, or beside the label files (in CVAT export with 'Save images')",
 )
+_APART = (
+    "Name the folder of the images images and that of the labels labels, and put them side by side: images/ and "
+    "labels/, or in each split train/images/ and train/labels/"
+)
 _MAX_FOLDERS, _MAX_FILES, _MAX_LINES, _HEAD = 256, 20, 20, 4096
 
 
 def foreign_texts(root: Path) -> tuple[Path, Foreign] | None:
     """A text file of the dataset in a folder that cannot be read, and what it holds: another format, or labels of YOLO
-    where no image is; None if there is none."""
+    that are not where those of the images are looked for; None if there is none."""
     labels: Path | None = None
-    has_images = False
+    images: Path | None = None
     for place, folders, names in islice(os.walk(root), _MAX_FOLDERS):
         folders[:] = sorted(name for name in folders if not is_litter(name))
-        has_images = has_images or any(map(is_image, names))
+        images = images or (Path(place) if any(map(is_image, names)) else None)
         for name in islice((name for name in sorted(names) if name.lower().endswith(".txt")), _MAX_FILES):
             path = Path(place, name)
             if is_litter(name) or not is_inside(path, root):
@@ -56,7 +61,10 @@ def foreign_texts(root: Path) -> tuple[Path, Foreign] | None:
             if found := text_format(path):
                 return path, found
             labels = labels or (path if is_label_file(path) else None)
-    return (labels, _ALONE) if labels and not has_images else None
+    if labels and images:
+        folder = valid_text(images.relative_to(root).as_posix())
+        return labels, Foreign(f"YOLO's labels, while images are in {folder}/, which is not where they belong", _APART)
+    return (labels, _ALONE) if labels else None
 
 
 def require_yolo(paths: Iterable[Path]) -> None:

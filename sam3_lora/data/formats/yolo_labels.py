@@ -14,9 +14,9 @@ from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import NO_TEXT, is_inside, is_text, require_inside
 from sam3_lora.data.formats.sources import Progress, Unusable, Watch
 from sam3_lora.data.formats.unsupported_text import require_yolo
-from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, entry_of, numbers_of, pose_length
+from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, entry_of, numbers_of, pose_length, text_of
 from sam3_lora.data.formats.yolo_pairs import Pairs, labels_elsewhere, pair
-from sam3_lora.data.formats.yolo_settings import Settings, class_names
+from sam3_lora.data.formats.yolo_settings import Settings, class_names, no_utf8
 from sam3_lora.data.images import size_on_disk, unreadable_kind
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, valid_text
@@ -144,13 +144,15 @@ class Labels:
         """The images that a list names: relative to the dataset's folder or to the list's, or by the end of a path on
         another machine."""
         try:
-            lines = path.read_text("utf-8-sig").splitlines() if path.stat().st_size <= MAX_BYTES else None
+            text = text_of(path) if path.stat().st_size <= MAX_BYTES else None
         except (OSError, ValueError):
-            lines = None
-        if lines is None:
+            text = None
+        if text is None:
             raise DataError(f"Expected a list of images in {path}, but it cannot be read", "Write one path per line")
+        if "\ufffd" in text:
+            raise no_utf8(path, "paths")
         cut = 0  # leading folders of a path on another machine: usually the same for all lines
-        for line in filter(None, map(str.strip, lines)):
+        for line in filter(None, map(str.strip, text.splitlines())):
             parts = [part for part in line.replace("\\", "/").split("/") if part not in ("", ".", "..")]
             cuts = [cut, *range(len(parts))] if len(parts) > cut else range(len(parts))
             folders = [self._root, path.parent]
@@ -254,7 +256,8 @@ class Labels:
         """The lines of a label file; None if it cannot be read."""
         try:
             if path.stat().st_size <= MAX_BYTES and is_inside(path, self._root):
-                return path.read_text("utf-8-sig").splitlines()
+                text = text_of(path)
+                return None if "\ufffd" in text else text.splitlines()
         except (OSError, ValueError):
             pass
         return None

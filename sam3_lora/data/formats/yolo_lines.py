@@ -29,12 +29,19 @@ class Pose:
     guessed: bool = False
 
 
+def text_of(path: Path) -> str:
+    """The text of a file: UTF-8, or UTF-16 as Windows' PowerShell writes it; what is neither becomes U+FFFD."""
+    content = path.read_bytes()
+    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")
+
+
 def is_label_file(path: Path) -> bool:
     """Whether a text file begins with a class and a box or a polygon, unlike a caption for example."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return False
-        first = next((line for line in path.read_text("utf-8-sig", "replace").splitlines() if line.strip()), "")
+        first = next((line for line in text_of(path).splitlines() if line.strip()), "")
     except (OSError, ValueError):
         return False
     number, values = numbers_of(first.split())

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, is_text, listing, subfolders
-from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file
+from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file, text_of
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words, valid_text
 
@@ -19,7 +19,8 @@ YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _YAML_ENDINGS = (".yaml", ".yml")
 _CLASS_FILES = ["classes.txt", "obj.names", "names.txt", "labels.txt", "classes.names", "_darknet.labels"]
 _CLASS_FILES += ["class_names.txt", "predefined_classes.txt"]
-_NUMBERED = re.compile(r"(\d+)\s*[:,\s]\s*(\S.*)")
+_NUMBERED = re.compile(r"(\d+)\s*(?:[:,)=]\s*|\.\s+|\s)(\S.*)")
+_LISTED = re.compile(r"\d+\s*[:.)=]\s*\D")  # unlike "1 euro" or "1.5 inch" surely no part of a name
 _ESCAPED = str.maketrans({"\a": "/a", "\b": "/b", "\t": "/t", "\n": "/n", "\v": "/v", "\f": "/f", "\r": "/r"})
 _MAX_FOLDERS = 64  # that are searched for a YAML file
 _MAX_FILES = 20  # YAML files of a folder that are read
@@ -130,7 +131,7 @@ def _content(path: Path) -> dict[str, Any]:
         )
     content = content if isinstance(content, dict) else {}
     if "\ufffd" in text and "\ufffd" in str(content.get("names")):
-        raise _no_utf8(path)
+        raise no_utf8(path)
     return content
 
 
@@ -139,22 +140,17 @@ def _readings(path: Path) -> list[str]:
 
     What is not UTF-8 becomes U+FFFD: it may be in a comment.
     """
-    text = _text(path)
+    text = text_of(path)
     return [text, text.replace("\\", "/")] if "\\" in text else [text]
 
 
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return content.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")
-
-
-def _no_utf8(path: Path) -> DataError:
+def no_utf8(path: Path, what: str = "class names") -> DataError:
+    """The error for a file with other text than UTF-8, which shows how it may be meant."""
     line = next(line for line in path.read_bytes().splitlines() if "\ufffd" in line.decode("utf-8", "replace"))
     readings = [f"'{line.decode(name).strip()[:60]}' as {name}" for name in ("gbk", "cp1252") if _decodes(line, name)]
     reads = f": a line of it reads {' or '.join(readings)}" if readings else ""
     return DataError(
-        f"The class names in {path} are not saved as UTF-8 but as Windows saves them (GBK, cp1252, ...){reads}",
+        f"The {what} in {path} are not saved as UTF-8 but as Windows saves them (GBK, cp1252, ...){reads}",
         "Save the file as UTF-8 (in Notepad: Save as, encoding UTF-8)",
     )
 
@@ -174,7 +170,7 @@ def _darknet(root: Path) -> Settings | None:
         names = []
     for path in [root / name for name in names if is_inside(root / name, root)]:
         if path.is_file() and path.stat().st_size <= MAX_BYTES:
-            pairs = [line.split("=", 1) for line in _text(path).splitlines() if "=" in line]
+            pairs = [line.split("=", 1) for line in text_of(path).splitlines() if "=" in line]
             content = {key.strip().lower(): value.strip() for key, value in pairs}
             if "names" in content or "train" in content:
                 return Settings(content, path)
@@ -187,7 +183,7 @@ def _lists(root: Path) -> Settings:
     for split in ("train", "val", "valid", "test"):
         path = root / f"{split}.txt"
         if path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES:
-            first = next((line.strip() for line in _text(path).splitlines() if line.strip()), "")
+            first = next((line.strip() for line in text_of(path).splitlines() if line.strip()), "")
             if os.path.splitext(first)[1].lower() in IMAGE_SUFFIXES:
                 found[split] = path.name
     return Settings(found)
@@ -240,11 +236,11 @@ def _from_yaml(names: Any, file: Path | None) -> dict[int, str]:
     pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
     found = {}
     for key, name in pairs:
-        if isinstance(name, bool):
+        if isinstance(name, bool) or name is None:
             raise DataError(
                 f"Expected 'names' in {file} to give each class a name, but YAML takes that of {short_repr(key)} for "
-                "true or false",
-                "Write it in quotes, such as 'yes'",
+                f"{'nothing' if name is None else 'true or false'}",
+                f"Write it in quotes, such as {'null' if name is None else 'yes'!r}",
             )
         if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
             raise DataError(
@@ -260,11 +256,18 @@ def _from_yaml(names: Any, file: Path | None) -> dict[int, str]:
 
 def _from_lines(path: Path) -> dict[int, str]:
     """The names in a text file, one per line, the first of class 0; or with their numbers before them."""
-    text = _text(path)
+    text = text_of(path)
     if "\ufffd" in text:
-        raise _no_utf8(path)
+        raise no_utf8(path)
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines()) if line.strip()]
     numbered = [match for _, line in lines if (match := _NUMBERED.fullmatch(line))]
-    if len(numbered) == len(lines) and [int(match[1]) for match in numbered] == list(range(len(lines))):
-        return {number: valid_text(match[2])[:1000] for number, match in enumerate(numbered)}
+    numbers = [int(match[1]) for match in numbered]
+    if numbers == list(range(1, len(lines) + 1)) and all(_LISTED.match(line) for _, line in lines):
+        raise DataError(
+            f"The class names in {path} are numbered from 1, but YOLO's first class is 0: which names are meant is "
+            "unknown",
+            "Number them from 0, or write the names alone, that of class 0 in the first line",
+        )
+    if numbers == list(range(len(lines))):
+        return {number: valid_text(match[2])[:1000] for number, match in zip(numbers, numbered, strict=True)}
     return {number: valid_text(line)[:1000] for number, line in lines}

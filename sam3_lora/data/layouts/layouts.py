@@ -143,7 +143,11 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
         )
     if found := foreign_texts(root):
         _refuse(root, *found)
+    packed = [valid_text(name) for name in names if is_archive(Path(name))]
+    unpack = DataError(f"{wanted}, but found archives ({first_names(packed, 3)})", "Unpack them there")
     if has_settings(root):
+        if packed:
+            raise unpack
         raise DataError(
             f"Expected YOLO's labels in labels/ beside the images in images/ (or train/labels beside train/images) in "
             f"{root}, since a data.yaml is there, but found none",
@@ -166,9 +170,7 @@ def _unrecognized(root: Path, names: list[str]) -> NoReturn:
             if coco
             else _EXPORT,
         )
-    if packed := [valid_text(name) for name in names if is_archive(Path(name))]:
-        raise DataError(f"{wanted}, but found archives ({first_names(packed, 3)})", "Unpack them there")
-    raise DataError(f"{wanted}, but there is no annotation file", _EXPORT)
+    raise unpack if packed else DataError(f"{wanted}, but there is no annotation file", _EXPORT)
 
 
 def _deeper(root: Path) -> Path | None:

@@ -61,3 +61,15 @@ def test_labels_without_any_image_are_told(tmp_path, folder):
     (tmp_path / "obj.names").write_text("crack\n")
     with pytest.raises(DataError, match="there is no image"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("imgs", "labels"), ("JPEGImages", "labels"), ("images", "labels_road_2024"), ("train/img", "train/ann")],
+)
+def test_labels_that_are_not_beside_images_are_found_and_told(tmp_path, images, labels):
+    picture(tmp_path / images / "a.png")
+    (tmp_path / labels).mkdir(parents=True)
+    (tmp_path / labels / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DataError, match=f"{labels}/a.txt holds YOLO's labels, while images are in {images}/"):
+        open_dataset(tmp_path)

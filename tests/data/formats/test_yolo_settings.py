@@ -175,3 +175,47 @@ def test_nothing_outside_the_folder_is_read(tmp_path, path):
     write(tmp_path / "outside" / "obj.names", LINES)
     dataset = open_dataset(root)
     assert list(dataset.splits) == ["train"] and kinds(dataset) == ["class-without-name"]
+
+
+@pytest.mark.parametrize("mark", [". ", ") ", ": ", ":", " = "])
+def test_names_with_their_numbers_lose_them_but_from_1_they_are_unclear(folder, mark):
+    write(folder / "classes.txt", "".join(f"{number}{mark}{name}\n" for number, name in enumerate(CATEGORIES)))
+    assert open_dataset(folder).categories == CATEGORIES
+    write(folder / "classes.txt", "".join(f"{number}{mark}{name}\n" for number, name in enumerate(CATEGORIES, 1)))
+    with pytest.raises(DataError, match="numbered from 1"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    "names", [("1 euro", "2 euro", "3 x"), ("0.5 inch", "1.5 inch", "2.5 inch"), ("1.5 m", "2.5 m")]
+)
+def test_numbers_that_belong_to_names_stay(folder, names):
+    write(folder / "classes.txt", "".join(f"{name}\n" for name in names))
+    assert open_dataset(folder).categories == names
+
+
+@pytest.mark.parametrize(("name", "words"), [("null", "nothing"), ("~", "nothing"), ("no", "true or false")])
+def test_a_name_that_yaml_takes_for_something_else_is_told(folder, name, words):
+    write(folder / "data.yaml", f"names: [crack, {name}]\n")
+    with pytest.raises(DataError, match=words) as caught:
+        open_dataset(folder)
+    assert "quotes" in (caught.value.fix or "")
+
+
+def test_labels_and_lists_in_utf_16_are_read(folder):
+    write(folder / "classes.txt", LINES)
+    listed = [f"./images/train/{path.name}" for path in sorted((folder / "images" / "train").iterdir())]
+    before = open_dataset(folder).splits["train"].objects_per_category()
+    for path in (folder / "labels" / "train").iterdir():
+        write(path, path.read_text(), encoding="utf-16")
+    write(folder / "train.txt", "\r\n".join(listed), encoding="utf-16")
+    dataset = open_dataset(folder)
+    assert dataset.splits["train"].objects_per_category() == before and kinds(dataset) == []
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("stra\xdfe", "cp1252"), ("\u88c2\u7f1d", "gbk")])
+def test_a_list_of_paths_that_is_not_utf_8_is_told(folder, name, encoding):
+    write(folder / "data.yaml", f"train: train.txt\n{YOLO_NAMES}")
+    write(folder / "train.txt", f"images/train/{name}.png\n", encoding=encoding)
+    with pytest.raises(DataError, match=f"paths in .*as {encoding}"):
+        open_dataset(folder)
