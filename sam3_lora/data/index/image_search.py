@@ -86,7 +86,8 @@ def _matches(given: dict[str, tuple[str, ...]], paths: list[str]) -> dict[str, M
     for path in paths:
         *folders, base = PurePath(path).parts
         spellings = _spellings(base)
-        for level, spelled in enumerate((*spellings[:-1], spellings[-2])):  # an upload is not another upload
+        as_uploaded = spellings[-2].replace(" ", "_")  # its own prefix stays: an upload is not another upload
+        for level, spelled in enumerate((*spellings[:-1], as_uploaded)):
             for tail in _tails(folders, spelled):
                 by_tail[level, tail].append(path)
     found = {tail: _nearest(paths) for tail, paths in by_tail.items()}
@@ -137,11 +138,13 @@ def _folded(name: str) -> str:
 
 
 def _spellings(name: str) -> tuple[str, str, str, str]:
-    """A name as it is; without what case and encoding change; without its ending; without an upload's prefix."""
+    """A name as it is; without what case and encoding change; without its ending; without what
+    Label Studio changes in uploads: a prefix, and _ for spaces."""
     folded = _folded(name)
     stem, ending = os.path.splitext(folded)
     stem = stem if ending in IMAGE_SUFFIXES else folded
-    return unicodedata.normalize("NFC", name), folded, stem, _UPLOAD.sub("", stem, 1) if _UPLOAD.match(stem) else stem
+    original = _UPLOAD.sub("", stem, 1) if _UPLOAD.match(stem) else stem
+    return unicodedata.normalize("NFC", name), folded, stem, original.replace(" ", "_")
 
 
 def _of_split(name: str) -> str:

@@ -62,8 +62,8 @@ def _recognize(root: Path, images: Path | None, phrase: str) -> Layout:
     return (
         _of_annotations(root, images)
         or _beside_labels(coco_layout(root, images), root)
-        or _per_image(root, images, phrase)
         or _beside_labels(one_file(root, images), root)
+        or _per_image(root, images, phrase)
         or _yolo(root)
         or _beside_labels(in_another_folder(root, images), root)
         or _unreadable(root, images)

@@ -55,6 +55,13 @@ def test_a_stray_file_beside_coco_does_not_decide(single, folder, name):
     assert sizes(dataset) == {"train": (5, 8)} and kinds(dataset) == []
 
 
+@pytest.mark.parametrize("name", ["images/a.json", "masks/a.json"])
+def test_a_file_of_one_image_beside_coco_does_not_decide(tmp_path, name):
+    write_json(tmp_path / "labels.json", with_images(coco(), tmp_path / "images"))
+    write_json(tmp_path / name, {"image": {"file_name": "0_000.png"}, "annotations": [{"bbox": [1, 2, 9, 9]}]})
+    assert sizes(open_dataset(tmp_path)) == {"train": (5, 8)}
+
+
 @pytest.mark.parametrize("name", [*STRAYS, *LITTER])
 def test_a_stray_file_beside_yolo_does_not_decide(tmp_path, name):
     yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")

@@ -53,6 +53,7 @@ def used(dataset: Dataset, split: str = "train") -> list[str]:
         "old/A%20b.jpeg",
         "old/a b.jpg ",
         "/data/upload/3/0f12cd34-a b.jpg",
+        "/data/upload/3/0f12cd34-a_b.jpg",
         "..\\upload\\0f12cd34-a b.png",
     ],
 )
