@@ -75,7 +75,7 @@ def subfolders(root: Path) -> list[Path]:
     try:
         with os.scandir(root) as entries:
             return sorted(root / entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path that no file system can hold
         return []
 
 
@@ -92,6 +92,30 @@ def files_ending(folder: Path, root: Path, *endings: str) -> list[Path]:
     """
     names = listing(folder) if is_inside(folder, root) else []
     return [folder / name for name in names if name.lower().endswith(endings)]
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image in a folder itself; not if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(is_image(entry.name) and not is_litter(entry.name) for entry in entries)
+    except (OSError, ValueError):  # ValueError: a path that no file system can hold
+        return False
+
+
+def beginning(path: Path, root: Path, size: int) -> bytes:
+    """The first bytes of a file; none if it is outside the dataset, cannot be read, or is a pipe, which would block.
+
+    Args:
+        path: of the file.
+        root: the dataset's folder.
+        size: bytes.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file() and is_inside(path, root):
+            with path.open("rb") as file:
+                return file.read(size)
+    return b""
 
 
 class ImageFiles:

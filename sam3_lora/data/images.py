@@ -6,10 +6,8 @@ import contextlib
 import math
 import struct
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -159,17 +157,13 @@ def _has_late_metadata(path: Path) -> bool:
     """Whether a PNG has metadata behind its pixels."""
     with open(path, "rb") as file:
         file.seek(8)
-        return any(kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt") for kind in _chunks_behind_pixels(file))
-
-
-def _chunks_behind_pixels(file: BinaryIO) -> Iterator[bytes]:
-    """The kinds of the chunks of a PNG that come after the first of its pixels."""
-    behind = False
-    while len(head := file.read(8)) == 8:
-        behind = behind or head[4:] == b"IDAT"
-        if behind:
-            yield head[4:]
-        file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+        behind = False
+        while len(head := file.read(8)) == 8:  # of a chunk: its length and its kind
+            behind = behind or head[4:] == b"IDAT"
+            if behind and head[4:] in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False
 
 
 def size_finding(size: tuple[int, int], expected: tuple[int, int]) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.folders import MASK_FOLDERS, is_inside, listing, subfolders
+from sam3_lora.data.folders import MASK_FOLDERS, beginning, is_inside, listing, subfolders
 from sam3_lora.data.layouts.json_outlines import outline_of
 from sam3_lora.errors import DataError
 
@@ -188,13 +188,7 @@ def _ending(path: Path) -> str:
 
 
 def _of_text(path: Path, ending: str, root: Path) -> Foreign | None:
-    try:
-        if not path.is_file() or not is_inside(path, root):  # a pipe would block for ever
-            return None
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except (OSError, ValueError):
-        return None
+    head = beginning(path, root, _HEAD)
     return next((found for text, found in _BY_TEXT.get(ending, ()) if text in head), None)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from sam3_lora.data.folders import is_image, is_inside, is_litter
+from sam3_lora.data.folders import beginning, is_image, is_inside, is_litter
 from sam3_lora.data.formats.unsupported import Foreign
 from sam3_lora.data.formats.yolo_lines import is_label_file
 from sam3_lora.errors import DataError
@@ -58,7 +58,7 @@ def foreign_texts(root: Path) -> tuple[Path, Foreign] | None:
             path = Path(place, name)
             if is_litter(name) or not is_inside(path, root):
                 continue
-            if found := text_format(path):
+            if found := _text_format(path, root):
                 return path, found
             labels = labels or (path if is_label_file(path) else None)
     if labels and images:
@@ -67,22 +67,16 @@ def foreign_texts(root: Path) -> tuple[Path, Foreign] | None:
     return (labels, _ALONE) if labels else None
 
 
-def require_yolo(paths: Iterable[Path]) -> None:
-    """Raises DataError if one of the first label files is in another format."""
+def require_yolo(paths: Iterable[Path], root: Path) -> None:
+    """Raises DataError if one of the first label files of the dataset in a folder is in another format."""
     for path in islice(paths, _MAX_FILES):
-        if found := text_format(path):
+        if found := _text_format(path, root):
             raise DataError(f"Expected YOLO's labels, but {path} holds {found.holds}", found.fix)
 
 
-def text_format(path: Path) -> Foreign | None:
+def _text_format(path: Path, root: Path) -> Foreign | None:
     """The format of a text file with one object per line, if it is one of those that are not read."""
-    try:
-        if not path.is_file():  # a pipe would block for ever
-            return None
-        with path.open("rb") as file:
-            text = file.read(_HEAD).decode("utf-8-sig", "replace")
-    except OSError:
-        return None
+    text = beginning(path, root, _HEAD).decode("utf-8-sig", "replace")
     lines = [line for line in text.splitlines()[: None if len(text) < _HEAD else -1] if line.strip()][:_MAX_LINES]
     kinds = {_of_line(line.strip()) for line in lines}
     return kinds.pop() if len(kinds) == 1 else None

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, ImageFiles, is_inside, is_litter, is_text
+from sam3_lora.data.folders import ImageFiles, holds_images, is_image, is_inside, is_litter, is_text, subfolders
 from sam3_lora.data.formats.sources import Source
 from sam3_lora.data.formats.yolo_labels import Labels, Part
 from sam3_lora.data.formats.yolo_lines import is_label_file
@@ -58,7 +58,7 @@ def _splits(root: Path, settings: Settings) -> dict[str, list[Part]]:
     named = {key: list(_named_parts(root, settings, key)) for key in _YAML_SPLITS}
     if any(len(parts) > 1 or part.labels is None for parts in named.values() for part in parts):
         splits = {_YAML_SPLITS[key]: parts for key, parts in named.items() if parts}
-        for folder in _folders(root):
+        for folder in subfolders(root):
             if _CVAT.fullmatch(folder.name) and _has_labels_beside(folder, root):
                 splits.setdefault(_split_of(folder), [Part(folder, folder)])
         return splits
@@ -105,16 +105,16 @@ def _source(name: str, parts: list[Part], root: Path, settings: Settings) -> Sou
 
 def _folder_pairs(root: Path) -> dict[str, Part]:
     pairs = {}
-    for folder in _folders(root):
+    for folder in subfolders(root):
         images, labels = _inner(folder, "images"), _inner(folder, "labels")
-        inner = {path.name for path in _folders(labels)}  # if these are splits, it is a dataset by itself
+        inner = {path.name for path in subfolders(labels)}  # if these are splits, it is a dataset by itself
         if images.is_dir() and labels.is_dir() and inner.isdisjoint(USUAL_SPLITS):
             pairs[folder.name] = Part(images, labels)
         elif not labels.is_dir() and _has_labels_beside(images, root):
             pairs[folder.name] = Part(images, images)
     images, labels = _inner(root, "images"), _inner(root, "labels")
-    is_one = _has_images(images)  # then the folders in it are no splits, unless they have the names of such
-    for folder in _folders(labels):
+    is_one = holds_images(images)  # then the folders in it are no splits, unless they have the names of such
+    for folder in subfolders(labels):
         if is_one and folder.name.lower() not in USUAL_SPLITS:
             continue
         if (alike := _alike(images, folder.name)) is not None:
@@ -123,7 +123,7 @@ def _folder_pairs(root: Path) -> dict[str, Part]:
         pairs = _by_images(images, labels)
     if not pairs:
         pairs = {
-            _split_of(folder): Part(folder, folder) for folder in _folders(root) if _has_labels_beside(folder, root)
+            _split_of(folder): Part(folder, folder) for folder in subfolders(root) if _has_labels_beside(folder, root)
         }
         if _has_labels_beside(root, root):
             pairs = {"train": Part(root, root)}
@@ -132,12 +132,12 @@ def _folder_pairs(root: Path) -> dict[str, Part]:
 
 def _by_images(images: Path, labels: Path) -> dict[str, Part]:
     """The splits of ``images`` and ``labels`` where the labels are not in folders of splits; or one split of all."""
-    if only := [folder.name for folder in _folders(labels) if folder.name.lower() in USUAL_SPLITS]:
+    if only := [folder.name for folder in subfolders(labels) if folder.name.lower() in USUAL_SPLITS]:
         raise DataError(
             f"Expected the folders of labels ({', '.join(only)}) in {images}, too, but they are only in {labels}",
             f"Put the images into such folders: {', '.join(f'images/{name}' for name in only)}",
         )
-    splits = [folder for folder in _folders(images) if folder.name.lower() in USUAL_SPLITS]
+    splits = [folder for folder in subfolders(images) if folder.name.lower() in USUAL_SPLITS]
     return {folder.name: Part(folder, labels, images) for folder in splits} or {"train": Part(images, labels)}
 
 
@@ -149,7 +149,7 @@ def _split_of(folder: Path) -> str:
 
 def _alike(folder: Path, name: str) -> Path | None:
     """The folder in `folder` with a name, if need be in other letter case."""
-    alike = [path for path in _folders(folder) if path.name.casefold() == name.casefold()]
+    alike = [path for path in subfolders(folder) if path.name.casefold() == name.casefold()]
     return next((path for path in alike if path.name == name), alike[0] if len(alike) == 1 else None)
 
 
@@ -158,19 +158,11 @@ def _inner(folder: Path, name: str) -> Path:
     return _alike(folder, name) or folder / name
 
 
-def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_image(path) for path in folder.iterdir())
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_litter(path.name)
-
-
 def _has_labels_beside(folder: Path, root: Path) -> bool:
     """Whether text files beside images are labels, and not captions for example."""
     if not folder.is_dir() or not is_inside(folder, root):
         return False
-    images = filter(_is_image, folder.iterdir())
+    images = (path for path in folder.iterdir() if is_image(path.name) and not is_litter(path.name))
     labels = (text for path in islice(images, _PROBED) for text in (path.with_suffix(".txt"), Path(f"{path}.txt")))
     return any(is_inside(path, root) and is_label_file(path) for path in labels)
 
@@ -230,9 +222,3 @@ def _labelled(images: Path, root: Path) -> Part | None:
         if is_inside(flat, root) and any(map(is_label_file, islice(flat.glob("*.txt"), _PROBED))):
             return Part(images, flat, base)
     return None
-
-
-def _folders(root: Path) -> list[Path]:
-    if not os.path.isdir(root):
-        return []
-    return sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name))

@@ -83,7 +83,7 @@ class Labels:
         self._pairs: dict[tuple[Path, Path], Pairs] = {}
         self._images = dict(self._all_images())
         self._stems = Counter(os.path.splitext(name)[0] for name in self._images)
-        require_yolo(path for _, path in self._images.values() if path is not None and is_inside(path, root))
+        require_yolo((path for _, path in self._images.values() if path is not None), root)
         self._pose = self._judged_pose(settings)
         self._sizes: dict[str, tuple[int, int]] = {}
         self.looked_into = 0

@@ -31,6 +31,11 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("sam3-lora-studio", appauthor=False)
 
 
+def cache_file(key: str, ending: str) -> Path:
+    """The file in the cache folder for what a key identifies."""
+    return cache_folder() / f"{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:32]}.{ending}"
+
+
 class Watched:
     """Files and folders that an index was made from: it is valid as long as none of them has changed.
 
@@ -64,7 +69,7 @@ def index_of(key: str, build: Callable[[IndexWriter], None], *, keep: bool) -> I
         build: writes the index; its words hold "watched" (`Watched.states`) and "token" (:func:`new_token`).
         keep: whether to use the cache; small splits are read faster than they are looked up.
     """
-    file = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.index"
+    file = cache_file(key, "index")
     if keep and (index := _valid(file) or _built(file, build)):
         return index
     writer = IndexWriter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from sam3_lora.data.folders import (
     ANNOTATION_FILE,
     MASK_FOLDERS,
     files_ending,
-    is_image,
+    holds_images,
     is_inside,
     subfolders,
 )
@@ -244,18 +243,10 @@ def _annotation_folders(root: Path) -> list[Path]:
 def _image_folders(root: Path) -> list[Path]:
     """The only folder of images in a folder; none if there are several, whose images may have the same names."""
     folders = subfolders(root)[:MAX_FOLDERS]
-    found = [path for path in folders if path.name.casefold() not in (*MASK_FOLDERS, *_FOLDERS) and _holds_images(path)]
+    found = [path for path in folders if path.name.casefold() not in (*MASK_FOLDERS, *_FOLDERS) and holds_images(path)]
     return found if len(found) == 1 else []
 
 
 def _has_images(folder: Path) -> bool:
     """Whether there are images in a folder or in one in it."""
-    return any(map(_holds_images, (folder, *subfolders(folder)[:MAX_FOLDERS])))
-
-
-def _holds_images(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(is_image(entry.name) for entry in entries)
-    except OSError:
-        return False
+    return any(map(holds_images, (folder, *subfolders(folder)[:MAX_FOLDERS])))

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from sam3_lora.data.doctor import image_probe, near_duplicates
-from sam3_lora.data.index.cache import cache_folder, state_of
+from sam3_lora.data.index.cache import cache_file, state_of
 from sam3_lora.data.records import Split
 from sam3_lora.files import atomic_write
 
@@ -211,7 +211,7 @@ def _groups(split: Split, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     paths = [str(path) for path in split.images.paths]
     states = [state_of(path) for path in paths]
     key = repr((_GROUPS_VERSION, list(zip(paths, split.images.names, states, strict=True))))
-    file = cache_folder() / f"{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:32]}.groups"
+    file = cache_file(key, "groups")
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
         found = msgspec.msgpack.decode(file.read_bytes(), type=tuple[list[int], list[int]])
         if len(found[0]) == len(found[1]) == len(paths):
