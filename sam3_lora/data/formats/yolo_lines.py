@@ -106,6 +106,8 @@ def pose_length(rows: Iterable[Sequence[float]]) -> int:
     if length < 6 or any(len(row) != length for row in rows):
         return 0
     seen = length % 3 == 1 and all(set(row[6::3]) <= {0, 1, 2} for row in rows)
+    if length % 3 == 1 and length % 2:  # no polygon: the third number may be a confidence, as of predictions
+        seen = all(0 <= value <= 1 or value == 2 for row in rows for value in row[6::3])
     if not seen and length % 2:
         return 0
     offsets, strays = [], 0

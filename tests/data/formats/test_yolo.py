@@ -105,7 +105,7 @@ def test_what_a_line_means_that_cannot_be_used_is_no_negative(tmp_path, line, un
     assert image.annotations == () and image.unusable_categories == unusable
 
 
-@pytest.mark.parametrize("content", [b"\xff\x00\x80", "0 0.5 0.5 0.2 0.2\n".encode("utf-16")])
+@pytest.mark.parametrize("content", [b"\xff\x00\x80", "0 0.5 0.5 0.2 0.2\n".encode("utf-16") + b"\x00"])
 def test_an_image_whose_label_file_cannot_be_read_is_left_out(tmp_path, content):
     yolo(tmp_path, tmp_path / "train" / "labels", tmp_path / "train" / "images")
     path = sorted((tmp_path / "train" / "labels").iterdir())[0]

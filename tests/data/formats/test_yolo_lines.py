@@ -76,3 +76,16 @@ def test_lines_that_do_not_fit_the_shape_of_poses_are_told(tmp_path):
     path.write_text("0 0.5 0.5 0.25 0.5 0.1 0.1 0.2 0.2\n")
     dataset = open_dataset(tmp_path)
     assert kinds(dataset) == ["bad-label-line"] and dataset.findings[0].locations[0].image == f"{path.stem}.png"
+
+
+@pytest.mark.parametrize("points", [1, 5, 17])
+def test_predicted_poses_have_a_confidence_per_point(points):
+    rows = poses(points, "0/1")
+    for row in rows:
+        row[6::3] = [0.37 + mark / 2 for mark in row[6::3]]
+    assert pose_length(rows) == 4 + points * 3
+
+
+@pytest.mark.parametrize("corners", [3, 6, 9, 12])
+def test_polygons_with_a_confidence_are_no_poses(corners):
+    assert pose_length([[*row, 0.9] for row in polygons(corners)]) == 0
