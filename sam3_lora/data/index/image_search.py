@@ -71,7 +71,7 @@ def search(
     own = {split, *(folder for parts in given.values() for folder in parts[-2:-1])}
     others = set(map(_of_split, siblings)) - set(map(_of_split, own))
     for path in files.everywhere():
-        key = _spellings(os.path.basename(path))[-1]
+        key = _spellings(_disk_parts(path)[-1])[-1]
         if key in groups and path not in taken and _is_of(path, others):
             candidates[key].append(path)
     matches = dict.fromkeys(names, Match())
@@ -84,7 +84,7 @@ def _matches(given: dict[str, tuple[str, ...]], paths: list[str]) -> dict[str, M
     """The matches of names and files that differ in case, encoding and ending at most."""
     by_tail: defaultdict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
     for path in paths:
-        *folders, base = PurePath(path).parts
+        *folders, base = _disk_parts(path)
         spellings = _spellings(base)
         as_uploaded = spellings[-2].replace(" ", "_")  # its own prefix stays: an upload is not another upload
         for level, spelled in enumerate((*spellings[:-1], as_uploaded)):
@@ -131,6 +131,11 @@ def _parts(file_name: str) -> tuple[str, ...]:
     if "%" in parts[-1]:  # %2F may separate folders
         parts = [*parts[:-1], *re.split(r"[/\\]+", unquote(parts[-1]))]
     return tuple(unicodedata.normalize("NFC", part) for part in parts if part not in ("", ".", ".."))
+
+
+def _disk_parts(path: str) -> tuple[str, ...]:
+    """The folders and the name of a file, also where an archive of Windows was unpacked without making its folders."""
+    return PurePath(path.replace("\\", "/")).parts
 
 
 def _folded(name: str) -> str:

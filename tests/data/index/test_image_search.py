@@ -210,3 +210,9 @@ def test_a_cached_index_notices_that_a_lost_image_moved(tmp_path, monkeypatch):
     (tmp_path / "images" / "b").mkdir()
     (tmp_path / "images" / "a" / "0.jpg").rename(tmp_path / "images" / "b" / "0.jpg")
     assert used(open_dataset(tmp_path)) == ["images/b/0.jpg"]
+
+
+@pytest.mark.parametrize("name", ["images/0.jpg", "0.jpg", "old/0.jpg"])
+def test_files_of_a_windows_archive_without_its_folders(tmp_path, name):
+    dataset = opened(tmp_path, [name], there=["images\\0.jpg", "images\\10.jpg"])
+    assert used(dataset) == ["images\\0.jpg"] and kinds(dataset) == ["image-elsewhere"]
