@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +70,8 @@ class SplitIndex:
     def labels(self) -> tuple[str, ...]:
         """The name of each image on the page: its file name, with its id if that is not unique."""
         names = self.split.images.names
-        counts = Counter(names)
         return tuple(
-            name if counts[name] == 1 else f"{name} (id {self.record(position).id!r})"
+            name if self._entries[name] == 1 else f"{name} (id {self.record(position).id!r})"
             for position, name in enumerate(names)
         )
 
@@ -86,6 +85,15 @@ class SplitIndex:
         if file_name in self.positions:
             return file_name
         return next((label for label in self.labels if label.startswith(f"{file_name} (id ")), None)
+
+    def count(self, file_names: Iterable[str]) -> int:
+        """How many images have one of these file names; none has that of an image that is left out."""
+        return sum(self._entries[name] for name in file_names)
+
+    @functools.cached_property
+    def _entries(self) -> Counter[str]:
+        """File name -> number of images."""
+        return Counter(self.split.images.names)
 
     def select(self, image_filter: ImageFilter) -> np.ndarray:
         """(K,) int positions of the images that pass a filter, in its sort order."""

@@ -430,3 +430,31 @@ def test_crowds_are_counted_and_learned_as_objects_if_the_user_says_so(app: AppT
     assert app.session_state["run_config"].data.crowds_as_objects
     open_path(app, "demo")
     assert not app.session_state["run_config"].data.crowds_as_objects
+
+
+def test_a_finding_offers_the_images_that_the_grid_has(app: AppTest, tmp_path: Path) -> None:
+    def spoil(data: dict[str, Any]) -> None:
+        first, second = data["images"][:2]
+        data["images"] += [{**first, "id": 50}, {**second, "id": 51, "file_name": "../../outside.png"}]
+
+    write_spoiled(tmp_path, spoil)
+    open_path(app, tmp_path)
+    counts = {kind.split(" (")[0]: kind.split(" (")[1] for kind in app.selectbox(key="with_finding").options}
+    assert counts["Duplicate file"] == "2)"  # two entries
+    assert "Path outside dataset" not in counts  # it is left out
+    app.button(key="all-findings").click().run()
+    shown = {button.key.split("-", 3)[3]: button.label for button in app.button if button.key.startswith("show-places")}
+    assert shown["duplicate-file-train"] == "Show 2 images in the grid"
+    assert "path-outside-dataset-train" not in shown
+
+
+def test_names_under_images_are_told_apart(app: AppTest, tmp_path: Path) -> None:
+    data = coco()
+    folder = "a/folder/of/many/letters"
+    (tmp_path / "train" / folder).mkdir(parents=True)
+    for place, entry in enumerate(data["images"]):
+        entry["file_name"] = f"{folder}/{place}.png"
+    write_split(tmp_path / "train", data)
+    open_path(app, tmp_path)
+    assert app.button(key="open-0").label.replace("\\", "") == "…/0.png"
+    assert folder in app.button(key="open-0").help

@@ -34,7 +34,7 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
 CAUSES = messages_values.CAUSES  # cause -> in words
 
 _SINGULAR = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
-_SINGULAR |= {"entries": "entry", "lines": "line"}
+_SINGULAR |= {"They": "It", "entries": "entry", "lines": "line"}
 _SINGULAR |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "look", "fall", "appear")}
 _PLURAL = {word: word for word in _SINGULAR}
 

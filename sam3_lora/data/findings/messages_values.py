@@ -21,8 +21,8 @@ ERRORS: dict[str, tuple[str, str]] = {
 }
 WARNINGS: dict[str, tuple[str, str]] = {
     "turned-boxes": (
-        "{annotations} {have} a turned box. Where there is no mask, the turned rectangle is learned as one, and the "
-        "upright box around it as the box",
+        "{annotations} {have} a turned box. Where there is no mask, the turned rectangle is learned as the mask, and "
+        "the upright box around it as the box. {They} {are} given as",
         "Look at them here: if the rectangles do not fit the objects, the angle is meant otherwise; then export "
         "polygons or masks",
     ),

@@ -144,6 +144,7 @@ def _annotated(
     annotation: Annotation, outline: str, area: int | None, record: ImageRecord, color: Color
 ) -> dict[str, Any]:
     size_hw = (record.height, record.width)
-    shown = viewer_object(annotation.category, color, annotation.bbox_xywh, outline, area, size_hw)
+    name = annotation.category + (" (crowd)" if annotation.iscrowd else "")
+    shown = viewer_object(name, color, annotation.bbox_xywh, outline, area, size_hw)
     crowd = ["A crowd: shown, never learned"] if annotation.iscrowd else []
     return shown | {"crowd": annotation.iscrowd, "lines": [f"Annotation {annotation.id}", *shown["lines"], *crowd]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -16,6 +17,8 @@ from sam3_lora.ui.dataset import page_state
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 _MAX_WORST = 2
+_MAX_ROWS = 5  # of locations before their table scrolls
+_NAMES = {"english": "English", "heic": "HEIC", "cmyk": "CMYK"}
 # severity -> Material symbol, color, word
 _SEVERITIES = {
     "error": ("error", "red", "error"),
@@ -26,7 +29,8 @@ _SEVERITIES = {
 
 def title_of(kind: str) -> str:
     """ "boxes-outside-image" -> "Boxes outside image"."""
-    return kind.replace("-", " ").capitalize()
+    title = " ".join(_NAMES.get(word, word) for word in kind.split("-"))
+    return title[0].upper() + title[1:]
 
 
 def show(opened: OpenedDataset) -> None:
@@ -78,17 +82,19 @@ def _show_locations(index: int, finding: Finding, opened: OpenedDataset) -> None
 
     label = f"Locations: the first {len(table)} of {finding.count:,}" if finding.count > len(table) else "Locations"
     with st.expander(label, type="compact"):
-        if "Image" in table:
+        if shown := page_state.images_of(opened, finding):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption("Select a row to open its image.", width="content")
-                if finding.image_names:
-                    st.button(
-                        f"Show {plural(len(finding.image_names), 'image')} in the grid",
-                        key=f"show-{key}",
-                        type="tertiary",
-                        icon=":material/grid_view:",
-                        on_click=page_state.show_images_of,
-                        args=(opened, finding.split, finding.kind),
-                    )
-        height = min(36 * (len(table) + 1) + 2, 220)
-        show_table(table, f"Locations of {finding.kind}", open_row=open_row, key=key, height=height)
+                st.button(
+                    f"Show {plural(shown, 'image')} in the grid",
+                    key=f"show-{key}",
+                    type="tertiary",
+                    icon=":material/grid_view:",
+                    on_click=page_state.show_images_of,
+                    args=(opened, finding.split, finding.kind),
+                )
+        elif finding.image_names:
+            st.caption("Left out, so that the page cannot show them.")
+        height: Literal["auto"] | int = "auto" if len(table) <= _MAX_ROWS else 220
+        label = f"Locations of {finding.kind}"
+        show_table(table, label, open_row=open_row if shown else None, key=key, height=height)

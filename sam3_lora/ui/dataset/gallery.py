@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, ImageFilt
 from sam3_lora.ui.state import keep_valid
 
 _MAX_SEGMENT_LETTERS = 16  # of all split names together; above that they are a list
+_MAX_CAPTION = 20  # letters under a thumbnail with their folders
 _MAX_LEGEND = 12  # categories in the legend; more colors are hard to tell apart
 
 
@@ -71,7 +73,7 @@ def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
     with by_split:
         _choose_split(opened.split_names)
     index = opened.index(st.session_state[view.SPLIT])
-    kinds = _finding_counts(opened, index.split.name)
+    kinds = _finding_counts(opened, index)
     keep_valid(view.CATEGORIES, index.categories)
     keep_valid(view.FINDING, list(kinds))
     by_category.multiselect(
@@ -147,13 +149,13 @@ def _choose_more(runs: list[str]) -> None:
         st.selectbox("Order", list(SORTS), key=view.SORT, persist_state="session")
 
 
-def _finding_counts(opened: OpenedDataset, split: str) -> Counter[str]:
+def _finding_counts(opened: OpenedDataset, index: SplitIndex) -> Counter[str]:
     """Kind of finding -> number of images in a split that it names."""
     counts: Counter[str] = Counter()
     for finding in opened.findings:
-        if finding.split in (split, "") and finding.image_names:
-            counts[finding.kind] += len(finding.image_names)
-    return counts
+        if finding.split in (index.split.name, ""):
+            counts[finding.kind] += index.count(finding.image_names)
+    return +counts
 
 
 def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
@@ -178,15 +180,21 @@ def _show_page(opened: OpenedDataset, index: SplitIndex, found: np.ndarray, imag
             with st.container(key=f"thumb-{place}", gap="xxsmall"):
                 _show_thumbnail(opened, record, layers)
                 st.button(
-                    escape(label),
+                    escape(_caption(label)),
                     key=f"open-{place}",
-                    help=f"{escape(label)}: {plural(len(record.annotations), 'object')}",
+                    help=f"{escape(label)}: {view.objects_of(record)}",
                     type="tertiary",
                     width="stretch",
                     wrap=False,
                     on_click=view.open_image,
                     args=(index.split.name, label),
                 )
+
+
+def _caption(label: str) -> str:
+    """A long name without its folders, which would fill the line so that all images had the same."""
+    name = re.split(r"[/\\]", label)[-1]
+    return label if len(label) <= _MAX_CAPTION or name == label else f"…/{name}"
 
 
 def _show_thumbnail(opened: OpenedDataset, record: ImageRecord, layers: images.Layers) -> None:
@@ -196,4 +204,4 @@ def _show_thumbnail(opened: OpenedDataset, record: ImageRecord, layers: images.L
         with st.container(height=150, border=True, horizontal_alignment="center", vertical_alignment="center"):
             st.markdown(":red[:material/broken_image:]", text_alignment="center")
     else:
-        st.image(picture, width="stretch", alt=f"{record.file_name}, {plural(len(record.annotations), 'object')}")
+        st.image(picture, width="stretch", alt=f"{record.file_name}, {view.objects_of(record)}")

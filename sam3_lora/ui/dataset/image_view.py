@@ -14,7 +14,6 @@ from sam3_lora.data.dataset import ImageRecord
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_area
-from sam3_lora.text import plural
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.arrow_keys import arrow_keys
 from sam3_lora.ui.components.layout import escape, show_error, step_buttons
@@ -88,10 +87,8 @@ def _show_annotations(
     picture, controls = st.columns([5, 2], gap="medium")
     with controls:
         st.markdown(f"**{escape(label)}**")
-        crowds = sum(item.iscrowd for item in record.annotations)
-        objects = plural(len(record.annotations) - crowds, "object")
-        objects += f", {plural(crowds, 'crowd region')}" if crowds else ""
-        st.caption(f"{record.width} × {record.height} pixels, {objects}, split {escape(st.session_state[view.SPLIT])}")
+        split = escape(st.session_state[view.SPLIT])
+        st.caption(f"{record.width} × {record.height} pixels, {view.objects_of(record)}, split {split}")
         layers = _choose_layers(categories)
         if categories:
             st.caption(f"Filtered: only {escape(', '.join(categories))}.")

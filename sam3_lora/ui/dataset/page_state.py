@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from sam3_lora.data.dataset import Dataset
+from sam3_lora.data.dataset import Dataset, ImageRecord
 from sam3_lora.data.findings.findings import Finding, FindingCollector
 from sam3_lora.draw import Color, category_colors
+from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.dataset.scan_job import ScanJob, ScanSnapshot
 from sam3_lora.ui.split_index import SplitIndex, split_index
@@ -153,6 +154,19 @@ def close_image(position: int | None) -> None:
     _show({IMAGE: None, VIEW: IMAGES} | ({} if position is None else {PAGE: position // IMAGES_PER_PAGE + 1}))
 
 
+def images_of(opened: OpenedDataset, finding: Finding) -> int:
+    """How many images the grid shows for a finding; 0 if all of them are left out of the dataset."""
+    splits = [finding.split] if finding.split else opened.split_names
+    return sum(opened.index(name).count(finding.image_names) for name in splits if name in opened.split_names)
+
+
+def objects_of(record: ImageRecord) -> str:
+    """For example "2 objects, 1 crowd region"."""
+    crowds = sum(item.iscrowd for item in record.annotations)
+    objects = plural(len(record.annotations) - crowds, "object")
+    return f"{objects}, {plural(crowds, 'crowd region')}" if crowds else objects
+
+
 def show_images_of(opened: OpenedDataset, split: str, kind: str) -> None:
     """A callback that filters the grid by a finding.
 
@@ -164,8 +178,7 @@ def show_images_of(opened: OpenedDataset, split: str, kind: str) -> None:
     clear_filters()
     if not split:
         names = {name for item in opened.findings if item.kind == kind for name in item.image_names}
-        with_finding = (n for n in opened.split_names if any(opened.index(n).find(name) for name in names))
-        split = next(with_finding, opened.split_names[0])
+        split = next((n for n in opened.split_names if opened.index(n).count(names)), opened.split_names[0])
     _show({VIEW: IMAGES, SPLIT: split, FINDING: kind, IMAGE: None})
 
 

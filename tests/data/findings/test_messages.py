@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 import pytest
@@ -10,7 +11,7 @@ from sam3_lora.data.findings import messages
 from sam3_lora.data.findings.findings import Finding, FindingCollector, Location, by_severity
 
 # Words that agree with the count, and are no facts.
-AGREEING = set("count images annotations categories files are have they them their were entries lines".split())
+AGREEING = set("They count images annotations categories files are have they them their were entries lines".split())
 AGREEING |= set("share name repeat read look fall appear".split())
 VARIANTS = [(kind, "") for kind in messages.WORDINGS] + list(messages.VARIANTS)
 
@@ -93,3 +94,9 @@ def test_what_is_forgotten_is_no_finding():
     assert collector.concerns("bad-image-size", "a.png")
     collector.forget("size-mismatch", "a.png")
     assert collector.collected() == [] and collector.count("size-mismatch") == 0
+
+
+def test_every_sentence_begins_with_a_capital():
+    for words in (*messages.WORDINGS.values(), *messages.VARIANTS.values()):
+        for template in filter(None, words):
+            assert not re.search(r"\. (\{th|[a-z])", template), template
