@@ -38,7 +38,7 @@ def describe_verdict(verdict: Verdict) -> str:
     if verdict.change is not None:
         value += f" and {verdict.trend}" + ("" if verdict.trend == "steady" else f" ({verdict.change:+.0%})")
     if verdict.expected is None:
-        return f"{value}."
+        return value if verdict.change is None else f"{value}."
     band = describe_range(verdict.expected)
     if verdict.level == "high":
         outlook = "it is still falling" if verdict.trend == "falling" else "look for a cause"
@@ -142,7 +142,7 @@ _ALERTS: dict[str, Callable[[Alert, RunConfig], tuple[str, str, str]]] = {
         f"After {plural(it.step, 'step')} the adapter finds nothing yet: at a score of 0.5 no box on the validation "
         "images is a true positive (F1 0).",
         "It was not trained for long enough, or too slowly"
-        + (f": {it.value:,.0f} of the steps were warm-up." if 4 * it.value > it.step else "."),
+        + (f": {it.value:,.0f} of the steps warmed up the learning rate." if 4 * it.value > it.step else "."),
         "Continue training from the last adapter for more epochs, or raise training.learning_rate.",
     ),
 }
