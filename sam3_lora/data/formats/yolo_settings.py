@@ -22,6 +22,7 @@ _CLASS_FILES += ["class_names.txt", "predefined_classes.txt"]
 _NUMBERED = re.compile(r"(\d+)\s*(?:[:,)=]\s*|\.\s+|\s)(\S.*)")
 _LISTED = re.compile(r"\d+\s*[:.)=]\s*\D")  # unlike "1 euro" or "1.5 inch" surely no part of a name
 _ESCAPED = str.maketrans({"\a": "/a", "\b": "/b", "\t": "/t", "\n": "/n", "\v": "/v", "\f": "/f", "\r": "/r"})
+_LISTED_SPLITS = ("train", "val", "valid", "test")
 _MAX_FOLDERS = 64  # that are searched for a YAML file
 _MAX_FILES = 20  # YAML files of a folder that are read
 
@@ -69,7 +70,7 @@ def find_settings(root: Path, chosen: Path | None = None) -> Settings:
     """
     usual = chosen or next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
     if usual is not None:
-        return Settings(_content(usual), usual) if is_inside(usual, root) else Settings()
+        return _with_lists(Settings(_content(usual), usual), root) if is_inside(usual, root) else Settings()
     for folders in ([root], subfolders(root)[:_MAX_FOLDERS]):
         paths = [path for folder in folders if is_inside(folder, root) for path in _yaml_files(folder)]
         found = [Settings(content, path) for path in paths if is_inside(path, root) and (content := _with_names(path))]
@@ -79,8 +80,8 @@ def find_settings(root: Path, chosen: Path | None = None) -> Settings:
                 f"Expected one YAML file with class names in {root}, but {listed} differ", "Open the right one of them"
             )
         if found:
-            return found[0]
-    return _darknet(root) or _lists(root)
+            return _with_lists(found[0], root)
+    return _darknet(root) or _with_lists(Settings(), root)
 
 
 def has_settings(root: Path) -> bool:
@@ -177,16 +178,19 @@ def _darknet(root: Path) -> Settings | None:
     return None
 
 
-def _lists(root: Path) -> Settings:
-    """The lists of images of the splits, ``train.txt`` and the like, where no file says which they are."""
-    found = {}
-    for split in ("train", "val", "valid", "test"):
-        path = root / f"{split}.txt"
+def _with_lists(settings: Settings, root: Path) -> Settings:
+    """The settings with the lists of images of the splits (``train.txt``, or ``autosplit_train.txt`` as Ultralytics
+    writes it), where they name no split."""
+    found: dict[str, str] = {}
+    if any(key in settings.content for key in _LISTED_SPLITS):
+        return settings
+    for split, name in ((split, f"{start}{split}.txt") for start in ("", "autosplit_") for split in _LISTED_SPLITS):
+        path = root / name
         if path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES:
             first = next((line.strip() for line in text_of(path).splitlines() if line.strip()), "")
             if os.path.splitext(first)[1].lower() in IMAGE_SUFFIXES:
-                found[split] = path.name
-    return Settings(found)
+                found.setdefault(split, name)
+    return Settings({**found, **settings.content}, settings.file)
 
 
 def class_files(root: Path, base: Path, settings: Settings) -> list[Path]:

@@ -219,3 +219,17 @@ def test_a_list_of_paths_that_is_not_utf_8_is_told(folder, name, encoding):
     write(folder / "train.txt", f"images/train/{name}.png\n", encoding=encoding)
     with pytest.raises(DataError, match=f"paths in .*as {encoding}"):
         open_dataset(folder)
+
+
+@pytest.mark.parametrize("start", ["", "autosplit_"])
+@pytest.mark.parametrize("yaml", [YOLO_NAMES, ""])
+def test_lists_of_images_are_followed_where_data_yaml_names_no_split(tmp_path, start, yaml):
+    yolo(tmp_path, tmp_path / "labels", tmp_path / "images", yaml=YOLO_NAMES)
+    if not yaml:
+        (tmp_path / "data.yaml").unlink()
+        write(tmp_path / "classes.txt", LINES)
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    for split, chosen in (("train", names[:3]), ("val", names[3:])):
+        write(tmp_path / f"{start}{split}.txt", "".join(f"./images/{name}\n" for name in chosen))
+    dataset = open_dataset(tmp_path)
+    assert {split: len(one.images) for split, one in dataset.splits.items()} == {"train": 3, "valid": 2}
