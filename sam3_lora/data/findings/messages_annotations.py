@@ -73,10 +73,6 @@ ERRORS: dict[str, tuple[str, str]] = {
         "{categories} cannot be used because the entry is invalid",
         "Give each entry of 'categories' an id, and a name: a noun in English",
     ),
-    "categories-no-list": (
-        "'categories' is no list, so that no annotation has a category",
-        "Write 'categories' as a list whose entries have an id and a name: a noun in English",
-    ),
     "duplicate-category-id": (
         "{categories} {share} an id with another category, so it is unclear which one an annotation means: "
         "annotations with these ids are left out",
@@ -166,6 +162,10 @@ INFOS: dict[str, tuple[str, str]] = {
     ),
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
+    ("bad-category", "no-list"): (
+        "'categories' is no list, so that no annotation has a category",
+        "Write 'categories' as a list whose entries have an id and a name: a noun in English",
+    ),
     ("unknown-category", "shifted"): (
         "{annotations} {have} a category_id that no category has, and {are} left out; since none has the category_id "
         "{unused}, all may be one too {off}, and the others may have the wrong category",

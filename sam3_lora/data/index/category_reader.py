@@ -39,7 +39,8 @@ class CategoryReader:
     def read(self, entries: Any) -> None:
         """Reads the whole list, of any type; entries that cannot be used become findings."""
         if not isinstance(entries, list):
-            self._findings.add("categories-no-list", detail=type_in_words(entries))
+            self._findings.add("bad-category", detail=type_in_words(entries))
+            self._findings.describe("bad-category", variant="no-list")
         for entry in entries if isinstance(entries, list) else ():
             name = entry.get("name") if isinstance(entry, dict) else None
             key = identifier(entry.get("id")) if isinstance(entry, dict) else None

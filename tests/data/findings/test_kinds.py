@@ -131,7 +131,6 @@ def test_every_kind_of_finding_is_tested():
     tested = {kind for kind, _ in ANNOTATION_FAULTS + FILE_FAULTS}
     elsewhere = {
         "boxes-misread",
-        "categories-no-list",
         "crowds",
         "image-elsewhere",
         "image-ambiguous",
@@ -158,8 +157,8 @@ def test_objects_of_a_category_without_a_name_are_counted_and_name_the_cause(tmp
 @pytest.mark.parametrize("value", [None, {"1": "crack"}, "crack"])
 def test_categories_that_are_no_list_are_the_cause(tmp_path, value):
     dataset = opened(tmp_path, lambda data: data.update(categories=value))
-    assert kinds(dataset) == ["categories-no-list", "unknown-category"]
-    assert dataset.findings[0].severity == "error"
+    assert kinds(dataset) == ["bad-category", "unknown-category"]
+    assert (dataset.findings[0].variant, dataset.findings[0].severity) == ("no-list", "error")
 
 
 def test_an_emoji_is_a_name(tmp_path):
