@@ -142,5 +142,4 @@ def _check_supercategories(splits: dict[str, Split], asked: tuple[str, ...], fin
             continue
         images = [image for split in splits.values() for image in split.images.with_categories(set(names)).names]
         findings.add("parent-category", images[0] if images else None, detail=detail, example=example)
-        for image in images:
-            findings.mention("parent-category", image)
+        findings.mention("parent-category", images)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sam3_lora.data.records import Annotation, ImageRecord
 
+MAX_TOKENS = 32  # of a phrase in SAM 3's text encoder, two of them for start and end; the rest is cut off
 # Nouns for things that are rarely in images people train on, so that they make good negatives; each group has the words
 # that mean all of it.
 _EVERYDAY: dict[tuple[str, ...], tuple[str, ...]] = {

@@ -18,13 +18,11 @@ from torch import Tensor
 from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
 from sam3_lora.config import Flip
 from sam3_lora.data.images import load_image
-from sam3_lora.data.prompts import Prompt, phrases_for
+from sam3_lora.data.prompts import MAX_TOKENS, Prompt, phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord, Split
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized
 from sam3_lora.structures import Targets
-
-MAX_TOKENS = 32  # of a phrase, as Sam3Processor pads it
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _CAN_BLOCK = hasattr(signal, "sigwaitinfo")  # neither Windows nor macOS

@@ -11,8 +11,8 @@ from PIL import Image
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.data.dataset import load_image, open_dataset
-from sam3_lora.data.prompts import EVERYDAY_WORDS, phrase_of
-from sam3_lora.data.samples import MAX_TOKENS, Collator, SampleDataset
+from sam3_lora.data.prompts import EVERYDAY_WORDS, MAX_TOKENS, phrase_of
+from sam3_lora.data.samples import Collator, SampleDataset
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
 from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split

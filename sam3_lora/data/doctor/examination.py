@@ -89,8 +89,7 @@ def _collector(split: str, dataset: Dataset) -> FindingCollector:
         if finding.split == split and finding.kind in _EXAMINED_AGAIN:
             findings.resume(finding)
         elif finding.split == split and finding.kind == "bad-image-size":  # for image_probe.check()
-            for image in finding.image_names:
-                findings.mention(finding.kind, image)
+            findings.mention(finding.kind, finding.image_names)
     return findings
 
 

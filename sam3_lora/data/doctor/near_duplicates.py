@@ -133,7 +133,7 @@ def _add(
 ) -> None:
     inside = early.split == late.split
     if inside:
-        findings[late.split].mention(kind, early.name)
+        findings[late.split].mention(kind, [early.name])
     place = "" if inside else f" in '{early.split}'"
     detail = f"like {short_repr(early.name)}{place}"
     findings[late.split].add(kind, late.name, detail=detail, severity=severity)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from sam3_lora.data.doctor.foreign_words import is_foreign, translated
 from sam3_lora.data.findings.findings import FindingCollector
-from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.prompts import MAX_TOKENS, phrase_of
 from sam3_lora.text import short_repr
 
-MAX_TOKENS = 32  # of SAM 3's text encoder, two of them for start and end
 _MAX_WORDS = 6  # of a noun phrase; what is longer is a caption
 _EMPTY = frozenset(
     "class category object item thing type kind cls obj id idx index unknown other others misc miscellaneous "

@@ -191,9 +191,9 @@ class FindingCollector:
             draft.variant, draft.severity = variant or draft.variant, severity or draft.severity
             draft.facts.update(facts)
 
-    def mention(self, kind: str, image: str) -> None:
-        """Adds an image that a kind also concerns, without counting it."""
-        self._drafts[kind].image_names[image] = None
+    def mention(self, kind: str, images: Iterable[str]) -> None:
+        """Adds images that a kind also concerns, without counting them."""
+        self._drafts[kind].image_names |= dict.fromkeys(images)
 
     def resume(self, finding: Finding) -> None:
         """Continues with a finding from when the dataset was opened."""

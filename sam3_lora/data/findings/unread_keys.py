@@ -69,8 +69,7 @@ def find_unread_keys(findings: FindingCollector, sketch: dict[str, Any]) -> None
             kind = "phrases-not-read" if is_phrase else "flags-not-read" if is_flag else "keys-not-read"
             detail = f"{short_repr(key)} in {len(images):,} of the first {len(entries):,} {name}"
             findings.add(kind, images[0], detail=detail)
-            for image in filter(None, images):
-                findings.mention(kind, image)
+            findings.mention(kind, filter(None, images))
 
 
 def _entries(sketch: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sam3_lora.data.folders import IMAGE_SUFFIXES, is_inside, is_text, listing, subfolders
+from sam3_lora.data.folders import files_ending, is_image, is_inside, is_text, subfolders
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file, text_of
 from sam3_lora.errors import DataError
 from sam3_lora.text import short_repr, type_in_words, valid_text
@@ -72,8 +73,8 @@ def find_settings(root: Path, chosen: Path | None = None) -> Settings:
     if usual is not None:
         return _with_lists(Settings(_content(usual), usual), root) if is_inside(usual, root) else Settings()
     for folders in ([root], subfolders(root)[:_MAX_FOLDERS]):
-        paths = [path for folder in folders if is_inside(folder, root) for path in _yaml_files(folder)]
-        found = [Settings(content, path) for path in paths if is_inside(path, root) and (content := _with_names(path))]
+        paths = [path for folder in folders for path in _files(folder, root, *_YAML_ENDINGS)]
+        found = [Settings(content, path) for path in paths if (content := _with_names(path))]
         if found and any(one.content["names"] != found[0].content["names"] for one in found):
             listed = ", ".join(str(one.file.relative_to(root)) for one in found if one.file)
             raise DataError(
@@ -94,18 +95,22 @@ def plain_path(named: str) -> str:
     return named.translate(_ESCAPED).replace("\\", "/")
 
 
-def _yaml_files(folder: Path) -> list[Path]:
-    try:
-        names = [name for name in listing(folder) if name.lower().endswith(_YAML_ENDINGS)]
-    except DataError:
-        return []
-    return [folder / name for name in names[:_MAX_FILES]]
+def _files(folder: Path, root: Path, *endings: str) -> list[Path]:
+    """The first files in a folder with one of these endings that can be settings; none if it cannot be read."""
+    with suppress(DataError):
+        return [path for path in files_ending(folder, root, *endings)[:_MAX_FILES] if _is_small(path, root)]
+    return []
+
+
+def _is_small(path: Path, root: Path) -> bool:
+    """Whether a path is a file of the dataset, and no larger than what is written by hand."""
+    return os.path.isfile(path) and is_inside(path, root) and path.stat().st_size <= MAX_BYTES
 
 
 def _with_names(path: Path) -> dict[str, Any]:
     """The content of a YAML file if it gives class names, else nothing: it may belong to anything."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES or b"names" not in path.read_bytes():
+        if b"names" not in path.read_bytes():
             return {}
         content = _content(path)
     except OSError:
@@ -165,16 +170,11 @@ def _decodes(line: bytes, encoding: str) -> bool:
 
 def _darknet(root: Path) -> Settings | None:
     """The settings in obj.data, lines of ``key = value``, as Darknet and CVAT's YOLO 1.1 have them."""
-    try:
-        names = [name for name in listing(root) if name.lower().endswith(".data")]
-    except DataError:
-        names = []
-    for path in [root / name for name in names if is_inside(root / name, root)]:
-        if path.is_file() and path.stat().st_size <= MAX_BYTES:
-            pairs = [line.split("=", 1) for line in text_of(path).splitlines() if "=" in line]
-            content = {key.strip().lower(): value.strip() for key, value in pairs}
-            if "names" in content or "train" in content:
-                return Settings(content, path)
+    for path in _files(root, root, ".data"):
+        pairs = [line.split("=", 1) for line in text_of(path).splitlines() if "=" in line]
+        content = {key.strip().lower(): value.strip() for key, value in pairs}
+        if "names" in content or "train" in content:
+            return Settings(content, path)
     return None
 
 
@@ -186,9 +186,9 @@ def _with_lists(settings: Settings, root: Path) -> Settings:
         return settings
     for split, name in ((split, f"{start}{split}.txt") for start in ("", "autosplit_") for split in _LISTED_SPLITS):
         path = root / name
-        if path.is_file() and is_inside(path, root) and path.stat().st_size <= MAX_BYTES:
+        if _is_small(path, root):
             first = next((line.strip() for line in text_of(path).splitlines() if line.strip()), "")
-            if os.path.splitext(first)[1].lower() in IMAGE_SUFFIXES:
+            if is_image(first):
                 found.setdefault(split, name)
     return Settings({**found, **settings.content}, settings.file)
 
@@ -227,8 +227,7 @@ def class_names(settings: Settings, root: Path, base: Path) -> dict[int, str]:
     if found := _from_yaml(settings.content.get("names"), settings.file):
         return found
     for path in class_files(root, base, settings):
-        is_one = os.path.isfile(path) and is_inside(path, root) and path.stat().st_size <= MAX_BYTES
-        if is_one and not is_label_file(path) and (found := _from_lines(path)):
+        if _is_small(path, root) and not is_label_file(path) and (found := _from_lines(path)):
             return found
     name = _name(settings)
     if os.path.splitext(name)[1] or "/" in name:

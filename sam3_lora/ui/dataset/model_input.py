@@ -14,8 +14,9 @@ import torch
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.config import RunConfig
 from sam3_lora.data.images import MAX_PIXELS
+from sam3_lora.data.prompts import MAX_TOKENS
 from sam3_lora.data.records import ImageRecord
-from sam3_lora.data.samples import MAX_TOKENS, Sample, SampleDataset
+from sam3_lora.data.samples import Sample, SampleDataset
 from sam3_lora.data.splits.split_use import training_split
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError

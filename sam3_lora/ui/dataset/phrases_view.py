@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.prompts import MAX_TOKENS, phrase_of
 from sam3_lora.data.records import Dataset
-from sam3_lora.data.samples import MAX_TOKENS
 from sam3_lora.errors import ModelError
 from sam3_lora.text import first_names
 from sam3_lora.ui import state

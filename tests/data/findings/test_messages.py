@@ -90,7 +90,7 @@ def test_findings_are_sorted_by_severity_and_then_by_the_tables():
 def test_what_is_forgotten_is_no_finding():
     collector = FindingCollector()
     collector.add("size-mismatch", "a.png")
-    collector.mention("bad-image-size", "a.png")
+    collector.mention("bad-image-size", ["a.png"])
     assert collector.concerns("bad-image-size", "a.png")
     collector.forget("size-mismatch", "a.png")
     assert collector.collected() == [] and collector.count("size-mismatch") == 0
