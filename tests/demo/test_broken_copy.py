@@ -20,8 +20,8 @@ from sam3_lora.errors import DataError
 
 OF_FORMATS = {*messages_formats.ERRORS, *messages_formats.WARNINGS, *messages_formats.INFOS}  # no COCO file has them
 OF_FORMATS |= {*messages_prompts.WARNINGS, *messages_prompts.INFOS}  # what files say on purpose is no fault
-# What all objects of a split have where its boxes are in other numbers, or its categories are lost.
-BY_WHOLE_SPLIT = {"boxes-normalized", "boxes-misread", "box-mask-mismatch", "boxes-outside-image", "unknown-category"}
+# What a whole split of boxes in other numbers has.
+BY_WHOLE_SPLIT = {"boxes-normalized", "boxes-misread", "box-mask-mismatch", "boxes-outside-image"}
 OF_DOCTOR = {*messages_doctor.ERRORS, *messages_doctor.WARNINGS, *messages_doctor.INFOS}
 DEMO = ASSETS / "demo" / "dataset"
 SCRIPT = ASSETS.parent / "scripts" / "make_demo_dataset.py"

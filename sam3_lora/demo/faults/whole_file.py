@@ -9,7 +9,6 @@ SPLITS = {
     "masks-wrong-key": "wrong-mask-keys",
     "boxes-normalized": "normalized-boxes",
     "boxes-misread": "centered-boxes",
-    "categories-no-list": "categories-no-list",
     "no-objects": "no-annotations",
     "no-images": "no-images",
     "split-unreadable": "cut-off",
@@ -42,11 +41,6 @@ def boxes_misread(case: Case) -> None:
     for entry in case.data["annotations"]:
         x, y, w, h = entry["bbox"]
         entry["bbox"] = [x + w / 2, y + h / 2, w, h]
-
-
-def categories_no_list(case: Case) -> None:
-    """The categories are an object of ids and names instead of a list."""
-    case.data["categories"] = {str(entry["id"]): entry["name"] for entry in case.data["categories"]}
 
 
 def no_objects(case: Case) -> None:
