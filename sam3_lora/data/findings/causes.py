@@ -8,6 +8,7 @@ from sam3_lora.data.findings.findings import FindingCollector, Severity
 from sam3_lora.data.index.gather import GatheredImage
 from sam3_lora.data.index.objects.box_layouts import CENTERS, CORNERS, BoxEvidence
 from sam3_lora.data.index.objects.shapes import BoxReader
+from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.splits.names import VALID_NAMES
 from sam3_lora.text import plural
 
@@ -44,25 +45,40 @@ def find_no_objects(findings: FindingCollector, images: int, crowds: int, has_en
 
 
 def find_crowds(
-    findings: FindingCollector, places: list[tuple[str, int | str]], total: int, only: tuple[str, ...], learned: bool
+    findings: FindingCollector,
+    images: list[GatheredImage],
+    arrays: dict[str, np.ndarray],
+    ids: list[int | str] | None,
+    categories: list[str],
+    learned: bool,
 ) -> None:
     """Counts the crowd regions, which are not objects.
 
     Args:
         findings: of the split.
-        places: of each region: the file name of its image, and its id.
-        total: annotations of the split.
-        only: phrases that have crowd regions, but no object.
-        learned: whether they are objects all the same, by the user's choice.
+        images: of its index.
+        arrays: of its index.
+        ids: of the annotations, unless they are in the arrays.
+        categories: by index.
+        learned: whether the regions are objects all the same, by the user's choice.
     """
-    for image, key in places:
-        findings.add("crowds", image, key, all_annotations=total)
+    crowds = arrays["iscrowd"]
+    rows = np.repeat(np.arange(len(images)), np.diff(arrays["first"]))
+    regions = np.flatnonzero(crowds).tolist()
+    for at in regions:
+        key = int(arrays["annotation_ids"][at]) if ids is None else ids[at]
+        findings.add("crowds", images[rows[at]].file_name, key, all_annotations=len(crowds))
+    of_crowds, of_objects = (
+        {phrase_of(categories[number]) for number in np.unique(arrays["category"][chosen])}
+        for chosen in (crowds, ~crowds)
+    )
+    only = tuple(sorted(of_crowds - of_objects))
     if learned:
         findings.describe("crowds", variant="as-objects", severity="info")
     elif only:
         severity: Severity = "warning" if findings.split.lower() in (*VALID_NAMES, "test") else "error"
         findings.describe("crowds", variant="only", severity=severity, only=only)
-    elif len(places) * CROWDED < total:
+    elif len(regions) * CROWDED < len(crowds):
         findings.describe("crowds", severity="info")
 
 

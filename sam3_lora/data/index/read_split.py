@@ -16,10 +16,9 @@ from sam3_lora.data.index.annotation_reader import AnnotationReader
 from sam3_lora.data.index.cache import Watched, index_of, new_token
 from sam3_lora.data.index.category_reader import CategoryReader
 from sam3_lora.data.index.coverage import CoverageReader, coverage_arrays
-from sam3_lora.data.index.gather import GatheredImage, image_words
+from sam3_lora.data.index.gather import image_words
 from sam3_lora.data.index.image_reader import ImageReader
 from sam3_lora.data.index.index import IndexWriter
-from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageTable, Split
 
 
@@ -86,7 +85,7 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
         crowds = len(arrays["iscrowd"])
         find_no_objects(findings, len(kept), crowds, annotations.count > 0, annotations.no_list)
     elif arrays["iscrowd"].any():
-        _find_crowds(findings, arrays, ids, kept, tuple(categories.index), crowds_as_objects)
+        find_crowds(findings, kept, arrays, ids, list(categories.index), crowds_as_objects)
     if crowds_as_objects:
         arrays["iscrowd"] = np.zeros_like(arrays["iscrowd"])
     if any(image.absent == [] for image in kept):
@@ -102,22 +101,3 @@ def _build(source: Source, writer: IndexWriter, progress: Progress, crowds_as_ob
         "token": new_token(),
     }
     writer.finish(arrays | coverage_arrays(kept), words)
-
-
-def _find_crowds(
-    findings: FindingCollector,
-    arrays: dict[str, np.ndarray],
-    ids: list[int | str] | None,
-    kept: list[GatheredImage],
-    categories: tuple[str, ...],
-    learned: bool,
-) -> None:
-    crowds = arrays["iscrowd"]
-    keys = arrays["annotation_ids"].tolist() if ids is None else ids
-    rows = np.repeat(np.arange(len(kept)), np.diff(arrays["first"]))
-    places = [(kept[rows[at]].file_name, keys[at]) for at in np.flatnonzero(crowds).tolist()]
-    of_crowds, of_objects = (
-        {phrase_of(categories[number]) for number in np.unique(arrays["category"][chosen]).tolist()}
-        for chosen in (crowds, ~crowds)
-    )
-    find_crowds(findings, places, len(crowds), tuple(sorted(of_crowds - of_objects)), learned)
