@@ -6,7 +6,13 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    def repr_float(self, value: float, _level: int) -> str:
+        return repr(float(f"{value:.6g}"))  # the other digits tell nothing
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 60
 
 
