@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def examine(
     near_duplicates.find(readable, findings)
     numbers = statistics.count(list(_first_images(dataset, examined)), mask_areas)
     whole = FindingCollector()
-    suggestions = phrase_lints.check(dataset.categories, whole)
+    suggestions = phrase_lints.check(dataset.categories, whole, partial(_images_of, dataset))
     if examined == total:
         class_balance.check(numbers.objects_per_category, whole)
     again = {(kind, split) for kind in _EXAMINED_AGAIN for split in dataset.splits}
@@ -91,6 +92,10 @@ def _collector(split: str, dataset: Dataset) -> FindingCollector:
         elif finding.split == split and finding.kind == "bad-image-size":  # for image_probe.check()
             findings.mention(finding.kind, finding.image_names)
     return findings
+
+
+def _images_of(dataset: Dataset, category: str) -> list[str]:
+    return [name for split in dataset.splits.values() for name in split.images.with_categories({category}).names]
 
 
 def _first_images(dataset: Dataset, count: int) -> Iterator[Split]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sam3_lora.data.doctor.foreign_words import is_foreign, translated
@@ -113,12 +113,17 @@ def _without(words: list[str], unwanted: set[str]) -> str | None:
     return None if unwanted.intersection(kept) else " ".join(kept) or None
 
 
-def check(categories: Iterable[str], findings: FindingCollector) -> dict[str, str]:
+def check(
+    categories: Iterable[str],
+    findings: FindingCollector,
+    images_of: Callable[[str], Iterable[str]] = lambda category: (),
+) -> dict[str, str]:
     """Finds what is wrong with the categories' names.
 
     Args:
         categories: names as in the dataset.
         findings: of the whole dataset.
+        images_of: the file names of the images with a category.
 
     Returns:
         category -> suggested phrase, where there is one.
@@ -136,12 +141,14 @@ def check(categories: Iterable[str], findings: FindingCollector) -> dict[str, st
             better = f"better {short_repr(suggestion)}" if suggestion else ""
             detail = ", ".join(part for part in (found.reason, better) if part)
             findings.add(found.kind, detail=f"{short_repr(category)}: {detail}" if detail else short_repr(category))
+            findings.mention(found.kind, images_of(category))
             if suggestion:
                 suggestions[category] = suggestion
     for category in lints:
         plain = simplest[category]
         if phrase_of(plain) != phrase_of(category):  # the same phrase is another kind of finding
             findings.add("phrase-plural", detail=f"{short_repr(category)} like {short_repr(plain)}")
+            findings.mention("phrase-plural", images_of(category))
             suggestions.setdefault(category, suggestions.get(plain, phrase_of(plain)))
     return suggestions
 

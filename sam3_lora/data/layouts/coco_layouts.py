@@ -134,7 +134,8 @@ def _kind(outline: Any) -> Literal["coco", "broken", "other"]:
     images, annotations = (outline.get(key) or [None] for key in ("images", "annotations"))
     if isinstance(images, list) and isinstance(images[0], dict):
         return "coco"
-    entry = annotations[0] if isinstance(annotations, list) and not format_of(outline) else None
+    is_other = format_of(outline) or isinstance(outline.get("image"), dict)  # the latter of one image, as in SA-1B
+    entry = annotations[0] if isinstance(annotations, list) and not is_other else None
     return "coco" if isinstance(entry, dict) and "image_id" in entry else "other"
 
 

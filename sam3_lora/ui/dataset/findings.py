@@ -82,9 +82,12 @@ def _show_locations(index: int, finding: Finding, opened: OpenedDataset) -> None
 
     label = f"Locations: the first {len(table)} of {finding.count:,}" if finding.count > len(table) else "Locations"
     with st.expander(label, type="compact"):
-        if shown := page_state.images_of(opened, finding):
+        shown = page_state.images_of(opened, finding)
+        opens = shown > 0 and any(location.image for location in finding.locations)
+        if shown:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption("Select a row to open its image.", width="content")
+                if opens:
+                    st.caption("Select a row to open its image.", width="content")
                 st.button(
                     f"Show {plural(shown, 'image')} in the grid",
                     key=f"show-{key}",
@@ -97,4 +100,4 @@ def _show_locations(index: int, finding: Finding, opened: OpenedDataset) -> None
             st.caption("Left out, so that the page cannot show them.")
         height: Literal["auto"] | int = "auto" if len(table) <= _MAX_ROWS else 220
         label = f"Locations of {finding.kind}"
-        show_table(table, label, open_row=open_row if shown else None, key=key, height=height)
+        show_table(table, label, open_row=open_row if opens else None, key=key, height=height)
