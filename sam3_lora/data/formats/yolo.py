@@ -23,6 +23,7 @@ MANY_FILES = 500  # from here on an index is worth keeping
 _YAML_SPLITS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
 _CVAT = re.compile(r"obj_(\w+)_data", re.IGNORECASE)  # the folder of a split in CVAT's YOLO 1.1
 _PROBED = 32  # images of a folder that are checked for labels beside them
+_MAX_PARTS = 20  # of a path of another machine, where its end may be a folder of the dataset
 
 
 def yolo_sources(root: Path, chosen: Path | None = None) -> list[Source]:
@@ -203,7 +204,8 @@ def _places(root: Path, settings: Settings, named: str) -> Iterator[Path]:
         yield from (Path(os.path.normpath(place / plain_path(base) / named)) for place in (folder, root))
     yield from (Path(os.path.normpath(place / named)) for place in (folder, root))
     inner = [part for part in named.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
-    yield from (root.joinpath(*inner[cut:]) for cut in range(len(inner)) if not cut or inner[cut:] != ["images"])
+    ends = range(max(0, len(inner) - _MAX_PARTS), len(inner))
+    yield from (root.joinpath(*inner[cut:]) for cut in ends if not cut or inner[cut:] != ["images"])
 
 
 def _labelled(images: Path, root: Path) -> Part | None:
