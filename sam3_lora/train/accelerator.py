@@ -15,8 +15,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from sam3_lora.config import TrainingConfig
-from sam3_lora.errors import ConfigError, RunError
+from sam3_lora.errors import RunError
 from sam3_lora.model.base import resolve_device
+from sam3_lora.model.precision import resolve_precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,10 +40,7 @@ def make_accelerator(training: TrainingConfig) -> Accelerator:
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     device = resolve_device(training.device)
-    if training.precision == "fp16" and device.type != "cuda":
-        raise ConfigError(
-            f"fp16 needs a CUDA GPU, but the device is {device}", "Set training.precision to fp32 or bf16"
-        )
+    precision = resolve_precision(training.precision, device)
     if PartialState._shared_state and PartialState().num_processes == 1:
         # accelerate keeps its state in the process; an earlier run may have used another device or precision.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -50,7 +48,7 @@ def make_accelerator(training: TrainingConfig) -> Accelerator:
         limit_cpu_threads()
     return Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision="no" if training.precision == "fp32" else training.precision,
+        mixed_precision="no" if precision == "fp32" else precision,
         # Without an object that has a mask, the mask decoder gets no gradient in that step.
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True),
