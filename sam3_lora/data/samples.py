@@ -143,17 +143,36 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         processed = self._image_processor(pixels, input_data_format="channels_first", return_tensors="pt")
         pixel_values = processed["pixel_values"][0]
         rng = np.random.default_rng((self._seed, int(self._epoch), index))
-        has_objects = any(not item.iscrowd for item in record.annotations)
-        num_negatives = self._num_negatives if has_objects else max(self._num_negatives, 1)
-        positives, negatives = phrases_for(record, self._categories, num_negatives, rng, self._phrases)
-        if not positives and not negatives:
-            # What the file lists is ruled out, by a crowd of it for example. A batch needs a phrase: an everyday word.
-            negatives = phrases_for(replace(record, absent_categories=None), (), 1, rng, self._phrases)[1]
-        asked = [*positives, *(Prompt(phrase, ()) for phrase in negatives)]
-        targets = _targets(record, asked, (pixel_values.shape[-2], pixel_values.shape[-1]))
+        asked = sample_prompts(record, self._categories, self._num_negatives, rng, self._phrases)
+        targets = targets_of(record, asked, (pixel_values.shape[-2], pixel_values.shape[-1]))
         phrases = tuple(one.phrase for one in asked)
         flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
         return _flipped(Sample(pixel_values, phrases, targets, record, flipped))
+
+
+def sample_prompts(
+    record: ImageRecord,
+    categories: Iterable[str],
+    num_negatives: int,
+    rng: np.random.Generator,
+    phrases: Mapping[str, str],
+) -> list[Prompt]:
+    """What is asked of an image: positives first, then negatives, at least one phrase.
+
+    Args:
+        record: the image.
+        categories: see :class:`SampleDataset`.
+        num_negatives: see there.
+        rng: draws the negatives.
+        phrases: see :class:`SampleDataset`.
+    """
+    has_objects = any(not item.iscrowd for item in record.annotations)
+    num_negatives = num_negatives if has_objects else max(num_negatives, 1)
+    positives, negatives = phrases_for(record, categories, num_negatives, rng, phrases)
+    if not positives and not negatives:
+        # What the file lists is ruled out, by a crowd of it for example. A batch needs a phrase: an everyday word.
+        negatives = phrases_for(replace(record, absent_categories=None), (), 1, rng, phrases)[1]
+    return [*positives, *(Prompt(phrase, ()) for phrase in negatives)]
 
 
 class Collator:
@@ -179,7 +198,9 @@ class Collator:
             phrases=phrases,
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
-            targets=_pack([sample.targets for sample in loaded], (pixel_values.shape[-2], pixel_values.shape[-1])),
+            targets=pack_targets(
+                [sample.targets for sample in loaded], (pixel_values.shape[-2], pixel_values.shape[-1])
+            ),
             images=tuple(sample.image for sample in loaded),
         )
 
@@ -207,7 +228,7 @@ def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:
     return tokens
 
 
-def _targets(record: ImageRecord, asked: Sequence[Prompt], size_hw: tuple[int, int]) -> Targets:
+def targets_of(record: ImageRecord, asked: Sequence[Prompt], size_hw: tuple[int, int]) -> Targets:
     """The objects of each phrase, none of the negative ones; masks at the model's input size."""
     annotations = [annotation for one in asked for annotation in one.annotations]
     masks = [_mask(annotation, record, size_hw) for annotation in annotations]
@@ -259,7 +280,8 @@ def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int])
     return mask if mask.any() else None
 
 
-def _pack(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
+def pack_targets(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
+    """The targets of several images as one, their phrases in this order; masks are (N, *size_hw)."""
     masks = None
     if any(one.masks is not None for one in targets):
         masks = torch.cat(
