@@ -35,18 +35,21 @@ class Sample:
     """One image with its phrases: positives first, then negatives.
 
     Attributes:
-        pixel_values: float32 (3, S, S) in [-1, 1], scaled to the model's input size without keeping the proportions.
+        pixel_values: float32 (3, S, S) in [-1, 1], scaled to the model's input size without keeping the proportions;
+            None with `backbone`.
         phrases: P of them.
         targets: counts has one entry per phrase, masks are bool (N, S, S).
         image: where they come from.
         flipped: the axes of (H, W) along which pixels and targets are flipped.
+        backbone: (H*W, C), the vision backbone's output for the flipped pixels, where it is kept on disk.
     """
 
-    pixel_values: Tensor
+    pixel_values: Tensor | None
     phrases: tuple[str, ...]
     targets: Targets
     image: ImageRecord
     flipped: tuple[int, ...] = ()
+    backbone: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -54,31 +57,38 @@ class Batch:
     """Several samples as one, their phrases packed in the order of the images.
 
     Attributes:
-        pixel_values: float32 (B, 3, S, S).
+        pixel_values: float32 (B, 3, S, S); None with `backbone`.
         image_index: int64 (P,), the image of each phrase.
         phrases: P of them.
         input_ids, attention_mask: int64 (P, T).
         targets: packed over all P phrases.
         images: B records.
+        backbone: (B, H*W, C), the vision backbone's output, in place of pixel_values where it is kept on disk.
+        unencoded: the rows of `backbone` that are not on disk and still zero: their pixels are in pixel_values, here
+            (len(unencoded), 3, S, S). They have to be filled in before :attr:`inputs` are used.
     """
 
-    pixel_values: Tensor
+    pixel_values: Tensor | None
     image_index: Tensor
     phrases: tuple[str, ...]
     input_ids: Tensor
     attention_mask: Tensor
     targets: Targets
     images: tuple[ImageRecord, ...]
+    backbone: Tensor | None = None
+    unencoded: tuple[int, ...] = ()
 
     @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def inputs(self) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
         """The arguments of :meth:`sam3_lora.model.detector.Sam3Detector.forward`."""
-        return self.pixel_values, self.input_ids, self.attention_mask, self.image_index
+        assert not self.unencoded, f"backbone rows {self.unencoded} have not been computed"
+        return self.pixel_values, self.input_ids, self.attention_mask, self.image_index, self.backbone
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with all tensors on a device."""
-        names = ("pixel_values", "image_index", "input_ids", "attention_mask", "targets")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        names = ("pixel_values", "image_index", "input_ids", "attention_mask", "targets", "backbone")
+        present = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **{name: value.to(device) for name, value in present.items()})
 
 
 class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
@@ -180,6 +190,7 @@ class Collator:
 
     def __init__(self, processor: Any) -> None:
         self._tokenizer = processor.tokenizer
+        self._size_hw = _input_size(processor.image_processor)
 
     def __call__(self, samples: Sequence[Sample | DataError]) -> Batch | DataError:
         """The batch, or the first error among the samples."""
@@ -191,17 +202,18 @@ class Collator:
         phrases = tuple(phrase for sample in loaded for phrase in sample.phrases)
         tokens = tokenize(self._tokenizer, phrases)
         counts = torch.tensor([len(sample.phrases) for sample in loaded])
-        pixel_values = torch.stack([sample.pixel_values for sample in loaded])
+        pixels = [sample.pixel_values for sample in loaded if sample.pixel_values is not None]
+        backbone, unencoded = _stack_backbone(loaded)
         return Batch(
-            pixel_values=pixel_values,
+            pixel_values=torch.stack(pixels) if pixels else None,
             image_index=torch.arange(len(loaded)).repeat_interleave(counts),
             phrases=phrases,
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
-            targets=pack_targets(
-                [sample.targets for sample in loaded], (pixel_values.shape[-2], pixel_values.shape[-1])
-            ),
+            targets=pack_targets([sample.targets for sample in loaded], self._size_hw),
             images=tuple(sample.image for sample in loaded),
+            backbone=backbone,
+            unencoded=unencoded,
         )
 
 
@@ -243,6 +255,20 @@ def targets_of(record: ImageRecord, asked: Sequence[Prompt], size_hw: tuple[int,
     )
 
 
+def _input_size(image_processor: Any) -> tuple[int, int]:
+    """(height, width) of the model's input."""
+    return image_processor.size["height"], image_processor.size["width"]
+
+
+def _stack_backbone(samples: Sequence[Sample]) -> tuple[Tensor | None, tuple[int, ...]]:
+    """`Batch.backbone` and `Batch.unencoded` of samples of which all, some or none have the backbone's output."""
+    known = next((sample.backbone for sample in samples if sample.backbone is not None), None)
+    if known is None:
+        return None, ()
+    rows = [torch.zeros_like(known) if sample.backbone is None else sample.backbone for sample in samples]
+    return torch.stack(rows), tuple(row for row, sample in enumerate(samples) if sample.backbone is None)
+
+
 def _flipped(sample: Sample) -> Sample:
     """The sample with pixels, boxes and masks flipped along its axes."""
     if not sample.flipped:
@@ -252,9 +278,8 @@ def _flipped(sample: Sample) -> Sample:
     for axis in sample.flipped:
         boxes[:, 1 - axis] = 1 - boxes[:, 1 - axis]  # cxcywh: x belongs to W, the second axis
     masks = None if targets.masks is None else targets.masks.flip(last_axes)
-    return replace(
-        sample, pixel_values=sample.pixel_values.flip(last_axes), targets=replace(targets, boxes=boxes, masks=masks)
-    )
+    pixels = None if sample.pixel_values is None else sample.pixel_values.flip(last_axes)
+    return replace(sample, pixel_values=pixels, targets=replace(targets, boxes=boxes, masks=masks))
 
 
 def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> Tensor:

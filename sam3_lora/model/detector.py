@@ -7,6 +7,7 @@ composes its submodules as SAM 3 was trained: "SAM 3: Segment Anything with Conc
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -50,10 +51,11 @@ class Sam3Detector(nn.Module):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None,
         input_ids: Tensor,
         attention_mask: Tensor,
         image_index: Tensor,
+        backbone: Tensor | None = None,
     ) -> Detections:
         """:meth:`encode_images`, :meth:`encode_text` and :meth:`detect` in one call, as distributed training needs it.
 
@@ -62,21 +64,40 @@ class Sam3Detector(nn.Module):
             input_ids: see :meth:`encode_text`.
             attention_mask: see :meth:`encode_text`.
             image_index: see :meth:`detect`.
+            backbone: see :meth:`encode_images`.
         """
-        vision = self.encode_images(pixel_values)
+        vision = self.encode_images(pixel_values, backbone=backbone)
         text = self.encode_text(input_ids, attention_mask)
         return self.detect(vision, text, image_index)
 
-    def encode_images(self, pixel_values: Tensor) -> VisionFeatures:
-        """Image features, independent of any phrase.
+    def encode_backbone(self, pixel_values: Tensor) -> Tensor:
+        """The vision backbone's output (B, H*W, C) before the neck, independent of any phrase.
 
         Args:
             pixel_values: (B, 3, S, S) float, squashed to the model's size S and scaled to [-1, 1].
         """
+        output: Tensor = self.base.vision_encoder.backbone(pixel_values).last_hidden_state
+        return output
+
+    def encode_images(self, pixel_values: Tensor | None = None, *, backbone: Tensor | None = None) -> VisionFeatures:
+        """Image features, independent of any phrase.
+
+        Args:
+            pixel_values: see :meth:`encode_backbone`; not needed with `backbone`.
+            backbone: (B, H*W, C), what :meth:`encode_backbone` gives, where it is known already.
+        """
         encoder = self.base.vision_encoder
-        output = encoder(pixel_values)
-        levels = output.fpn_hidden_states[:-1]  # the coarsest serves the video tracker only
-        position = list(output.fpn_position_encoding[:-1])
+        # The coarsest level serves the video tracker only.
+        if backbone is None:
+            assert pixel_values is not None, "expected pixel_values or backbone"
+            output = encoder(pixel_values)
+            levels, position = output.fpn_hidden_states[:-1], list(output.fpn_position_encoding[:-1])
+        else:
+            side = math.isqrt(backbone.shape[1])
+            assert side * side == backbone.shape[1], f"expected a square grid, got {backbone.shape[1]} places"
+            grid = backbone.transpose(1, 2).reshape(len(backbone), -1, side, side)  # (B, C, H, W)
+            levels = tuple(layer(grid) for layer in encoder.neck.fpn_layers[:-1])
+            position = [encoder.neck.position_encoding(level.shape, level.device, level.dtype) for level in levels]
         # The heads use the last one. Sines of angles rounded to bf16 are off by up to 0.03, so it is computed in
         # float32, as the reference does.
         last = levels[-1]

@@ -93,6 +93,23 @@ def test_vision_runs_once_however_many_phrases(detector: Sam3Detector, inputs) -
     torch.testing.assert_close(first.logits, again.logits, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_images_encoded_from_the_backbone_give_the_same_features(detector, inputs, dtype) -> None:
+    autocast = torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+    with torch.no_grad(), autocast:
+        backbone = detector.encode_backbone(inputs.pixel_values)
+        direct = detector.encode_images(inputs.pixel_values)
+        passes = []
+        hook = detector.base.vision_encoder.backbone.register_forward_hook(lambda *_: passes.append(1))
+        # In bf16 the neck rounds its input anyway.
+        known = detector.encode_images(backbone=backbone.to(dtype))
+        hook.remove()
+    assert not passes, "the backbone has run again"
+    for ours, expected in zip((*known.fpn, *known.position), (*direct.fpn, *direct.position), strict=True):
+        assert ours.dtype == expected.dtype
+        torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_a_phrase_in_a_batch_gives_the_same_detections_as_alone(detector: Sam3Detector, inputs, training: bool) -> None:
     detector.train(training)

@@ -120,6 +120,7 @@ def load_input(
     samples.set_epoch(epoch or 0)
     sample = samples[place]
     assert not isinstance(sample, DataError)  # it is returned in a worker process only
+    assert sample.pixel_values is not None  # read from the image, not from the cache
     settings = processor.image_processor
     pixels = sample.pixel_values.numpy().transpose(1, 2, 0) * settings.image_std + settings.image_mean
     return ModelInput(
@@ -147,6 +148,7 @@ def _require_small(record: ImageRecord, side: int) -> None:
 
 def _show_tensor(inputs: ModelInput) -> None:
     pixels = inputs.sample.pixel_values
+    assert pixels is not None
     st.markdown("**Image tensor**")
     st.image(to_png(_enlarged(inputs.picture)), width="stretch", alt="The image tensor as a picture")
     st.caption(
