@@ -72,7 +72,7 @@ def ours(inputs: Inputs) -> tuple[Tensor, Tensor]:
         exhaustive=torch.ones(1, dtype=torch.bool, device=masks.device),
     )
     num_objects = torch.tensor(float(len(masks)), device=masks.device)
-    terms = mask_terms(mask_logits, targets, Matches(*indices), num_objects)
+    terms = mask_terms(mask_logits, targets, Matches.of(torch.stack(indices).cpu().numpy(), masks.device), num_objects)
     return terms["loss_mask"], terms["loss_dice"]
 
 

@@ -6,30 +6,53 @@ N objects in the whole batch, C channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on a device, without waiting for a GPU's work so far."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # from other memory the copy would wait
+
+
 @dataclass(frozen=True)
-class _OnDevice:
-    def to(self, device: torch.device | str) -> Self:
-        """The same with every tensor on a device."""
-        return type(self)(**{field.name: _move(getattr(self, field.name), device) for field in fields(self)})
+class OnDevice:
+    """Tensors that move together."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same with every tensor on a device; `non_blocking` as in ``Tensor.to``."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory, from which a GPU copies while it computes."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{field.name: _each(getattr(self, field.name), change) for field in fields(self)})
 
 
-def _move(value: Any, device: torch.device | str) -> Any:
-    if value is None:
-        return None
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A value with its tensors changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, OnDevice):
+        return value._changed(change)
     if isinstance(value, tuple):
-        return tuple(_move(item, device) for item in value)
-    return value.to(device)
+        return tuple(_each(item, change) for item in value)
+    return value
 
 
 @dataclass(frozen=True)
-class VisionFeatures(_OnDevice):
+class VisionFeatures(OnDevice):
     """Features of the images."""
 
     fpn: tuple[Tensor, ...]  # three maps (B, C, Hi, Wi), finest first
@@ -38,7 +61,7 @@ class VisionFeatures(_OnDevice):
 
 
 @dataclass(frozen=True)
-class TextFeatures(_OnDevice):
+class TextFeatures(OnDevice):
     """Features of the phrases."""
 
     states: Tensor  # (P, T, C)
@@ -46,7 +69,7 @@ class TextFeatures(_OnDevice):
 
 
 @dataclass(frozen=True)
-class Detections(_OnDevice):
+class Detections(OnDevice):
     """The detector's predictions for each phrase."""
 
     logits: Tensor  # (L, P, Q)
@@ -64,11 +87,24 @@ class Detections(_OnDevice):
 
 
 @dataclass(frozen=True)
-class Targets(_OnDevice):
-    """The ground-truth objects of each phrase, packed in phrase order."""
+class Targets(OnDevice):
+    """The ground-truth objects of each phrase, packed in phrase order.
+
+    `counts` and `mask_valid` stay on the host wherever the rest is: they decide what is computed, and a GPU would have
+    to be waited for.
+    """
 
     boxes: Tensor  # (N, 4) cxcywh in [0, 1]
     counts: Tensor  # (P,) int64, their sum is N
     masks: Tensor | None  # (N, H, W) bool; None if no object has one
     mask_valid: Tensor  # (N,) bool, False where an object has a box but no mask
     exhaustive: Tensor  # (P,) bool, False where a phrase's objects are known to be incomplete
+
+    @cached_property
+    def phrase_index(self) -> Tensor:
+        """(N,) int64: the phrase of each object."""
+        counts = self.counts.cpu().numpy()
+        return to_device(np.repeat(np.arange(len(counts)), counts), self.boxes.device)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(super()._changed(change), counts=self.counts, mask_valid=self.mask_valid)

@@ -22,7 +22,7 @@ from sam3_lora.data.prompts import MAX_TOKENS, Prompt, phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord, Split
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized
-from sam3_lora.structures import Targets
+from sam3_lora.structures import OnDevice, Targets
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _CAN_BLOCK = hasattr(signal, "sigwaitinfo")  # neither Windows nor macOS
@@ -53,7 +53,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(OnDevice):
     """Several samples as one, their phrases packed in the order of the images.
 
     Attributes:
@@ -83,12 +83,6 @@ class Batch:
         """The arguments of :meth:`sam3_lora.model.detector.Sam3Detector.forward`."""
         assert not self.unencoded, f"backbone rows {self.unencoded} have not been computed"
         return self.pixel_values, self.input_ids, self.attention_mask, self.image_index, self.backbone
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch with all tensors on a device."""
-        names = ("pixel_values", "image_index", "input_ids", "attention_mask", "targets", "backbone")
-        present = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return replace(self, **{name: value.to(device) for name, value in present.items()})
 
 
 class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -80,8 +81,9 @@ def classification_terms(
     probability = logits.sigmoid()
     present = _is_present(targets)
 
-    target_score, is_matched = _target_scores(probability, boxes_cxcywh, targets, matches)
-    weight = torch.where(is_matched, pos_weight, probability**NEGATIVE_GAMMA * targets.exhaustive.unsqueeze(-1))
+    target_score = _target_scores(probability, boxes_cxcywh, targets, matches)
+    of_unmatched = probability**NEGATIVE_GAMMA * targets.exhaustive.unsqueeze(-1)
+    weight = torch.where(target_score != 0, pos_weight, of_unmatched)
     errors = weight * F.binary_cross_entropy_with_logits(logits, target_score, reduction="none")
     # A batch may contain no phrase at all (images without objects, no negatives): then the mean is 0, not NaN.
     mean_over = max(num_phrases, 1) * max(num_queries, PAD_QUERIES)
@@ -96,30 +98,19 @@ def classification_terms(
 
 def _is_present(targets: Targets) -> Tensor:
     """(P,) float: 1 where a phrase has an object with an area, else 0."""
-    phrase_index = torch.repeat_interleave(targets.counts)
     has_area = (targets.boxes[:, 2:] > 0).all(-1).float()
-    return targets.boxes.new_zeros(len(targets.counts)).float().index_add(0, phrase_index, has_area).clamp(max=1)
+    return has_area.new_zeros(len(targets.counts)).index_add(0, targets.phrase_index, has_area).clamp(max=1)
 
 
 @torch.no_grad()
-def _target_scores(
-    probability: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches
-) -> tuple[Tensor, Tensor]:
-    """The target score of each query, (P, Q), 0 where unmatched; and which are matched, (P, Q) bool."""
+def _target_scores(probability: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> Tensor:
+    """The target score of each query, (P, Q): at least MIN_SCORE where matched, 0 elsewhere."""
     pairs = (matches.phrase_index, matches.query_index)
     predicted = cxcywh_to_xyxy(boxes_cxcywh[pairs].float())
     iou = matched_iou(predicted, cxcywh_to_xyxy(targets.boxes[matches.target_index].float()))
     score = (probability[pairs] ** SCORE_ALPHA * iou ** (1 - SCORE_ALPHA)).clamp(min=MIN_SCORE)
-
-    # The target of a query with several objects is that of the last one. Writing all would leave the choice to the
-    # GPU's threads; matches are sorted, so a query's pairs are neighbors.
-    is_last = torch.ones_like(matches.query_index, dtype=torch.bool)
-    is_last[:-1] = (pairs[0][1:] != pairs[0][:-1]) | (pairs[1][1:] != pairs[1][:-1])
-    pairs = (pairs[0][is_last], pairs[1][is_last])
-
-    target, is_matched = torch.zeros_like(probability), torch.zeros_like(probability, dtype=torch.bool)
-    target[pairs], is_matched[pairs] = score[is_last], True
-    return target, is_matched
+    # The target of a query with several objects is that of the last one; all of its pairs write it, in any order.
+    return torch.zeros_like(probability).index_put(pairs, score[matches.last_of_query])
 
 
 def mask_terms(
@@ -145,10 +136,10 @@ def mask_terms(
         loss_mask and loss_dice.
     """
     if targets.masks is None:
-        matches = matches.keep(torch.zeros_like(matches.target_index, dtype=torch.bool))
+        matches = matches.keep(np.zeros(len(matches), dtype=bool))
         masks = targets.boxes.new_zeros((0, 1, 1), dtype=torch.bool)
     else:
-        matches = matches.keep(targets.mask_valid[matches.target_index])
+        matches = matches.keep(targets.mask_valid.cpu().numpy()[matches.on_host[2]])
         masks = targets.masks
     # Indexed once: indexing in each chunk would create a gradient of (P, Q, h, w) for each.
     matched_logits = mask_logits[matches.phrase_index, matches.query_index]  # (M, h, w)

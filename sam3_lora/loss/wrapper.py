@@ -10,7 +10,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from sam3_lora.config import LossConfig
-from sam3_lora.loss.matching import Matches, match_one_to_many, match_one_to_one
+from sam3_lora.loss.matching import Matches, match
 from sam3_lora.loss.terms import box_terms, classification_terms, mask_terms
 from sam3_lora.structures import Detections, Targets
 
@@ -73,12 +73,10 @@ class Sam3LossWrapper(nn.Module):
     def _weighted_terms(self, detections: Detections, targets: Targets) -> Iterator[tuple[str, Tensor, float]]:
         """Name, raw value and weight of each term, last layer first; the only place where weights are chosen."""
         num_objects = self._num_objects(targets)
-        halves = [(detections, match_one_to_one(detections.logits, detections.boxes, targets), "", 1.0)]
-        o2m = detections.one_to_many
-        if o2m is not None and self.config.o2m_weight > 0:
-            # SAM 3 matches the auxiliary layers one-to-one in this half too (use_o2m_matcher_on_o2m_aux: false).
-            o2m_matches = match_one_to_one(o2m.logits[:-1], o2m.boxes[:-1], targets)
-            o2m_matches.append(match_one_to_many(o2m.logits[-1], o2m.boxes[-1], targets))
+        o2m = detections.one_to_many if self.config.o2m_weight > 0 else None
+        matches, o2m_matches = match(detections, targets, with_one_to_many=o2m is not None)
+        halves = [(detections, matches, "", 1.0)]
+        if o2m is not None:
             halves.append((o2m, o2m_matches, "_o2m", self.config.o2m_weight))
 
         last = len(detections.logits) - 1
@@ -102,7 +100,7 @@ class Sam3LossWrapper(nn.Module):
 
     def _num_objects(self, targets: Targets) -> Tensor:
         """The divisor of sums over objects: a scalar, at least 1."""
-        num_objects = targets.counts.sum().float()
+        num_objects = torch.full((), sum(targets.counts.tolist()), dtype=torch.float32, device=targets.boxes.device)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         # Evaluation runs in one process: the others would never join the all_reduce.
         if self.training and self.config.normalization == "global" and distributed:

@@ -82,7 +82,7 @@ class Setup:
             model: the detector, or as accelerate wraps it.
             batch: on any device.
         """
-        batch = batch.to(self.accelerator.device)
+        batch = batch.to(self.accelerator.device, non_blocking=True)
         with self.accelerator.autocast():
             detections = model(*batch.inputs)
         return detections, self.loss(detections, batch.targets)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -15,7 +16,7 @@ from torch.nn.utils import get_total_norm
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError
 from sam3_lora.evaluate.validation_loss import MeanLoss, as_vector, from_vector
-from sam3_lora.loss import LossReport
+from sam3_lora.structures import to_device
 from sam3_lora.train.memory import free_unused, is_out_of_memory
 from sam3_lora.train.setup import Setup
 
@@ -63,21 +64,54 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
         setup.scheduler.step()
         return None
     max_norm = setup.config.training.max_grad_norm
-    grad_norm = float(setup.accelerator.clip_grad_norm_(setup.model.parameters, max_norm))
-    # With fp16 the scaler skips such a step by itself.
-    if setup.accelerator.scaler is None and not math.isfinite(grad_norm):
-        raise NotFiniteError((), file_names(group), setup.config.training.precision == "fp16")
-    norms = component_norms(setup, grad_norm) if by_component else None
+    grad_norm = setup.accelerator.clip_grad_norm_(setup.model.parameters, max_norm)
+    read = _read(setup, group, torch.stack(reports), grad_norm, _component_norms(setup) if by_component else [])
+    _require_finite(setup, group, read, terms)
     setup.optimizer.step()
     setup.scheduler.step()
     setup.optimizer.zero_grad()
 
-    world = setup.accelerator.num_processes
-    counts = torch.tensor(_counts(group), dtype=torch.float32, device=reports[0].device)
-    shared = setup.accelerator.reduce(torch.cat((torch.stack(reports).mean(0), counts)), reduction="mean")
-    images, objects, phrases, negatives = (round(value * world) for value in shared[-len(counts) :].tolist())
-    loss = from_vector(terms, shared[: -len(counts)])
-    return StepMetrics(loss, grad_norm, norms, lr, images, objects, phrases, negatives)
+    norms = dict(zip(setup.model.components, read.component_norms, strict=True)) if by_component else None
+    return StepMetrics(from_vector(terms, read.mean), read.grad_norm, norms, lr, *read.counts)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the host reads of a step."""
+
+    grad_norm: float
+    component_norms: list[float]  # before clipping; none where they were not measured
+    reports: Tensor  # of each batch of this process, see as_vector
+    mean: Tensor  # of the reports of all processes
+    counts: list[int]  # images, objects, phrases, negatives of all processes
+
+
+def _read(
+    setup: Setup, group: Sequence[Batch], reports: Tensor, grad_norm: Tensor, component_norms: list[Tensor]
+) -> _Read:
+    """Reads everything in one copy: it waits for the device.
+
+    Args:
+        setup: the run.
+        group: the step's batches.
+        reports: of each batch, see as_vector.
+        grad_norm: of all gradients before clipping.
+        component_norms: after clipping.
+    """
+    counts = to_device(np.array(_counts(group), dtype=np.float32), reports.device)
+    shared = setup.accelerator.reduce(torch.cat((reports.mean(0), counts)), reduction="mean")
+    norms = torch.stack([norm.float().to(reports.device) for norm in (grad_norm, *component_norms)])
+    on_host = torch.cat((norms, reports.flatten(), shared)).cpu()
+    norms, own, mean, counts = on_host.split((len(norms), reports.numel(), reports.shape[1], len(counts)))
+    norm = norms.tolist()[0]
+    clipped_by = np.float32(max(1.0, norm / setup.config.training.max_grad_norm))
+    return _Read(
+        grad_norm=norm,
+        component_norms=(clipped_by * norms.numpy()[1:]).tolist(),
+        reports=own.view_as(reports),
+        mean=mean,
+        counts=[round(value * setup.accelerator.num_processes) for value in counts.tolist()],
+    )
 
 
 def file_names(group: Sequence[Batch]) -> tuple[str, ...]:
@@ -85,21 +119,12 @@ def file_names(group: Sequence[Batch]) -> tuple[str, ...]:
     return tuple(image.file_name for batch in group for image in batch.images)
 
 
-def component_norms(setup: Setup, grad_norm: float) -> dict[str, float]:
-    """Each component's gradient norm before clipping; 0 where no gradient arrives.
-
-    Args:
-        setup: the run, its gradients clipped.
-        grad_norm: of all gradients before clipping.
-    """
-    components, device = setup.model.components, setup.accelerator.device
-    norms = [
+def _component_norms(setup: Setup) -> list[Tensor]:
+    """Each component's gradient norm as it is; 0 where no gradient arrives."""
+    return [
         get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
-        for parameters in components.values()
+        for parameters in setup.model.components.values()
     ]
-    clipped_by = max(1.0, grad_norm / setup.config.training.max_grad_norm)
-    values = clipped_by * torch.stack([norm.float().to(device) for norm in norms])
-    return dict(zip(components, values.tolist(), strict=True))
 
 
 def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], list[str]]:
@@ -117,7 +142,6 @@ def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], lis
             is_last = position == len(group) - 1
             with nullcontext() if is_last else setup.accelerator.no_sync(model):
                 _, loss = setup.forward(model, batch)
-                _require_finite(setup, loss, batch)
                 setup.accelerator.backward(loss.total / len(group))
             reports.append(as_vector(loss))
             terms = list(loss.terms)
@@ -128,14 +152,20 @@ def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], lis
     return reports, terms
 
 
-def _require_finite(setup: Setup, loss: LossReport, batch: Batch) -> None:
-    if torch.isfinite(loss.total):
-        return
-    terms = [name for name, term in loss.terms.items() if not torch.isfinite(term.raw)]
-    raise NotFiniteError(terms or ["total"], file_names([batch]), setup.config.training.precision == "fp16")
+def _require_finite(setup: Setup, group: Sequence[Batch], read: _Read, terms: list[str]) -> None:
+    """Raises NotFiniteError for a loss or gradients that are not finite, before they are applied."""
+    fp16 = setup.config.training.precision == "fp16"
+    for batch, report in zip(group, read.reports, strict=True):
+        loss = from_vector(terms, report)
+        if not math.isfinite(loss.total):
+            names = [name for name, value in loss.raw.items() if not math.isfinite(value)]
+            raise NotFiniteError(names or ["total"], file_names([batch]), fp16)
+    # With fp16 the scaler skips such a step by itself.
+    if setup.accelerator.scaler is None and not math.isfinite(read.grad_norm):
+        raise NotFiniteError((), file_names(group), fp16)
 
 
 def _counts(group: Sequence[Batch]) -> list[int]:
     """Images, objects, phrases, and phrases without an object."""
-    counts = torch.cat([batch.targets.counts for batch in group])
-    return [sum(len(batch.images) for batch in group), int(counts.sum()), len(counts), int((counts == 0).sum())]
+    counts = [count for batch in group for count in batch.targets.counts.tolist()]
+    return [sum(len(batch.images) for batch in group), sum(counts), len(counts), counts.count(0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,8 @@ POS_WEIGHT = 10.0
 
 
 def _matches(*triples: tuple[int, int, int]) -> Matches:
-    return Matches(*torch.tensor(triples, dtype=torch.int64).reshape(-1, 3).T)
+    pairs = np.array(triples, dtype=np.int64).reshape(-1, 3).T
+    return Matches.of(pairs, torch.device("cpu"))
 
 
 def _box_targets(*boxes: list[float], counts: list[int] | None = None) -> Targets:
