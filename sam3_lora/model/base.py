@@ -39,6 +39,13 @@ class LoadedModel:
         """Side in pixels of the square that images are resized to."""
         return _image_size(self.model.config)
 
+    def to(self, device: torch.device | str) -> None:
+        """Moves the weights to a device, in place. Raises ModelError if its memory is too small."""
+        try:
+            self.model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
+        except RuntimeError as error:
+            raise _explain_runtime_error(error, self.name, device) from error
+
 
 def load_base(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel:
     """Loads a base model with all of its weights, in float32, which training under autocast expects.
@@ -56,11 +63,9 @@ def load_base(name_or_path: str | Path, *, device: torch.device | str = "cpu") -
     config = _read_config(folder)
     processor = _load_processor(folder, _image_size(config))
     model = _load_weights(folder)
-    try:
-        model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
-    except RuntimeError as error:
-        raise _explain_runtime_error(error, folder, device) from error
-    return LoadedModel(model.train(False).requires_grad_(False), processor, str(name_or_path))
+    loaded = LoadedModel(model.train(False).requires_grad_(False), processor, str(name_or_path))
+    loaded.to(device)
+    return loaded
 
 
 def load_processor(name_or_path: str | Path) -> Sam3Processor:
@@ -214,7 +219,7 @@ def _load_processor(folder: Path, image_size: int) -> Sam3Processor:
     return processor
 
 
-def _explain_runtime_error(error: BaseException, folder: Path, device: torch.device | str) -> ModelError:
+def _explain_runtime_error(error: BaseException, folder: Path | str, device: torch.device | str) -> ModelError:
     text = str(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text.lower():
         return ModelError(

@@ -1,16 +1,23 @@
-"""The numeric precision of forward passes: what "auto" means on a device, and autocast."""
+"""The numeric precision of forward passes: what "auto" means on a device, autocast, and frozen weights in 16 bits."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from torch import nn
 
 from sam3_lora.errors import ConfigError
 
+if TYPE_CHECKING:
+    from transformers import Sam3Model
+
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_CAST_BY_AUTOCAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+# The geometry encoder runs without autocast (RoIAlign has no bf16), in the text projection's type.
+_IN_FLOAT32 = ("geometry_encoder.", "text_projection.")
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
@@ -45,3 +52,36 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """
     dtype = _DTYPES.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def convert_frozen(model: Sam3Model, precision: Precision) -> None:
+    """Holds, from now on, those frozen weights in 16 bits that autocast would convert at every use; nothing for fp32.
+
+    Loss and gradients under :func:`autocast` stay the same to the bit; without it the model no longer runs. Converted
+    are weights and biases of linear layers and convolutions. Float32 remain: whatever is trained, LoRA layers, norms,
+    embeddings, geometry encoder, text projection, and layers with a DoRA adapter, where PEFT takes norms of the
+    weights themselves. LoRA layers take their input as it comes from now on: PEFT would convert it to float32, and
+    autocast back.
+
+    Args:
+        model: in float32, its adapter attached; it is changed in place.
+        precision: of the autocast that the model runs under.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    dtype = _DTYPES.get(precision)
+    if dtype is None:
+        return
+    kept = list(_IN_FLOAT32)
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer) and not name.startswith(_IN_FLOAT32):
+            if module.lora_variant:
+                kept.append(f"{name}.")
+            else:
+                module.cast_input_dtype_enabled = False
+    for name, module in model.named_modules():
+        if not isinstance(module, _CAST_BY_AUTOCAST) or ".lora_" in name or f"{name}.".startswith(tuple(kept)):
+            continue
+        for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)

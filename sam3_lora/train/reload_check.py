@@ -11,6 +11,7 @@ from sam3_lora.errors import ModelError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.model.detector import Detections, Sam3Detector
+from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
 from sam3_lora.train.memory import free_unused
 from sam3_lora.train.setup import Setup
 
@@ -31,17 +32,22 @@ def verify_reload(setup: Setup, folder: Path) -> str:
     Returns:
         "ok", or a sentence: what differs, or why the adapter cannot be loaded.
     """
-    device = setup.accelerator.device
+    device, training = setup.accelerator.device, setup.config.training
+    precision = resolve_precision(training.precision, device)
     batch = setup.data.first_batch().to(device)
-    trained = _detect(setup.model.detector.eval(), batch)
+    with autocast(device, precision):
+        trained = _detect(setup.model.detector.eval(), batch)
     setup.model.detector.to("cpu")
     free_unused()
     try:
-        base = load_base(setup.config.model.base, device=device)
+        base = load_base(setup.config.model.base)
         lora.load(base.model, folder)
+        convert_frozen(base.model, precision)  # as in training: the same operations, and so the same rounding
+        base.to(device)
     except ModelError as error:
         return str(error)
-    return compare(trained, _detect(Sam3Detector(base.model).eval(), batch))
+    with autocast(device, precision):
+        return compare(trained, _detect(Sam3Detector(base.model).eval(), batch))
 
 
 def compare(trained: Detections, loaded: Detections) -> str:
@@ -63,6 +69,5 @@ def compare(trained: Detections, loaded: Detections) -> str:
 
 @torch.inference_mode()
 def _detect(detector: Sam3Detector, batch: Batch) -> Detections:
-    # The class's forward: around that of the trained one accelerate has put the run's precision, whose rounding the
-    # loaded one would lack.
+    # The class's forward: that of the trained one is wrapped by accelerate, whose outputs are float32.
     return Sam3Detector.forward(detector, *batch.inputs).to("cpu")

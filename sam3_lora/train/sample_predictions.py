@@ -57,7 +57,10 @@ class SampleWriter:
         predictor.strength = 0.0 if base else 1.0
         fix = "Free some space, then resume the run from its last checkpoint"
         try:
-            with explain_os_errors(RunError, f"The samples cannot be written to {self._folder}", fix):
+            with (
+                explain_os_errors(RunError, f"The samples cannot be written to {self._folder}", fix),
+                self._setup.accelerator.autocast(),
+            ):
                 for position, image in enumerate(self._images):
                     self._write_one(predictor, step, position, image)
         finally:

@@ -17,6 +17,7 @@ from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.find_adapter import find_adapter
+from sam3_lora.model.precision import convert_frozen, resolve_precision
 from sam3_lora.model.warm_start import start_from
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
@@ -137,6 +138,8 @@ def prepare(
 def make_model(config: RunConfig, accelerator: Accelerator, log: Callable[[str], None], fresh: bool) -> AdaptedModel:
     """Loads the base model and attaches the adapter; seeds all random number generators.
 
+    With a precision of 16 bits the model runs under the accelerator's autocast only.
+
     Args:
         config: the run's.
         accelerator: its device and process index are used.
@@ -149,12 +152,15 @@ def make_model(config: RunConfig, accelerator: Accelerator, log: Callable[[str],
     from accelerate.utils import set_seed
 
     start = find_adapter(config.model.adapter) if config.model.adapter and fresh else None
-    base = load_base(config.model.base, device=accelerator.device)
+    base = load_base(config.model.base)
     set_seed(config.training.seed)
     peft = lora.attach(base.model, config.lora)
     if start is not None:
         start_from(peft, start, config.lora)
         log(f"The adapter continues from {start}.")
+    # Before they move: the device never holds the base in float32.
+    convert_frozen(base.model, resolve_precision(config.training.precision, accelerator.device))
+    base.to(accelerator.device)
     if accelerator.process_index > 0:  # the same adapter everywhere, but each process draws its own dropout
         set_seed(config.training.seed + accelerator.process_index)
     detector = Sam3Detector(base.model)
