@@ -59,11 +59,10 @@ def all_at_once(inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def ours(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    from sam3_lora.loss.matching import Matches
     from sam3_lora.loss.terms import mask_terms
     from sam3_lora.structures import Targets
 
-    mask_logits, masks, indices = inputs
+    mask_logits, masks, (phrases, queries, objects) = inputs
     targets = Targets(
         boxes=torch.zeros(len(masks), 4, device=masks.device),
         counts=torch.tensor([len(masks)], device=masks.device),
@@ -72,7 +71,7 @@ def ours(inputs: Inputs) -> tuple[Tensor, Tensor]:
         exhaustive=torch.ones(1, dtype=torch.bool, device=masks.device),
     )
     num_objects = torch.tensor(float(len(masks)), device=masks.device)
-    terms = mask_terms(mask_logits, targets, Matches.of(torch.stack(indices).cpu().numpy(), masks.device), num_objects)
+    terms = mask_terms(mask_logits[phrases, queries], targets, objects, num_objects)
     return terms["loss_mask"], terms["loss_dice"]
 
 

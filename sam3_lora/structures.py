@@ -75,9 +75,13 @@ class Detections(OnDevice):
     logits: Tensor  # (L, P, Q)
     boxes: Tensor  # (L, P, Q, 4) cxcywh in [0, 1]
     presence: Tensor | None  # (L, P) logits; None in the one-to-many half, which has no presence token
-    masks: Tensor  # (P, Q, h, w) logits of the last layer
-    semantic: Tensor | None  # (P, 1, h, w) logits; None in the one-to-many half
+    masks: Tensor | None  # (P, Q, h, w) logits of the last layer; None with a mask head
+    semantic: Tensor | None  # (P, 1, h, w) logits; None in the one-to-many half and with a mask head
     one_to_many: Detections | None = None  # the second half of the queries, in training only
+    # Makes the masks (M, h, w) of queries (M,) of phrases (M,), where the features lie. Both halves' masks are asked of
+    # the first: its queries are in [0, Q), those of the one-to-many half in [Q, 2 Q). Asking for several queries of a
+    # phrase in one call costs as much as asking for one; phrases that nobody asks for cost nothing.
+    mask_head: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def scores(self) -> Tensor:

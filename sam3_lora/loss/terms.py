@@ -113,10 +113,17 @@ def _target_scores(probability: Tensor, boxes_cxcywh: Tensor, targets: Targets, 
     return torch.zeros_like(probability).index_put(pairs, score[matches.last_of_query])
 
 
+def with_mask(matches: Matches, targets: Targets) -> Matches:
+    """The matches with an object whose mask is valid: those that :func:`mask_terms` compares."""
+    if targets.masks is None:
+        return matches.keep(np.zeros(len(matches), dtype=bool))
+    return matches.keep(targets.mask_valid.cpu().numpy()[matches.on_host[2]])
+
+
 def mask_terms(
     mask_logits: Tensor,
     targets: Targets,
-    matches: Matches,
+    target_index: Tensor,
     num_objects: Tensor,
     pixels_at_once: int = PIXELS_AT_ONCE,
 ) -> dict[str, Tensor]:
@@ -126,25 +133,18 @@ def mask_terms(
     predictions themselves does not grow with the number of matches.
 
     Args:
-        mask_logits: (P, Q, h, w).
-        targets: of the P phrases, with masks (N, H, W).
-        matches: of the last decoder layer; those with an object whose mask is not valid are left out.
+        mask_logits: (M, h, w) of the matches :func:`with_mask`, of the last decoder layer.
+        targets: with masks (N, H, W); without any, M is 0.
+        target_index: (M,) the object of each.
         num_objects: scalar, at least 1: all objects, with a mask or without.
         pixels_at_once: size of a chunk in upsampled pixels; at least one mask.
 
     Returns:
         loss_mask and loss_dice.
     """
-    if targets.masks is None:
-        matches = matches.keep(np.zeros(len(matches), dtype=bool))
-        masks = targets.boxes.new_zeros((0, 1, 1), dtype=torch.bool)
-    else:
-        matches = matches.keep(targets.mask_valid.cpu().numpy()[matches.on_host[2]])
-        masks = targets.masks
-    # Indexed once: indexing in each chunk would create a gradient of (P, Q, h, w) for each.
-    matched_logits = mask_logits[matches.phrase_index, matches.query_index]  # (M, h, w)
+    masks = targets.boxes.new_zeros((0, 1, 1), dtype=torch.bool) if targets.masks is None else targets.masks
     at_once = max(1, pixels_at_once // (masks.shape[-2] * masks.shape[-1]))
-    focal, dice = _MaskErrors.apply(matched_logits, masks, matches.target_index, at_once)
+    focal, dice = _MaskErrors.apply(mask_logits, masks, target_index, at_once)
     return {"loss_mask": focal / num_objects, "loss_dice": dice / num_objects}
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
 
 from sam3_lora.config import LossConfig
 from sam3_lora.loss.matching import Matches, match
-from sam3_lora.loss.terms import box_terms, classification_terms, mask_terms
+from sam3_lora.loss.terms import box_terms, classification_terms, mask_terms, with_mask
 from sam3_lora.structures import Detections, Targets
 
 
@@ -54,8 +55,9 @@ class Sam3LossWrapper(nn.Module):
         """The loss of a batch, in float32 even under autocast.
 
         Args:
-            detections: any number of layers, phrases and queries; without a one-to-many half, as in evaluation, the
-                terms of that half are left out.
+            detections: any number of layers, phrases and queries, with masks or with a mask head, which is asked once
+                for the masks of matched queries; without a one-to-many half, as in evaluation, the terms of that half
+                are left out.
             targets: on the same device.
 
         Raises:
@@ -80,23 +82,25 @@ class Sam3LossWrapper(nn.Module):
             halves.append((o2m, o2m_matches, "_o2m", self.config.o2m_weight))
 
         last = len(detections.logits) - 1
+        masked = [with_mask(matches[last], targets) for _, matches, _, _ in halves]
+        masks = _masks_of(detections, masked)
         for layer in (last, *range(last)):
-            for half, matches, half_suffix, half_weight in halves:
+            for position, (half, matches, half_suffix, half_weight) in enumerate(halves):
                 suffix = half_suffix if layer == last else f"_aux_{layer}{half_suffix}"
-                for name, raw in self._layer_terms(half, layer, targets, matches[layer], num_objects).items():
+                terms = self._layer_terms(half, layer, targets, matches[layer], num_objects)
+                if layer == last:
+                    terms |= mask_terms(masks[position], targets, masked[position].target_index, num_objects)
+                for name, raw in terms.items():
                     yield name + suffix, raw, getattr(self.config, name) * half_weight
 
     def _layer_terms(
         self, half: Detections, layer: int, targets: Targets, matches: Matches, num_objects: Tensor
     ) -> dict[str, Tensor]:
-        """The raw terms of one decoder layer of one half."""
+        """The raw terms of one decoder layer of one half, but for the masks."""
         logits, boxes = half.logits[layer], half.boxes[layer]
         presence = None if half.presence is None else half.presence[layer]
         terms = box_terms(boxes, targets, matches, num_objects)
-        terms |= classification_terms(logits, boxes, presence, targets, matches, self.config.pos_weight)
-        if layer == len(half.logits) - 1:
-            terms |= mask_terms(half.masks, targets, matches, num_objects)
-        return terms
+        return terms | classification_terms(logits, boxes, presence, targets, matches, self.config.pos_weight)
 
     def _num_objects(self, targets: Targets) -> Tensor:
         """The divisor of sums over objects: a scalar, at least 1."""
@@ -107,3 +111,22 @@ class Sam3LossWrapper(nn.Module):
             torch.distributed.all_reduce(num_objects)
             num_objects = num_objects / torch.distributed.get_world_size()
         return num_objects.clamp(min=1)
+
+
+def _masks_of(detections: Detections, matches: Sequence[Matches]) -> list[Tensor]:
+    """The mask logits (M, h, w) of each half's matched queries; the halves are one or both, the one-to-many last."""
+    if detections.mask_head is None:
+        # Indexed once: indexing in each chunk of the loss would create a gradient of (P, Q, h, w) for each.
+        return [
+            _masks(half)[of_half.phrase_index, of_half.query_index]
+            for half, of_half in zip((detections, detections.one_to_many), matches, strict=False)
+        ]
+    phrases, queries, _ = np.concatenate([of_half.on_host for of_half in matches], axis=1)
+    first_query = np.repeat(np.arange(len(matches)) * detections.logits.shape[-1], [len(one) for one in matches])
+    masks = detections.mask_head(torch.from_numpy(phrases), torch.from_numpy(queries + first_query))
+    return list(torch.split(masks, [len(of_half) for of_half in matches]))
+
+
+def _masks(half: Detections | None) -> Tensor:
+    assert half is not None and half.masks is not None, "detections have masks or a mask head"
+    return half.masks

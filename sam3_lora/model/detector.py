@@ -8,19 +8,20 @@ composes its submodules as SAM 3 was trained: "SAM 3: Segment Anything with Conc
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
+from sam3_lora.model.decoder import Decoder
+from sam3_lora.model.mask_head import MaskHead
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
-    from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoderLayer, Sam3DETREncoderOutput
 
 __all__ = ["PADDING_LABEL", "Detections", "Sam3Detector", "TextFeatures", "VisionFeatures"]
 
@@ -40,14 +41,14 @@ class Sam3Detector(nn.Module):
     def __init__(self, base: Sam3Model) -> None:
         super().__init__()
         self.base = base
-        self._checkpoint_masks = False
+        self._checkpointed = False
 
     def gradient_checkpointing(self, enabled: bool) -> None:
-        """Recomputes activations of vision layers and mask decoder in the backward pass, to save memory."""
+        """Recomputes activations of every layer and of each phrase's masks in the backward pass, to save memory."""
         for layer in self.base.vision_encoder.backbone.layers:
             layer.gradient_checkpointing = enabled
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-        self._checkpoint_masks = enabled
+        self._checkpointed = enabled
 
     def forward(
         self,
@@ -56,8 +57,10 @@ class Sam3Detector(nn.Module):
         attention_mask: Tensor,
         image_index: Tensor,
         backbone: Tensor | None = None,
+        *,
+        masks: bool = True,
     ) -> Detections:
-        """:meth:`encode_images`, :meth:`encode_text` and :meth:`detect` in one call, as distributed training needs it.
+        """:meth:`encode_images`, :meth:`encode_text` and :meth:`detect` in one call.
 
         Args:
             pixel_values: see :meth:`encode_images`.
@@ -65,10 +68,11 @@ class Sam3Detector(nn.Module):
             attention_mask: see :meth:`encode_text`.
             image_index: see :meth:`detect`.
             backbone: see :meth:`encode_images`.
+            masks: see :meth:`detect`.
         """
         vision = self.encode_images(pixel_values, backbone=backbone)
         text = self.encode_text(input_ids, attention_mask)
-        return self.detect(vision, text, image_index)
+        return self.detect(vision, text, image_index, masks=masks)
 
     def encode_backbone(self, pixel_values: Tensor) -> Tensor:
         """The vision backbone's output (B, H*W, C) before the neck, independent of any phrase.
@@ -130,6 +134,8 @@ class Sam3Detector(nn.Module):
         image_index: Tensor,
         boxes: Tensor | None = None,
         box_labels: Tensor | None = None,
+        *,
+        masks: bool = True,
     ) -> Detections:
         """Detects the objects of each phrase in its image.
 
@@ -140,29 +146,40 @@ class Sam3Detector(nn.Module):
             boxes: (P, K, 4) exemplar boxes, cxcywh in [0, 1], or None.
             box_labels: (P, K) int64: 1 objects like this one, 0 none like this one, -10 padding; None takes every box
                 as positive.
+            masks: whether to make the masks of all queries; without, :attr:`Detections.mask_head` makes those that are
+                asked for.
 
         Returns:
             Detections of all L decoder layers; logits, boxes and presence in float32.
         """
         phrases = len(text.states)
         assert image_index.shape == (phrases,), f"expected one image per phrase ({phrases}), got {image_index.shape}"
-        fpn = [level[image_index] for level in vision.fpn]
-        position = vision.position[-1][image_index]
+        features = vision.fpn[-1][image_index]
         if boxes is None:
             # Once per image, not once per phrase.
             states, mask = (part[image_index] for part in vision.text_only_geometry or self.text_only_geometry(vision))
         else:
-            states, mask = self._geometry(fpn[-1], position, boxes, box_labels)
+            states, mask = self._geometry(features, vision.position[-1][image_index], boxes, box_labels)
         prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)
-        encoded = self.base.detr_encoder(
-            vision_features=[fpn[-1]], text_features=prompt, vision_pos_embeds=[position], text_mask=prompt_mask
-        )
-        queries, reference, presence = self._decode(
-            encoded, prompt, prompt_mask, (fpn[-1].shape[-2], fpn[-1].shape[-1])
-        )
+        attention = self._prompt_attention(prompt, prompt_mask)
+        # Sine embeddings are those of a grid, the same for every image.
+        encoded, position = self._encode(features, vision.position[-1][:1], prompt, attention)
+        size_hw = (features.shape[-2], features.shape[-1])
+        decoder = Decoder(self.base.detr_decoder, encoded, position, size_hw, prompt, attention, self._run)
+        queries, reference, presence = decoder.predict(halves=2 if self.training else 1)
         logits = self.base.dot_product_scoring(queries, prompt, prompt_mask).squeeze(-1)
-        masks, semantic = self._masks(queries[-1], fpn, encoded.last_hidden_state, prompt, prompt_mask)
-        return self._assemble(logits.float(), reference.float(), presence.float(), masks, semantic)
+        mask_head = MaskHead(
+            decoder=self.base.mask_decoder,
+            queries=queries[-1],
+            fpn=vision.fpn,
+            image_index=image_index,
+            image=encoded,
+            prompt=prompt,
+            prompt_attention=attention,
+            run=self._run,
+            autocast=_current_autocast(encoded.device),
+        )
+        return self._assemble(logits.float(), reference.float(), presence.float(), mask_head, masks)
 
     def _geometry(
         self, features: Tensor, position: Tensor, boxes: Tensor | None, box_labels: Tensor | None
@@ -189,109 +206,55 @@ class Sam3Detector(nn.Module):
             )
         return geometry.last_hidden_state, geometry.attention_mask
 
-    def _decode(
-        self, encoded: Sam3DETREncoderOutput, prompt: Tensor, prompt_mask: Tensor, size_hw: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (L, P, N, C), boxes (L, P, N, 4) and presence (L, P); N is Q, in training 2 Q.
+    def _encode(
+        self, features: Tensor, position: Tensor, prompt: Tensor, prompt_attention: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The DETR encoder: maps (P, C, H, W) and their position (1, C, H, W), both as (.., H * W, C), encoded."""
+        hidden, position = features.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
+        for layer in self.base.detr_encoder.layers:
+            hidden = self._run(layer, hidden, prompt, position, prompt_attention)
+        return hidden, position
 
-        Boxes look forward twice (DINO, Zhang et al., 2022): the decoder continues from a detached box, but the box a
-        layer predicts starts from the previous layer's box with its gradient.
-        """
-        from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
-
-        decoder = self.base.detr_decoder
-        hidden, reference, prompt_attention = self._decoder_inputs(prompt, prompt_mask)
-        steering = reference
-        limit = decoder.clamp_presence_logit_max_val
-        queries, boxes, presence = [], [], []
-        for layer in cast("list[Sam3DetrDecoderLayer]", decoder.layers):
-            query_position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(steering))
-            # The presence token has no box: no position, and it looks at the whole image alike.
-            bias = decoder._get_rpb_matrix(steering, size_hw)  # type: ignore[arg-type]  # takes ints, too
-            bias = pad(bias, (0, 0, 1, 0))  # (P, heads, 1 + N, H * W)
-            query_position = pad(query_position, (0, 0, 1, 0))
-            hidden = self._decoder_layer(layer, hidden, query_position, encoded, prompt, prompt_attention, bias)
-            normed = decoder.output_layer_norm(hidden[:, 1:])
-            offset = decoder.box_head(normed)
-            queries.append(normed)
-            boxes.append((offset + inverse_sigmoid(reference)).sigmoid())
-            presence.append(decoder.presence_head(decoder.presence_layer_norm(hidden[:, 0])).clamp(-limit, limit))
-            reference = (offset + inverse_sigmoid(steering)).sigmoid()
-            steering = reference.detach()
-        return torch.stack(queries), torch.stack(boxes), torch.stack(presence).squeeze(-1)
-
-    def _decoder_inputs(self, prompt: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Presence token and queries (P, 1 + N, C), first boxes (P, N, 4), the prompt's attention mask."""
+    def _prompt_attention(self, prompt: Tensor, prompt_mask: Tensor) -> Tensor | None:
+        """The prompt's attention mask for any number of queries, in the form that the model's attention takes."""
         from transformers.masking_utils import create_bidirectional_mask
 
-        decoder = self.base.detr_decoder
-        copies = 2 if self.training else 1
-        queries = decoder.query_embed.weight.repeat(copies, 1)
-        hidden = torch.cat((decoder.presence_token.weight, queries)).expand(len(prompt), -1, -1)
-        reference = decoder.reference_points.weight.repeat(copies, 1).sigmoid().expand(len(prompt), -1, -1)
-        attention = create_bidirectional_mask(
-            config=decoder.config, inputs_embeds=hidden, attention_mask=prompt_mask, encoder_hidden_states=prompt
+        attention: Tensor | None = create_bidirectional_mask(
+            config=self.base.detr_encoder.config,
+            inputs_embeds=prompt[:, :1],
+            attention_mask=prompt_mask,
+            encoder_hidden_states=prompt,
         )
-        return hidden, reference, attention
+        return attention
 
-    def _decoder_layer(
-        self,
-        layer: Sam3DetrDecoderLayer,
-        hidden: Tensor,
-        query_position: Tensor,
-        encoded: Sam3DETREncoderOutput,
-        prompt: Tensor,
-        prompt_attention: Tensor | None,
-        bias: Tensor,
-    ) -> Tensor:
-        """One decoder layer, (P, 1 + N, C) -> same: only presence token and first half attend to each other."""
-        split = self.base.detr_decoder.config.num_queries + 1
-        first, rest = hidden[:, :split], hidden[:, split:]
-        positioned = first + query_position[:, :split]
-        attended, _ = layer.self_attn(query=positioned, key=positioned, value=first)
-        hidden = torch.cat((first + layer.self_attn_dropout(attended), rest), dim=1)
-        hidden = layer.self_attn_layer_norm(hidden)
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function; with gradient checkpointing it keeps the arguments alone for the backward pass."""
+        if self._checkpointed and torch.is_grad_enabled():
+            return checkpoint(function, *arguments, use_reentrant=False)
+        return function(*arguments)
 
-        attended, _ = layer.text_cross_attn(
-            query=hidden + query_position, key=prompt, value=prompt, attention_mask=prompt_attention
-        )
-        hidden = layer.text_cross_attn_layer_norm(hidden + layer.text_cross_attn_dropout(attended))
-
-        image, image_position = encoded.last_hidden_state, encoded.pos_embeds_flattened
-        assert image is not None and image_position is not None, "the encoder returns both"
-        attended, _ = layer.vision_cross_attn(
-            query=hidden + query_position,
-            key=image + image_position,
-            value=image,
-            attention_mask=bias,
-        )
-        hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(attended))
-        output: Tensor = layer.mlp_layer_norm(hidden + layer.mlp_dropout(layer.mlp(hidden)))
-        return output
-
-    def _masks(
-        self, queries: Tensor, fpn: list[Tensor], image: Tensor, prompt: Tensor, prompt_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Mask logits (P, N, h, w) and semantic logits (P, 1, h, w)."""
-
-        def run(queries: Tensor, image: Tensor, prompt: Tensor, *fpn: Tensor) -> tuple[Tensor, Tensor]:
-            output = self.base.mask_decoder(
-                decoder_queries=queries,
-                backbone_features=list(fpn),
-                encoder_hidden_states=image,
-                prompt_features=prompt,
-                prompt_mask=prompt_mask,
-            )
-            return output.pred_masks, output.semantic_seg
-
-        if self._checkpoint_masks and self.training:
-            return checkpoint(run, queries, image, prompt, *fpn, use_reentrant=False)
-        return run(queries, image, prompt, *fpn)
-
-    def _assemble(self, logits: Tensor, boxes: Tensor, presence: Tensor, masks: Tensor, semantic: Tensor) -> Detections:
+    def _assemble(
+        self, logits: Tensor, boxes: Tensor, presence: Tensor, mask_head: MaskHead, with_masks: bool
+    ) -> Detections:
         """Splits the queries into the one-to-one and the one-to-many half."""
         count = self.base.detr_decoder.config.num_queries
+        masks, semantic = mask_head.every_query() if with_masks else (None, None)
         o2m = None
         if self.training:
-            o2m = Detections(logits[..., count:], boxes[:, :, count:], None, masks[:, count:], None)
-        return Detections(logits[..., :count], boxes[:, :, :count], presence, masks[:, :count], semantic, o2m)
+            o2m_masks = None if masks is None else masks[:, count:]
+            o2m = Detections(logits[..., count:], boxes[:, :, count:], None, o2m_masks, None)
+        return Detections(
+            logits=logits[..., :count],
+            boxes=boxes[:, :, :count],
+            presence=presence,
+            masks=None if masks is None else masks[:, :count],
+            semantic=semantic,
+            one_to_many=o2m,
+            mask_head=None if with_masks else mask_head,
+        )
+
+
+def _current_autocast(device: torch.device) -> torch.autocast:
+    """The autocast that is in effect, to be entered again."""
+    kind = device.type
+    return torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))

@@ -192,11 +192,16 @@ def phrase_result(
     boxes_xyxy = denormalize(cxcywh_to_xyxy(detections.boxes[-1, row, order].float()), size_hw)
     image_xyxy = boxes_xyxy.new_tensor((size_hw[1], size_hw[0]) * 2)
     assert detections.presence is not None, "the one-to-many half is not a prediction"
+    if detections.masks is not None:
+        mask_logits = detections.masks[row, order]
+    else:
+        assert detections.mask_head is not None, "detections have masks or a mask head"
+        mask_logits = detections.mask_head(torch.full_like(order, row), order)
     return PhraseResult(
         phrase=phrase,
         boxes_xyxy=boxes_xyxy.clamp(min=0).minimum(image_xyxy).cpu().numpy(),
         scores=scores[order].cpu().numpy(),
-        mask_logits=detections.masks[row, order].float().cpu().numpy(),
+        mask_logits=mask_logits.float().cpu().numpy(),
         size_hw=size_hw,
         presence=float(detections.presence[-1, row].sigmoid()),
     )

@@ -52,6 +52,7 @@ def verify_reload(setup: Setup, folder: Path) -> str:
 
 def compare(trained: Detections, loaded: Detections) -> str:
     """ "ok" if two sets of detections are equal within the tolerances, else a sentence with the differences."""
+    assert trained.masks is not None and loaded.masks is not None, "a forward pass makes all masks"
     differences = {
         "scores": (trained.scores - loaded.scores, SCORE_TOLERANCE),
         "boxes": (trained.boxes[-1] - loaded.boxes[-1], BOX_TOLERANCE),

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sam3_lora.loss.matching import Matches
-from sam3_lora.loss.terms import box_terms, classification_terms, mask_terms
+from sam3_lora.loss.terms import box_terms, classification_terms, mask_terms, with_mask
 from sam3_lora.structures import Targets
 from tests.loss.batches import random_targets
 
@@ -150,11 +150,18 @@ def _random_masks(matches: int, size_hw: tuple[int, int], mask_hw: tuple[int, in
     return mask_logits.requires_grad_(), targets, _matches(*pairs)
 
 
+def _mask_terms(mask_logits: Tensor, targets: Targets, matches: Matches, num_objects: Tensor, **options):
+    """Of mask logits (P, Q, h, w)."""
+    matches = with_mask(matches, targets)
+    matched = mask_logits[matches.phrase_index, matches.query_index]
+    return mask_terms(matched, targets, matches.target_index, num_objects, **options)
+
+
 class TestMasks:
     def test_undecided_pixels(self) -> None:
         masks = torch.zeros(1, 4, 5, dtype=torch.bool)
         masks[0, :, :2] = True  # 8 pixels of the object, 12 of the background
-        terms = mask_terms(torch.zeros(1, 1, 4, 5), _mask_targets(masks), _matches((0, 0, 0)), ONE)
+        terms = _mask_terms(torch.zeros(1, 1, 4, 5), _mask_targets(masks), _matches((0, 0, 0)), ONE)
         focal = (8 * 0.25 + 12 * 0.75) / 20 * 0.5**2 * math.log(2)
         assert terms["loss_mask"].item() == pytest.approx(focal, rel=1e-5)
         assert terms["loss_dice"].item() == pytest.approx(1 - (2 * 4 + 1) / (10 + 8 + 1), rel=1e-5)
@@ -162,23 +169,23 @@ class TestMasks:
     def test_predictions_are_upsampled_between_pixel_centers(self) -> None:
         masks = torch.tensor([[[False, False, True, True]]])
         targets, matches = _mask_targets(masks), _matches((0, 0, 0))
-        coarse = mask_terms(torch.tensor([[[[-2.0, 2.0]]]]), targets, matches, ONE)
-        fine = mask_terms(torch.tensor([[[[-2.0, -1.0, 1.0, 2.0]]]]), targets, matches, ONE)
+        coarse = _mask_terms(torch.tensor([[[[-2.0, 2.0]]]]), targets, matches, ONE)
+        fine = _mask_terms(torch.tensor([[[[-2.0, -1.0, 1.0, 2.0]]]]), targets, matches, ONE)
         torch.testing.assert_close(coarse, fine)
 
     def test_a_perfect_mask_costs_nothing_and_a_wrong_one_does(self) -> None:
         targets = random_targets([1])
         sure = torch.where(targets.masks, 50.0, -50.0)[None]
-        perfect = mask_terms(sure, targets, _matches((0, 0, 0)), ONE)
+        perfect = _mask_terms(sure, targets, _matches((0, 0, 0)), ONE)
         assert perfect["loss_mask"].item() < 1e-6 and perfect["loss_dice"].item() < 1e-6
-        wrong = mask_terms(-sure, targets, _matches((0, 0, 0)), ONE)
+        wrong = _mask_terms(-sure, targets, _matches((0, 0, 0)), ONE)
         assert wrong["loss_mask"].item() > 10 and wrong["loss_dice"].item() > 0.99
 
     @pytest.mark.parametrize("scale", [0.1, 4.0, 60.0])
     @pytest.mark.parametrize("mask_hw", [(9, 11), (20, 24), (33, 30)])
     def test_values_and_gradients_are_those_of_the_plain_formula(self, scale: float, mask_hw: tuple[int, int]) -> None:
         mask_logits, targets, matches = _random_masks(7, (20, 24), mask_hw, scale)
-        terms = mask_terms(mask_logits, targets, matches, torch.tensor(3.0))
+        terms = _mask_terms(mask_logits, targets, matches, torch.tensor(3.0))
         upsampled = F.interpolate(mask_logits, (20, 24), mode="bilinear")[0, matches.query_index]
         focal, dice = _plain_mask_terms(upsampled, targets.masks[matches.target_index])
         expected = {"loss_mask": focal.sum() / 3, "loss_dice": dice.sum() / 3}
@@ -192,7 +199,7 @@ class TestMasks:
         mask_logits, targets, matches = _random_masks(7, (20, 24), (9, 11))
         results = []
         for pixels in (1, 20 * 24, 3 * 20 * 24, 10**9):
-            terms = mask_terms(mask_logits, targets, matches, ONE, pixels_at_once=pixels)
+            terms = _mask_terms(mask_logits, targets, matches, ONE, pixels_at_once=pixels)
             (gradient,) = torch.autograd.grad(200 * terms["loss_mask"] + 10 * terms["loss_dice"], mask_logits)
             results.append((*terms.values(), gradient))
         for other in results[1:]:
@@ -212,7 +219,7 @@ class TestMasks:
         pixels = 2 * 80 * 80
         assert targets.masks.numel() > pixels and len(matches) * 80 * 80 > 20 * pixels
         with LargestTensor() as largest:
-            terms = mask_terms(mask_logits, targets, matches, ONE, pixels_at_once=pixels)
+            terms = _mask_terms(mask_logits, targets, matches, ONE, pixels_at_once=pixels)
             (terms["loss_mask"] + terms["loss_dice"]).backward()
         assert largest.size == pixels
 
@@ -220,8 +227,8 @@ class TestMasks:
         mask_logits, targets, matches = _random_masks(5, (20, 24), (9, 11))
         halved = mask_logits.detach().bfloat16().requires_grad_()
         single = halved.detach().float().requires_grad_()
-        terms = mask_terms(halved, targets, matches, ONE)
-        expected = mask_terms(single, targets, matches, ONE)
+        terms = _mask_terms(halved, targets, matches, ONE)
+        expected = _mask_terms(single, targets, matches, ONE)
         assert terms == expected
         (terms["loss_mask"] + terms["loss_dice"]).backward()
         (expected["loss_mask"] + expected["loss_dice"]).backward()
@@ -232,13 +239,13 @@ class TestMasks:
         mask_logits, targets, _ = _random_masks(0, (20, 24), (9, 11))
         both = _matches((0, 1, 0), (0, 2, 1))
         without = replace(targets, mask_valid=torch.tensor([True, False, True]))
-        terms = mask_terms(mask_logits, without, both, torch.tensor(2.0))
-        one = mask_terms(mask_logits, targets, _matches((0, 1, 0)), ONE)
+        terms = _mask_terms(mask_logits, without, both, torch.tensor(2.0))
+        one = _mask_terms(mask_logits, targets, _matches((0, 1, 0)), ONE)
         torch.testing.assert_close(terms, {name: value / 2 for name, value in one.items()})
 
     def test_no_masks_at_all(self) -> None:
         mask_logits, targets, matches = _random_masks(3, (20, 24), (9, 11))
-        terms = mask_terms(mask_logits, replace(targets, masks=None), matches, ONE)
+        terms = _mask_terms(mask_logits, replace(targets, masks=None), matches, ONE)
         assert terms == {"loss_mask": 0, "loss_dice": 0}
         sum(terms.values()).backward()
         assert not mask_logits.grad.any()

@@ -224,22 +224,24 @@ def test_gradient_checkpointing_changes_no_gradient(own_demo: LoadedModel, input
         torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_gradient_checkpointing_recomputes_vision_and_masks(own_demo: LoadedModel, inputs) -> None:
+def test_gradient_checkpointing_recomputes_every_layer_and_each_phrase_s_masks(own_demo: LoadedModel, inputs) -> None:
     own_demo.model.requires_grad_(True)
     detector = Sam3Detector(own_demo.model).train()
-    calls = {"vision": 0, "masks": 0}
+    base = detector.base
+    recomputed = [layer.attention for layer in base.vision_encoder.backbone.layers]
+    recomputed += [layer.cross_attn for layer in base.detr_encoder.layers]
+    recomputed += [layer.vision_cross_attn for layer in base.detr_decoder.layers]
+    calls = dict.fromkeys((*recomputed, base.mask_decoder.pixel_decoder), 0)
 
-    def counting(name: str):
-        def hook(*_):
-            calls[name] += 1
+    def hook(module, *_) -> None:
+        calls[module] += 1
 
-        return hook
-
-    detector.base.vision_encoder.backbone.layers[0].attention.register_forward_hook(counting("vision"))
-    detector.base.mask_decoder.pixel_decoder.register_forward_hook(counting("masks"))
+    for module in calls:
+        module.register_forward_hook(hook)
     detector.gradient_checkpointing(True)
     scalar(detector(*inputs)).backward()
-    assert calls == {"vision": 2, "masks": 2}
+    assert calls.pop(base.mask_decoder.pixel_decoder) == 2 * len(inputs.input_ids)
+    assert set(calls.values()) == {2}
 
 
 @pytest.mark.parametrize("with_boxes", [False, True])
