@@ -95,7 +95,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         adapters.explain_demo_model(model.base)
     if not pressed:
         return
-    shared = resources.get_predictor(model.base, model.folder)
+    shared = resources.get_predictor(adapter=model.folder, **model.loading)
     phrases = adapters.phrases_for(model.folder, path)
     known = [phrase_of(category, phrases) for category in dataset.categories]
     request = EvaluationRequest(

@@ -142,13 +142,24 @@ class ModelConfig(Section):
     """The base model, the adapter to start from, and what saves memory."""
 
     base: str = Field(DEMO, min_length=1, title="Base model")
-    """'demo', a Hugging Face Hub id such as facebook/sam3, or a folder saved by transformers."""
+    """'demo', a Hugging Face Hub id such as facebook/sam3, a folder saved by transformers, or Meta's sam3.pt."""
+    processor: str = Field("", title="Processor of the base model")
+    """Folder or Hugging Face Hub id of the processor with its tokenizer; empty for the base model's own. Meta's sam3.pt
+    has none."""
+    image_size: int | None = Field(None, ge=1, le=8_192, title="Image size")
+    """Side in pixels of the square that images are resized to, a multiple that fits the base model (336 for SAM 3);
+    empty for the base's own (1008). Smaller is faster and takes less memory, but small objects get lost."""
     adapter: str = Field("", title="Adapter to start from")
     """Adapter folder to continue from, such as runs/RUN/adapters/best, trained with the same lora settings; empty to
     start from the base model."""
     gradient_checkpointing: bool = False
     """Recompute activations of the vision encoder and the mask decoder in the backward pass: less memory, about a third
     more time."""
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How the base is loaded: the arguments of :func:`sam3_lora.model.base.load_base`, but for the device."""
+        return {"name_or_path": self.base, "processor": self.processor, "image_size": self.image_size}
 
     @property
     def adapter_name(self) -> str:

@@ -17,6 +17,8 @@ from sam3_lora.cli.options import (
     DefaultPhrase,
     Device,
     ImageDir,
+    ImageSize,
+    ProcessorOption,
     base_model,
 )
 from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
@@ -31,6 +33,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split to evaluate on; 'holdout': what the run held out.")] = "valid",
     base: Base = None,
     adapter: Adapter = None,
+    processor: ProcessorOption = "",
+    image_size: ImageSize = None,
     device: Device = "auto",
     image_dir: ImageDir = "",
     default_phrase: DefaultPhrase = "",
@@ -60,7 +64,7 @@ def evaluate(
     crowds_as_objects |= run is not None and run.config.data.crowds_as_objects
     opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     base = base_model(base, adapter)
-    predictor = Predictor.load(base, adapter, device)
+    predictor = Predictor.load(base, adapter, device, image_size=image_size, processor=processor)
     chosen = split_to_evaluate(opened, split, run)
     request = EvaluationRequest(
         chosen,

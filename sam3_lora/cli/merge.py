@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sam3_lora.cli.options import AdapterPath, AsJson, Base, base_model
+from sam3_lora.cli.options import AdapterPath, AsJson, Base, ImageSize, ProcessorOption, base_model
 from sam3_lora.cli.output import echo, echo_json
 
 
@@ -15,13 +15,15 @@ def merge(
     adapter: AdapterPath,
     out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
     base: Base = None,
+    processor: ProcessorOption = "",
+    image_size: ImageSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Merge base and adapter into one transformers model."""
     from sam3_lora.model.merge import merge_into_folder
 
     base = base_model(base, adapter)
-    folder = merge_into_folder(base, adapter, out)
+    folder = merge_into_folder(base, adapter, out, image_size=image_size, processor=processor)
     if as_json:
         echo_json({"folder": str(folder), "base": base, "adapter": str(adapter)})
     else:

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from sam3_lora.cli.output import echo
-from sam3_lora.config import DEMO, DataConfig
+from sam3_lora.config import DEMO, DataConfig, ModelConfig
 from sam3_lora.errors import ConfigError
 
-_DATA = DataConfig.model_fields
+_DATA, _MODEL = DataConfig.model_fields, ModelConfig.model_fields
 
 Dataset = Annotated[str, typer.Argument(help="Dataset folder, or 'demo'.")]
 ImageDir = Annotated[str, typer.Option("--image-dir", "--images", help=_DATA["image_dir"].description)]
@@ -42,7 +42,18 @@ Adapter = Annotated[
 Base = Annotated[
     str | None,
     typer.Option(
-        help="'demo', a Hugging Face Hub id such as facebook/sam3, or a folder; left out, the adapter's base model."
+        help="'demo', a Hugging Face Hub id such as facebook/sam3, a folder, or Meta's sam3.pt; left out, the "
+        "adapter's base model."
+    ),
+]
+ProcessorOption = Annotated[str, typer.Option("--processor", help=_MODEL["processor"].description)]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        min=1,
+        help="Side in pixels of the square that images are resized to, a multiple that fits the base model; left out, "
+        "the size the adapter was trained with, or the base's own.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from sam3_lora.errors import ModelError
 from sam3_lora.files import atomic_folder
-from sam3_lora.model import adapter_files
+from sam3_lora.model import adapter_base, adapter_files
+from sam3_lora.model.adapter_base import FILE, AdapterBase
 from sam3_lora.model.find_adapter import SETTINGS, WEIGHTS
 
 _MAX_FILES = 1000
@@ -45,7 +46,7 @@ def unpack(archive: BytesIO | BufferedReader, into: Path, name: str = "adapter")
         with zipfile.ZipFile(archive) as opened:
             entries = _checked(opened)
             root = _root_of_adapter(entries)
-            chosen = {name: entries[root / name] for name in (SETTINGS, WEIGHTS)}
+            chosen = {name: entries[root / name] for name in (SETTINGS, WEIGHTS, FILE) if root / name in entries}
             safe_name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
             archive.seek(0)
             digest = hashlib.file_digest(archive, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
@@ -118,6 +119,9 @@ def _write(archive: zipfile.ZipFile, chosen: dict[str, zipfile.ZipInfo], folder:
             with archive.open(entry) as packed, (written / name).open("xb") as file:
                 # zipfile reads no more than the size that was checked, although an entry's header may be forged.
                 shutil.copyfileobj(packed, file)
+        # A file from elsewhere does not decide which folder is read, or what is downloaded.
+        if FILE in chosen:
+            adapter_base.write(written, AdapterBase(adapter_base.read(written).image_size))
         try:
             adapter_files.read_settings(written, "the archive")
             adapter_files.check_weights(written, "the archive")

@@ -1,4 +1,4 @@
-"""Loads SAM 3 with its processor: the demo, a folder saved by transformers, or a repository on the Hub."""
+"""Loads SAM 3: the demo, a folder saved by transformers, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ import torch
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.errors import ModelError, first_line
 from sam3_lora.model import hub
+from sam3_lora.model.image_size import image_size_of, resize_processor, with_image_size
 
 if TYPE_CHECKING:
     from transformers import Sam3Config, Sam3Model, Sam3Processor
 
 SAM3 = "facebook/sam3"
 DOWNLOAD_FIX = f"Choose 'demo', the name {SAM3}, or a folder made with 'hf download {SAM3} --local-dir FOLDER'"
+_PROCESSOR_FIX = "Copy the processor's and tokenizer's files of the original model into it"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # The repository also contains the original checkpoint (.pt), which is not needed and doubles the download.
-_FILES = ["*.json", "*.safetensors", "*.txt"]
+_TEXTS = ["*.json", "*.txt"]
+_FILES = [*_TEXTS, "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class LoadedModel:
     @property
     def image_size(self) -> int:
         """Side in pixels of the square that images are resized to."""
-        return _image_size(self.model.config)
+        return image_size_of(self.model.config)
 
     def to(self, device: torch.device | str) -> None:
         """Moves the weights to a device, in place. Raises ModelError if its memory is too small."""
@@ -47,7 +50,13 @@ class LoadedModel:
             raise _explain_runtime_error(error, self.name, device) from error
 
 
-def load_base(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+def load_base(
+    name_or_path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    image_size: int | None = None,
+    processor: str = "",
+) -> LoadedModel:
     """Loads a base model with all of its weights, in float32, which training under autocast expects.
 
     Both layouts are read: a ``Sam3Model``, and the published video model, of which only the detector is loaded.
@@ -55,26 +64,30 @@ def load_base(name_or_path: str | Path, *, device: torch.device | str = "cpu") -
     Args:
         name_or_path: "demo", a folder, or a Hub repository such as facebook/sam3.
         device: of the weights.
+        image_size: side in pixels of the square that images are resized to; None for the base's own. Another one must
+            be a multiple of what the vision encoder's windows cover, see :mod:`sam3_lora.model.image_size`.
+        processor: folder or Hub repository of the processor; "" for the base's own.
 
     Raises:
-        ModelError: not found, no access, no network, not SAM 3, half-written, weights missing, out of memory.
+        ModelError: not found, no access, no network, not SAM 3, half-written, weights missing, out of memory, or an
+            image size that does not fit.
     """
     folder = _locate(name_or_path, _FILES)
-    config = _read_config(folder)
-    processor = _load_processor(folder, _image_size(config))
-    model = _load_weights(folder)
-    loaded = LoadedModel(model.train(False).requires_grad_(False), processor, str(name_or_path))
+    config = _read_config(folder, image_size)
+    made_of = _processor_of(folder, config, image_size, processor)
+    model = _load_weights(folder, config)
+    loaded = LoadedModel(model.train(False).requires_grad_(False), made_of, str(name_or_path))
     loaded.to(device)
     return loaded
 
 
-def load_processor(name_or_path: str | Path) -> Sam3Processor:
-    """The processor of a base model, which makes tensors of images and phrases. Raises ModelError."""
-    folder = _locate(name_or_path, ["*.json", "*.txt"])
-    return _load_processor(folder, _image_size(_read_config(folder)))
+def load_processor(name_or_path: str | Path, *, image_size: int | None = None, processor: str = "") -> Sam3Processor:
+    """The processor of a base model, which makes tensors of images and phrases: as :func:`load_base` loads it."""
+    folder = _locate(name_or_path, _TEXTS)
+    return _processor_of(folder, _read_config(folder, image_size), image_size, processor)
 
 
-def load_config(name_or_path: str | Path) -> Sam3Config:
+def load_config(name_or_path: str | Path, *, image_size: int | None = None) -> Sam3Config:
     """The architecture alone, without any weights.
 
     For facebook/sam3 without access or network this is transformers' default ``Sam3Config``, which is the published
@@ -90,8 +103,8 @@ def load_config(name_or_path: str | Path) -> Sam3Config:
             raise
         from transformers import Sam3Config
 
-        return Sam3Config()
-    return _read_config(folder)
+        return with_image_size(Sam3Config(), image_size)
+    return _read_config(folder, image_size)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -132,7 +145,7 @@ def _locate(name_or_path: str | Path, patterns: list[str]) -> Path:
     raise ModelError(f"There is no folder {path}", DOWNLOAD_FIX)
 
 
-def _read_config(folder: Path) -> Sam3Config:
+def _read_config(folder: Path, image_size: int | None) -> Sam3Config:
     from transformers import Sam3Config
 
     values = _read_json(folder)
@@ -142,11 +155,12 @@ def _read_config(folder: Path) -> Sam3Config:
     elif kind != "sam3":
         raise ModelError(f"Expected a SAM 3 model in {folder}, but its config.json is of type '{kind}'", DOWNLOAD_FIX)
     try:
-        return Sam3Config(**values)
+        config = Sam3Config(**values)
     except Exception as error:  # transformers validates little: wrong values raise TypeError, KeyError and more
         raise ModelError(
             f"The config.json in {folder} does not describe a SAM 3 model: {first_line(error)}", DOWNLOAD_FIX
         ) from error
+    return with_image_size(config, image_size)
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
@@ -170,7 +184,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _load_weights(folder: Path) -> Sam3Model:
+def _load_weights(folder: Path, config: Sam3Config) -> Sam3Model:
     from safetensors import SafetensorError
     from transformers import Sam3Model
 
@@ -181,7 +195,12 @@ def _load_weights(folder: Path) -> Sam3Model:
         with _quiet():
             # use_safetensors refuses pickles, which may run code.
             loaded: Any = Sam3Model.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
     except SafetensorError as error:
         raise ModelError(f"The weights in {folder} are damaged or half-written: {first_line(error)}", again) from error
@@ -198,25 +217,31 @@ def _load_weights(folder: Path) -> Sam3Model:
     return model
 
 
-def _load_processor(folder: Path, image_size: int) -> Sam3Processor:
+def _processor_of(folder: Path, config: Sam3Config, image_size: int | None, named: str) -> Sam3Processor:
+    """The processor that the user named, or the folder's own, for images of the model's size."""
+    made_of = _load_processor(_locate(named, _TEXTS) if named else folder)
+    size, expected = made_of.image_processor.size["height"], image_size_of(config)
+    if size != expected and not named and image_size is None:
+        raise ModelError(
+            f"The model in {folder} takes images of {expected} pixels, but its processor makes them {size}",
+            _PROCESSOR_FIX,
+        )
+    resize_processor(made_of, config)
+    return made_of
+
+
+def _load_processor(folder: Path) -> Sam3Processor:
     from transformers import Sam3Processor
 
-    fix = "Copy the processor's and tokenizer's files of the original model into it"
     # Without a tokenizer's files transformers creates one with an empty vocabulary.
     for names in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
         if not any((folder / name).is_file() for name in names):
-            raise ModelError(f"Expected {names[0]} in {folder}, but there is none", fix)
+            raise ModelError(f"Expected {names[0]} in {folder}, but there is none", _PROCESSOR_FIX)
     try:
         with _quiet():
-            processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
+            return Sam3Processor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file raises KeyError, TypeError, AttributeError and more
-        raise ModelError(f"The processor in {folder} cannot be loaded: {first_line(error)}", fix) from error
-    size = processor.image_processor.size["height"]
-    if size != image_size:
-        raise ModelError(
-            f"The model in {folder} takes images of {image_size} pixels, but its processor makes them {size}", fix
-        )
-    return processor
+        raise ModelError(f"The processor in {folder} cannot be loaded: {first_line(error)}", _PROCESSOR_FIX) from error
 
 
 def _explain_runtime_error(error: BaseException, folder: Path | str, device: torch.device | str) -> ModelError:
@@ -232,11 +257,6 @@ def _explain_runtime_error(error: BaseException, folder: Path | str, device: tor
             "Copy or download the folder again, all files from the same place",
         )
     return ModelError(f"The model in {folder} cannot be loaded onto '{device}': {first_line(error)}", DOWNLOAD_FIX)
-
-
-def _image_size(config: Sam3Config) -> int:
-    size = config.image_size
-    return size if isinstance(size, int) else size[0]
 
 
 @contextmanager

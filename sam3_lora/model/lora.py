@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
-from sam3_lora.model import adapter_files
+from sam3_lora.model import adapter_base, adapter_files
+from sam3_lora.model.adapter_base import AdapterBase
 from sam3_lora.model.find_adapter import find_adapter
+from sam3_lora.model.image_size import image_size_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -147,16 +149,18 @@ def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
     return model.train(base_model.training)
 
 
-def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = "") -> None:
+def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = "", *, processor: str = "") -> None:
     """Writes the adapter in PEFT's format; an earlier one in the folder is replaced only when the new one is complete.
 
     Each file is replaced atomically: a process that is killed here leaves the old weights or the new ones.
 
     Args:
         peft_model: of :func:`attach` or :func:`load`.
-        folder: of ``adapter_model.safetensors`` and ``adapter_config.json``.
+        folder: of ``adapter_model.safetensors`` and ``adapter_config.json``; ``base_model.json`` beside them holds the
+            image size of the model and the processor.
         base_name: the base as the user named it, stored in the adapter's settings.
         card: text of README.md; empty for none.
+        processor: as given to :func:`sam3_lora.model.base.load_base`.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -172,6 +176,8 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
             # Embeddings are never adapted; with the default "auto", PEFT would query the Hub for the base.
             peft_model.save_pretrained(str(written), save_embedding_layers=False)
             (written / "README.md").unlink(missing_ok=True)  # an empty template
+            base: Any = peft_model.get_base_model()
+            adapter_base.write(written, AdapterBase(image_size_of(base.config), processor))
             if card:
                 (written / "README.md").write_text(card, encoding="utf-8")
             if not folder.exists():

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sam3_lora.errors import ModelError, explain_os_errors
 from sam3_lora.files import atomic_folder
-from sam3_lora.model import lora
+from sam3_lora.model import adapter_base, lora
 from sam3_lora.model.base import load_base
+from sam3_lora.model.find_adapter import find_adapter
 
 _CARD = """---
 library_name: transformers
@@ -24,13 +25,17 @@ scores and masks are not those that the adapter was trained to give. The base's 
 """
 
 
-def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
+def merge_into_folder(
+    base: str, adapter: str | Path, out: str | Path, *, image_size: int | None = None, processor: str = ""
+) -> Path:
     """Writes a full model, in float32: the base's weights with the adapter merged into them, and the processor.
 
     Args:
         base: "demo", a folder or a Hub repository, as for :func:`sam3_lora.model.base.load_base`.
         adapter: the adapter's folder.
         out: a folder that does not exist yet, or is empty. It appears only when everything is written.
+        image_size: of the merged model; None for the one that the adapter was trained with, or the base's own.
+        processor: as for :func:`sam3_lora.model.base.load_base`; "" as above.
 
     Returns:
         The folder.
@@ -41,7 +46,8 @@ def merge_into_folder(base: str, adapter: str | Path, out: str | Path) -> Path:
     """
     out = Path(out).expanduser()
     _check_free(out)
-    loaded = load_base(base)
+    trained = adapter_base.read(find_adapter(adapter))
+    loaded = load_base(base, image_size=image_size or trained.image_size, processor=processor or trained.processor)
     merged = lora.merge(lora.load(loaded.model, adapter))
     remedy = "Free disk space or choose another folder"
     with explain_os_errors(ModelError, f"The merged model cannot be written to {out}", remedy):

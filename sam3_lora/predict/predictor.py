@@ -18,9 +18,11 @@ from sam3_lora.boxes import normalize, xyxy_to_cxcywh
 from sam3_lora.data.images import BROKEN, require_no_heic, to_rgb
 from sam3_lora.data.samples import tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
-from sam3_lora.model import lora
+from sam3_lora.model import adapter_base, lora
+from sam3_lora.model.adapter_base import AdapterBase
 from sam3_lora.model.base import LoadedModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.predict.postprocess import PhraseResult, phrase_result
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
@@ -82,18 +84,36 @@ class Predictor:
         self._text: OrderedDict[Hashable, TextFeatures] = OrderedDict()
 
     @classmethod
-    def load(cls, base: str = "demo", adapter: str | Path | None = None, device: str = "auto") -> Predictor:
+    def load(
+        cls,
+        base: str = "demo",
+        adapter: str | Path | None = None,
+        device: str = "auto",
+        *,
+        image_size: int | None = None,
+        processor: str = "",
+    ) -> Predictor:
         """Loads the base model and, if given, an adapter.
 
         Args:
-            base: "demo", a Hugging Face Hub id such as facebook/sam3, or a folder.
+            base: "demo", a Hugging Face Hub id such as facebook/sam3, a folder, or Meta's sam3.pt.
             adapter: a folder that training or PEFT wrote; None for the base model alone.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
+            image_size: side in pixels of the square that images are resized to; None for the one that the adapter was
+                trained with, or the base's own.
+            processor: folder or Hub id of the processor; "" for the one that the adapter was trained with, or the
+                base's own.
 
         Raises:
             ModelError: either cannot be loaded, they do not fit each other, or there is no such device.
         """
-        loaded = load_base(base, device=resolve_device(device))
+        trained = AdapterBase() if adapter is None else adapter_base.read(find_adapter(adapter))
+        loaded = load_base(
+            base,
+            device=resolve_device(device),
+            image_size=image_size or trained.image_size,
+            processor=processor or trained.processor,
+        )
         return cls(loaded, None if adapter is None else lora.load(loaded.model, Path(adapter)))
 
     @property

@@ -40,7 +40,7 @@ def verify_reload(setup: Setup, folder: Path) -> str:
     setup.model.detector.to("cpu")
     free_unused()
     try:
-        base = load_base(setup.config.model.base)
+        base = load_base(**setup.config.model.loading)
         lora.load(base.model, folder)
         convert_frozen(base.model, precision)  # as in training: the same operations, and so the same rounding
         base.to(device)

@@ -91,7 +91,8 @@ class Setup:
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card; only the main process writes."""
         if self.accelerator.is_main_process:
-            lora.save(self.model.peft, folder, self.config.model.base, card)
+            model = self.config.model
+            lora.save(self.model.peft, folder, model.base, card, processor=model.processor)
 
 
 def prepare(
@@ -152,7 +153,7 @@ def make_model(config: RunConfig, accelerator: Accelerator, log: Callable[[str],
     from accelerate.utils import set_seed
 
     start = find_adapter(config.model.adapter) if config.model.adapter and fresh else None
-    base = load_base(config.model.base)
+    base = load_base(**config.model.loading)
     set_seed(config.training.seed)
     peft = lora.attach(base.model, config.lora)
     if start is not None:

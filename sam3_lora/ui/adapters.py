@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -32,9 +33,22 @@ _MAX_MB = 1000
 class ModelChoice:
     """A base model, alone or with an adapter that was trained for it."""
 
-    base: str  # name or folder
+    base: str  # name or path
     adapter: str | None = None  # its name for people
     folder: Path | None = None  # of the adapter
+    processor: str = ""  # of the base; with an adapter "" for the one it was trained with
+    image_size: int | None = None  # of the base; with an adapter None for the one it was trained with
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How the base is loaded: arguments of :func:`sam3_lora.ui.resources.get_predictor`."""
+        return {"name_or_path": self.base, "processor": self.processor, "image_size": self.image_size}
+
+
+def base_alone() -> ModelChoice:
+    """The base model that this tab works with, without an adapter."""
+    model = state.base_model()
+    return ModelChoice(model.base, processor=model.processor, image_size=model.image_size)
 
 
 def known_adapters() -> dict[str, Path]:
@@ -75,7 +89,7 @@ def choose(key: str) -> ModelChoice:
         help="The adapters of your runs, newest first. You can also type the folder of another adapter.",
     )
     if name == NONE or not name:
-        return ModelChoice(state.base_model())
+        return base_alone()
     return open_adapter(name, known.get(name) or _typed_folder(name))
 
 
@@ -111,8 +125,10 @@ def open_adapter(name: str, folder: Path) -> ModelChoice:
     if not isinstance(base, str | None):
         raise ModelError(f"The {SETTINGS} in {folder} is damaged", "Choose another adapter") from None
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
-        base = state.base_model()  # an uploaded file does not decide which folder is read, or what is downloaded
-    return ModelChoice(base or state.base_model(), name, folder)
+        base = None  # an uploaded file does not decide which folder is read, or what is downloaded
+    if base:
+        return ModelChoice(base, name, folder)
+    return replace(base_alone(), adapter=name, folder=folder, image_size=None)
 
 
 def upload(key: str) -> None:

@@ -133,11 +133,11 @@ def _progress_bar() -> Iterator[Callable[[float, str], None]]:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model's tokenizer")
-def get_processor(base: str) -> Sam3Processor:
-    """The processor of a base model: image processor and tokenizer. Raises ModelError if it cannot be loaded."""
+def get_processor(name_or_path: str, *, image_size: int | None = None, processor: str = "") -> Sam3Processor:
+    """The processor of a base model, cached; see :func:`sam3_lora.model.base.load_processor`. Raises ModelError."""
     from sam3_lora.model.base import load_processor
 
-    return load_processor(base)
+    return load_processor(name_or_path, image_size=image_size, processor=processor)
 
 
 def forget_datasets() -> None:
@@ -206,21 +206,27 @@ class SharedPredictor:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def get_predictor(base: str, adapter: Path | None) -> SharedPredictor:
+def get_predictor(
+    name_or_path: str, adapter: Path | None, *, image_size: int | None = None, processor: str = ""
+) -> SharedPredictor:
     """The base model with an adapter, cached. Raises ModelError if either cannot be loaded.
 
     Args:
-        base: name or folder of the base model.
+        name_or_path: name or path of the base model.
         adapter: its folder; None for the base model alone.
+        image_size: see :meth:`sam3_lora.predict.predictor.Predictor.load`.
+        processor: see there.
     """
     weights = adapter / WEIGHTS if adapter else None
     stamp = weights.stat().st_mtime_ns if weights and weights.is_file() else None
-    return _load_predictor(base, str(adapter) if adapter else None, stamp)
+    return _load_predictor(name_or_path, str(adapter) if adapter else None, stamp, image_size, processor)
 
 
 # SAM 3 takes gigabytes, so that at most two are held: the current one and the previous one.
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
-def _load_predictor(base: str, adapter: str | None, stamp: int | None) -> SharedPredictor:
+def _load_predictor(
+    base: str, adapter: str | None, stamp: int | None, image_size: int | None, processor: str
+) -> SharedPredictor:
     from sam3_lora.predict.predictor import Predictor
 
-    return SharedPredictor(Predictor.load(base, adapter))
+    return SharedPredictor(Predictor.load(base, adapter, image_size=image_size, processor=processor))

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from sam3_lora.config import DEMO, DataConfig, RunConfig
+from sam3_lora.config import DataConfig, ModelConfig, RunConfig
 
 DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
 DATASET_SETTINGS = "dataset_settings"  # dict: dataset path -> DataConfig: how it is read, and its category phrases
@@ -52,7 +52,7 @@ def keep_valid(key: str, options: Sequence[str]) -> None:
         del st.session_state[key]
 
 
-def base_model() -> str:
+def base_model() -> ModelConfig:
     """The base model that this tab works with: the configured one, the demo before anything was configured."""
     config: RunConfig | None = st.session_state.get(RUN_CONFIG)
-    return config.model.base if config else DEMO
+    return config.model if config else ModelConfig()

@@ -174,7 +174,8 @@ def test_saving_and_loading_gives_equal_detections(own_demo: LoadedModel, tmp_pa
 
 
 def test_saved_folder_names_its_base_and_holds_no_pickle(saved: Path) -> None:
-    assert {file.name for file in saved.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    expected = {"adapter_config.json", "adapter_model.safetensors", "base_model.json"}
+    assert {file.name for file in saved.iterdir()} == expected
     assert json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"] == "demo"
     assert [path.name for path in saved.parent.iterdir()] == ["adapter"]
 

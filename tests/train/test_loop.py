@@ -155,6 +155,8 @@ SHOWN_ELSEWHERE = {
     "data.image_dir",  # the next test
     "data.default_phrase",
     "model.base",
+    "model.processor",  # tests/model: test_base.py
+    "model.image_size",  # tests/model: test_image_size.py
     "model.adapter",
     "model.gradient_checkpointing",
     "loss.normalization",  # tests/loss: two processes

@@ -44,7 +44,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> AppTest:
     monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
     split = open_dataset(data).split("valid")
 
-    def predictor(base: str, adapter: Path | None) -> SharedPredictor:
+    def predictor(name_or_path: str, adapter: Path | None, **loading: object) -> SharedPredictor:
         return SharedPredictor(FakePredictor(split, POOR, GOOD if adapter else None))
 
     monkeypatch.setattr("sam3_lora.ui.resources.get_predictor", predictor)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_adapter(config: RunConfig) -> None:
     """Shows trainable parameters, their share of the base model, the adapter's size and its modules by component."""
-    count, problem = _counted(config.model.base, config.lora.model_dump_json())
+    count, problem = _counted(config.model.base, config.model.image_size, config.lora.model_dump_json())
     if count is None:
         st.warning(problem, icon=":material/info:")
     else:
@@ -58,12 +58,12 @@ def _batch_sentence(config: RunConfig) -> str:
 
 # Errors are cached for a minute, too: a request to the Hub per keystroke would make the form stutter.
 @st.cache_data(ttl=60, max_entries=64, show_spinner="Counting parameters")
-def _counted(base: str, lora_json: str) -> tuple[LoraCount | None, str]:
+def _counted(base: str, image_size: int | None, lora_json: str) -> tuple[LoraCount | None, str]:
     """The counts and "", or None and why they are unknown."""
     from sam3_lora.model.base import load_config
     from sam3_lora.model.lora import count
 
     try:
-        return count(load_config(base), AdapterConfig.model_validate_json(lora_json)), ""
+        return count(load_config(base, image_size=image_size), AdapterConfig.model_validate_json(lora_json)), ""
     except Sam3LoraError as error:
         return None, f"{escape(error.message)}.\n\n{escape(error.fix)}."

@@ -99,7 +99,7 @@ def load_input(
         DataError: the image is missing or broken.
         ModelError: the base model's processor cannot be loaded.
     """
-    processor = get_processor(config.model.base)
+    processor = get_processor(**config.model.loading)
     record = index.record(position)
     size = processor.image_processor.size["height"]
     _require_small(record, size)

@@ -127,7 +127,7 @@ def phrase_table(opened: OpenedDataset, phrases: Mapping[str, str], suggestions:
 def _tokens(phrases: Sequence[str]) -> list[int | None]:
     """Number of tokens of each phrase, with start and end; None if the base model's tokenizer cannot be loaded."""
     try:
-        tokenizer = get_processor(state.base_model()).tokenizer
+        tokenizer = get_processor(**state.base_model().loading).tokenizer
     except ModelError:
         return [None] * len(phrases)
     return [len(ids) for ids in tokenizer(list(phrases))["input_ids"]] if phrases else []

@@ -22,7 +22,7 @@ def show(form: PromptForm, view: ViewState) -> None:
     """Runs the form's prompt if it was submitted, and shows the last predictions."""
     if form.submitted and form.source.pixels is not None:
         with guarded():
-            shared = resources.get_predictor(form.prompt.model.base, form.prompt.model.folder)
+            shared = resources.get_predictor(adapter=form.prompt.model.folder, **form.prompt.model.loading)
             with st.spinner("Running the model"):
                 predicted = results.compare(shared, form.prompt, form.source.pixels, view.strength)
             st.session_state[_COMPARISON] = predicted
@@ -75,7 +75,7 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
 def _adapter_predictions(comparison: results.Comparison, strength: float) -> results.Predictions:
     if strength in comparison.adapters:
         return comparison.adapters[strength]
-    shared = resources.get_predictor(comparison.prompt.model.base, comparison.prompt.model.folder)
+    shared = resources.get_predictor(adapter=comparison.prompt.model.folder, **comparison.prompt.model.loading)
     with st.spinner("Running the model"):
         return results.with_strength(shared, comparison, strength)
 

@@ -50,7 +50,7 @@ def _start(form: PromptForm, view: ViewState) -> None:
         raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
     if folder is None:
         raise Sam3LoraError("Expected a folder of images", "Give its path")
-    shared = resources.get_predictor(prompt.model.base, prompt.model.folder)
+    shared = resources.get_predictor(adapter=prompt.model.folder, **prompt.model.loading)
     model, strength = f"base model {prompt.model.base}", None
     if prompt.model.adapter:
         model, strength = f"adapter {prompt.model.adapter} at strength {view.strength:g}", view.strength

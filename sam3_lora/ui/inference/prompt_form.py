@@ -9,7 +9,7 @@ import streamlit as st
 from sam3_lora.config import DEMO
 from sam3_lora.data.phrase_list import join_phrases, split_phrases
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.ui import adapters, resources, state
+from sam3_lora.ui import adapters, resources
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.inference import exemplar_boxes, image_source
@@ -34,7 +34,7 @@ def show() -> PromptForm:
         left, right = st.columns(2, gap="large")
         with left:
             source = image_source.choose()
-        model = ModelChoice(state.base_model())  # as long as the right side has an error to show
+        model = adapters.base_alone()  # as long as the right side has an error to show
         phrases: list[str] = []
         pressed = drawing = False
         with right, guarded():
