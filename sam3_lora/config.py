@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sam3_lora.config_errors import all_in_one, did_you_mean, explain
@@ -68,6 +69,13 @@ Component = Literal[
     "scoring",
 ]
 Flip = Literal["none", "horizontal", "both"]
+# A setting that may be left to the program: sam3_lora/train/resolve.py chooses its value at the start of a run.
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+AUTO_BATCH = 2  # images per forward pass that a batch size of auto stands for, in one pass or in two
+BatchSize = Annotated[int, Field(ge=1, le=256)]
+WorkerCount = Annotated[int, Field(ge=0, le=32)]
+Precision = Literal["fp32", "bf16", "fp16"]
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
 PhraseText = Annotated[str, StringConstraints(max_length=200), Pattern(r"\w", "words")]
 RunName = Annotated[
@@ -95,11 +103,17 @@ class Section(BaseModel):
     def _normalize(cls, value: Any, info: ValidationInfo) -> Any:
         """Rejects true as a number (pydantic reads it as 1) and NUL in text; an empty optional number is None."""
         kind = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and kind in (int, float, int | None):
+        if isinstance(value, bool) and kind in (int, float, int | None, BatchSize | Auto, WorkerCount | Auto):
             raise PydanticCustomError("number", "expected a number")
         if isinstance(value, str) and "\0" in value:
             raise PydanticCustomError("nul", "expected text without the NUL character")
         return None if value == "" and kind == (int | None) else value
+
+
+def number_rules(info: FieldInfo) -> list[Any]:
+    """The bounds of a number, such as annotated_types.Ge; also of one that may be auto instead."""
+    numbers = [kind for kind in get_args(info.annotation) if get_origin(kind) is Annotated]
+    return [*info.metadata, *(rule for kind in numbers for field in get_args(kind)[1:] for rule in field.metadata)]
 
 
 class DataConfig(Section):
@@ -128,8 +142,9 @@ class DataConfig(Section):
     'none' if orientation matters."""
     category_phrases: dict[str, PhraseText] = Field({}, title="Phrase per category")
     """Phrase to use for a category, by category name, up to 200 characters; other categories use their name."""
-    num_workers: int = Field(0, ge=0, le=32, title="Data loading workers")
-    """Processes that load images; 0 loads them in the training process."""
+    num_workers: WorkerCount | Auto = Field(AUTO, title="Data loading workers")
+    """Processes that load images; 0 loads them in the training process. auto: by the number of cores where a
+    GPU trains, else 0."""
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -152,9 +167,9 @@ class ModelConfig(Section):
     adapter: str = Field("", title="Adapter to start from")
     """Adapter folder to continue from, such as runs/RUN/adapters/best, trained with the same lora settings; empty to
     start from the base model."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Auto = AUTO
     """Recompute activations of the vision encoder and the mask decoder in the backward pass: less memory, about a third
-    more time."""
+    more time. auto: where a step on the GPU would not fit without it."""
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -225,8 +240,9 @@ class TrainingConfig(Section):
     """Passes over the training images. More epochs fit your data better, but erode other knowledge."""
     max_steps: int | None = Field(None, ge=1, le=10_000_000)
     """Stop after this many steps, whatever the number of epochs; empty for no limit."""
-    batch_size: int = Field(2, ge=1, le=256)
-    """Images per forward pass and device."""
+    batch_size: BatchSize | Auto = AUTO
+    """Images per forward pass and device. auto: 2, or 1 with twice the accumulation steps where 2 do not fit on the
+    GPU, so that a step learns from as many images."""
     gradient_accumulation_steps: int = Field(1, ge=1, le=256)
     """Forward passes per step: the effective batch size is batch_size x this x devices."""
     learning_rate: float = Field(5e-4, gt=0, le=1)
@@ -239,8 +255,8 @@ class TrainingConfig(Section):
     """Steps in which the learning rate rises from zero to its peak."""
     max_grad_norm: float = Field(1.0, gt=0, le=1_000_000, title="Max. gradient norm")
     """Gradients with a larger norm are clipped to it."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Numeric precision: bf16 on a recent GPU, fp32 on a CPU."""
+    precision: Literal[Auto, Precision] = AUTO
+    """Numeric precision. auto: bf16 on a GPU that computes in it, otherwise fp32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on; auto uses a GPU if there is one."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
@@ -254,8 +270,9 @@ class TrainingConfig(Section):
 
     @property
     def images_per_step(self) -> int:
-        """Images of a step on each device."""
-        return self.batch_size * self.gradient_accumulation_steps
+        """Images of a step on each device, the same before and after auto is resolved."""
+        batch_size = AUTO_BATCH if self.batch_size == AUTO else self.batch_size
+        return batch_size * self.gradient_accumulation_steps
 
 
 class OutputConfig(Section):
@@ -358,28 +375,3 @@ def _log_renamed(renamed: dict[str, str]) -> None:
 def problems(error: ValidationError) -> dict[str, str]:
     """What is wrong, by dotted setting name, each as a sentence."""
     return explain(error, RunConfig)
-
-
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "minimal": (
-        "Attention layers of the DETR decoder, and scoring: trains fastest, forgets least.",
-        {
-            "lora.components": ["detr_decoder", "scoring"],
-            "lora.modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
-            "lora.rank": 8,
-            "lora.alpha": 16.0,
-        },
-    ),
-    "balanced": ("Attention and MLP layers of all components but the text encoder: the default.", {}),
-    "maximum": (
-        "Like balanced with twice the rank, for large or very unusual datasets: forgets most.",
-        {"lora.rank": 32, "lora.alpha": 64.0},
-    ),
-}
-
-
-def preset(name: str) -> RunConfig:
-    """The default configuration with a preset's settings. Raises ConfigError for an unknown name."""
-    if name not in PRESETS:
-        raise ConfigError(f"There is no preset '{name}'", f"Choose one of {', '.join(PRESETS)}")
-    return RunConfig().with_settings(PRESETS[name][1])

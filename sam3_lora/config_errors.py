@@ -43,14 +43,28 @@ def explain(error: ValidationError, config: type[BaseModel]) -> dict[str, str]:
         config: the class of the whole configuration, whose sections hold the settings.
     """
     found: dict[str, str] = {}
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"][:2])
+    errors = error.errors()
+    # Of a setting that may be auto, pydantic tells both what the value should be and that it is not auto.
+    may_be_auto = {_name(item) for item in errors if _of_auto(item)}
+    for item in errors:
+        name = _name(item)
+        if _of_auto(item):
+            continue
         if item["type"] == "extra_forbidden":
             nearest = did_you_mean(name, config) if len(found) < MAX_PROBLEMS else ""  # the search takes time
             found[name] = f"there is no setting '{short(name)}'{nearest}"
         else:
-            found[name] = f"{name}: {_expected(item)}{_given(item['input'])}{_remedy(item)}"
+            auto = ", or auto" if name in may_be_auto else ""
+            found[name] = f"{name}: {_expected(item)}{auto}{_given(item['input'])}{_remedy(item)}"
     return found
+
+
+def _name(item: ErrorDetails) -> str:
+    return ".".join(str(part) for part in item["loc"][:2])
+
+
+def _of_auto(item: ErrorDetails) -> bool:
+    return item["loc"][2:] == ("literal['auto']",)
 
 
 def _expected(item: ErrorDetails) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.config import PRESETS, ConfigError, RunConfig, preset
+from sam3_lora.config import Auto, BatchSize, ConfigError, RunConfig, WorkerCount, number_rules
 from sam3_lora.config_yaml import RENAMED, parse_yaml, renamed_settings
+from sam3_lora.recipes import PRESETS, preset
 
 
 def from_yaml(text):
@@ -24,8 +25,8 @@ def test_every_setting_is_explained_and_bounded():
     for section_name, section in RunConfig():
         for name, field in type(section).model_fields.items():
             assert field.description and field.description.endswith("."), f"{section_name}.{name}"
-            if field.annotation in (int, float):
-                bounds = {type(item).__name__ for item in field.metadata}
+            if field.annotation in (int, float, BatchSize | Auto, WorkerCount | Auto):
+                bounds = {type(item).__name__ for item in number_rules(field)}
                 assert bounds & {"Ge", "Gt"} and bounds & {"Le", "Lt"}, f"{section_name}.{name}"
 
 
@@ -95,6 +96,11 @@ def test_own_phrases_go_through_yaml_and_must_be_words():
         ('output: {runs: "a\\0b"}', "runs: expected text without the NUL character"),
         (f"output: {{runs: {'a' * 5000}}}", "runs: expected at most 1000 characters, got 'a"),
         ("training: {learning_rate: 2}", r"learning_rate: expected 1 or less, got 2\."),
+        ("training: {batch_size: 0}", "batch_size: expected 1 or more, or auto, got 0"),
+        ("training: {batch_size: true}", "batch_size: expected a number, got true"),
+        ("training: {batch_size: many}", "batch_size: expected a whole number, or auto, got 'many'"),
+        ("model: {gradient_checkpointing: 7}", "expected true or false, or auto, got 7"),
+        ("training: {precision: fp8}", "precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"),
     ],
 )
 def test_what_is_wrong_is_told_in_plain_words(text, words):
@@ -138,6 +144,15 @@ def test_names_of_earlier_versions_are_told_apart():
 def test_an_old_name_beside_the_new_one_is_an_error():
     with pytest.raises(ConfigError, match=r"no setting 'data\.phrase' \(did you mean 'data\.default_phrase'\?\)"):
         RunConfig.from_dict({"data": {"phrase": "a", "default_phrase": "b"}})
+
+
+def test_numbers_and_switches_may_be_auto_and_numbers_of_old_files_stay():
+    old = "data: {num_workers: 4}\nmodel: {gradient_checkpointing: true}\ntraining: {batch_size: 1, precision: fp32}"
+    config = from_yaml(old)
+    assert (config.data.num_workers, config.model.gradient_checkpointing) == (4, True)
+    assert (config.training.batch_size, config.training.precision) == (1, "fp32")
+    back = {"data.num_workers": "auto", "model.gradient_checkpointing": "auto", "training.batch_size": "auto"}
+    assert config.with_settings(back | {"training.precision": "auto"}) == RunConfig()
 
 
 def test_an_empty_limit_is_none():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUNDATION = {"errors", "text", "files", "structures", "boxes", "masks", "config", "config_yaml", "draw"}
+FOUNDATION = {"errors", "text", "files", "structures", "boxes", "masks", "config", "config_yaml", "resolved", "draw"}
 MIDDLE = {"data", "model", "loss", "predict", "runs"}
 
 # For each part of the core, the parts it may import (itself aside). A part is a file or a folder of sam3_lora/.
@@ -22,6 +22,8 @@ ALLOWED = {
     "config_errors": {"errors", "text"},
     "config_yaml": {"errors", "text"},
     "config": {"errors", "config_errors", "config_yaml", "text"},
+    "resolved": {"config"},
+    "recipes": {"config", "errors"},
     "draw": {"boxes", "masks"},
     "data": FOUNDATION,
     "model": FOUNDATION,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sam3_lora.config import PRESETS, preset
+from sam3_lora.recipes import PRESETS, preset
 
 
 def config(

@@ -24,6 +24,7 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
         config: the run's settings.
         as_json: print one JSON object instead of lines.
     """
+    from sam3_lora.runs.auto_values import with_values
     from sam3_lora.train.preflight.messages import describe
     from sam3_lora.train.preflight.preflight import preflight
 
@@ -32,7 +33,8 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
             echo(f"  {part}", err=True)
 
     result = preflight(config, progress)
-    problems = [(problem, *describe(problem, config)) for problem in result.problems]
+    used = with_values(config, result.auto)
+    problems = [(problem, *describe(problem, used)) for problem in result.problems]
     if as_json:
         in_words = [
             {"kind": problem.kind, "severity": problem.severity, "message": message, "fix": fix}

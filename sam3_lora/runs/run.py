@@ -25,6 +25,7 @@ from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
 from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters
+from sam3_lora.runs.auto_values import AutoValue, read_auto_values, with_auto, with_values, write_auto_values
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
 from sam3_lora.runs.requests import ENDINGS, Requests
 from sam3_lora.runs.samples import Sample, read_samples
@@ -43,6 +44,7 @@ RESUME_OBSTACLES: dict[ResumeObstacle, str] = {
     "no-checkpoint": "This run ended before its first checkpoint, so there is nothing to resume from.",
 }
 
+_FREE_SPACE = "Free some space, then start again"
 _CLOSE_FILES = "Close programs that have its files open, and try again"
 
 
@@ -95,8 +97,24 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """The configuration that the run was started with. Raises ConfigError if the file is damaged."""
+        """The settings that the run uses; some are "auto" until it has started. Raises ConfigError if damaged."""
         return RunConfig.load(self.folder / "config.yaml")
+
+    @property
+    def asked_config(self) -> RunConfig:
+        """The settings as the user asked for them: "auto" where a value was chosen. Raises ConfigError, RunError."""
+        return with_auto(self.config, self.auto_values())
+
+    def auto_values(self) -> tuple[AutoValue, ...]:
+        """What was chosen for settings that were auto. Raises RunError if the file is damaged."""
+        return read_auto_values(self.folder)
+
+    def use_auto_values(self, values: tuple[AutoValue, ...]) -> None:
+        """Keeps what was chosen for settings that were auto: from now on they are the run's. Raises RunError."""
+        config = with_values(self.config, values)
+        write_auto_values(self.folder, values)
+        with explain_os_errors(RunError, f"The settings of the run {self.name} cannot be written", _FREE_SPACE):
+            self._write_config(config)
 
     def held_out(self) -> HeldOut | None:
         """The training images that the run holds out to validate on; None if it has a split for it, or no file yet.
@@ -117,7 +135,7 @@ class Run:
     def write_held_out(self, held_out: HeldOut) -> None:
         """Keeps which images are held out, for when the run is resumed or evaluated. Raises RunError."""
         path = self.folder / HELD_OUT_FILE
-        with explain_os_errors(RunError, f"{path} cannot be written", "Free some space, then start again"):
+        with explain_os_errors(RunError, f"{path} cannot be written", _FREE_SPACE):
             atomic_write(path, msgspec.json.format(msgspec.json.encode(held_out), indent=1))
 
     def status(self) -> Status:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from sam3_lora.config import RunConfig
 from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, checked, make_loader
 from sam3_lora.evaluate.validation_loss import validation_loader
+from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.fingerprint import fingerprint
 from sam3_lora.train.splits import Splits
 
@@ -37,7 +37,7 @@ class TrainingData:
         return checked(self.collate([samples[index]]))
 
 
-def make_data(config: RunConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1) -> TrainingData:
+def make_data(config: ResolvedConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1) -> TrainingData:
     """Samples and loaders of a run.
 
     Args:
@@ -80,7 +80,7 @@ class TrainLoader:
     """
 
     def __init__(
-        self, samples: SampleDataset, collate: Collator, config: RunConfig, rank: int = 0, world: int = 1
+        self, samples: SampleDataset, collate: Collator, config: ResolvedConfig, rank: int = 0, world: int = 1
     ) -> None:
         self._samples = samples
         self._training = config.training

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError, TrainingError
+from sam3_lora.resolved import ResolvedConfig
+from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.fingerprint import changes
 from sam3_lora.runs.requests import ENDINGS, ONE_SHOT_REQUESTS, Request
 from sam3_lora.runs.run import Run, State, Status
@@ -20,6 +22,7 @@ from sam3_lora.train.memory import advice, explain_oom, used_bytes
 from sam3_lora.train.model_card import model_card
 from sam3_lora.train.preflight.checks import check_early_stopping
 from sam3_lora.train.reload_check import verify_reload
+from sam3_lora.train.resolve import resolve
 from sam3_lora.train.sample_predictions import SampleWriter
 from sam3_lora.train.setup import Setup, prepare
 from sam3_lora.train.splits import run_splits
@@ -60,7 +63,8 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
                 report.log(splits.use.sentence)
             if error := check_early_stopping(config, splits.valid is not None):
                 raise error
-            setup = prepare(config, accelerator, log=report.log, fresh=not resume, splits=splits)
+            resolved = _resolve_auto(run, accelerator, report)
+            setup = prepare(resolved, accelerator, log=report.log, fresh=not resume, splits=splits)
             training = Training(run, setup, report)
             if resume:
                 training.resume()
@@ -68,6 +72,16 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
     if main and training.discarded:
         run.delete()
     return status
+
+
+def _resolve_auto(run: Run, accelerator: Accelerator, report: RunWriter | SilentWriter) -> ResolvedConfig:
+    """The run's settings without auto, the same in all processes; what was chosen is kept in its folder and logged."""
+    config, values = from_main(accelerator, lambda: resolve(run.config, accelerator.device))
+    if values and accelerator.is_main_process:
+        run.use_auto_values(values)
+    for value in values:
+        report.log(describe(value))
+    return config
 
 
 class Training:

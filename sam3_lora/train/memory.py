@@ -85,9 +85,9 @@ def smaller_settings(config: RunConfig) -> list[dict[str, Any]]:
     """Changes of settings, by dotted names, that need less memory; the mildest first. See :func:`describe_change`."""
     training = config.training
     changes: list[dict[str, Any]] = []
-    if not config.model.gradient_checkpointing:
+    if config.model.gradient_checkpointing is not True:
         changes.append({"model.gradient_checkpointing": True})
-    if training.batch_size > 1:
+    if training.batch_size != 1:
         images = training.images_per_step
         changes.append({"training.batch_size": 1, "training.gradient_accumulation_steps": images})
     others = [name for name in config.lora.components if name != "vision_encoder"]

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam3_lora.config import TrainingConfig
+from sam3_lora.resolved import ResolvedTraining
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in transformers
 
@@ -25,7 +26,7 @@ class TrainPlan:
     warmup_steps: int
 
 
-def make_plan(training: TrainingConfig, images: int, processes: int = 1) -> TrainPlan:
+def make_plan(training: ResolvedTraining, images: int, processes: int = 1) -> TrainPlan:
     """The steps of a run over so many images per epoch; the warm-up takes at most half of them."""
     batch_count = math.ceil(images / (training.batch_size * processes))
     steps_per_epoch = math.ceil(batch_count / training.gradient_accumulation_steps)

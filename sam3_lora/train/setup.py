@@ -19,12 +19,14 @@ from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.precision import convert_frozen, resolve_precision
 from sam3_lora.model.warm_start import start_from
+from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
 from sam3_lora.train.data_loaders import TrainingData, make_data
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
 from sam3_lora.train.preflight.checks import check_masks, check_settings
 from sam3_lora.train.preflight.messages import describe
+from sam3_lora.train.resolve import resolve
 from sam3_lora.train.splits import Splits, open_splits
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class AdaptedModel:
 class Setup:
     """A run before its first step."""
 
-    config: RunConfig
+    config: ResolvedConfig
     accelerator: Accelerator
     data: TrainingData
     model: AdaptedModel
@@ -106,7 +108,7 @@ def prepare(
     """Loads data and model, attaches the adapter and makes optimizer and schedule.
 
     Args:
-        config: the run's.
+        config: the run's; what is still auto is resolved.
         accelerator: see :func:`sam3_lora.train.accelerator.make_accelerator`.
         log: gets a line for whatever is worth knowing.
         fresh: whether the adapter's first weights are needed; a resumed run has its own in a checkpoint.
@@ -115,6 +117,7 @@ def prepare(
     Raises:
         Sam3LoraError: dataset, model or device cannot be used, with the fix.
     """
+    config, _ = resolve(config, accelerator.device)
     training, processes = config.training, accelerator.num_processes
     splits = splits or open_splits(config, log)
     model = make_model(config, accelerator, log, fresh)
@@ -136,7 +139,9 @@ def prepare(
     return Setup(config, accelerator, data, model, loss, plan, optimizer, scheduler)
 
 
-def make_model(config: RunConfig, accelerator: Accelerator, log: Callable[[str], None], fresh: bool) -> AdaptedModel:
+def make_model(
+    config: ResolvedConfig, accelerator: Accelerator, log: Callable[[str], None], fresh: bool
+) -> AdaptedModel:
     """Loads the base model and attaches the adapter; seeds all random number generators.
 
     With a precision of 16 bits the model runs under the accelerator's autocast only.

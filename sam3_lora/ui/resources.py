@@ -53,7 +53,7 @@ def last_config() -> RunConfig | None:
     """The configuration of the newest run, with which a reloaded tab continues; None without a run."""
     for run in list_runs(runs_folder()):
         with suppress(Sam3LoraError):
-            return run.config
+            return run.asked_config
     return None
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.config import ASSETS, PRESETS, RunConfig
-from sam3_lora.config import preset as make_preset
+from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import ConfigError
+from sam3_lora.recipes import PRESETS
+from sam3_lora.recipes import preset as make_preset
 from sam3_lora.runs.run import Run
 from tests.cli.helpers import IMAGE, call
 from tests.factories import write_dataset

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam3_lora.config import PRESETS, AdapterConfig, preset
+from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base, load_config
 from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.recipes import PRESETS, preset
 from tests.model.model_helpers import detect, scalar, some_boxes, tensors
 
 COMPONENTS = list(lora._PREFIXES)

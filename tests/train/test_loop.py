@@ -14,6 +14,7 @@ from sam3_lora.train.accelerator import make_accelerator
 from sam3_lora.train.data_loaders import epoch_order
 from sam3_lora.train.loop import fit
 from sam3_lora.train.optimizer import make_plan
+from sam3_lora.train.resolve import resolve
 from sam3_lora.train.setup import prepare
 from sam3_lora.ui.train_job import TrainJob
 from tests.factories import coco, write_dataset, write_split
@@ -302,7 +303,8 @@ def test_every_image_is_seen_once_an_epoch_and_processes_take_equally_many_steps
 
 
 def test_the_length_of_a_run():
-    training = RunConfig().training.model_copy(update={"epochs": 3, "batch_size": 2, "gradient_accumulation_steps": 2})
+    settings = {"training.epochs": 3, "training.batch_size": 2, "training.gradient_accumulation_steps": 2}
+    training = resolve(RunConfig().with_settings(settings), torch.device("cpu"))[0].training
     assert (make_plan(training, images=9).steps_per_epoch, make_plan(training, images=9).total_steps) == (3, 9)
     limited = training.model_copy(update={"max_steps": 4})
     assert (make_plan(limited, images=9).total_steps, make_plan(limited, images=9).epochs) == (4, 2)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.config import PRESETS, AdapterConfig, RunConfig, preset
+from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.config_yaml import parse_yaml
+from sam3_lora.recipes import PRESETS, preset
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 
@@ -145,6 +146,23 @@ def test_the_dataset_that_was_opened_is_filled_in_until_it_is_changed_here() -> 
     app.session_state[DATASET_PATH] = "/data/third"
     app.run()
     assert config_of(app).data.path == "/data/third"
+
+
+def test_numbers_and_switches_may_be_left_to_auto() -> None:
+    app = configure_page()
+    batch_size = app.number_input(key="setting-training-batch_size")
+    assert (batch_size.value, batch_size.placeholder) == (None, "auto")
+    switch = app.selectbox(key="setting-model-gradient_checkpointing")
+    assert (switch.value, switch.options) == ("auto", ["auto", "on", "off"])
+    batch_size.set_value(3)
+    switch.set_value(True).run()
+    config = config_of(app)
+    assert (config.training.batch_size, config.model.gradient_checkpointing) == (3, True)
+    app.number_input(key="setting-training-batch_size").set_value(None)
+    app.selectbox(key="setting-model-gradient_checkpointing").set_value("auto").run()
+    assert config_of(app) == RunConfig().with_settings({"output.runs": config.output.runs})
+    app.number_input(key="setting-training-batch_size").set_value(0).run()
+    assert "a whole number from 1 to 256, or nothing for auto, got 0" in explanations(app)[0]
 
 
 def test_adapting_the_text_encoder_shows_why_not() -> None:

@@ -28,9 +28,8 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         f"There are only {it.value} images to learn from: the adapter will overfit.",
         "Add images, or choose few epochs and a low rank.",
     ),
-    "step-exceeds-dataset": lambda it, config: (
-        f"Each step is to learn from {config.training.batch_size} x {config.training.gradient_accumulation_steps} "
-        f"images, but there are only {it.limit}: an epoch is a single step.",
+    "step-exceeds-dataset": lambda it, _: (
+        f"Each step is to learn from {it.value} images, but there are only {it.limit}: an epoch is a single step.",
         "Lower training.batch_size or training.gradient_accumulation_steps.",
     ),
     "no-negatives": lambda it, _: (

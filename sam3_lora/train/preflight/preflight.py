@@ -23,6 +23,7 @@ from sam3_lora.data.samples import Batch, checked
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.data.splits.split_use import SplitUse
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.runs.auto_values import AutoValue
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
 from sam3_lora.train.checkpoint import random_state, restore_random
@@ -35,6 +36,7 @@ from sam3_lora.train.preflight.checks import (
     check_settings,
     existing_parent,
 )
+from sam3_lora.train.resolve import resolve
 from sam3_lora.train.setup import Setup, prepare
 from sam3_lora.train.splits import choose_held_out, open_splits
 from sam3_lora.train.step import StepMetrics, take_step
@@ -91,6 +93,7 @@ class Preflight:
     problems: list[Problem] = field(default_factory=list)  # errors first
     device: str = ""
     splits: SplitUse | None = None
+    auto: tuple[AutoValue, ...] = ()  # what settings that are auto would get
     length: TrainPlan | None = None
     learning_rates: tuple[tuple[int, float], ...] = ()  # (step, rate): the curve of the learning-rate schedule
     measured: Measured | None = None
@@ -141,14 +144,15 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     result.splits = splits.use
     result.problems += check_data(config, splits)
     images = len(splits.train.images)
-    result.length = make_plan(config.training, images)
+    resolved, result.auto = resolve(config, accelerator.device)
+    result.length = make_plan(resolved.training, images)
     result.effective_batch = _images_per_step(config, images)
-    result.problems += check_settings(config, result.length, result.device)
+    result.problems += check_settings(resolved, result.length, result.device)
     result.learning_rates = learning_rates(config, result.length)
     existing_parent(config.output.runs_folder)
-    with device_lock(accelerator.device), memory.explain_oom(config, accelerator.device):
+    with device_lock(accelerator.device), memory.explain_oom(resolved, accelerator.device):
         progress(0.1, "Loading the model")
-        setup = prepare(config, accelerator, _ignore, splits=splits)
+        setup = prepare(resolved, accelerator, _ignore, splits=splits)
         try:
             result.problems += check_disk(config, setup.model.num_trainable)
             result.measured = _measure(setup, progress)

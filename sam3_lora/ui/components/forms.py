@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import streamlit as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from sam3_lora import config as settings
-from sam3_lora.config import Pattern, RunConfig
+from sam3_lora.config import AUTO, Auto, Pattern, RunConfig, number_rules
 from sam3_lora.ui.components.layout import escape
 
 # Parts of setting names that a label spells differently.
@@ -28,6 +28,7 @@ _SPELLINGS = {
     "mlp": "MLP",
     "runs": "folder of the runs",
 }
+_SWITCH = {True: "on", False: "off"}
 
 
 def setting_names(section: str | None = None) -> list[str]:
@@ -50,7 +51,8 @@ def fill_form(config: RunConfig, names: Iterable[str] | None = None) -> None:
     values = config.model_dump()
     for name in setting_names() if names is None else names:
         section, field = name.split(".")
-        st.session_state[_key(name)] = values[section][field]
+        value = values[section][field]
+        st.session_state[_key(name)] = None if value == AUTO and _is_empty_auto(name) else value
 
 
 def form_is_filled() -> bool:
@@ -60,7 +62,8 @@ def form_is_filled() -> bool:
 
 def form_value(name: str) -> Any:
     """The value of a setting's widget, valid or not; None before the form was filled."""
-    return st.session_state.get(_key(name))
+    value = st.session_state.get(_key(name))
+    return AUTO if value is None and form_is_filled() and _is_empty_auto(name) else value
 
 
 def read_form() -> tuple[RunConfig | None, dict[str, str]]:
@@ -109,17 +112,18 @@ def label_of(name: str) -> str:
 
 def expected(info: FieldInfo) -> str:
     """The valid values of a setting, from its type and bounds: "a whole number from 1 to 512"."""
-    kind, optional = _without_none(info.annotation)
+    kind, optional, auto = _parts(info)
     if kind in (int, float):
         number = "a whole number" if kind is int else "a number"
-        return f"{number} {_bounds(info)}" + (", or nothing" if optional else "")
+        otherwise = ", or nothing for auto" if auto else ", or nothing" if optional else ""
+        return f"{number} {_bounds(info)}{otherwise}"
     if get_origin(kind) is list:
         return "at least one choice"
     return next((rule.words for rule in info.metadata if isinstance(rule, Pattern)), "some text")
 
 
 def _bounds(info: FieldInfo) -> str:
-    rules = {type(rule).__name__: rule for rule in info.metadata}
+    rules = {type(rule).__name__: rule for rule in number_rules(info)}
     if "Gt" in rules:
         return f"above {rules['Gt'].gt:,} and up to {rules['Le'].le:,}"
     if "Lt" in rules:
@@ -129,12 +133,15 @@ def _bounds(info: FieldInfo) -> str:
 
 def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
     """Draws the widget for the annotated type. Pydantic checks the bounds, so that the message is ours."""
-    kind, optional = _without_none(info.annotation)
-    if kind is bool:
+    kind, optional, auto = _parts(info)
+    if kind is bool and auto:
+        st.selectbox(label, (AUTO, True, False), format_func=lambda value: _SWITCH.get(value, str(value)), **shared)
+    elif kind is bool:
         st.toggle(label, **shared)
     elif kind is int:
         # A number input can be emptied only if its own default is None.
-        empty: dict[str, Any] = {"value": None, "placeholder": "No limit"} if optional else {}
+        placeholder = AUTO if auto else "No limit"
+        empty: dict[str, Any] = {"value": None, "placeholder": placeholder} if optional or auto else {}
         st.number_input(label, step=1, **empty, **shared)
     elif kind is float:
         st.number_input(label, step=_step(info.default), format="%g", **shared)
@@ -161,12 +168,20 @@ def _show_mapping(label: str, info: FieldInfo, values: dict[str, Any]) -> None:
     st.caption(pairs or "None. Edit them on the dataset page, under Phrases.")
 
 
-def _without_none(annotation: Any) -> tuple[Any, bool]:
-    """The type without None, and whether None is allowed."""
-    if get_origin(annotation) in (Union, UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        return kinds[0], True
-    return annotation, False
+def _parts(info: FieldInfo) -> tuple[Any, bool, bool]:
+    """A setting's type without None and "auto", and whether they are allowed beside it."""
+    if get_origin(info.annotation) not in (Union, UnionType):
+        return info.annotation, False, False
+    kind, *others = get_args(info.annotation)
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return bare, type(None) in others, Auto in others
+
+
+def _is_empty_auto(name: str) -> bool:
+    """Whether an empty widget of this setting means "auto": a number's does."""
+    section, field = name.split(".")
+    kind, _, auto = _parts(_sections()[section].model_fields[field])
+    return auto and kind is int
 
 
 def _step(default: float) -> float:

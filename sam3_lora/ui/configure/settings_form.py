@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sam3_lora.config import PRESETS, TEXT_ENCODER_NOTE, RunConfig, preset
+from sam3_lora.config import TEXT_ENCODER_NOTE, RunConfig
 from sam3_lora.data.dataset import Dataset
 from sam3_lora.data.splits.split_use import expected_use
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.recipes import PRESETS, preset
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.forms import field_widget, fill_form, form_value, read_form, setting_names
 from sam3_lora.ui.components.layout import escape

@@ -9,6 +9,8 @@ import streamlit as st
 
 from sam3_lora.config import RunConfig
 from sam3_lora.monitor.curves import Picture
+from sam3_lora.runs.auto_values import describe as describe_auto
+from sam3_lora.runs.auto_values import with_values
 from sam3_lora.text import duration, plural
 from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.forms import label_of
@@ -85,7 +87,8 @@ def show_result(result: Preflight, config: RunConfig) -> None:
         config: that was checked.
     """
     for severity in ("error", "warning"):
-        _show_problems([problem for problem in result.problems if problem.severity == severity], severity, config)
+        problems = [problem for problem in result.problems if problem.severity == severity]
+        _show_problems(problems, severity, config, with_values(config, result.auto))
     measured = result.measured
     if measured is None:
         return
@@ -101,12 +104,13 @@ def show_result(result: Preflight, config: RunConfig) -> None:
             _show_learning_rates(result)
 
 
-def _show_problems(problems: list[Problem], severity: str, config: RunConfig) -> None:
+def _show_problems(problems: list[Problem], severity: str, config: RunConfig, used: RunConfig) -> None:
+    """config: as the user set it; used: without auto."""
     from sam3_lora.train.preflight.messages import describe  # needs torch
 
     if problems:
         box = st.error if severity == "error" else st.warning
-        texts = [describe(problem, config) for problem in problems]
+        texts = [describe(problem, used) for problem in problems]
         lines = [f"**{escape(message)}** {escape(fix)}" for message, fix in texts]
         box(bullets(lines), icon=f":material/{severity}:")
     for problem in problems:
@@ -150,6 +154,8 @@ def _show_costs(result: Preflight, measured: Measured) -> None:
     if peak is not None:
         facts.append(f"the heaviest step takes {peak / available:.0%} of the memory")
     st.caption(f"{'; '.join(facts)}.")
+    if result.auto:
+        st.caption(" ".join(escape(describe_auto(value)) for value in result.auto))
 
 
 def _show_savings(measured: Measured, config: RunConfig) -> None:

@@ -12,10 +12,11 @@ import streamlit as st
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.history import GROUPS, History, last_step_table
+from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.held_out import use_of
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.text import amount, plural
-from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.next_run import use_settings
 from sam3_lora.ui.resources import runs_folder
@@ -132,11 +133,12 @@ def show_log(run: Run) -> None:
 
 
 def show_settings(run: Run) -> None:
-    """Draws the run's settings, and the button that uses them for the next run."""
-    config = run.config
-    st.code(config.to_yaml(), language="yaml", height=320)
+    """Draws the run's settings and what was chosen for those left to auto; and the button for the next run."""
+    if chosen := run.auto_values():
+        st.markdown(bullets([escape(describe(value)) for value in chosen]))
+    st.code(run.config.to_yaml(), language="yaml", height=320)
     if st.button("Use for the next run", icon=":material/tune:", key="use-settings"):
-        use_settings(config)
+        use_settings(run.asked_config)
         st.rerun(scope="app")
 
 
@@ -169,7 +171,7 @@ def show_adapters(run: Run, status: Status) -> None:
                 key=f"continue-training-{name}",
                 help="Prepares a new run with this run's settings that starts from this adapter.",
             ):
-                use_settings(run.config.with_settings({"model.adapter": str(folder)}))
+                use_settings(run.asked_config.with_settings({"model.adapter": str(folder)}))
                 st.rerun(scope="app")
     _show_reload_check(status)
 

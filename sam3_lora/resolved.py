@@ -1,0 +1,32 @@
+"""A run's settings without "auto", as training reads them; sam3_lora/train/resolve.py makes them."""
+
+from __future__ import annotations
+
+from sam3_lora.config import BatchSize, DataConfig, ModelConfig, Precision, RunConfig, TrainingConfig, WorkerCount
+
+
+class ResolvedData(DataConfig):
+    """Training data with a number of workers."""
+
+    num_workers: WorkerCount
+
+
+class ResolvedModel(ModelConfig):
+    """The base model, and whether activations are recomputed."""
+
+    gradient_checkpointing: bool
+
+
+class ResolvedTraining(TrainingConfig):
+    """Training with a batch size and a precision."""
+
+    batch_size: BatchSize
+    precision: Precision
+
+
+class ResolvedConfig(RunConfig):
+    """All settings of a run, none of them auto."""
+
+    data: ResolvedData
+    model: ResolvedModel
+    training: ResolvedTraining

@@ -1,0 +1,102 @@
+"""The values that a run's "auto" settings got when it started, and why; kept in its folder beside its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from sam3_lora.config import AUTO, RunConfig
+from sam3_lora.errors import RunError, explain_os_errors
+from sam3_lora.files import atomic_write
+
+AUTO_FILE = "auto.json"
+Reason = Literal[
+    "no-gpu",
+    "demo",  # the demo model is small
+    "bf16",  # the GPU computes in bf16
+    "no-bf16",
+    "cores",  # value: as many worker processes as the machine has cores for
+    "fits",  # needed_bytes of a step fit into available_bytes
+    "does-not-fit",  # without it, a step would need more than available_bytes
+    "same-images",  # accumulation makes up for a smaller batch
+]
+
+
+@dataclass(frozen=True)
+class AutoValue:
+    """The value of one setting."""
+
+    setting: str  # dotted
+    value: int | bool | str
+    reason: Reason
+    asked: int | str = AUTO  # what the user has set
+    needed_bytes: int = 0  # peak memory of a step by the estimate
+    available_bytes: int = 0  # of the GPU
+
+
+def with_auto(config: RunConfig, values: Iterable[AutoValue]) -> RunConfig:
+    """A run's settings as the user asked for them: "auto" where the value was chosen."""
+    return config.with_settings({each.setting: each.asked for each in values})
+
+
+def with_values(config: RunConfig, values: Iterable[AutoValue]) -> RunConfig:
+    """The settings with the values that were chosen."""
+    return config.with_settings({each.setting: each.value for each in values})
+
+
+def describe(value: AutoValue) -> str:
+    """The value and its reason, as one sentence: "Batch size: 2 (auto; ...)."."""
+    shown = {True: "on", False: "off"}.get(value.value, value.value) if isinstance(value.value, bool) else value.value
+    return f"{_LABELS[value.setting]}: {shown} (auto: {_REASONS[value.reason](value)})."
+
+
+_LABELS: Mapping[str, str] = {
+    "training.precision": "Precision",
+    "model.gradient_checkpointing": "Gradient checkpointing",
+    "training.batch_size": "Batch size",
+    "training.gradient_accumulation_steps": "Gradient accumulation steps",
+    "data.num_workers": "Data loading workers",
+}
+_REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
+    "no-gpu": lambda it: "the device is no CUDA GPU",
+    "demo": lambda it: "the demo model is small",
+    "bf16": lambda it: "the GPU computes in bf16",
+    "no-bf16": lambda it: "the device does not compute in bf16",
+    "cores": lambda it: "by the number of CPU cores",
+    "fits": lambda it: f"about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
+    "does-not-fit": lambda it: f"more does not fit into {_gb(it.available_bytes)} GB",
+    "same-images": lambda it: "each step learns from as many images as with a batch of 2",
+}
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f}"
+
+
+def read_auto_values(folder: Path) -> tuple[AutoValue, ...]:
+    """What a run's folder holds; nothing where no setting was auto.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder / AUTO_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[AutoValue, ...])
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}, which says what was chosen for the settings that were auto, cannot be read ({error})",
+            "Delete it: the values that the run used are in config.yaml",
+        ) from None
+
+
+def write_auto_values(folder: Path, values: tuple[AutoValue, ...]) -> None:
+    """Writes the file. Raises RunError."""
+    path = folder / AUTO_FILE
+    with explain_os_errors(RunError, f"{path} cannot be written", "Free some space, then start again"):
+        atomic_write(path, msgspec.json.format(msgspec.json.encode(values), indent=1))
