@@ -1,0 +1,230 @@
+"""Counts the memory that a computation takes on a CUDA GPU, on fake tensors: without a GPU, weights or arithmetic.
+
+Every storage that is alive is counted, rounded up as CUDA's allocator does. Tensors are fake tensors of the CPU, so
+that PyTorch's CPU code runs; where a CUDA GPU keeps other tensors, it is imitated: under autocast more operations
+compute in float32 than on a CPU, dropout keeps a mask of one byte per number, and attention keeps nothing of the size
+of queries times keys but its bias.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import fake_tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ALLOCATION = 512  # bytes that CUDA's allocator rounds up to
+# Integers up to so many keep their values: indices and counts, on which the code's shapes depend.
+KNOWN_NUMBERS = 4096
+# Autocast on CUDA, not on a CPU, computes these in float32 (torch's autocast op reference, "CUDA Ops that autocast to
+# float32"); those that SAM 3 and the losses use.
+FLOAT32_ON_CUDA = frozenset(
+    "exp log log2 log1p pow __pow__ rsqrt reciprocal softplus layer_norm group_norm softmax log_softmax sum cumsum "
+    "norm linalg_vector_norm upsample_nearest2d upsample_bilinear2d upsample_bicubic2d logsumexp".split()
+)
+
+
+class Tag(NamedTuple):
+    """Where a storage was made."""
+
+    part: str
+    phase: str
+    operation: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """Memory of a computation."""
+
+    peak: int  # bytes
+    at_peak: Counter[Tag]  # bytes alive at the peak
+    reached_in: Tag  # what was allocated when it was reached
+    at_marks: dict[str, int]  # bytes alive when a phase began
+
+    def by_part(self) -> Counter[str]:
+        """Bytes alive at the peak by the part that made them."""
+        parts: Counter[str] = Counter()
+        for tag, size in self.at_peak.items():
+            parts[tag.part] += size
+        return parts
+
+
+class Counting(TorchDispatchMode):
+    """Counts the storages that are alive while it is active; :attr:`part` and :attr:`phase` tell what makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.phase = ""
+        self.live = 0
+        self._events: list[tuple[int, Tag | None]] = []  # a storage's key; None where it was freed
+        self._sizes: dict[int, int] = {}
+        self._alive: dict[int, tuple[int, weakref.ref]] = {}
+        self._marks: dict[str, int] = {}
+
+    def begin(self, phase: str, part: str = "") -> None:
+        """A phase of the computation begins."""
+        self.phase, self.part = phase, part
+        self._marks[phase] = self.live
+
+    def add(self, tensor: Tensor, operation: str = "") -> None:
+        """Counts a tensor's storage, if it is new."""
+        storage = tensor.untyped_storage()
+        if id(storage) in self._alive:
+            return
+        key, size = len(self._events), -(-storage.nbytes() // ALLOCATION) * ALLOCATION
+        tag = Tag(self.part, self.phase, operation, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        self._events.append((key, tag))
+        self._sizes[key] = size
+        self.live += size
+        self._alive[id(storage)] = key, weakref.ref(storage, self._freer(id(storage)))
+
+    def _freer(self, name: int) -> Callable[[object], None]:
+        def free(_: object) -> None:
+            key, _reference = self._alive.pop(name)
+            self.live -= self._sizes[key]
+            self._events.append((key, None))
+
+        return free
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self.add(leaf, func._schema.name.removeprefix("aten::"))
+        return out
+
+    def count(self) -> Count:
+        """What was counted so far, its peak reconstructed from what was allocated and freed."""
+        live = peak = at = 0
+        for position, (key, tag) in enumerate(self._events):
+            live += self._sizes[key] if tag else -self._sizes[key]
+            if live > peak:
+                peak, at = live, position
+        alive: dict[int, Tag] = {}
+        for key, tag in self._events[: at + 1]:
+            if tag:
+                alive[key] = tag
+            else:
+                del alive[key]
+        sizes: Counter[Tag] = Counter()
+        for key, tag in alive.items():
+            sizes[tag] += self._sizes[key]
+        reached = self._events[at][1]
+        assert reached is not None, "a peak is reached by allocating"
+        return Count(peak, sizes, reached, dict(self._marks))
+
+
+class CudaRules(TorchFunctionMode):
+    """Imitates what CUDA keeps in memory: see the module."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if func is Tensor.backward:
+            return self._backward(args[0])
+        if name == "scaled_dot_product_attention":
+            return _attention(*args, **kwargs)
+        if name == "dropout":
+            return _dropout(*args, **kwargs)
+        if name in FLOAT32_ON_CUDA and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return func(*map(_float32, args), **{key: _float32(value) for key, value in kwargs.items()})
+        return func(*args, **kwargs)
+
+    def _backward(self, loss: Tensor) -> None:
+        """loss.backward(), with these rules in force where checkpointing computes again."""
+        engine: Any = torch.autograd.Variable._execution_engine
+        with self:
+            gradient = (torch.ones_like(loss),)
+            engine.run_backward((loss,), gradient, False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
+def _float32(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_float32, value))
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.native_dropout(input, p, True)[0] if training and p else input
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor:
+    operands = [query, key, value]
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        operands = [operand.to(dtype) for operand in operands]
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.to(dtype)
+    out: Tensor = _FusedAttention.apply(*operands, attn_mask)
+    return out
+
+
+class _FusedAttention(torch.autograd.Function):
+    """What flash and memory-efficient attention keep: operands, bias, result, and a float32 per query and head."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        batch, heads, length, _ = query.shape
+        out = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        normalizer = query.new_empty(batch, heads, length, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, bias, out, normalizer)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, bias, _, normalizer = ctx.saved_tensors
+        _workspace = torch.empty_like(normalizer), torch.empty_like(query, dtype=torch.float32)
+        wanted = bias is not None and bias.is_floating_point() and ctx.needs_input_grad[3]
+        return (
+            torch.empty_like(query),
+            torch.empty_like(key),
+            torch.empty_like(value),
+            bias.new_empty(bias.shape) if wanted else None,
+        )
+
+
+@contextmanager
+def fake_gpu(rules: bool = True) -> Iterator[Counting]:
+    """A context in which tensors are fake and counted as on a CUDA GPU.
+
+    Args:
+        rules: whether CUDA is imitated; without, a CPU's memory is counted.
+    """
+    counting = Counting()
+    with ExitStack() as stack:
+        # Small integers keep their values, so that code which needs them (how many matches a phrase has) runs.
+        stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", KNOWN_NUMBERS))
+        stack.enter_context(fake_tensor.FakeTensorMode(allow_non_fake_inputs=True))
+        if rules:
+            stack.enter_context(CudaRules())
+        stack.enter_context(counting)
+        yield counting
+
+
+def make_fake(module: nn.Module, counting: Counting, part: str) -> None:
+    """Gives a module on the meta device fake tensors of the CPU; what is trained is counted as `part`."""
+    for owner in module.modules():
+        for name, parameter in list(owner._parameters.items()):
+            if parameter is not None:
+                counting.part = part if parameter.requires_grad else ""
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                owner._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+        for name, buffer in list(owner._buffers.items()):
+            if buffer is not None:
+                counting.part = ""
+                owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
