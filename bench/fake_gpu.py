@@ -14,18 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 ALLOCATION = 512  # bytes that CUDA's allocator rounds up to
-# Integers up to so many keep their values: indices and counts, on which the code's shapes depend.
-KNOWN_NUMBERS = 4096
 # Autocast on CUDA, not on a CPU, computes these in float32 (torch's autocast op reference, "CUDA Ops that autocast to
 # float32"); those that SAM 3 and the losses use.
 FLOAT32_ON_CUDA = frozenset(
@@ -126,14 +124,24 @@ class Counting(TorchDispatchMode):
         return Count(peak, sizes, reached, dict(self._marks))
 
 
-class CudaRules(TorchFunctionMode):
-    """Imitates what CUDA keeps in memory: see the module."""
+class DeviceRules(TorchFunctionMode):
+    """Computes with real tensors as ever, and imitates what CUDA keeps of fake ones: see the module."""
+
+    def __init__(self, imitate_cuda: bool) -> None:
+        super().__init__()
+        self._imitate_cuda = imitate_cuda
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if tensors and not any(isinstance(tensor, FakeTensor) for tensor in tensors):
+            with no_dispatch():  # on the host
+                return func(*args, **kwargs)
         if func is Tensor.backward:
             return self._backward(args[0])
+        if not self._imitate_cuda:
+            return func(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             return _attention(*args, **kwargs)
         if name == "dropout":
@@ -199,19 +207,18 @@ class _FusedAttention(torch.autograd.Function):
 
 
 @contextmanager
-def fake_gpu(rules: bool = True) -> Iterator[Counting]:
-    """A context in which tensors are fake and counted as on a CUDA GPU.
+def fake_gpu(cuda: bool = True) -> Iterator[Counting]:
+    """A context in which new tensors are fake and counted as on a CUDA GPU.
+
+    Real tensors stay on the host: what decides about shapes (counts, indices) is made outside of this context.
 
     Args:
-        rules: whether CUDA is imitated; without, a CPU's memory is counted.
+        cuda: whether CUDA is imitated; without, a CPU's memory is counted.
     """
     counting = Counting()
     with ExitStack() as stack:
-        # Small integers keep their values, so that code which needs them (how many matches a phrase has) runs.
-        stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", KNOWN_NUMBERS))
-        stack.enter_context(fake_tensor.FakeTensorMode(allow_non_fake_inputs=True))
-        if rules:
-            stack.enter_context(CudaRules())
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(DeviceRules(cuda))
         stack.enter_context(counting)
         yield counting
 

@@ -6,7 +6,7 @@ The step is fit()'s own: ``make_model`` attaches the adapter and sets checkpoint
 detector, ``Setup.forward`` makes detections and loss, then come backward, clipping and optimizer. Three things are
 given instead of computed: the base model is made on fake tensors instead of loaded; there is no data loader, but a
 batch of images with phrases, two of which have five objects each; and matching, which depends on numbers, is replaced
-by :func:`given_matches`: one query for each object one-to-one, and two one-to-many.
+by :func:`given_matches`: one query for each object one-to-one, and two one-to-many in the last layer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Sam3Config, Sam3Model
@@ -33,7 +34,7 @@ from sam3_lora.data.samples import Batch
 from sam3_lora.loss.matching import Matches
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel
-from sam3_lora.structures import Targets
+from sam3_lora.structures import Detections, Targets
 from sam3_lora.train import setup as train_setup
 from sam3_lora.train.accelerator import make_accelerator
 from sam3_lora.train.optimizer import make_optimizer
@@ -84,10 +85,11 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
     accelerator = make_accelerator(config.training)
     with torch.device("meta"):
         base = Sam3Model(architecture).requires_grad_(False).eval()
-    with fake_gpu() as counting, _given(base):
+    counts = torch.tensor([OBJECTS] * PRESENT + [0] * (phrases - PRESENT))
+    with _given(base), torch.device("meta"):
+        model = train_setup.make_model(config, accelerator, lambda line: None, fresh=True)
+    with _given(base), fake_gpu() as counting:
         counting.begin("weights")
-        with torch.device("meta"):
-            model = train_setup.make_model(config, accelerator, lambda line: None, fresh=True)
         make_fake(model.detector, counting, ADAPTER)
         model.components = train_setup.trainable_by_component(model.peft)
         optimizer = make_optimizer(model.parameters, config.training)
@@ -101,7 +103,7 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         setup.train_mode()
         loss.register_forward_pre_hook(lambda *_: counting.begin("forward", "loss"))
         counting.begin("batch")
-        batch = _batch(images, phrases, model.base.image_size)
+        batch = _batch(images, counts, model.base.image_size)
         counting.begin("forward")
         detections, report = setup.forward(model.wrapped, batch)
         del detections
@@ -113,47 +115,59 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
     return counting.count()
 
 
+class _OnMeta(LoadedModel):
+    """A base model without weights, which stays on the meta device."""
+
+    def to(self, device: torch.device | str) -> None:
+        pass
+
+
 @contextmanager
 def _given(base: Sam3Model) -> Iterator[None]:
-    """Replaces what cannot run on fake tensors: loading the base's weights, and matching."""
-    with ExitStack() as stack:
-        loaded = LoadedModel(base, None, "fake")  # type: ignore[arg-type]  # no processor: the batch is given
-        stack.enter_context(mock.patch.object(train_setup, "load_base", lambda *_, **__: loaded))
-        for name, per_object in (("match_one_to_one", 1), ("match_one_to_many", PER_OBJECT_ONE_TO_MANY)):
-            stack.enter_context(mock.patch(f"sam3_lora.loss.wrapper.{name}", partial(given_matches, per_object)))
+    """Replaces what cannot run without numbers: loading the base's weights, and matching."""
+    loaded = _OnMeta(base, None, "fake")  # type: ignore[arg-type]  # no processor: the batch is given
+    with (
+        mock.patch.object(train_setup, "load_base", lambda *_, **__: loaded),
+        mock.patch("sam3_lora.loss.wrapper.match", given_matches),
+    ):
         yield
 
 
-def given_matches(per_object: int, logits: Tensor, boxes: Tensor, targets: Targets) -> Any:
-    """Stands in for match_one_to_one and match_one_to_many: the first queries of a phrase match its objects."""
-    counts = [int(count) for count in targets.counts]
-    rows = [
+def given_matches(
+    detections: Detections, targets: Targets, with_one_to_many: bool = True
+) -> tuple[list[Matches], list[Matches]]:
+    """Stands in for sam3_lora.loss.matching.match: the first queries of a phrase match its objects."""
+    layers, device = len(detections.logits), detections.logits.device
+    matched = [Matches.of(_pairs(targets, per_object), device) for per_object in (1, PER_OBJECT_ONE_TO_MANY)]
+    return [matched[0]] * layers, [matched[0]] * (layers - 1) + [matched[1]] if with_one_to_many else []
+
+
+def _pairs(targets: Targets, per_object: int) -> np.ndarray:
+    counts = targets.counts.tolist()
+    pairs = [
         (phrase, query, sum(counts[:phrase]) + query % count)
         for phrase, count in enumerate(counts)
         for query in range(count * per_object)
     ]
-    phrase, query, target = zip(*rows, strict=True)
-    matches = Matches(torch.tensor(phrase), torch.tensor(query), torch.tensor(target))
-    return [matches for _ in logits] if logits.dim() == 3 else matches
+    return np.array(pairs).T
 
 
-def _batch(images: int, phrases: int, size: int) -> Batch:
-    counts = [OBJECTS] * PRESENT + [0] * (phrases - PRESENT)
-    objects = sum(counts)
-    tokens = [[1] * 5 + [0] * (TOKENS - 5)] * phrases
-    per_image = [phrases // images + (image < phrases % images) for image in range(images)]
+def _batch(images: int, counts: Tensor, size: int) -> Batch:
+    """A batch of phrases with so many objects each; counts is a real tensor, as it decides what is computed."""
+    phrases, objects = len(counts), sum(counts.tolist())
+    tokens = torch.ones(phrases, TOKENS, dtype=torch.int64)
     return Batch(
         pixel_values=torch.zeros(images, 3, size, size),
-        image_index=torch.tensor([image for image, count in enumerate(per_image) for _ in range(count)]),
+        image_index=torch.arange(phrases) * images // phrases,
         phrases=tuple(f"phrase {phrase}" for phrase in range(phrases)),
-        input_ids=torch.tensor(tokens),
-        attention_mask=torch.tensor(tokens),
+        input_ids=tokens,
+        attention_mask=tokens,
         targets=Targets(
             boxes=torch.full((objects, 4), 0.5),
-            counts=torch.tensor(counts),
+            counts=counts,
             masks=torch.zeros(objects, size, size, dtype=torch.bool),
-            mask_valid=torch.tensor([True] * objects),
-            exhaustive=torch.tensor([True] * phrases),
+            mask_valid=counts.new_ones(objects, dtype=torch.bool),
+            exhaustive=torch.ones(phrases, dtype=torch.bool),
         ),
         images=(),
     )
