@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -136,8 +138,7 @@ class DeviceRules(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if tensors and not any(isinstance(tensor, FakeTensor) for tensor in tensors):
-            with no_dispatch():  # on the host
-                return func(*args, **kwargs)
+            return _on_host(partial(func, **kwargs), *args)
         if func is Tensor.backward:
             return self._backward(args[0])
         if not self._imitate_cuda:
@@ -210,17 +211,24 @@ class _FusedAttention(torch.autograd.Function):
 def fake_gpu(cuda: bool = True) -> Iterator[Counting]:
     """A context in which new tensors are fake and counted as on a CUDA GPU.
 
-    Real tensors stay on the host: what decides about shapes (counts, indices) is made outside of this context.
+    Real tensors stay on the host, uncounted: those of numpy arrays, and those made outside of this context. Counts and
+    indices, which decide what is computed, have to be such.
 
     Args:
         cuda: whether CUDA is imitated; without, a CPU's memory is counted.
     """
     counting = Counting()
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch, "from_numpy", partial(_on_host, torch.from_numpy)))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(DeviceRules(cuda))
         stack.enter_context(counting)
         yield counting
+
+
+def _on_host(function: Callable[..., Any], *args: Any) -> Any:
+    with no_dispatch():
+        return function(*args)
 
 
 def make_fake(module: nn.Module, counting: Counting, part: str) -> None:

@@ -29,15 +29,17 @@ from torch import Tensor, nn
 from transformers import Sam3Config, Sam3Model
 
 from bench.fake_gpu import Count, Counting, fake_gpu, make_fake
-from sam3_lora.config import RunConfig, preset
+from sam3_lora.config import RunConfig
 from sam3_lora.data.samples import Batch
 from sam3_lora.loss.matching import Matches
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel
+from sam3_lora.recipes import preset
 from sam3_lora.structures import Detections, Targets
 from sam3_lora.train import setup as train_setup
 from sam3_lora.train.accelerator import make_accelerator
 from sam3_lora.train.optimizer import make_optimizer
+from sam3_lora.train.resolve import resolve
 
 GIB = 2**30
 PRESENT, OBJECTS, PER_OBJECT_ONE_TO_MANY, TOKENS = 2, 5, 2, 32
@@ -83,23 +85,24 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         phrases: of all images; the first two have objects.
     """
     accelerator = make_accelerator(config.training)
+    resolved, _ = resolve(config, accelerator.device)
     with torch.device("meta"):
         base = Sam3Model(architecture).requires_grad_(False).eval()
     counts = torch.tensor([OBJECTS] * PRESENT + [0] * (phrases - PRESENT))
     with _given(base), torch.device("meta"):
-        model = train_setup.make_model(config, accelerator, lambda line: None, fresh=True)
+        model = train_setup.make_model(resolved, accelerator, lambda line: None, fresh=True)
     with _given(base), fake_gpu() as counting:
         counting.begin("weights")
         make_fake(model.detector, counting, ADAPTER)
         model.components = train_setup.trainable_by_component(model.peft)
-        optimizer = make_optimizer(model.parameters, config.training)
+        optimizer = make_optimizer(model.parameters, resolved.training)
         _attribute(counting, base)
         counting.begin("adapter", ADAPTER)
         # Not moved to the device: fake parameters are there, and cannot be swapped for moved ones.
         model.wrapped, optimizer = accelerator.prepare(model.detector, optimizer, device_placement=[False, False])
         _make_state(model.parameters, optimizer)
         loss = train_setup.Sam3LossWrapper.from_config(config.loss)
-        setup: Any = train_setup.Setup(config, accelerator, None, model, loss, None, optimizer, None)  # type: ignore[arg-type]
+        setup: Any = train_setup.Setup(resolved, accelerator, None, model, loss, None, optimizer, None)  # type: ignore[arg-type]
         setup.train_mode()
         loss.register_forward_pre_hook(lambda *_: counting.begin("forward", "loss"))
         counting.begin("batch")
@@ -153,12 +156,12 @@ def _pairs(targets: Targets, per_object: int) -> np.ndarray:
 
 
 def _batch(images: int, counts: Tensor, size: int) -> Batch:
-    """A batch of phrases with so many objects each; counts is a real tensor, as it decides what is computed."""
+    """A batch of phrases with so many objects each; what decides about computations is real, see fake_gpu."""
     phrases, objects = len(counts), sum(counts.tolist())
     tokens = torch.ones(phrases, TOKENS, dtype=torch.int64)
     return Batch(
         pixel_values=torch.zeros(images, 3, size, size),
-        image_index=torch.arange(phrases) * images // phrases,
+        image_index=torch.from_numpy(np.arange(phrases) * images // phrases),
         phrases=tuple(f"phrase {phrase}" for phrase in range(phrases)),
         input_ids=tokens,
         attention_mask=tokens,
@@ -166,7 +169,7 @@ def _batch(images: int, counts: Tensor, size: int) -> Batch:
             boxes=torch.full((objects, 4), 0.5),
             counts=counts,
             masks=torch.zeros(objects, size, size, dtype=torch.bool),
-            mask_valid=counts.new_ones(objects, dtype=torch.bool),
+            mask_valid=torch.from_numpy(np.ones(objects, dtype=bool)),
             exhaustive=torch.ones(phrases, dtype=torch.bool),
         ),
         images=(),
