@@ -65,6 +65,7 @@ Component = Literal[
     "geometry_encoder",
     "detr_encoder",
     "detr_decoder",
+    "presence_head",
     "mask_decoder",
     "scoring",
 ]
@@ -247,6 +248,10 @@ class TrainingConfig(Section):
     """Forward passes per step: the effective batch size is batch_size x this x devices."""
     learning_rate: float = Field(5e-4, gt=0, le=1)
     """Peak learning rate of AdamW. A higher rate learns faster, and erodes the base model's knowledge faster."""
+    vision_lr_factor: float = Field(1.0, gt=0, le=10, title="Vision learning-rate factor")
+    """The vision encoder learns at learning_rate times this."""
+    layer_decay: float = Field(1.0, gt=0, le=1, title="Learning-rate decay by layer")
+    """Each layer of the vision encoder learns at this times the rate of the layer after it; 1 for the same rate."""
     weight_decay: float = Field(0.01, ge=0, le=1)
     """Weight decay of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", title="Learning-rate schedule")

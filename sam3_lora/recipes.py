@@ -17,6 +17,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "lora.alpha": 16.0,
         },
     ),
+    "fusion": (
+        "What joins image and phrase, and decides what is there: DETR encoder and decoder, scoring, presence head and "
+        "mask decoder. The vision encoder stays as it is.",
+        {"lora.components": ["detr_encoder", "detr_decoder", "presence_head", "mask_decoder", "scoring"]},
+    ),
     "balanced": ("Attention and MLP layers of all components but the text encoder: the default.", {}),
     "maximum": (
         "Like balanced with twice the rank, for large or very unusual datasets: forgets most.",

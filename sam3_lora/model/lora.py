@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 _BYTES_PER_PARAMETER = 4  # adapters are trained and saved in float32
 # PEFT still uses deprecated names of transformers: a user cannot act on these warnings.
 _without_deprecations = partial(warnings.catch_warnings, action="ignore", category=FutureWarning)
-_PREFIXES = {component: f"{component}." for component in get_args(Component)} | {"scoring": "dot_product_scoring."}
+_PREFIXES = {component: f"{component}." for component in get_args(Component)} | {
+    "scoring": "dot_product_scoring.",
+    "presence_head": "detr_decoder.presence_head.",
+}
+_MOST_SPECIFIC_FIRST = sorted(_PREFIXES.items(), key=lambda item: len(item[1]), reverse=True)
 # Kind of a layer by the last part of its name. CLIP says out_proj; the scoring compares queries with the phrase, so
 # its two projections are those of query and key.
 _KINDS = {
@@ -46,7 +50,9 @@ _KINDS = {
     "fc1": "mlp",
     "fc2": "mlp",
 }
-_OTHER_MLPS = re.compile(r"mask_decoder\.mask_embedder\.layers\.\d|dot_product_scoring\.text_mlp\.layer\d")
+_OTHER_MLPS = re.compile(
+    r"mask_decoder\.mask_embedder\.layers\.\d|dot_product_scoring\.text_mlp\.layer\d|detr_decoder\.presence_head\.layer\d"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def count(config: Sam3Config, lora: AdapterConfig) -> LoraCount:
 def component_of(parameter: str) -> str | None:
     """The component, as in the settings, of a parameter of the model, by its name; None if it belongs to none."""
     name = parameter.removeprefix("base_model.model.")  # PEFT's prefix
-    return next((component for component, prefix in _PREFIXES.items() if name.startswith(prefix)), None)
+    return next((component for component, prefix in _MOST_SPECIFIC_FIRST if name.startswith(prefix)), None)
 
 
 def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:

@@ -63,9 +63,13 @@ def test_count_equals_what_attach_yields(own_demo: LoadedModel, tmp_path: Path, 
     model = lora.attach(own_demo.model, config)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in trainable.values()) == counted.parameters == sum(counted.by_component.values())
-    for component, parameters in counted.by_component.items():
-        prefix = f"base_model.model.{lora._PREFIXES[component]}"
-        assert sum(p.numel() for name, p in trainable.items() if name.startswith(prefix)) == parameters
+    sizes = {
+        component: sum(p.numel() for name, p in trainable.items() if name.startswith(f"base_model.model.{prefix}"))
+        for component, prefix in lora._PREFIXES.items()
+    }
+    if "presence_head" in counted.by_component:  # a part of the decoder
+        sizes["detr_decoder"] -= sizes["presence_head"]
+    assert counted.by_component == {component: sizes[component] for component in config.components}
     assert counted.base_parameters == base_parameters
     assert sum(counted.modules.values()) == len(lora.target_modules(load_config("demo"), config))
     lora.save(model, tmp_path / "adapter", "demo")
@@ -80,6 +84,8 @@ def test_counting_the_published_model_needs_no_weights() -> None:
     assert counted.base_parameters > 800_000_000
     assert counted.modules["vision_encoder"] == 32 * 6
     assert counted.modules["detr_decoder"] == 6 * (3 * 4 + 2)
+    assert counted.modules["presence_head"] == 3
+    assert counted.by_component["presence_head"] == EVERYTHING.rank * (2 * (256 + 256) + 256 + 1)
 
 
 def test_every_component_and_kind_is_reached(demo: LoadedModel) -> None:
@@ -90,6 +96,25 @@ def test_every_component_and_kind_is_reached(demo: LoadedModel) -> None:
     for attention in ("self_attn", "text_cross_attn", "vision_cross_attn"):
         for kind in ("q_proj", "k_proj", "v_proj", "o_proj"):
             assert f"detr_decoder.layers.0.{attention}.{kind}" in decoder
+
+
+def test_the_presence_head_is_its_own_part_of_the_decoder(own_demo: LoadedModel, tmp_path: Path) -> None:
+    decoder = lora.target_modules(own_demo.model, AdapterConfig(components=["detr_decoder"]))
+    assert not [name for name in decoder if "presence_head" in name], "as in adapters of earlier versions"
+    alone = AdapterConfig(components=["presence_head"], rank=2)
+    layers = [f"detr_decoder.presence_head.layer{number}" for number in (1, 2, 3)]
+    assert lora.target_modules(own_demo.model, alone) == layers
+    model = trained(own_demo, alone)
+    assert lora.adapted_components(model) == {"presence_head"}
+    assert lora.component_of(f"base_model.model.{layers[0]}.lora_A.default.weight") == "presence_head"
+    assert lora.component_of("detr_decoder.presence_layer_norm.weight") == "detr_decoder"
+
+    from peft import PeftModel
+
+    lora.save(model, tmp_path / "adapter", "demo")
+    stock = PeftModel.from_pretrained(load_base("demo").model, str(tmp_path / "adapter"))
+    state = stock.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
 def test_a_component_without_matching_layers_is_refused_with_the_kinds_it_has(demo: LoadedModel) -> None:
