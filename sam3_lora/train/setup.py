@@ -127,7 +127,7 @@ def prepare(
     for problem in problems:
         if problem.kind in ("warmup-shortened", "no-masks"):
             log(" ".join(describe(problem, config)))
-    optimizer = make_optimizer(model.parameters, training)
+    optimizer = make_optimizer(model.peft, training)
     scheduler = make_schedule(optimizer, training, plan)
     model.wrapped, optimizer = accelerator.prepare(model.detector, optimizer)
     log(

@@ -56,7 +56,8 @@ def take_step(setup: Setup, group: Sequence[Batch], by_component: bool = False) 
     Raises:
         NotFiniteError: the loss or the gradients are not finite; the adapter stays as it was.
     """
-    lr = float(setup.scheduler.get_last_lr()[0])
+    # Of the parts that learn at the full rate; a checkpoint of an earlier version knows no others.
+    lr = float(setup.scheduler.get_last_lr()[0]) / setup.optimizer.param_groups[0].get("lr_factor", 1.0)
     reports, terms = _accumulate(setup, group)
     if not reports:
         free_unused()

@@ -136,6 +136,8 @@ EFFECTS = [
     ("training.batch_size", 3, "total"),
     ("training.gradient_accumulation_steps", 2, "total"),
     ("training.learning_rate", 5e-3, "total"),
+    ("training.vision_lr_factor", 0.1, "total"),
+    ("training.layer_decay", 0.1, "total"),
     ("training.weight_decay", 1.0, "total"),
     ("training.max_grad_norm", 1e-6, "total"),
     ("training.precision", "bf16", "total"),
