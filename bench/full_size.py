@@ -95,7 +95,7 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         counting.begin("weights")
         make_fake(model.detector, counting, ADAPTER)
         model.components = train_setup.trainable_by_component(model.peft)
-        optimizer = make_optimizer(model.parameters, resolved.training)
+        optimizer = make_optimizer(model.peft, resolved.training)
         _attribute(counting, base)
         counting.begin("adapter", ADAPTER)
         # Not moved to the device: fake parameters are there, and cannot be swapped for moved ones.
