@@ -18,6 +18,7 @@ from sam3_lora.cli.options import (
     Device,
     ImageDir,
     ImageSize,
+    Precision,
     ProcessorOption,
     base_model,
 )
@@ -36,6 +37,7 @@ def evaluate(
     processor: ProcessorOption = "",
     image_size: ImageSize = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     image_dir: ImageDir = "",
     default_phrase: DefaultPhrase = "",
     crowds_as_objects: CrowdsAsObjects = False,
@@ -64,7 +66,7 @@ def evaluate(
     crowds_as_objects |= run is not None and run.config.data.crowds_as_objects
     opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     base = base_model(base, adapter)
-    predictor = Predictor.load(base, adapter, device, image_size=image_size, processor=processor)
+    predictor = Predictor.load(base, adapter, device, precision=precision, image_size=image_size, processor=processor)
     chosen = split_to_evaluate(opened, split, run)
     request = EvaluationRequest(
         chosen,

@@ -57,6 +57,9 @@ ImageSize = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[
+    str, typer.Option(help="auto (bf16 on a GPU that computes in it, else fp32), fp32, bf16 or fp16.")
+]
 
 
 def base_model(base: str | None, adapter: Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam3_lora.cli.options import Adapter, AsJson, Base, Device, ImageSize, ProcessorOption, base_model
+from sam3_lora.cli.options import Adapter, AsJson, Base, Device, ImageSize, Precision, ProcessorOption, base_model
 from sam3_lora.cli.output import echo, echo_json
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
@@ -31,6 +31,7 @@ def predict(
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of an object.")] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Folder for an overlay image and the masks as PNG.")] = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Find all objects in an image that match phrases."""
@@ -48,7 +49,9 @@ def predict(
     if not all(map(str.isprintable, phrases)):
         raise Sam3LoraError("Expected phrases of plain text, but one contains other bytes", "Write it in UTF-8")
     pixels = read_image(image)
-    predictor = Predictor.load(base_model(base, adapter), adapter, device, image_size=image_size, processor=processor)
+    predictor = Predictor.load(
+        base_model(base, adapter), adapter, device, precision=precision, image_size=image_size, processor=processor
+    )
     predictor.set_image(pixels)
     results = postprocess_all(predictor.prompt(phrases, threshold), PostprocessConfig(threshold))
     written = [] if out is None else _write_images(out, image.name, pixels, results)

@@ -8,22 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace as replace_struct
 
-from sam3_lora.data.dataset import Split
+from sam3_lora.data.dataset import Split, load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
-from sam3_lora.evaluate.predictions import ImagePredictions, phrases_of, pixels_of, predict_image
+from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, phrases_of, predict_image
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
 from sam3_lora.evaluate.report import ModelMetrics, PhraseCount, Report
-from sam3_lora.evaluate.validation_loss import validation_loss
+from sam3_lora.evaluate.validation_loss import SplitLoss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
 from sam3_lora.evaluate.worst_images import worst_images
 from sam3_lora.predict.predictor import Predictor
@@ -31,7 +30,7 @@ from sam3_lora.predict.predictor import Predictor
 Progress = Callable[[float, str], None]
 BASE, ADAPTER = "base", "adapter"
 _STRENGTHS = {BASE: 0.0, ADAPTER: 1.0}
-_PREDICTED, _LOSS_DONE, _COUNTED = 0.8, 0.9, 0.93  # shares of the progress at which these stages end
+_PREDICTED, _COUNTED = 0.9, 0.93  # shares of the progress at which these stages end
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,8 @@ class _Evaluation:
         groups = phrase_groups(
             self._split, phrases, request.category_phrases, request.base_name, request.retention_phrases
         )
-        predictions = self._predict(groups)
-        losses = self._losses()
-        self.progress(_LOSS_DONE, "Computing metrics")
+        predictions, losses = self._predict(groups)
+        self.progress(_PREDICTED, "Computing metrics")
         calculators = {model: MetricCalculator(images, groups) for model, images in predictions.items()}
         metrics = {model: one.metrics(losses[model]) for model, one in calculators.items()}
         report = self._report(phrases, predictions, calculators[BASE], metrics)
@@ -157,49 +155,55 @@ class _Evaluation:
             worst=worst_images(predictions[BASE], predictions.get(ADAPTER)),
         )
 
-    def _predict(self, groups: PhraseGroups) -> dict[str, list[ImagePredictions]]:
-        """Each model's predictions; images that cannot be read are left out of the split from here on."""
+    def _predict(self, groups: PhraseGroups) -> tuple[dict[str, list[ImagePredictions]], dict[str, float]]:
+        """Each model's predictions and loss; images that cannot be read are left out of the split from here on.
+
+        Each image is encoded once per model, and once in all where the adapter leaves vision alone; each phrase goes
+        through a model once, whether for the predictions, the loss or both.
+        """
         predictions: dict[str, list[ImagePredictions]] = {model: [] for model in self._models}
         images, own_phrases = self._split.images, self.request.category_phrases
+        loss = SplitLoss(self.predictor, self._split.prompt_categories, own_phrases)
         readable = np.ones(len(images), dtype=bool)
         for number, image in enumerate(images):
             try:
-                pixels = pixels_of(image)
+                pixels = load_image(image)
             except DataError:
                 readable[number] = False
                 continue
+            for_loss = loss.next_image(image)
+            asked = asked_of(
+                image,
+                groups.categories,
+                own_phrases,
+                groups.extra,
+                for_loss.phrases,
+                self._split.prompt_categories,
+            )
             for model in self._models:
                 with self._as(model, _PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}"):
-                    predictions[model].append(
-                        predict_image(
-                            self.predictor,
-                            image,
-                            groups.categories,
-                            own_phrases,
-                            groups.extra,
-                            pixels,
-                            self._split.prompt_categories,
-                        )
-                    )
-        if not readable.all():
-            unreadable = [image.file_name for image in images.take(~readable)]
-            self._notes.append(messages.left_out(len(unreadable), unreadable))
-        self._split = replace(self._split, images=images.take(readable))
+                    found, detections = predict_image(self.predictor, image, asked, pixels)
+                    predictions[model].append(found)
+                    loss.add(model, for_loss, detections)
+        for model in filter(loss.is_waiting, self._models):
+            with self._as(model, _PREDICTED, "Validation loss"):
+                loss.finish(model)
+        self._leave_out(~readable)
         if not any(image.results for image in predictions[BASE]):
             raise DataError(
                 f"Nothing can be measured in '{self._split.name}': each image has unusable annotations of each "
                 "category, or cannot be read",
                 "Correct them; the dataset page shows which",
             )
-        return predictions
+        return predictions, {model: loss.mean(model) for model in self._models}
 
-    def _losses(self) -> dict[str, float]:
-        losses, own_phrases = {}, self.request.category_phrases
-        for number, model in enumerate(self._models):
-            share = _PREDICTED + (_LOSS_DONE - _PREDICTED) * number / len(self._models)
-            using_model = partial(self._as, model, share, "Validation loss")
-            losses[model] = validation_loss(self.predictor, self._split, own_phrases, using_model)
-        return losses
+    def _leave_out(self, unreadable: np.ndarray) -> None:
+        """Goes on without images that cannot be read; unreadable: (I,) bool."""
+        images = self._split.images
+        if unreadable.any():
+            names = [image.file_name for image in images.take(unreadable)]
+            self._notes.append(messages.left_out(len(names), names))
+        self._split = replace(self._split, images=images.take(~unreadable))
 
     @contextmanager
     def _as(self, model: str, share: float, doing: str) -> Iterator[None]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 
-from sam3_lora.data.dataset import Annotation, ImageRecord, Split, load_image
+from sam3_lora.data.dataset import Annotation, ImageRecord, Split
 from sam3_lora.data.prompts import ImagePhrases, image_phrases, phrase_of
 from sam3_lora.masks import decode_segmentation, encode_rle
-from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig, postprocess_all
+from sam3_lora.predict.phrase_subsets import join_phrases, take_phrases
+from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig, postprocess
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.structures import Detections
 
 SCORE_THRESHOLD = 0.5  # of all metrics but average precision, which takes every score; as on the inference page
 MAX_DETECTIONS = 100  # per image and phrase, as in COCO
@@ -82,33 +84,40 @@ def phrases_of(split: Split, category_phrases: Mapping[str, str] | None = None) 
     return tuple(sorted(found | {phrase_of(name, category_phrases) for name in split.images.categories_absent()}))
 
 
-def pixels_of(image: ImageRecord) -> np.ndarray:
-    """The image at the size that its annotations refer to, which may not be its file's: (H, W, 3) uint8 RGB."""
-    return cv2.resize(load_image(image), (image.width, image.height), interpolation=cv2.INTER_AREA)
+@dataclass(frozen=True)
+class Asked:
+    """The phrases that an image is prompted with, and why."""
+
+    measured: dict[str, list[Annotation]]  # phrases of the split and their objects: predictions of every score
+    extra: tuple[str, ...]  # further ones: predictions above the score threshold
+    for_loss: tuple[str, ...]  # those of the validation loss, which may be among the others: detections
+    known: ImagePhrases  # what the annotations say
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The minimum score of each phrase."""
+        own = dict.fromkeys(self.for_loss, math.inf) | dict.fromkeys(self.extra, SCORE_THRESHOLD)
+        return own | dict.fromkeys(self.measured, 0.0)
 
 
-def predict_image(
-    predictor: Predictor,
+def asked_of(
     image: ImageRecord,
     phrases: Sequence[str],
     category_phrases: Mapping[str, str] | None = None,
     extra_phrases: Iterable[str] = (),
-    pixels: np.ndarray | None = None,
+    for_loss: Iterable[str] = (),
     categories: Iterable[str] = (),
-) -> ImagePredictions:
-    """Prompts one image for each phrase, with the same detection and post-processing as inference.
+) -> Asked:
+    """What an image is prompted with.
 
     Args:
-        predictor: the model, with its adapter at the strength set now.
         image: with its annotations.
-        phrases: of the split; those of which nothing is known in the image are left out. Predictions of every score
-            are kept, for average precision.
+        phrases: of the split; those of which nothing is known in the image are left out.
         category_phrases: the user's own phrase of each category.
-        extra_phrases: further phrases; only predictions above the score threshold are kept.
-        pixels: what :func:`pixels_of` gives, if it has been read already.
+        extra_phrases: see :class:`Asked`.
+        for_loss: see :class:`Asked`.
         categories: of the split.
     """
-    predictor.set_image(pixels_of(image) if pixels is None else pixels)
     known = image_phrases(image, categories, category_phrases)
     gt: dict[str, list[Annotation]] = {phrase: [] for phrase in phrases}
     for annotation in image.annotations:
@@ -118,16 +127,48 @@ def predict_image(
     unknown |= {phrase_of(category, category_phrases) for category in image.unusable_categories}
     if known.absent is not None:
         unknown |= {phrase for phrase in gt if not gt[phrase] and phrase not in known.absent}
-    asked = tuple(phrase for phrase in phrases if phrase not in unknown)
-    found = postprocess_all(predictor.prompt(asked, threshold=0.0), PostprocessConfig(threshold=0.0)) if asked else {}
-    results = [
-        replace(_result(image, gt[phrase], _limited(one)), exhaustive=phrase not in known.incomplete)
-        for phrase, one in found.items()
-    ]
-    extra = tuple(extra_phrases)
-    found_extra = predictor.prompt(extra, threshold=SCORE_THRESHOLD) if extra else {}
-    found_extra = postprocess_all(found_extra, PostprocessConfig(SCORE_THRESHOLD))
-    return ImagePredictions(image, results, [_result(image, [], one) for one in found_extra.values()], known)
+    measured = {phrase: gt[phrase] for phrase in phrases if phrase not in unknown}
+    return Asked(measured, tuple(extra_phrases), tuple(for_loss), known)
+
+
+def predict_image(
+    predictor: Predictor, image: ImageRecord, asked: Asked, pixels: np.ndarray
+) -> tuple[ImagePredictions, Detections | None]:
+    """Prompts one image, with the same detection and post-processing as inference, each phrase once.
+
+    Args:
+        predictor: the model, with its adapter at the strength set now.
+        image: with its annotations.
+        asked: of :func:`asked_of`.
+        pixels: of its file, which may have another size than the annotations refer to; (H, W, 3) uint8 RGB.
+
+    Returns:
+        The predictions; the detections for the loss's phrases in their order, None without any.
+    """
+    predictor.set_image(pixels, (image.height, image.width))
+    thresholds, results, extra = asked.thresholds, {}, {}
+    parts: list[Detections] = []
+    rows: dict[str, int] = {}  # of the loss's phrases in these parts
+    for chunk in predictor.prompt_in_chunks(tuple(thresholds), thresholds) if thresholds else ():
+        for phrase, found in chunk.results.items():
+            if phrase in asked.measured:
+                kept = _limited(postprocess(found, PostprocessConfig(threshold=0.0)))
+                complete = phrase not in asked.known.incomplete
+                results[phrase] = replace(_result(image, asked.measured[phrase], kept), exhaustive=complete)
+            if phrase in asked.extra:
+                extra[phrase] = _result(image, [], postprocess(found, PostprocessConfig(SCORE_THRESHOLD)))
+        own = {phrase: row for row, phrase in enumerate(chunk.results) if phrase in asked.for_loss}
+        rows |= {phrase: len(rows) + number for number, phrase in enumerate(own)}
+        if own:
+            parts.append(take_phrases(chunk.detections, tuple(own.values())))
+    predictions = ImagePredictions(
+        image,
+        [results[phrase] for phrase in asked.measured if phrase in results],
+        [extra[phrase] for phrase in asked.extra if phrase in extra],
+        asked.known,
+    )
+    detections = take_phrases(join_phrases(parts), [rows[phrase] for phrase in asked.for_loss]) if parts else None
+    return predictions, detections
 
 
 def _limited(result: PhraseResult) -> PhraseResult:

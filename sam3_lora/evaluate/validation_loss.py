@@ -2,49 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig
-from sam3_lora.data.dataset import Split
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, make_loader
+from sam3_lora.data.dataset import ImageRecord, Split
+from sam3_lora.data.samples import (
+    Batch,
+    Collator,
+    SampleDataset,
+    batches_of,
+    make_loader,
+    pack_targets,
+    sample_prompts,
+    targets_of,
+)
 from sam3_lora.loss import LossReport, Sam3LossWrapper
+from sam3_lora.predict.phrase_subsets import join_phrases
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.structures import Detections, Targets
 
 NUM_NEGATIVES, BATCH_SIZE = 3, 2  # of an evaluation, so that its losses can be compared
 
 
-def validation_loss(
-    predictor: Predictor,
-    split: Split,
-    phrases: Mapping[str, str],
-    using_model: Callable[[], AbstractContextManager],
-) -> float:
-    """The weighted total of the default loss over a split.
+@dataclass(frozen=True)
+class ImageTargets:
+    """What the validation loss asks of an image: P phrases and their objects."""
+
+    phrases: tuple[str, ...]
+    targets: Targets
+
+
+class SplitLoss:
+    """The weighted total of the default loss over a split, for several models in turn.
+
+    It takes detections that were computed for the predictions anyway, and averages as :func:`mean_loss` does over
+    batches of BATCH_SIZE images in the order of the split.
 
     Args:
-        predictor: the model, with its adapter as it is switched inside `using_model`.
-        split: with annotations.
+        predictor: its model's detections are taken.
+        categories: the dataset's, from which negatives are drawn.
         phrases: the user's own phrase of each category.
-        using_model: entered around each forward pass.
     """
-    loss = Sam3LossWrapper.from_config(LossConfig())
-    loader = validation_loader(
-        split, predictor.processor, split.prompt_categories, NUM_NEGATIVES, BATCH_SIZE, phrases=phrases
-    )
 
-    def forward(batch: Batch) -> LossReport:
-        batch = batch.to(predictor.device)
-        with using_model():
-            return loss(predictor.detector(*batch.inputs), batch.targets)
+    def __init__(self, predictor: Predictor, categories: Sequence[str], phrases: Mapping[str, str]) -> None:
+        self._loss = Sam3LossWrapper.from_config(LossConfig()).eval()
+        self._device = predictor.device
+        self._categories, self._phrases = tuple(categories), phrases
+        size = predictor.processor.image_processor.size
+        self._size_hw = size["height"], size["width"]
+        self._images = 0
+        self._waiting: dict[str, list[tuple[Targets, Detections]]] = {}
+        self._vectors: dict[str, list[tuple[Tensor, int]]] = {}
 
-    return mean_loss(loader, forward).total
+    def next_image(self, image: ImageRecord) -> ImageTargets:
+        """What is asked of an image, the same at every evaluation; call it once for each, in the order of the split."""
+        rng = np.random.default_rng((0, 0, self._images))  # as SampleDataset draws them
+        self._images += 1
+        prompts = sample_prompts(image, self._categories, NUM_NEGATIVES, rng, self._phrases)
+        prompts = [one for one in prompts if one.phrase]  # a category's name may be all punctuation
+        return ImageTargets(tuple(one.phrase for one in prompts), targets_of(image, prompts, self._size_hw))
+
+    def add(self, model: str, asked: ImageTargets, detections: Detections | None) -> None:
+        """Adds an image; a model may be at work, as masks are made here.
+
+        Args:
+            model: its name.
+            asked: of :meth:`next_image`.
+            detections: of its phrases, by this model.
+        """
+        if detections is None:
+            return
+        waiting = self._waiting.setdefault(model, [])
+        waiting.append((asked.targets, detections))
+        if len(waiting) == BATCH_SIZE:
+            self.finish(model)
+
+    def is_waiting(self, model: str) -> bool:
+        """Whether images were added that do not make a whole batch."""
+        return bool(self._waiting.get(model))
+
+    @torch.inference_mode()
+    def finish(self, model: str) -> None:
+        """Computes the loss of the images that wait; the model is at work, as in :meth:`add`."""
+        waiting = self._waiting.pop(model)
+        targets = pack_targets([targets for targets, _ in waiting], self._size_hw).to(self._device)
+        report = self._loss(join_phrases([detections for _, detections in waiting]), targets)
+        self._vectors.setdefault(model, []).append((as_vector(report)[:1], len(waiting)))
+
+    def mean(self, model: str) -> float:
+        """The mean over the batches; nan without any."""
+        return float(_mean(self._vectors[model])) if model in self._vectors else float("nan")
 
 
 @dataclass(frozen=True)
@@ -105,11 +159,15 @@ def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> Mea
         loader: of :func:`validation_loader`.
         forward: computes the loss of a batch.
     """
-    vectors, images, names = [], [], []
+    vectors, names = [], []
     for batch in batches_of(loader):
         report = forward(batch)
         names = list(report.terms)
-        vectors.append(as_vector(report))
-        images.append(len(batch.images))
-    weights = torch.tensor(images, dtype=torch.float32, device=vectors[0].device) / sum(images)
-    return from_vector(names, (torch.stack(vectors) * weights[:, None]).sum(0))
+        vectors.append((as_vector(report), len(batch.images)))
+    return from_vector(names, _mean(vectors))
+
+
+def _mean(vectors: Sequence[tuple[Tensor, int]]) -> Tensor:
+    """The mean of vectors (K,), each weighted by its number of images."""
+    images = torch.tensor([count for _, count in vectors], dtype=torch.float32, device=vectors[0][0].device)
+    return (torch.stack([vector for vector, _ in vectors]) * (images / images.sum())[:, None]).sum(0)

@@ -16,7 +16,7 @@ from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor, read_image
 
-MIN_SCORE, MAX_OBJECTS = 0.05, 50  # per phrase; post-processing then keeps a part of these
+MIN_SCORE, MAX_OBJECTS = 0.05, 50  # lowest threshold, and objects per phrase before post-processing
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ def predict_images(
         strength: of the adapter; None leaves it as it is.
         lock: held while the model is at work, and released between two images.
     """
+    # What post-processing drops by its score anyway needs no mask.
+    own = thresholds or {}
+    minimum = {phrase.strip(): max(MIN_SCORE, own.get(phrase.strip(), config.threshold)) for phrase in phrases}
     for path in paths:
         name = path.relative_to(root).as_posix()
         try:
@@ -90,6 +93,6 @@ def predict_images(
             if strength is not None:
                 predictor.strength = strength
             predictor.set_image(pixels)
-            results = predictor.prompt(phrases, MIN_SCORE, MAX_OBJECTS)
+            results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=config.use_presence)
         size_hw = pixels.shape[0], pixels.shape[1]
         yield FolderPrediction(found_image(name, size_hw, postprocess_all(results, config, thresholds)), pixels)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize, pairwise_iou
 from sam3_lora.structures import Detections
+
+T = TypeVar("T", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class PhraseResult:
 
     def without_presence(self) -> PhraseResult:
         """The same objects with their scores given that the phrase is in the image."""
-        scores = np.minimum(self.scores / max(self.presence, 1e-6), 1).astype(np.float32)
+        scores = _without_presence(self.scores, self.presence).astype(np.float32)
         return self._with_areas(replace(self, scores=scores), slice(None))
 
     def take(self, which: np.ndarray) -> PhraseResult:
@@ -168,43 +172,70 @@ def mask_overlaps(mask_logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return intersection / np.maximum(union, 1), intersection / np.maximum(smaller, 1)
 
 
-def phrase_result(
-    phrase: str,
+def phrase_results(
+    phrases: Sequence[str],
     detections: Detections,
-    row: int,
     size_hw: tuple[int, int],
-    threshold: float,
+    threshold: float | Mapping[str, float],
     limit: int | None = None,
-) -> PhraseResult:
-    """The detector's objects for one phrase, sorted by score, in pixels of the image.
+    use_presence: bool = True,
+) -> dict[str, PhraseResult]:
+    """The detector's objects for each phrase, sorted by score, in pixels of the image; in float32.
+
+    Objects are chosen by their scores first: masks are made for them alone, and phrases without any need none.
 
     Args:
-        phrase: the prompt.
-        detections: of P phrases.
-        row: of the phrase among them.
+        phrases: P different ones.
+        detections: of these phrases.
         size_hw: the image's height and width in pixels.
-        threshold: minimum score, in [0, 1].
-        limit: maximum number of objects; None for all.
+        threshold: minimum score, in [0, 1]; or that of each phrase.
+        limit: maximum number of objects per phrase; None for all.
+        use_presence: whether the scores that are compared with the threshold include the probability that the phrase
+            is in the image; those of the result always do.
     """
-    scores = detections.scores[row].float()
-    order = scores.argsort(descending=True)[:limit]
-    order = order[scores[order] >= threshold]
-    boxes_xyxy = denormalize(cxcywh_to_xyxy(detections.boxes[-1, row, order].float()), size_hw)
-    image_xyxy = boxes_xyxy.new_tensor((size_hw[1], size_hw[0]) * 2)
     assert detections.presence is not None, "the one-to-many half is not a prediction"
+    scores = detections.scores.float().cpu()
+    presences = detections.presence[-1].float().sigmoid().tolist()
+    chosen = []  # of each phrase: indices of queries
+    for row, phrase in enumerate(phrases):
+        minimum = threshold if isinstance(threshold, float | int) else threshold[phrase]
+        compared = scores[row] if use_presence else _without_presence(scores[row], presences[row])
+        order = scores[row].argsort(descending=True)[:limit]
+        chosen.append(order[compared[order] >= minimum])
+    boxes_xyxy = denormalize(cxcywh_to_xyxy(detections.boxes[-1].float().cpu()), size_hw)
+    image_xyxy = boxes_xyxy.new_tensor((size_hw[1], size_hw[0]) * 2)
+    boxes_xyxy = boxes_xyxy.clamp(min=0).minimum(image_xyxy)
+    return {
+        phrase: PhraseResult(
+            phrase=phrase,
+            boxes_xyxy=boxes_xyxy[row, queries].numpy(),
+            scores=scores[row, queries].numpy(),
+            mask_logits=mask_logits,
+            size_hw=size_hw,
+            presence=presences[row],
+        )
+        for row, (phrase, queries, mask_logits) in enumerate(
+            zip(phrases, chosen, _mask_logits(detections, chosen), strict=True)
+        )
+    }
+
+
+def _without_presence(scores: T, presence: float) -> T:
+    """Scores given that the phrase is in the image; scores: (K,) in [0, 1]."""
+    return (scores / max(presence, 1e-6)).clip(max=1)
+
+
+def _mask_logits(detections: Detections, chosen: Sequence[Tensor]) -> list[np.ndarray]:
+    """The mask logits (K, h, w), float32, of each phrase's chosen queries."""
+    counts = [len(queries) for queries in chosen]
+    # On the host: the mask head needs to know there which phrases it is asked for.
+    rows, queries = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)), torch.cat(list(chosen))
     if detections.masks is not None:
-        mask_logits = detections.masks[row, order]
+        masks = detections.masks[rows, queries]
     else:
-        assert detections.mask_head is not None, "detections have masks or a mask head"
-        mask_logits = detections.mask_head(torch.full_like(order, row), order)
-    return PhraseResult(
-        phrase=phrase,
-        boxes_xyxy=boxes_xyxy.clamp(min=0).minimum(image_xyxy).cpu().numpy(),
-        scores=scores[order].cpu().numpy(),
-        mask_logits=mask_logits.float().cpu().numpy(),
-        size_hw=size_hw,
-        presence=float(detections.presence[-1, row].sigmoid()),
-    )
+        assert detections.mask_head is not None, "detections without masks have a mask head"
+        masks = detections.mask_head(rows, queries)
+    return [one.numpy() for one in masks.float().cpu().split(counts)]
 
 
 def _nms(overlaps: np.ndarray, threshold: float) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,19 +23,21 @@ from sam3_lora.model.adapter_base import AdapterBase
 from sam3_lora.model.base import LoadedModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.find_adapter import find_adapter
-from sam3_lora.predict.postprocess import PhraseResult, phrase_result
+from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
+from sam3_lora.predict.chunks import phrases_at_once
+from sam3_lora.predict.feature_cache import FeatureCache
+from sam3_lora.predict.postprocess import PhraseResult, phrase_results
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 VISUAL = "visual"  # the phrase SAM 3 was trained with for prompts of exemplar boxes alone
-PHRASES_PER_BATCH = 16  # more go through the model in batches, so that memory does not grow with their number
 MAX_STRENGTH = 2.0
-MAX_CACHED_IMAGES, MAX_CACHED_PHRASES = 3, 256  # features of one image at full size take 0.1 GB
+# At full size the features of one image take 112 MB, in bf16 the half, and those of one phrase 33 kB.
+CACHED_IMAGE_BYTES, CACHED_PHRASE_BYTES = 400 * 10**6, 50 * 10**6
 # Raised in the first forward pass when numbers of the model's configuration contradict each other.
 _CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,25 @@ class Exemplars:
     positive: np.ndarray  # (K,) bool: find objects like this one, or none like this one
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Some of a prompt's phrases, computed together."""
+
+    results: dict[str, PhraseResult]  # by phrase
+    detections: Detections  # of these phrases, without masks, but with a mask head
+
+
 class Predictor:
     """Finds the objects that phrases name in an image, with SAM 3 and, at any strength, an adapter.
 
     Call :meth:`set_image`, then :meth:`prompt` as often as needed: the image is encoded only once. Features of the
-    last images and phrases are cached, separately for each strength of an adapter that changes them.
+    last images and phrases are cached, separately for each strength of an adapter that changes them: base model and
+    adapter share what the adapter leaves alone.
 
     Attributes:
         detector: the model that prompts run through.
         processor: makes tensors of images and phrases.
+        precision: of forward passes: "fp32", "bf16" or "fp16".
 
     Example:
         >>> predictor = Predictor.load("demo")
@@ -63,25 +75,32 @@ class Predictor:
         >>> result.boxes_xyxy.shape, result.masks.shape  # (K, 4) in pixels; (K, H, W) bool
     """
 
-    def __init__(self, base: LoadedModel, peft_model: PeftModel | None = None) -> None:
+    def __init__(self, base: LoadedModel, peft_model: PeftModel | None = None, precision: str = "auto") -> None:
         """Wraps loaded models; :meth:`load` is the usual way.
 
         Args:
             base: the base model.
             peft_model: the same model with an adapter attached, from :func:`sam3_lora.model.lora.load`.
+            precision: see :meth:`load`.
+
+        Raises:
+            ConfigError: the device cannot compute in this precision.
         """
         self._base = base
         self._peft_model = peft_model
         self.detector = Sam3Detector(base.model).eval()
         self.processor = base.processor
-        self._image: Image.Image | None = None
+        self.precision = resolve_precision(precision, self.device)
+        self._image: np.ndarray | None = None
         self._image_key = b""
+        self._size_hw = (0, 0)
+        self._pixel_values: tuple[bytes, Tensor] | None = None  # of the image with this key
         self._adapted = lora.adapted_components(base.model)
         self._strength = 0.0 if peft_model is None else 1.0
         self._has_run = False
-        self._vision: OrderedDict[Hashable, VisionFeatures] = OrderedDict()
-        self._text_only_geometry: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
-        self._text: OrderedDict[Hashable, TextFeatures] = OrderedDict()
+        self._vision: FeatureCache[VisionFeatures] = FeatureCache(CACHED_IMAGE_BYTES)
+        self._text_only_geometry: FeatureCache[tuple[Tensor, Tensor]] = FeatureCache(CACHED_IMAGE_BYTES // 1000)
+        self._text: FeatureCache[TextFeatures] = FeatureCache(CACHED_PHRASE_BYTES)
 
     @classmethod
     def load(
@@ -90,6 +109,7 @@ class Predictor:
         adapter: str | Path | None = None,
         device: str = "auto",
         *,
+        precision: str = "auto",
         image_size: int | None = None,
         processor: str = "",
     ) -> Predictor:
@@ -99,6 +119,8 @@ class Predictor:
             base: "demo", a Hugging Face Hub id such as facebook/sam3, a folder, or Meta's sam3.pt.
             adapter: a folder that training or PEFT wrote; None for the base model alone.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
+            precision: of forward passes: "auto" (bf16 on a GPU that computes in it, else fp32), "fp32", "bf16" or
+                "fp16". Post-processing is in float32.
             image_size: side in pixels of the square that images are resized to; None for the one that the adapter was
                 trained with, or the base's own.
             processor: folder or Hub id of the processor; "" for the one that the adapter was trained with, or the
@@ -106,15 +128,16 @@ class Predictor:
 
         Raises:
             ModelError: either cannot be loaded, they do not fit each other, or there is no such device.
+            ConfigError: the device cannot compute in this precision.
         """
+        where = resolve_device(device)
+        resolved = resolve_precision(precision, where)
         trained = AdapterBase() if adapter is None else adapter_base.read(find_adapter(adapter))
-        loaded = load_base(
-            base,
-            device=resolve_device(device),
-            image_size=image_size or trained.image_size,
-            processor=processor or trained.processor,
-        )
-        return cls(loaded, None if adapter is None else lora.load(loaded.model, Path(adapter)))
+        loaded = load_base(base, image_size=image_size or trained.image_size, processor=processor or trained.processor)
+        adapted = None if adapter is None else lora.load(loaded.model, Path(adapter))
+        convert_frozen(loaded.model, resolved)
+        loaded.to(where)
+        return cls(loaded, adapted, resolved)
 
     @property
     def has_adapter(self) -> bool:
@@ -148,38 +171,47 @@ class Predictor:
         """Where the weights are."""
         return next(self._base.model.parameters()).device
 
-    def set_image(self, image: np.ndarray | Image.Image | str | Path) -> None:
+    def autocast(self) -> AbstractContextManager:
+        """A context in which forward passes compute in the predictor's precision."""
+        return autocast(self.device, self.precision)
+
+    def set_image(self, image: np.ndarray | Image.Image | str | Path, size_hw: tuple[int, int] | None = None) -> None:
         """Sets the image for the prompts that follow; it is encoded at the first of them.
 
         Args:
             image: (H, W, 3) uint8 RGB array in [0, 255], PIL image, or path to an image file. PIL images and files
                 are rotated as their EXIF data says.
+            size_hw: height and width in pixels that results and exemplars refer to, if not the image's own.
 
         Raises:
             DataError: it is none of these, or cannot be read.
         """
         pixels = read_image(image)
-        self._image = Image.fromarray(pixels)
+        self._image = pixels
+        self._size_hw = size_hw or (pixels.shape[0], pixels.shape[1])
         self._image_key = (
             hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest() + repr(pixels.shape).encode()
         )
 
-    @torch.inference_mode()
     def prompt(
         self,
         phrases: Sequence[str],
-        threshold: float = 0.5,
+        threshold: float | Mapping[str, float] = 0.5,
         limit: int | None = None,
         exemplars: Exemplars | None = None,
+        use_presence: bool = True,
     ) -> dict[str, PhraseResult]:
         """Finds every object that each phrase names in the image set last.
 
         Args:
             phrases: noun phrases, such as "pothole"; blank ones and repetitions are ignored. There may be none with
                 exemplars: then the boxes alone are the prompt, and the result is named "visual".
-            threshold: minimum score of an object, in [0, 1].
+            threshold: minimum score of an object, in [0, 1]; or that of each phrase, without spaces around it. Masks
+                take most of the time and are made above it only.
             limit: maximum number of objects per phrase; None for all.
             exemplars: boxes on this image that apply to every phrase.
+            use_presence: whether the scores that are compared with the threshold include the probability that the
+                phrase is in the image, as those of the results do.
 
         Returns:
             By phrase, in the order given: the objects, best first, in pixels of the image. Duplicates are still in
@@ -189,28 +221,42 @@ class Predictor:
             Sam3LoraError: no image was set, there is neither a phrase nor an exemplar, or a box is empty or outside.
             ModelError: the model's configuration contradicts itself.
         """
-        image = self._image
-        if image is None:
+        results: dict[str, PhraseResult] = {}
+        for chunk in self.prompt_in_chunks(phrases, threshold, limit, exemplars, use_presence):
+            results |= chunk.results
+        return results
+
+    @torch.inference_mode()
+    def prompt_in_chunks(
+        self,
+        phrases: Sequence[str],
+        threshold: float | Mapping[str, float] = 0.5,
+        limit: int | None = None,
+        exemplars: Exemplars | None = None,
+        use_presence: bool = True,
+    ) -> Iterator[Chunk]:
+        """As :meth:`prompt`, as many phrases at a time as memory allows, with the detections of all their queries."""
+        if self._image is None:
             raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
         names = tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
-        boxes = None if exemplars is None else self._exemplar_boxes(exemplars, image)
+        boxes = None if exemplars is None else self._exemplar_boxes(exemplars)
         if not names and boxes is None:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to find, such as "pothole"')
         names = names or (VISUAL,)
-        results = {}
-        for start in range(0, len(names), PHRASES_PER_BATCH):
-            batch = names[start : start + PHRASES_PER_BATCH]
-            detections = self._detect(batch, boxes)
-            for row, phrase in enumerate(batch):
-                results[phrase] = phrase_result(phrase, detections, row, image.size[::-1], threshold, limit)
-        return results
+        size = phrases_at_once(self._base.model.config, self.device, self.precision)
+        for start in range(0, len(names), size):
+            some = names[start : start + size]
+            with self.autocast():
+                detections = self._detect(some, boxes)
+                results = phrase_results(some, detections, self._size_hw, threshold, limit, use_presence)
+            yield Chunk(results, detections)
 
     def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
         image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
         repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)
         try:
             vision, text = self._vision_features(), self._text_features(phrases)
-            detections = self.detector.detect(vision, text, image_index, *repeated)
+            detections = self.detector.detect(vision, text, image_index, *repeated, masks=False)
         except _CONFIG_ERRORS as error:
             if self._has_run or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
                 raise
@@ -221,20 +267,21 @@ class Predictor:
         self._has_run = True
         return detections
 
-    def _exemplar_boxes(self, exemplars: Exemplars, image: Image.Image) -> tuple[Tensor, Tensor] | None:
+    def _exemplar_boxes(self, exemplars: Exemplars) -> tuple[Tensor, Tensor] | None:
         """Boxes (1, K, 4) cxcywh in [0, 1] and labels (1, K) as the detector takes them; None without any."""
         if len(exemplars.boxes_xyxy) == 0:
             return None
+        height, width = self._size_hw
         boxes_xyxy = torch.as_tensor(np.asarray(exemplars.boxes_xyxy), dtype=torch.float32).reshape(-1, 4)
-        inside = boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor((image.width, image.height) * 2))
+        inside = boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor((width, height) * 2))
         empty = ~torch.isfinite(boxes_xyxy).all(1) | (inside[:, 2:] - inside[:, :2] < 1).any(1)
         if empty.any():
             number = int(empty.nonzero()[0]) + 1
             raise Sam3LoraError(
-                f"Exemplar box {number} is empty or outside the image of {image.width} x {image.height} pixels",
+                f"Exemplar box {number} is empty or outside the image of {width} x {height} pixels",
                 "Draw it around an object: [left, top, right, bottom] in pixels",
             )
-        normalized = normalize(xyxy_to_cxcywh(inside), (image.height, image.width))
+        normalized = normalize(xyxy_to_cxcywh(inside), self._size_hw)
         labels = torch.as_tensor(np.asarray(exemplars.positive), dtype=torch.int64)
         return normalized[None].to(self.device), labels[None].to(self.device)
 
@@ -242,42 +289,46 @@ class Predictor:
         key = (self._image_key, self._strength if "vision_encoder" in self._adapted else 0.0)
         vision = self._vision.get(key)
         if vision is None:
-            pixels = self.processor.image_processor(images=self._image, return_tensors="pt").pixel_values
-            dtype = next(self._base.model.parameters()).dtype
-            vision = self.detector.encode_images(pixels.to(self.device, dtype))
-        _cache(self._vision, key, vision, MAX_CACHED_IMAGES)
+            vision = self.detector.encode_images(self._pixels().to(self.device))
+            # Not the position embeddings, which all images share.
+            self._vision.put(key, vision, _num_bytes(vision.fpn))
         changed = {"vision_encoder", "geometry_encoder"} & self._adapted
         key = (self._image_key, self._strength if changed else 0.0)
         geometry = self._text_only_geometry.get(key)
         if geometry is None:
             geometry = self.detector.text_only_geometry(vision)
-        _cache(self._text_only_geometry, key, geometry, MAX_CACHED_IMAGES)
+            self._text_only_geometry.put(key, geometry, _num_bytes(geometry))
         return replace(vision, text_only_geometry=geometry)
+
+    def _pixels(self) -> Tensor:
+        """The image as the model takes it, (1, 3, S, S); large ones take longer to scale than to encode."""
+        if self._pixel_values is None or self._pixel_values[0] != self._image_key:
+            assert self._image is not None, "prompts need an image"
+            pixels = torch.tensor(self._image).permute(2, 0, 1)
+            # The processor would guess the axis of the channels wrongly for an image 3 pixels wide.
+            processed = self.processor.image_processor(pixels, input_data_format="channels_first", return_tensors="pt")
+            self._pixel_values = self._image_key, processed.pixel_values
+        return self._pixel_values[1]
 
     def _text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
         strength = self._strength if "text_encoder" in self._adapted else 0.0
-        features = {p: self._text[p, strength] for p in phrases if (p, strength) in self._text}
+        known = {phrase: self._text.get((phrase, strength)) for phrase in phrases}
+        features = {phrase: one for phrase, one in known.items() if one is not None}
         if new := [phrase for phrase in phrases if phrase not in features]:
             tokens = tokenize(self.processor.tokenizer, new)
             encoded = self.detector.encode_text(
                 tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
             )
             for row, phrase in enumerate(new):
-                features[phrase] = TextFeatures(
-                    encoded.states[row : row + 1].clone(), encoded.mask[row : row + 1].clone()
-                )
-        for phrase, one in features.items():
-            _cache(self._text, (phrase, strength), one, MAX_CACHED_PHRASES)
+                one = TextFeatures(encoded.states[row : row + 1].clone(), encoded.mask[row : row + 1].clone())
+                features[phrase] = one
+                self._text.put((phrase, strength), one, _num_bytes((one.states, one.mask)))
         found = [features[phrase] for phrase in phrases]
         return TextFeatures(torch.cat([one.states for one in found]), torch.cat([one.mask for one in found]))
 
 
-def _cache(cache: OrderedDict[Hashable, V], key: Hashable, value: V, max_size: int) -> None:
-    """Makes an entry the most recently used one and drops the least recently used beyond `max_size`."""
-    cache[key] = value
-    cache.move_to_end(key)
-    while len(cache) > max_size:
-        cache.popitem(last=False)
+def _num_bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(one.numel() * one.element_size() for one in tensors)
 
 
 def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:

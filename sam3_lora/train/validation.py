@@ -13,7 +13,7 @@ from sam3_lora.boxes import cxcywh_to_xyxy, pairwise_iou
 from sam3_lora.data.samples import Batch
 from sam3_lora.evaluate.validation_loss import MeanLoss, mean_loss
 from sam3_lora.loss import LossReport
-from sam3_lora.predict.postprocess import PostprocessConfig, phrase_result, postprocess
+from sam3_lora.predict.postprocess import PostprocessConfig, phrase_results, postprocess
 from sam3_lora.structures import Detections, Targets
 from sam3_lora.train.accelerator import from_main
 from sam3_lora.train.setup import Setup
@@ -66,8 +66,9 @@ class BoxF1:
     def add(self, detections: Detections, targets: Targets) -> None:
         """Counts a batch: in each phrase a prediction matches at most one object, and an object one prediction."""
         gt_boxes = cxcywh_to_xyxy(targets.boxes.float().cpu()).split(targets.counts.tolist())
-        for phrase, gt_xyxy in enumerate(gt_boxes):
-            result = phrase_result("", detections, phrase, size_hw=(1, 1), threshold=SCORE_THRESHOLD)
+        names = [str(phrase) for phrase in range(len(gt_boxes))]
+        results = phrase_results(names, detections, size_hw=(1, 1), threshold=SCORE_THRESHOLD)
+        for result, gt_xyxy in zip(results.values(), gt_boxes, strict=True):
             pred_xyxy = torch.from_numpy(postprocess(result, PostprocessConfig(SCORE_THRESHOLD)).boxes_xyxy)
             self._predictions += len(pred_xyxy)
             self._gt += len(gt_xyxy)

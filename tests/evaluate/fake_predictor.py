@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
-from sam3_lora.data.dataset import Split
+from sam3_lora.data.dataset import ImageRecord, Split, load_image
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.evaluate.predictions import pixels_of
+from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, predict_image
+from sam3_lora.evaluate.validation_loss import ImageTargets
 from sam3_lora.masks import decode_segmentation
 from sam3_lora.predict.postprocess import PhraseResult
+from sam3_lora.predict.predictor import Chunk
 
 
 class FakePredictor:
@@ -19,19 +23,21 @@ class FakePredictor:
     """
 
     def __init__(self, split: Split, base: dict[str, tuple], adapter: dict[str, tuple] | None = None) -> None:
-        self._known = {pixels_of(image).tobytes(): (number, image) for number, image in enumerate(split.images)}
+        self._known = {load_image(image).tobytes(): (number, image) for number, image in enumerate(split.images)}
         self._quality = {0.0: base, 1.0: adapter}
         self.has_adapter = adapter is not None
         self.strength = 1.0 if self.has_adapter else 0.0
         self.processor = None
         self.prompts: list[tuple[int, float, tuple[str, ...]]] = []
 
-    def set_image(self, pixels: np.ndarray) -> None:
+    def set_image(self, pixels: np.ndarray, size_hw: tuple[int, int]) -> None:
         self._number, self._image = self._known[pixels.tobytes()]
+        assert size_hw == (self._image.height, self._image.width)
 
-    def prompt(self, phrases, threshold: float = 0.5, limit=None) -> dict[str, PhraseResult]:
+    def prompt_in_chunks(self, phrases, thresholds: dict[str, float]) -> Iterator[Chunk]:
         self.prompts.append((self._number, self.strength, tuple(phrases)))
-        return {phrase: self._predict(phrase).above(threshold) for phrase in phrases}
+        for phrase in phrases:  # without detections: there is no loss
+            yield Chunk({phrase: self._predict(phrase).above(thresholds[phrase])}, None)
 
     def _predict(self, phrase: str) -> PhraseResult:
         image, rng = self._image, np.random.default_rng((self._number, len(phrase)))
@@ -60,7 +66,31 @@ class FakePredictor:
         )
 
 
+def predicted(predictor: FakePredictor, image: ImageRecord, phrases: tuple[str, ...], **options) -> ImagePredictions:
+    """The predictions for an image; options: of :func:`asked_of`."""
+    return predict_image(predictor, image, asked_of(image, phrases, **options), load_image(image))[0]
+
+
+class FakeLoss:
+    """A validation loss for predictors without a model."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def next_image(self, image: ImageRecord) -> ImageTargets:
+        return ImageTargets((), None)
+
+    def add(self, *_: object) -> None:
+        pass
+
+    def is_waiting(self, model: str) -> bool:
+        return False
+
+    def mean(self, model: str) -> float:
+        return 100.0
+
+
 @pytest.fixture
 def no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """A validation loss for predictors without a model."""
-    monkeypatch.setattr("sam3_lora.evaluate.evaluation.validation_loss", lambda *_, **__: 100.0)
+    monkeypatch.setattr("sam3_lora.evaluate.evaluation.SplitLoss", FakeLoss)

@@ -10,10 +10,10 @@ import pytest
 from sam3_lora.data.prompts import ImagePhrases
 from sam3_lora.evaluate import EvaluationRequest, evaluate
 from sam3_lora.evaluate.precision_recall_f1 import FP, IGNORED, LOW_IOU, TP, classify, sweep
-from sam3_lora.evaluate.predictions import phrases_of, predict_image
+from sam3_lora.evaluate.predictions import phrases_of
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, false_firing, leak, phrase_groups
 from tests.data.findings.helpers import opened
-from tests.evaluate.fake_predictor import FakePredictor
+from tests.evaluate.fake_predictor import FakePredictor, predicted
 from tests.evaluate.helpers import coco_map, concept_f1, image_predictions, prompt_result, random_results, square
 
 JOINT, CRACK = 3, 1
@@ -60,7 +60,7 @@ def test_only_what_is_known_is_measured(tmp_path):
     split = opened(tmp_path, listed).split("train").present()
     predictor = FakePredictor(split, FIRES)
     found = [
-        predict_image(predictor, image, ("crack", "joint", "pothole"), categories=split.categories)
+        predicted(predictor, image, ("crack", "joint", "pothole"), categories=split.categories)
         for image in split.images
     ]
     assert [{one.phrase: one.exhaustive for one in image.results} for image in found] == [
@@ -79,7 +79,7 @@ def test_a_parent_beside_its_child_is_not_measured_by_what_it_fires_on(tmp_path)
 
     split = opened(tmp_path, change).split("train")
     predictor = FakePredictor(split, FIRES)
-    found = [predict_image(predictor, image, ("crack", "joint", "pothole")) for image in split.images]
+    found = [predicted(predictor, image, ("crack", "joint", "pothole")) for image in split.images]
     assert [{one.phrase: one.exhaustive for one in image.results} for image in found[:3]] == [
         {"crack": True, "joint": True, "pothole": False},
         {"crack": True, "joint": True},
@@ -98,7 +98,7 @@ def test_listed_negatives_are_measured_although_the_split_has_no_object_of_them(
     split = opened(tmp_path, change).split("train")
     assert phrases_of(split) == ("crack", "deep crack", "joint", "pothole")
     predictor = FakePredictor(split, FIRES | {"deep crack": (0.0, 1.0)})
-    image = predict_image(predictor, split.images[0], phrases_of(split), categories=split.categories)
+    image = predicted(predictor, split.images[0], phrases_of(split), categories=split.categories)
     assert [one.phrase for one in image.results] == ["crack", "deep crack", "pothole"]
     assert predictor.prompts[0][2] == ("crack", "deep crack", "pothole")  # nothing is known of joints
     assert classify(image.results[1]).predictions == [FP]

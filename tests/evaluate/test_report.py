@@ -14,11 +14,11 @@ from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, read_report
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
 from sam3_lora.evaluate.messages import reason, to_markdown
-from sam3_lora.evaluate.predictions import phrases_of, predict_image
+from sam3_lora.evaluate.predictions import phrases_of
 from sam3_lora.evaluate.store import folder_of, run_of, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.runs.run import Run
-from tests.evaluate.fake_predictor import FakePredictor
+from tests.evaluate.fake_predictor import FakeLoss, FakePredictor, predicted
 from tests.evaluate.helpers import coco_map, concept_f1
 from tests.factories import coco, write_dataset, write_split
 
@@ -45,7 +45,7 @@ def requested(split, **options) -> EvaluationRequest:
 @pytest.fixture(scope="module")
 def report(split) -> Report:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sam3_lora.evaluate.evaluation.validation_loss", lambda *_, **__: 100.0)
+        patch.setattr("sam3_lora.evaluate.evaluation.SplitLoss", FakeLoss)
         return evaluated(split, adapter_name="run/best")
 
 
@@ -224,7 +224,7 @@ def test_one_model_alone_is_measured_like_beside_another(split, report: Report) 
     for strength, numbers in ((0.0, report.base), (1.0, report.adapter)):
         predictor.strength = strength
         phrases = phrases_of(split)
-        results = [one for image in split.images for one in predict_image(predictor, image, phrases).results]
+        results = [one for image in split.images for one in predicted(predictor, image, phrases).results]
         alone = coco_map(results) | concept_f1(results)
         assert alone == pytest.approx({name: numbers.metrics[name] for name in alone})
 

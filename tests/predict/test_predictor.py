@@ -12,7 +12,7 @@ from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.predict.predictor import MAX_CACHED_IMAGES, PHRASES_PER_BATCH, Exemplars, Predictor, read_image
+from sam3_lora.predict.predictor import Exemplars, Predictor, read_image
 
 SIZE_HW = (60, 90)
 
@@ -150,24 +150,65 @@ def test_caches_give_the_results_of_a_fresh_predictor(predictor, adapter, image)
             for phrase, found in prompt_all(predictor, phrases).items():
                 np.testing.assert_allclose(found, expected[phrase], atol=1e-5, rtol=1e-5)
     predictor.strength = 1.0
-    assert len(predictor._vision) <= MAX_CACHED_IMAGES
 
 
-def test_the_cache_of_phrases_is_bounded(predictor, image, monkeypatch):
-    monkeypatch.setattr("sam3_lora.predict.predictor.MAX_CACHED_PHRASES", 20)
+def test_the_caches_are_bounded_by_bytes(image, monkeypatch):
+    for name in ("CACHED_IMAGE_BYTES", "CACHED_PHRASE_BYTES"):
+        monkeypatch.setattr(f"sam3_lora.predict.predictor.{name}", 1)
+    smallest = Predictor.load("demo", device="cpu")
+    smallest.set_image(image)
+    smallest.prompt(["crack", "joint"])
+    one_image, one_phrase = smallest._vision.num_bytes, smallest._text.num_bytes
+    assert len(smallest._vision) == len(smallest._text) == 1, "the last one stays however large it is"
+    monkeypatch.setattr("sam3_lora.predict.predictor.CACHED_IMAGE_BYTES", int(2.5 * one_image))
+    monkeypatch.setattr("sam3_lora.predict.predictor.CACHED_PHRASE_BYTES", int(7.5 * one_phrase))
+    predictor = Predictor.load("demo", device="cpu")
+    for number in range(4):
+        predictor.set_image(np.roll(image, number))
+        predictor.prompt([f"word {number} {word}" for word in range(3)])
+    assert len(predictor._vision) == 2 and len(predictor._text) == 7
+
+
+def test_many_phrases_go_through_the_model_in_chunks(predictor, image, monkeypatch):
     predictor.set_image(image)
-    for start in range(0, 36, 12):
-        predictor.prompt([f"word {number}" for number in range(start, start + 12)])
-    assert len(predictor._text) == 20
-
-
-def test_many_phrases_go_through_the_model_in_batches(predictor, image):
-    predictor.set_image(image)
-    many = [f"thing {number}" for number in range(PHRASES_PER_BATCH + 3)]
+    many = [f"thing {number}" for number in range(10)]
+    monkeypatch.setattr("sam3_lora.predict.predictor.phrases_at_once", lambda *_: 4)
+    assert [len(chunk.results) for chunk in predictor.prompt_in_chunks(many)] == [4, 4, 2]
     together = prompt_all(predictor, many)
     assert list(together) == many
     for phrase in (many[0], many[-1]):
         np.testing.assert_allclose(together[phrase], prompt_all(predictor, [phrase])[phrase], atol=1e-4)
+
+
+def test_masks_are_made_only_of_phrases_with_an_object_above_the_threshold(predictor, image):
+    predictor.set_image(image)
+    every = predictor.prompt(["crack", "joint", "pothole"], threshold=0.0)
+    best = {phrase: float(result.scores[0]) for phrase, result in every.items()}
+    highest = max(best, key=best.get)
+    made = []
+    decoder = predictor.detector.base.mask_decoder.pixel_decoder
+    handle = decoder.register_forward_hook(lambda *_: made.append(1))
+    some = predictor.prompt(list(every), threshold=best[highest])
+    own = predictor.prompt(list(every), threshold=best | {highest: 2.0})
+    none = predictor.prompt(list(every), threshold=2.0)
+    without_presence = predictor.prompt(list(every), threshold=0.0, use_presence=False)
+    handle.remove()
+    assert len(made) == 1 + 2 + 0 + 3
+    for phrase, result in some.items():
+        expected = every[phrase].above(best[highest])
+        np.testing.assert_allclose(result.mask_logits, expected.mask_logits, atol=1e-5)
+        assert result.masks.shape == expected.masks.shape == (int(phrase == highest), *SIZE_HW)
+        assert len(own[phrase]) == int(phrase != highest) and len(none[phrase]) == 0
+        np.testing.assert_array_equal(without_presence[phrase].scores, every[phrase].scores)
+
+
+def test_results_refer_to_the_size_that_is_asked_for(predictor, image):
+    predictor.set_image(image)
+    own = predictor.prompt(["crack"], threshold=0.0)["crack"]
+    predictor.set_image(image, (2 * SIZE_HW[0], 2 * SIZE_HW[1]))
+    double = predictor.prompt(["crack"], threshold=0.0)["crack"]
+    np.testing.assert_allclose(double.boxes_xyxy, 2 * own.boxes_xyxy, rtol=1e-5)
+    assert double.masks.shape[1:] == (2 * SIZE_HW[0], 2 * SIZE_HW[1])
 
 
 @pytest.mark.parametrize("component", ["vision_encoder", "text_encoder", "geometry_encoder", "mask_decoder"])

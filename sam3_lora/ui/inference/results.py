@@ -123,17 +123,14 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
 
 
 def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]:
-    """The objects that score enough with or without the presence factor: both can then be shown."""
+    """The objects that score enough without the presence factor, so also with it: both can then be shown."""
     from sam3_lora.predict.predictor import Exemplars
 
     exemplars = None
     if prompt.boxes:
         boxes_xyxy = np.array([box.box_xyxy for box in prompt.boxes], np.float32)
         exemplars = Exemplars(boxes_xyxy, np.array([box.positive for box in prompt.boxes]))
-    results = predictor.prompt(prompt.phrases, threshold=0.0, limit=MAX_PER_PHRASE, exemplars=exemplars)
-    return {
-        phrase: result.take(result.without_presence().scores >= MIN_THRESHOLD) for phrase, result in results.items()
-    }
+    return predictor.prompt(prompt.phrases, MIN_THRESHOLD, MAX_PER_PHRASE, exemplars, use_presence=False)
 
 
 def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | None:
