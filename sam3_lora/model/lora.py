@@ -276,6 +276,8 @@ def merge(peft_model: PeftModel) -> Sam3Model:
     from peft.tuners.lora import LoraLayer
 
     tuner: Any = peft_model
+    in_float32 = all(parameter.dtype == torch.float32 for parameter in tuner.parameters())
+    assert in_float32, "weights converted by precision.convert_frozen would be merged with their rounding"
     for name, module in tuner.named_modules():
         if isinstance(module, LoraLayer) and any(module.lora_bias.values()) and module.get_base_layer().bias is None:
             raise ModelError(

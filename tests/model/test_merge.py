@@ -94,3 +94,10 @@ def tiny(folder: Path) -> Path:
     Sam3Model(Sam3Config(**values)).save_pretrained(folder / "tiny")
     Sam3Processor.from_pretrained(ASSETS / "demo" / "model").save_pretrained(folder / "tiny")
     return folder / "tiny"
+
+
+def test_converted_weights_are_not_merged(adapter):
+    """They are rounded to 16 bits, and so would the merged model be."""
+    predictor = Predictor.load("demo", adapter, device="cpu", precision="bf16")
+    with pytest.raises(AssertionError, match="merged with their rounding"):
+        lora.merge(predictor._peft_model)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from sam3_lora.config import ASSETS, RunConfig
-from sam3_lora.errors import DataError, ModelError, Sam3LoraError
+from sam3_lora.errors import ConfigError, DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.predict.predictor import Exemplars, Predictor, read_image
@@ -298,3 +298,38 @@ def test_exemplars_change_the_result_with_a_phrase_and_alone(predictor, image):
     for wrong in ([[10, 10, 10, 40]], [[200, 200, 300, 300]], [[np.nan, 0, 5, 5]]):
         with pytest.raises(Sam3LoraError, match="Exemplar box 1"):
             predictor.prompt(["crack"], exemplars=Exemplars(np.array(wrong, float), np.array([True])))
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_16_bits_give_the_predictions_of_float32_up_to_rounding_at_every_strength(image, tmp_path, dora):
+    torch.manual_seed(0)
+    model = lora.attach(load_base("demo").model, RunConfig().with_settings({"lora.dora": dora}).lora)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    lora.save(model, tmp_path / "adapter", "demo")
+    exact, rounded = (
+        Predictor.load("demo", tmp_path / "adapter", device="cpu", precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    dtypes = {parameter.dtype for parameter in rounded.detector.parameters()}
+    assert dtypes == {torch.float32, torch.bfloat16}, "frozen weights are held in 16 bits, those of the adapter are not"
+    found = {}
+    for strength in (0.0, 0.5, 1.0):
+        for predictor in (exact, rounded):
+            predictor.strength = strength
+            predictor.set_image(image)
+        expected, result = (one.prompt(["crack"], threshold=0.0)["crack"] for one in (exact, rounded))
+        assert result.mask_logits.dtype == result.scores.dtype == result.boxes_xyxy.dtype == np.float32
+        np.testing.assert_allclose(result.scores, expected.scores, atol=0.03)
+        found[strength] = result.scores
+    assert not np.array_equal(found[0.0], found[0.5]) and not np.array_equal(found[0.5], found[1.0])
+    base = Predictor.load("demo", device="cpu", precision="bf16")
+    base.set_image(image)
+    np.testing.assert_array_equal(base.prompt(["crack"], threshold=0.0)["crack"].scores, found[0.0])
+
+
+def test_a_precision_that_the_device_lacks_is_refused():
+    with pytest.raises(ConfigError, match="fp16 needs"):
+        Predictor.load("demo", device="cpu", precision="fp16")
+    assert Predictor.load("demo", device="cpu").precision == "fp32"
