@@ -35,6 +35,10 @@ class FeatureCache(Generic[V]):
         self._entries.move_to_end(key)
         return self._entries[key][0]
 
+    def clear(self) -> None:
+        """Drops all entries."""
+        self._entries.clear()
+
     def put(self, key: Hashable, value: V, num_bytes: int) -> None:
         """Adds an entry and drops those used longest ago beyond `max_bytes`."""
         self._entries[key] = value, num_bytes

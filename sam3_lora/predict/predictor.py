@@ -175,6 +175,11 @@ class Predictor:
         """A context in which forward passes compute in the predictor's precision."""
         return autocast(self.device, self.precision)
 
+    def forget(self) -> None:
+        """Drops all cached features: for weights that have changed, and to measure."""
+        for cache in (self._vision, self._text_only_geometry, self._text):
+            cache.clear()
+
     def set_image(self, image: np.ndarray | Image.Image | str | Path, size_hw: tuple[int, int] | None = None) -> None:
         """Sets the image for the prompts that follow; it is encoded at the first of them.
 
