@@ -3,9 +3,10 @@
     python bench/evaluation.py [--rounds 3] [--images 8]
 
 Each round asks the demo's validation images twice, once after the other: as evaluate() does, and the naive way, where
-predictions and loss of base and adapter each load and encode the images for themselves, and all masks are made. Two adapters: one that changes vision, and one that leaves it alone. Metrics and bootstrap are left
-out. The medians of the rounds' ratios are printed; exits with 1 if one is above its limit, or if a number of vision
-passes is not what it should be.
+predictions and loss of base and adapter each load and encode the images for themselves, and all masks are made. Two
+adapters: one that changes vision, and one that leaves it alone. Metrics and bootstrap are left out. The medians of the
+rounds' ratios are printed; exits with 1 if one is above its limit, or if the number of vision passes is not what it
+should be.
 """
 
 from __future__ import annotations
