@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -41,12 +41,12 @@ def phrase_bytes(config: Sam3Config, precision: str) -> int:
         precision: of the forward pass.
     """
     number = 4 if precision == "fp32" else 2  # bytes
-    encoder, vision = config.detr_encoder_config, config.vision_config
+    parts: Any = config  # its parts are typed as if they could be dictionaries
+    encoder, vision = parts.detr_encoder_config, parts.vision_config
     coarse = (_image_size(config) // vision.backbone_config.patch_size) ** 2
-    features = coarse * encoder.hidden_size * number
-    layer = 5 * features + 2 * coarse * encoder.intermediate_size * number
-    fine = int(coarse * vision.scale_factors[0] ** 2)
-    masks = config.detr_decoder_config.num_queries * fine
+    features: int = coarse * encoder.hidden_size * number
+    layer: int = 5 * features + 2 * coarse * encoder.intermediate_size * number
+    masks: int = parts.detr_decoder_config.num_queries * int(coarse * vision.scale_factors[0] ** 2)
     return max(layer, features + masks * max(2 * number, 4 + number))
 
 

@@ -235,7 +235,7 @@ def _mask_logits(detections: Detections, chosen: Sequence[Tensor]) -> list[np.nd
     else:
         assert detections.mask_head is not None, "detections without masks have a mask head"
         masks = detections.mask_head(rows, queries)
-    return [one.numpy() for one in masks.float().cpu().split(counts)]
+    return [one.numpy() for one in torch.split(masks.float().cpu(), counts)]
 
 
 def _nms(overlaps: np.ndarray, threshold: float) -> np.ndarray:

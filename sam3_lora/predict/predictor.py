@@ -171,7 +171,7 @@ class Predictor:
         """Where the weights are."""
         return next(self._base.model.parameters()).device
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[object]:
         """A context in which forward passes compute in the predictor's precision."""
         return autocast(self.device, self.precision)
 
