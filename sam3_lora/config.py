@@ -146,6 +146,9 @@ class DataConfig(Section):
     num_workers: WorkerCount | Auto = Field(AUTO, title="Data loading workers")
     """Processes that load images; 0 loads them in the training process. auto: by the number of cores where a
     GPU trains, else 0."""
+    vision_cache_gb: float = Field(20, ge=0, le=100_000, title="Vision cache (GB)")
+    """Disk space outside the dataset for what the vision encoder makes of each image, where it is not adapted: it then
+    runs once per image instead of in every step. Of all runs together; 0 switches the cache off."""
 
     @property
     def reading(self) -> dict[str, Any]:

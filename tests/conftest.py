@@ -23,6 +23,14 @@ def _seeds() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Tests keep nothing in the user's cache folder, nor find anything there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAM3_LORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
     """A folder with a Sam3Model of the demo's shape, narrower and with fewer layers."""

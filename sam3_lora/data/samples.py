@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import combinations
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
 from sam3_lora.config import Flip
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import MAX_TOKENS, Prompt, phrases_for
-from sam3_lora.data.records import Annotation, ImageRecord, Split
+from sam3_lora.data.records import ImageRecord, Split
+from sam3_lora.data.targets import pack_targets, targets_of
+from sam3_lora.data.vision_features import Flipped, SplitFeatures
 from sam3_lora.errors import DataError
-from sam3_lora.masks import decode_resized
 from sam3_lora.structures import OnDevice, Targets
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _CAN_BLOCK = hasattr(signal, "sigwaitinfo")  # neither Windows nor macOS
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,16 @@ class Sample:
         image: where they come from.
         flipped: the axes of (H, W) along which pixels and targets are flipped.
         backbone: (H*W, C), the vision backbone's output for the flipped pixels, where it is kept on disk.
+        features_at: the file that it is in, or should be; None if it is not kept.
     """
 
     pixel_values: Tensor | None
     phrases: tuple[str, ...]
     targets: Targets
     image: ImageRecord
-    flipped: tuple[int, ...] = ()
+    flipped: Flipped = ()
     backbone: Tensor | None = None
+    features_at: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Batch(OnDevice):
         backbone: (B, H*W, C), the vision backbone's output, in place of pixel_values where it is kept on disk.
         unencoded: the rows of `backbone` that are not on disk and still zero: their pixels are in pixel_values, here
             (len(unencoded), 3, S, S). They have to be filled in before :attr:`inputs` are used.
+        features_at: the file of each image's backbone output, see :class:`Sample`; empty if none is kept.
     """
 
     pixel_values: Tensor | None
@@ -77,6 +79,7 @@ class Batch(OnDevice):
     images: tuple[ImageRecord, ...]
     backbone: Tensor | None = None
     unencoded: tuple[int, ...] = ()
+    features_at: tuple[Path | None, ...] = ()
 
     @property
     def inputs(self) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
@@ -97,6 +100,10 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         seed: with the epoch and the index it determines the negatives, in whichever process the sample is loaded.
         phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
         flip: how samples may be flipped, each way half of the time; determined as the negatives are.
+
+    Attributes:
+        features: where the vision backbone's output is kept: images that it has are not decoded. None: nowhere.
+        flips: all ways in which a sample may be flipped.
     """
 
     def __init__(
@@ -116,6 +123,10 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         self._seed = seed
         self._phrases = dict(phrases or {})
         self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[flip]
+        self.features: SplitFeatures | None = None
+        self.flips: tuple[Flipped, ...] = tuple(
+            axes for count in range(len(self._flippable) + 1) for axes in combinations(self._flippable, count)
+        )
         # In shared memory, so that workers that outlive an epoch see the new one.
         self._epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -134,24 +145,39 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
                 because torch would turn it into a traceback on its way; :func:`checked` raises it later.
         """
         try:
-            return self._load(index)
+            return self._load(index, self.features)
         except DataError as error:
             if torch.utils.data.get_worker_info() is None:
                 raise
             return error
 
-    def _load(self, index: int) -> Sample:
-        record = self._images[index]
-        pixels = torch.from_numpy(load_image(record)).permute(2, 0, 1)
+    def record(self, index: int) -> ImageRecord:
+        """The image of a sample."""
+        return self._images[index]
+
+    def pixel_values(self, index: int) -> Tensor:
+        """The pixels of a sample that is not flipped; see :class:`Sample`. Raises DataError."""
+        pixels = torch.from_numpy(load_image(self._images[index])).permute(2, 0, 1)
         # The processor would guess the axis of the channels wrongly for an image 3 pixels wide.
         processed = self._image_processor(pixels, input_data_format="channels_first", return_tensors="pt")
-        pixel_values = processed["pixel_values"][0]
+        pixel_values: Tensor = processed["pixel_values"][0]
+        return pixel_values
+
+    def decoded(self, index: int) -> Sample:
+        """A sample with its pixels, whether features are kept or not. Raises DataError."""
+        return self._load(index, None)
+
+    def _load(self, index: int, features: SplitFeatures | None) -> Sample:
+        record = self._images[index]
         rng = np.random.default_rng((self._seed, int(self._epoch), index))
         asked = sample_prompts(record, self._categories, self._num_negatives, rng, self._phrases)
-        targets = targets_of(record, asked, (pixel_values.shape[-2], pixel_values.shape[-1]))
-        phrases = tuple(one.phrase for one in asked)
         flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
-        return _flipped(Sample(pixel_values, phrases, targets, record, flipped))
+        path = None if features is None else features.path(index, flipped)
+        backbone = None if features is None or path is None else features.files.load(path)
+        pixel_values = self.pixel_values(index) if backbone is None else None
+        targets = targets_of(record, asked, _input_size(self._image_processor))
+        phrases = tuple(one.phrase for one in asked)
+        return _flipped(Sample(pixel_values, phrases, targets, record, flipped, backbone, path))
 
 
 def sample_prompts(
@@ -208,6 +234,7 @@ class Collator:
             images=tuple(sample.image for sample in loaded),
             backbone=backbone,
             unencoded=unencoded,
+            features_at=files if any(files := tuple(sample.features_at for sample in loaded)) else (),
         )
 
 
@@ -232,21 +259,6 @@ def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:
         list(phrases), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
     )
     return tokens
-
-
-def targets_of(record: ImageRecord, asked: Sequence[Prompt], size_hw: tuple[int, int]) -> Targets:
-    """The objects of each phrase, none of the negative ones; masks at the model's input size."""
-    annotations = [annotation for one in asked for annotation in one.annotations]
-    masks = [_mask(annotation, record, size_hw) for annotation in annotations]
-    valid = [mask is not None for mask in masks]
-    empty = torch.zeros(size_hw, dtype=torch.bool)
-    return Targets(
-        boxes=_boxes(annotations, record),
-        counts=torch.tensor([len(one.annotations) for one in asked], dtype=torch.int64),
-        masks=torch.stack([empty if mask is None else mask for mask in masks]) if any(valid) else None,
-        mask_valid=torch.tensor(valid, dtype=torch.bool),
-        exhaustive=torch.tensor([one.exhaustive for one in asked], dtype=torch.bool),
-    )
 
 
 def _input_size(image_processor: Any) -> tuple[int, int]:
@@ -274,48 +286,6 @@ def _flipped(sample: Sample) -> Sample:
     masks = None if targets.masks is None else targets.masks.flip(last_axes)
     pixels = None if sample.pixel_values is None else sample.pixel_values.flip(last_axes)
     return replace(sample, pixel_values=pixels, targets=replace(targets, boxes=boxes, masks=masks))
-
-
-def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> Tensor:
-    """Boxes cxcywh in [0, 1], float32 (N, 4), by the size that the annotation file gives the image.
-
-    Not by the size of the image file: where images were scaled after annotation, the annotations still refer to the
-    size in the annotation file.
-    """
-    boxes_xywh = torch.tensor([annotation.bbox_xywh for annotation in annotations], dtype=torch.float64).reshape(-1, 4)
-    boxes_xyxy = normalize(xywh_to_xyxy(boxes_xywh), (record.height, record.width)).clamp(0, 1)
-    return xyxy_to_cxcywh(boxes_xyxy).float()
-
-
-def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int]) -> Tensor | None:
-    """An object's mask bool (S, S); None if it has none, or none that can be decoded."""
-    if annotation.segmentation is None:
-        return None
-    try:
-        mask = torch.from_numpy(decode_resized(annotation.segmentation, (record.height, record.width), size_hw))
-    except DataError as error:
-        _log.warning("%s, annotation %s is used without its mask: %s", record.file_name, annotation.id, error)
-        return None
-    return mask if mask.any() else None
-
-
-def pack_targets(targets: Sequence[Targets], size_hw: tuple[int, int]) -> Targets:
-    """The targets of several images as one, their phrases in this order; masks are (N, *size_hw)."""
-    masks = None
-    if any(one.masks is not None for one in targets):
-        masks = torch.cat(
-            [
-                one.masks if one.masks is not None else torch.zeros((len(one.boxes), *size_hw), dtype=torch.bool)
-                for one in targets
-            ]
-        )
-    return Targets(
-        boxes=torch.cat([one.boxes for one in targets]),
-        counts=torch.cat([one.counts for one in targets]),
-        masks=masks,
-        mask_valid=torch.cat([one.mask_valid for one in targets]),
-        exhaustive=torch.cat([one.exhaustive for one in targets]),
-    )
 
 
 def make_loader(

@@ -15,6 +15,20 @@ ACTIVE_STATES = ("preparing", "running", "paused", "stopping")
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 
 
+class VisionPass(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the vision cache is filled before the first step."""
+
+    stage: Literal["looking", "encoding"]  # which images are in the cache; the others, one by one
+    done: Count
+    total: Count
+
+    @property
+    def sentence(self) -> str:
+        """As it is shown, without a full stop: "Encoding images for the vision cache: 120 of 400"."""
+        doing = {"looking": "Looking images up in", "encoding": "Encoding images for"}[self.stage]
+        return f"{doing} the vision cache: {self.done:,} of {self.total:,}"
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run and how far it has come. Steps and epochs count from 1; 0 means none yet."""
 
@@ -35,6 +49,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     skipped_steps: Count = 0  # their batches did not fit into memory
     reload_proof: str = ""  # of the reload check: "ok" or what differs; empty before it
+    vision: VisionPass | None = None  # while the vision cache is filled
     pid: int = 0
 
     @property

@@ -36,7 +36,13 @@ class RunWriter:
     def __init__(self, folder: Path, status: Status) -> None:
         self._folder = folder
         self.status = replace(
-            status, state="preparing", message="", eta_seconds=None, images_per_second=None, pid=os.getpid()
+            status,
+            state="preparing",
+            message="",
+            eta_seconds=None,
+            images_per_second=None,
+            vision=None,
+            pid=os.getpid(),
         )
         self._written = 0.0
         self._counted_to = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -29,12 +29,21 @@ class TrainingData:
     train_loader: TrainLoader
     valid_loader: DataLoader | None
 
+    @property
+    def valid_samples(self) -> SampleDataset | None:
+        """Of the validation split; None without one."""
+        return None if self.valid_loader is None else cast(SampleDataset, self.valid_loader.dataset)
+
+    @property
+    def every_split(self) -> list[SampleDataset]:
+        """The samples of the validation split, if there is one, and of the training split."""
+        return [self.samples] if self.valid_samples is None else [self.valid_samples, self.samples]
+
     def first_batch(self) -> Batch:
-        """The first image with objects, of the validation split if there is one."""
+        """The first image with objects, of the validation split if there is one, with its pixels."""
         split = self.splits.valid or self.splits.train
-        samples = self.samples if self.valid_loader is None else self.valid_loader.dataset
         index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
-        return checked(self.collate([samples[index]]))
+        return checked(self.collate([self.every_split[0].decoded(index)]))
 
 
 def make_data(config: ResolvedConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1) -> TrainingData:

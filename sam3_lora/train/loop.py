@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError, TrainingError
@@ -14,6 +15,7 @@ from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.fingerprint import changes
 from sam3_lora.runs.requests import ENDINGS, ONE_SHOT_REQUESTS, Request
 from sam3_lora.runs.run import Run, State, Status
+from sam3_lora.runs.status import VisionPass
 from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.text import plural
 from sam3_lora.train.accelerator import device_lock, from_main, make_accelerator, one_at_a_time
@@ -121,7 +123,8 @@ class Training:
     def train(self) -> Status:
         """Trains to the end, or until a request to stop."""
         self._log_start()
-        if self.progress.step == 0:
+        self._fill_vision_cache()
+        if self.progress.step == 0 and not self.stopped:
             self._write_samples(base=True)
         self._handle_requests()
         if not self._continues() and not self.discarded:
@@ -140,6 +143,29 @@ class Training:
                 self._save()
             self._speed.restart()
         return self._end()
+
+    def _fill_vision_cache(self) -> None:
+        """Encodes the images that are not in the cache yet, so that no step has to; a request to stop ends it."""
+        vision, accelerator = self.setup.vision, self.setup.accelerator
+        if vision is None:
+            return
+        self.setup.train_mode(False)
+        began, plan = time.perf_counter(), None
+        share = partial(from_main, accelerator)
+        rank, world = accelerator.process_index, accelerator.num_processes
+        for at in vision.fill(self.setup.data.every_split, from_main=share, rank=rank, world=world):
+            if plan is None and at.plan is not None:
+                plan, began = at.plan, time.perf_counter()
+                self.report.log(plan.sentence)
+            eta = (time.perf_counter() - began) * (at.total - at.done) / at.done if at.done else None
+            stage: Literal["looking", "encoding"] = "looking" if plan is None else "encoding"
+            at_work = VisionPass(stage=stage, done=at.done, total=at.total)
+            self.report.update(state="preparing", vision=at_work, eta_seconds=eta)
+            self._handle_requests()
+            if self.stopped:
+                break
+        self.report.update(force=True, state="running", vision=None, eta_seconds=None)
+        self._speed.restart()
 
     def step(self, group: list[Batch]) -> None:
         """One optimizer step with its row of metrics; saves a checkpoint where one is due."""

@@ -19,6 +19,7 @@ from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.precision import convert_frozen, resolve_precision
 from sam3_lora.model.warm_start import start_from
+from sam3_lora.predict.vision_cache import VisionCache, can_cache
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
@@ -72,6 +73,7 @@ class Setup:
     plan: TrainPlan
     optimizer: Any  # AdamW as accelerate wraps it
     scheduler: LambdaLR
+    vision: VisionCache | None  # None: images are encoded in every step
 
     def train_mode(self, mode: bool = True) -> None:
         """Puts model and loss into training mode, or into evaluation mode: dropout, one-to-many queries."""
@@ -86,6 +88,8 @@ class Setup:
             batch: on any device.
         """
         batch = batch.to(self.accelerator.device, non_blocking=True)
+        if self.vision is not None:
+            batch = self.vision.complete(batch)
         with self.accelerator.autocast():
             detections = model(*batch.inputs)
         return detections, self.loss(detections, batch.targets)
@@ -136,7 +140,21 @@ def prepare(
         + (f", {processes} processes." if processes > 1 else ".")
     )
     loss = Sam3LossWrapper.from_config(config.loss)
-    return Setup(config, accelerator, data, model, loss, plan, optimizer, scheduler)
+    vision = _vision_cache(config, accelerator, model, data)
+    return Setup(config, accelerator, data, model, loss, plan, optimizer, scheduler, vision)
+
+
+def _vision_cache(
+    config: ResolvedConfig, accelerator: Accelerator, model: AdaptedModel, data: TrainingData
+) -> VisionCache | None:
+    """The cache that the run's samples are read from; None where it is switched off or vision is adapted."""
+    if not config.data.vision_cache_gb or not can_cache(model.detector):
+        return None
+    precision = resolve_precision(config.training.precision, accelerator.device)
+    cache = VisionCache(model.detector, precision, model.base.processor, config.data.vision_cache_gb)
+    for samples in data.every_split:
+        cache.attach(samples)
+    return cache
 
 
 def make_model(

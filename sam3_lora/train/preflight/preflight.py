@@ -230,7 +230,11 @@ def _measure(setup: Setup, progress: Progress) -> Measured:
 
 
 def _batch(setup: Setup, indices: list[int]) -> Batch:
-    return checked(setup.data.collate([setup.data.samples[index] for index in indices]))
+    samples = setup.data.samples
+    if setup.vision is not None:  # a step of the run finds its images there
+        for _ in setup.vision.fill([samples], [(0, index) for index in indices]):
+            pass
+    return checked(setup.data.collate([samples[index] for index in indices]))
 
 
 def _try_step(setup: Setup, batch: Batch) -> tuple[int | None, StepMetrics | None, float | None]:

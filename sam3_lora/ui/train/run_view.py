@@ -35,7 +35,9 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     """
     words, color, icon = STATES[status.state]
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
-    if status.total_steps:
+    if status.vision is not None and status.active:
+        st.progress(min(status.vision.done / max(status.vision.total, 1), 1.0))
+    elif status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
     requests = [request for request in ONE_SHOT_REQUESTS if request in run.requests.pending()]
     if status.active and requests:
