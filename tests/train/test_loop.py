@@ -154,6 +154,7 @@ SHOWN_ELSEWHERE = {
     "data.holdout",
     "data.num_workers",
     "data.crowds_as_objects",
+    "data.vision_cache_gb",  # test_vision_cache.py
     "data.category_phrases",
     "data.image_dir",  # the next test
     "data.default_phrase",
