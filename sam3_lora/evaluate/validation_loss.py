@@ -13,16 +13,8 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig
 from sam3_lora.data.dataset import ImageRecord, Split
-from sam3_lora.data.samples import (
-    Batch,
-    Collator,
-    SampleDataset,
-    batches_of,
-    make_loader,
-    pack_targets,
-    sample_prompts,
-    targets_of,
-)
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, make_loader, sample_prompts
+from sam3_lora.data.targets import pack_targets, targets_of
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.phrase_subsets import join_phrases
 from sam3_lora.predict.predictor import Predictor

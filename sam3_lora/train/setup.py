@@ -73,7 +73,7 @@ class Setup:
     plan: TrainPlan
     optimizer: Any  # AdamW as accelerate wraps it
     scheduler: LambdaLR
-    vision: VisionCache | None  # None: images are encoded in every step
+    vision: VisionCache | None = None  # None: images are encoded in every step
 
     def train_mode(self, mode: bool = True) -> None:
         """Puts model and loss into training mode, or into evaluation mode: dropout, one-to-many queries."""
