@@ -11,6 +11,7 @@ from sam3_lora.ui.configure.adapter_summary import show_adapter
 from sam3_lora.ui.configure.settings_form import show_form
 from sam3_lora.ui.configure.yaml_file import show_upload, show_yaml
 from sam3_lora.ui.next_run import next_run
+from sam3_lora.ui.recipe import follow_recipe
 
 _STICKY = """<style>
 [data-testid="stColumn"]:has(.st-key-config-summary) { position: sticky; top: 4.5rem; align-self: flex-start; }
@@ -20,6 +21,8 @@ _STICKY = """<style>
 def main() -> None:
     with page("Configure", "Choose what to train and how. Every setting has a default that works."):
         config, problems = next_run()
+        if config is not None and follow_recipe(config):
+            config, problems = next_run()
         form, summary = st.columns([5, 3], gap="large")
         with form:
             show_form(problems)

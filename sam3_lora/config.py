@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -350,11 +351,12 @@ class RunConfig(Section):
             values[section][field] = value
         return RunConfig.from_dict(values, source="")
 
-    def to_yaml(self, comments: bool = False) -> str:
+    def to_yaml(self, comments: bool = False, notes: Mapping[str, str] | None = None) -> str:
         """YAML in the order of declaration.
 
         Args:
             comments: with each setting's description above it.
+            notes: dotted setting -> further lines of comment.
         """
         lines = []
         for section_name, section in self:
@@ -363,6 +365,7 @@ class RunConfig(Section):
             for name, value in section.model_dump().items():
                 description = type(section).model_fields[name].description or ""
                 lines += [f"  # {line}" for line in description.splitlines()] if comments else []
+                lines += [f"  # {line}" for line in (notes or {}).get(f"{section_name}.{name}", "").splitlines()]
                 in_flow = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"))
                 lines.append(f"  {name}: {in_flow.strip()[1:-1]}")
             lines.append("")

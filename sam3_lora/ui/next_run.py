@@ -7,6 +7,7 @@ import streamlit as st
 from sam3_lora.config import DataConfig, RunConfig
 from sam3_lora.ui import state
 from sam3_lora.ui.components.forms import fill_form, form_is_filled, form_value, read_form
+from sam3_lora.ui.recipe import forget_recipe
 from sam3_lora.ui.resources import last_config, runs_folder
 
 _READING = ("data.path", "data.image_dir", "data.default_phrase", "data.crowds_as_objects")  # see DataConfig.reading
@@ -20,6 +21,7 @@ def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     run, with the defaults. A dataset that was opened since the last call is adopted.
     """
     if not form_is_filled():
+        forget_recipe()
         fill_form((last_config() or RunConfig()).with_settings({"output.runs": str(runs_folder())}))
     chosen = state.dataset_path()
     if chosen and chosen != st.session_state.get(_SEEN_DATASET):
@@ -74,5 +76,6 @@ def read_dataset_as(data: DataConfig) -> None:
 def use_settings(config: RunConfig) -> None:
     """Sets the next run's configuration; its dataset stays until another one is opened."""
     st.session_state[_SEEN_DATASET] = state.dataset_path()
+    forget_recipe()
     fill_form(config)
     st.session_state[state.RUN_CONFIG] = config

@@ -9,7 +9,7 @@ import pytest
 
 from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.errors import ConfigError
-from sam3_lora.recipes import PRESETS
+from sam3_lora.recipes import PRESETS, recipe_for
 from sam3_lora.recipes import preset as make_preset
 from sam3_lora.runs.run import Run
 from tests.cli.helpers import IMAGE, call
@@ -22,6 +22,28 @@ def test_config_prints_what_train_reads(tmp_path):
         path.write_text(call("config", "--preset", preset).stdout)
         assert "# " in path.read_text()
         assert RunConfig.load(path) == make_preset(preset)
+
+
+def test_config_writes_the_recipe_for_base_and_dataset(tmp_path):
+    data = write_dataset(tmp_path / "data", images=2)
+    text = call("config", "--base", "facebook/sam3", "--dataset", data).stdout
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    config = RunConfig.load(path)
+    chosen = {"model.base": "facebook/sam3", "data.path": str(data)}
+    assert config == RunConfig().with_settings(chosen | recipe_for("facebook/sam3", 3).values)
+    assert text.startswith("# Recipe for SAM 3 on up to 10 images. Not yet confirmed on real weights.\n")
+    above = text.split("epochs: 40")[0].splitlines()[-4:]
+    assert any("few-shot: 40 epochs" in line for line in above), above
+    assert text.count("not yet confirmed on real weights") == len(recipe_for("facebook/sam3", 3).advice)
+    assert max(map(len, text.splitlines())) <= 120
+
+    path.write_text(call("config", "--base", "facebook/sam3", "--preset", "minimal").stdout)
+    config = RunConfig.load(path)
+    assert config.lora == make_preset("minimal").lora
+    assert (config.training.learning_rate, config.training.epochs) == (1e-4, 20)
+    refused = call("config", "--dataset", tmp_path / "nowhere")
+    assert refused.exit_code and "nowhere" in str(refused.exception)
 
 
 def test_train_predict_and_evaluate_hand_over_to_each_other(tmp_path):

@@ -9,9 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.config_yaml import parse_yaml
-from sam3_lora.recipes import PRESETS, preset
+from sam3_lora.recipes import PRESETS, preset, recipe_for
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
+from tests.factories import write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -163,6 +164,61 @@ def test_numbers_and_switches_may_be_left_to_auto() -> None:
     assert config_of(app) == RunConfig().with_settings({"output.runs": config.output.runs})
     app.number_input(key="setting-training-batch_size").set_value(0).run()
     assert "a whole number from 1 to 256, or nothing for auto, got 0" in explanations(app)[0]
+
+
+def marks(app: AppTest) -> list[str]:
+    """Whose value each setting has that the recipe knows, in the form's order."""
+    return [word for element in app.markdown for word in ("recipe", "yours") if f"badge[{word}]" in element.value]
+
+
+def test_the_recipe_follows_the_base_model_and_leaves_what_the_user_has_set() -> None:
+    app = configure_page()
+    assert set(marks(app)) == {"recipe"} and not [button for button in app.button if button.key == "use-recipe"]
+    app.number_input(key="setting-training-epochs").set_value(7).run()
+    app.number_input(key="setting-lora-rank").set_value(16).run()  # the recipe's, but typed
+    app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
+    recipe = recipe_for("facebook/sam3", 80)
+    config = config_of(app)
+    assert config.training.epochs == 7, "the user's"
+    assert config == RunConfig().with_settings(
+        recipe.values | {"training.epochs": 7, "model.base": "facebook/sam3", "output.runs": config.output.runs}
+    )
+    assert marks(app).count("yours") == 1 and marks(app).count("recipe") == len(recipe.advice) - 1
+    assert any("Not yet confirmed on real weights" in caption.value for caption in app.caption)
+    app.button(key="reset-training.epochs").click().run()
+    assert config_of(app).training.epochs == 20 and "yours" not in marks(app)
+
+    app.number_input(key="setting-training-learning_rate").set_value(3e-4).run()
+    app.multiselect(key="setting-lora-components").set_value(["scoring"]).run()
+    assert marks(app).count("yours") == 2
+    app.text_input(key="setting-model-base").set_value("demo").run()
+    config = config_of(app)
+    assert (config.training.learning_rate, config.lora.components) == (3e-4, ["scoring"])
+    assert (config.data.num_negatives, config.training.max_grad_norm) == (3, 1.0), "the demo's own again"
+    app.button(key="use-recipe").click().run()
+    assert config_of(app) == RunConfig().with_settings({"output.runs": config.output.runs})
+    assert set(marks(app)) == {"recipe"}
+
+
+def test_the_recipe_follows_the_size_of_the_dataset(tmp_path: Path) -> None:
+    few = write_dataset(tmp_path / "few", images=2)
+    app = configure_page()
+    app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
+    assert config_of(app).training.epochs == 20
+    app.text_input(key="setting-data-path").set_value(str(few)).run()
+    assert config_of(app).training.epochs == 40
+    assert any("1 value filled in" in caption.value for caption in app.caption)
+    app.text_input(key="setting-data-path").set_value(str(tmp_path / "nowhere")).run()
+    assert config_of(app).training.epochs == 40, "a dataset that is not there says nothing about its size"
+
+
+def test_settings_from_a_file_are_the_users_where_they_differ(runs: Path) -> None:
+    wanted = RunConfig().with_settings({"model.base": "facebook/sam3", "training.epochs": 3})
+    app = upload(configure_page(), "my.yaml", wanted.to_yaml().encode())
+    assert config_of(app) == wanted, "nothing is overwritten"
+    assert "yours" in marks(app)
+    app.button(key="use-recipe").click().run()
+    assert config_of(app) == wanted.with_settings(recipe_for("facebook/sam3", 80).values)
 
 
 def test_adapting_the_text_encoder_shows_why_not() -> None:

@@ -7,7 +7,7 @@ typed; :func:`read_form` turns the values into a RunConfig or into problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -78,13 +78,22 @@ def read_form() -> tuple[RunConfig | None, dict[str, str]]:
         return None, settings.problems(error)
 
 
-def field_widget(name: str, problems: dict[str, str], choices: Mapping[str, str] | None = None) -> None:
+def field_widget(
+    name: str,
+    problems: dict[str, str],
+    choices: Mapping[Any, str] | None = None,
+    *,
+    on_change: Callable[[str], None] | None = None,
+    below: Callable[[], None] | None = None,
+) -> None:
     """Draws a setting's widget, and below it what is wrong with its value.
 
     Args:
         name: dotted, for example "lora.rank".
         problems: by dotted name, from :func:`read_form`.
-        choices: the values of a text setting and their labels, the one in the form among them; None: free text.
+        choices: the values of a setting and their labels, the one in the form among them; None: free entry.
+        on_change: called with the name when the user has changed the value.
+        below: draws more beneath the widget.
     """
     section, field = name.split(".")
     info = _sections()[section].model_fields[field]
@@ -92,14 +101,18 @@ def field_widget(name: str, problems: dict[str, str], choices: Mapping[str, str]
     label = info.title or (field if section == "loss" else label_of(field))
     with st.container(gap="xxsmall"):
         shared: dict[str, Any] = {"key": _key(name), "help": info.description, "persist_state": "session"}
+        if on_change is not None:
+            shared |= {"on_change": on_change, "args": (name,)}
         if choices is None:
             _draw(label, info, shared)
         else:
-            st.selectbox(label, list(choices), format_func=lambda value: choices.get(value, value), **shared)
+            st.selectbox(label, list(choices), format_func=lambda value: choices.get(value, str(value)), **shared)
         if name in problems:
             value = st.session_state[_key(name)]
             got = "" if value in (None, "", []) else f", got {escape(str(value))}"
             st.markdown(f":small[:red[:material/error: Expected {expected(info)}{got}.]]")
+        if below is not None:
+            below()
 
 
 def label_of(name: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
 from sam3_lora.config import TEXT_ENCODER_NOTE, RunConfig
@@ -12,6 +15,8 @@ from sam3_lora.recipes import PRESETS, preset
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.forms import field_widget, fill_form, form_value, read_form, setting_names
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.configure.recipe_view import show_mark, show_recipe
+from sam3_lora.ui.recipe import mark_own, same
 from sam3_lora.ui.split_choices import train_choices, valid_choices
 
 _NUMBERS = ("lora.rank", "training.epochs", "training.batch_size", "training.learning_rate")
@@ -31,16 +36,17 @@ def show_form(problems: dict[str, str]) -> None:
     """Draws the widgets of all settings. problems: what is wrong, by dotted setting name."""
     for column, name in zip(st.columns(2), ("data.path", "model.base"), strict=True):
         with column:
-            field_widget(name, problems)
+            _field(name, problems)
     dataset = _open_dataset(problems)
+    show_recipe()
     _show_presets()
-    field_widget("lora.components", problems)
+    _field("lora.components", problems)
     if "text_encoder" in (form_value("lora.components") or []):
         st.warning(TEXT_ENCODER_NOTE, icon=":material/warning:")
     for column, name in zip(st.columns(len(_NUMBERS)), _NUMBERS, strict=True):
         with column:
-            field_widget(name, problems)
-    field_widget("output.name", problems)
+            _field(name, problems)
+    _field("output.name", problems)
     for section, title in _SECTIONS.items():
         _show_section(section, title, problems, dataset)
 
@@ -80,7 +86,12 @@ def _show_section(section: str, title: str, problems: dict[str, str], dataset: D
         columns = st.columns(2)
         for index, name in enumerate(names):
             with columns[index % 2]:
-                field_widget(name, problems, _split_choices(name, dataset))
+                _field(name, problems, _split_choices(name, dataset))
+
+
+def _field(name: str, problems: dict[str, str], choices: Mapping[Any, str] | None = None) -> None:
+    """A setting's widget, with a mark where the recipe has a value for it."""
+    field_widget(name, problems, choices, on_change=mark_own, below=lambda: show_mark(name))
 
 
 def _show_presets() -> None:
@@ -96,15 +107,12 @@ def _matching_preset() -> str | None:
     """The preset whose LoRA settings the form holds; the order of a list does not matter."""
     for name in PRESETS:
         wanted = preset(name).lora.model_dump()
-        if all(_sorted(form_value(f"lora.{field}")) == _sorted(value) for field, value in wanted.items()):
+        if all(same(form_value(f"lora.{field}"), value) for field, value in wanted.items()):
             return name
     return None
 
 
-def _sorted(value: object) -> object:
-    return sorted(value) if isinstance(value, list) else value
-
-
 def _apply_preset() -> None:
     if chosen := st.session_state[_PRESET]:
+        mark_own(*setting_names("lora"))
         fill_form(preset(chosen), setting_names("lora"))
