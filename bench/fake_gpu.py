@@ -51,14 +51,8 @@ class Count:
     peak: int  # bytes
     at_peak: Counter[Tag]  # bytes alive at the peak
     reached_in: Tag  # what was allocated when it was reached
-    at_marks: dict[str, int]  # bytes alive when a phase began
-
-    def by_part(self) -> Counter[str]:
-        """Bytes alive at the peak by the part that made them."""
-        parts: Counter[str] = Counter()
-        for tag, size in self.at_peak.items():
-            parts[tag.part] += size
-        return parts
+    kept: Counter[Tag]  # bytes alive when the backward pass began
+    moments: dict[tuple[str, str], int]  # peak by phase and part that computes
 
 
 class Counting(TorchDispatchMode):
@@ -71,12 +65,12 @@ class Counting(TorchDispatchMode):
         self._events: list[tuple[int, Tag | None]] = []  # a storage's key; None where it was freed
         self._sizes: dict[int, int] = {}
         self._alive: dict[int, tuple[int, weakref.ref]] = {}
-        self._marks: dict[str, int] = {}
+        self._begun: dict[str, int] = {}  # events before a phase
 
     def begin(self, phase: str, part: str = "") -> None:
         """A phase of the computation begins."""
         self.phase, self.part = phase, part
-        self._marks[phase] = self.live
+        self._begun[phase] = len(self._events)
 
     def add(self, tensor: Tensor, operation: str = "") -> None:
         """Counts a tensor's storage, if it is new."""
@@ -105,15 +99,24 @@ class Counting(TorchDispatchMode):
                 self.add(leaf, func._schema.name.removeprefix("aten::"))
         return out
 
-    def count(self) -> Count:
-        """What was counted so far, its peak reconstructed from what was allocated and freed."""
+    def count(self, kept_in: str) -> Count:
+        """What was counted so far; `kept_in` names the phase at whose beginning :attr:`Count.kept` is taken."""
         live = peak = at = 0
+        moments: dict[tuple[str, str], int] = {}
         for position, (key, tag) in enumerate(self._events):
             live += self._sizes[key] if tag else -self._sizes[key]
+            if tag and live > moments.get((tag.phase, tag.part), 0):
+                moments[tag.phase, tag.part] = live
             if live > peak:
                 peak, at = live, position
+        reached = self._events[at][1]
+        assert reached is not None, "a peak is reached by allocating"
+        return Count(peak, self._alive_after(at + 1), reached, self._alive_after(self._begun[kept_in]), moments)
+
+    def _alive_after(self, events: int) -> Counter[Tag]:
+        """Bytes alive after so many events, by tag."""
         alive: dict[int, Tag] = {}
-        for key, tag in self._events[: at + 1]:
+        for key, tag in self._events[:events]:
             if tag:
                 alive[key] = tag
             else:
@@ -121,9 +124,7 @@ class Counting(TorchDispatchMode):
         sizes: Counter[Tag] = Counter()
         for key, tag in alive.items():
             sizes[tag] += self._sizes[key]
-        reached = self._events[at][1]
-        assert reached is not None, "a peak is reached by allocating"
-        return Count(peak, sizes, reached, dict(self._marks))
+        return sizes
 
 
 class DeviceRules(TorchFunctionMode):

@@ -115,7 +115,7 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         counting.begin("optimizer", ADAPTER)
         accelerator.clip_grad_norm_(model.parameters, config.training.max_grad_norm)
         optimizer.step()
-    return counting.count()
+    return counting.count(kept_in="backward")
 
 
 class _OnMeta(LoadedModel):
