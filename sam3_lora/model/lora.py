@@ -67,7 +67,7 @@ class LoraCount:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A linear layer of SAM 3 that can be adapted."""
 
     name: str
@@ -91,7 +91,7 @@ def target_modules(source: Sam3Config | Sam3Model, lora: AdapterConfig) -> list[
     Raises:
         ConfigError: a component has no layer of the selected kinds; the message names the kinds it has.
     """
-    model = source if isinstance(source, nn.Module) else _skeleton(source)
+    model = source if isinstance(source, nn.Module) else skeleton(source)
     return [layer.name for layer in _selected(model, lora)]
 
 
@@ -105,7 +105,7 @@ def count(config: Sam3Config, lora: AdapterConfig) -> LoraCount:
     Raises:
         ConfigError: as :func:`target_modules`.
     """
-    model = _skeleton(config)
+    model = skeleton(config)
     by_component: dict[str, int] = dict.fromkeys(lora.components, 0)
     modules: dict[str, int] = dict.fromkeys(lora.components, 0)
     for layer in _selected(model, lora):
@@ -305,7 +305,7 @@ def check_fit(config: Sam3Config, folder: str | Path) -> None:
     Raises:
         ModelError: as :func:`load`.
     """
-    _checked_settings(_skeleton(config), find_adapter(folder))
+    _checked_settings(skeleton(config), find_adapter(folder))
 
 
 def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:
@@ -321,7 +321,7 @@ def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:
     return settings
 
 
-def _skeleton(config: Sam3Config) -> Sam3Model:
+def skeleton(config: Sam3Config) -> Sam3Model:
     """The model without weights: on the meta device, in less than a second and no memory."""
     from transformers import Sam3Model
 
@@ -329,18 +329,19 @@ def _skeleton(config: Sam3Config) -> Sam3Model:
         return Sam3Model(copy.deepcopy(config))
 
 
-def _layers(model: nn.Module) -> Iterator[_Layer]:
+def adaptable_layers(model: nn.Module) -> Iterator[Layer]:
+    """Every linear layer of a model without an adapter that the settings can select."""
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear):
             continue
         component = component_of(name)
         kind = "mlp" if _OTHER_MLPS.fullmatch(name) else _KINDS.get(name.rpartition(".")[2])
         if component and kind:
-            yield _Layer(name, component, kind, module.in_features, module.out_features)
+            yield Layer(name, component, kind, module.in_features, module.out_features)
 
 
-def _selected(model: nn.Module, lora: AdapterConfig) -> list[_Layer]:
-    layers = [layer for layer in _layers(model) if layer.component in lora.components]
+def _selected(model: nn.Module, lora: AdapterConfig) -> list[Layer]:
+    layers = [layer for layer in adaptable_layers(model) if layer.component in lora.components]
     selected = [layer for layer in layers if layer.kind in lora.modules]
     matched = {layer.component for layer in selected}
     if empty := [component for component in lora.components if component not in matched]:

@@ -54,6 +54,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
+def is_converted(name: str, module: nn.Module) -> bool:
+    """Whether :func:`convert_frozen` converts a module of the model without an adapter, by its name."""
+    return isinstance(module, _CAST_BY_AUTOCAST) and not f"{name}.".startswith(_IN_FLOAT32)
+
+
 def convert_frozen(model: Sam3Model, precision: Precision) -> None:
     """Holds, from now on, those frozen weights in 16 bits that autocast would convert at every use; nothing for fp32.
 
@@ -72,7 +77,7 @@ def convert_frozen(model: Sam3Model, precision: Precision) -> None:
     dtype = _DTYPES.get(precision)
     if dtype is None:
         return
-    kept = list(_IN_FLOAT32)
+    kept = []
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and not name.startswith(_IN_FLOAT32):
             if module.lora_variant:
@@ -80,7 +85,7 @@ def convert_frozen(model: Sam3Model, precision: Precision) -> None:
             else:
                 module.cast_input_dtype_enabled = False
     for name, module in model.named_modules():
-        if not isinstance(module, _CAST_BY_AUTOCAST) or ".lora_" in name or f"{name}.".startswith(tuple(kept)):
+        if not is_converted(name, module) or ".lora_" in name or f"{name}.".startswith(tuple(kept)):
             continue
         for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad:
