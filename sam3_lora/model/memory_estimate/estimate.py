@@ -1,7 +1,7 @@
 """Peak GPU memory of a training step, estimated from architecture and settings alone, before any weight is loaded.
 
-What each layer keeps for the backward pass is written out in bytes per token and channel. The sums are compared with the
-memory that ``bench/full_size.py`` counts in fit()'s own step (``tests/model/test_memory_estimate.py``).
+What each layer keeps for the backward pass is written out in bytes per token and channel. The sums are compared with
+the memory that ``bench/full_size.py`` counts in fit()'s own step (``tests/model/test_memory_estimate.py``).
 """
 
 from __future__ import annotations
