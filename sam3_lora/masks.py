@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import reprlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,25 +66,64 @@ def decode_columns(
     Returns:
         bool (H, C), and the index of the first of these columns.
     """
-    height, width = size_hw
     runs = _runs(segmentation, size_hw)
-    ends = np.cumsum(runs)
-    if len(runs) < 2:
+    ends = np.cumsum(runs)[: len(runs) - len(runs) % 2]  # up to the last run of ones
+    if not len(ends):
         return np.zeros(((to_hw or size_hw)[0], 0), bool), 0
-    inside = len(runs) - len(runs) % 2  # up to the last run of ones
-    first, stop = int(ends[0]) // height, -(-int(ends[inside - 1]) // height)  # runs go down the columns
-    runs = runs[:inside].copy()
-    runs[0] -= first * height
+    if to_hw is None or to_hw == size_hw:
+        return _columns(ends, size_hw[0])
+    grid = _grid(size_hw, to_hw)
+    columns, first = _columns(grid.ends(ends), to_hw[0])
+    if len(grid.copies) == to_hw[1]:  # as where the bitmap shrinks
+        return columns, first
+    copies = grid.copies[first : first + columns.shape[1]]
+    return np.repeat(columns, copies, axis=1), int(grid.copies[:first].sum())
+
+
+def _columns(ends: np.ndarray, height: int) -> tuple[np.ndarray, int]:
+    """The columns bool (height, C) that hold all runs of ones, and the index of the first.
+
+    Args:
+        ends: where the runs end that alternate from zeros to ones, int64 (R,), R even; they go down the columns.
+        height: of a column.
+    """
+    first, stop = int(ends[0]) // height, -(-int(ends[-1]) // height)
     values = np.zeros(height * (stop - first), bool)
     # Not by pycocotools: with counts that do not add up its decoder writes outside its memory.
-    filled = np.repeat(np.arange(inside) % 2 == 1, runs)
+    filled = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=first * height))
     values[: len(filled)] = filled
-    columns = values.reshape(stop - first, height).T
-    if to_hw is None:
-        return columns, first
-    rows, places = _nearest(height, to_hw[0]), _nearest(width, to_hw[1])
-    left, right = np.searchsorted(places, (first, stop))
-    return columns[np.ix_(rows, places[left:right] - first)], int(left)
+    return values.reshape(stop - first, height).T, first
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The pixels that nearest neighbor takes of a bitmap, numbered down the columns it takes, each column once."""
+
+    height: int  # of the bitmap
+    rows: int  # that are taken
+    rows_above: np.ndarray  # (height + 1,) rows that are taken above each
+    columns_before: np.ndarray  # (width + 1,) columns that are taken before each
+    copies: np.ndarray  # of each taken column
+
+    def ends(self, ends: np.ndarray) -> np.ndarray:
+        """Ends of runs over the bitmap as ends of runs over the taken pixels: the number of those before each."""
+        columns, rows = np.divmod(ends, self.height)
+        before = self.columns_before[columns]
+        is_taken = self.columns_before[np.minimum(columns + 1, len(self.columns_before) - 1)] > before
+        return before * self.rows + np.where(is_taken, self.rows_above[rows], 0)
+
+
+@functools.lru_cache(maxsize=64)
+def _grid(size_hw: tuple[int, int], to_hw: tuple[int, int]) -> _Grid:
+    rows = _nearest(size_hw[0], to_hw[0])
+    columns, copies = np.unique(_nearest(size_hw[1], to_hw[1]), return_counts=True)
+    return _Grid(
+        height=size_hw[0],
+        rows=len(rows),
+        rows_above=np.searchsorted(rows, np.arange(size_hw[0] + 1)),
+        columns_before=np.searchsorted(columns, np.arange(size_hw[1] + 1)),
+        copies=copies,
+    )
 
 
 def mask_area(segmentation: Any, size_hw: tuple[int, int]) -> int:
@@ -119,7 +159,6 @@ def _whole(columns: np.ndarray, first: int, size_hw: tuple[int, int]) -> np.ndar
     return bitmap
 
 
-@functools.lru_cache(maxsize=64)
 def _nearest(side: int, size: int) -> np.ndarray:
     """Which rows or columns of `side` torch's nearest neighbor takes for `size` ones."""
     import torch

@@ -78,7 +78,7 @@ def test_what_skips_the_whole_bitmap_gives_the_same(seed):
         segmentation = encode_rle(rng.random(size_hw) < rng.choice([0, 0.02, 0.5, 1]))
     mask = decode_segmentation(segmentation, size_hw)
     assert mask_area(segmentation, size_hw) == mask.sum()
-    for to_hw in ((17, 17), (168, 168), size_hw):
+    for to_hw in ((17, 17), (168, 168), (17, 168), (168, 17), size_hw):
         resized = resize_masks(torch.from_numpy(mask)[None], to_hw)[0].numpy()
         np.testing.assert_array_equal(decode_resized(segmentation, size_hw, to_hw), resized)
 

@@ -68,8 +68,8 @@ def _mask(annotation: Annotation, record: ImageRecord, size_hw: tuple[int, int])
     if annotation.segmentation is None:
         return None
     try:
-        mask = torch.from_numpy(decode_resized(annotation.segmentation, (record.height, record.width), size_hw))
+        mask = decode_resized(annotation.segmentation, (record.height, record.width), size_hw)
     except DataError as error:
         _log.warning("%s, annotation %s is used without its mask: %s", record.file_name, annotation.id, error)
         return None
-    return mask if mask.any() else None
+    return torch.from_numpy(mask) if mask.any() else None  # torch takes milliseconds to look for any

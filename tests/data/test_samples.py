@@ -12,7 +12,7 @@ from PIL import Image
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.prompts import EVERYDAY_WORDS, MAX_TOKENS, phrase_of
-from sam3_lora.data.samples import Collator, SampleDataset
+from sam3_lora.data.samples import Collator, SampleDataset, to_pixel_values
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
 from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split
@@ -50,6 +50,14 @@ def test_pixels_are_exactly_the_processors(samples):
     torch.testing.assert_close(sample.pixel_values, expected["pixel_values"][0], rtol=0, atol=0)
     assert sample.pixel_values.dtype == torch.float32
     assert -1 <= sample.pixel_values.min() < -0.5 and 0.5 < sample.pixel_values.max() <= 1
+
+
+@pytest.mark.parametrize("size_hw", [(500, 900), (901, 333), (168, 168), (20, 700)])
+def test_interleaved_pixels_are_resized_as_planes_are(size_hw):
+    processor = tiny_processor().image_processor
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    expected = processor(Image.fromarray(image), return_tensors="pt")["pixel_values"][0]
+    assert torch.equal(to_pixel_values(image, processor), expected)
 
 
 @pytest.mark.parametrize("size_hw", [(3, 40), (40, 3), (1, 1)])
