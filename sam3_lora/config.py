@@ -265,7 +265,8 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0, le=1_000_000, title="Max. gradient norm")
     """Gradients with a larger norm are clipped to it."""
     precision: Literal[Auto, Precision] = AUTO
-    """Numeric precision. auto: bf16 on a GPU that computes in it, otherwise fp32."""
+    """Numeric precision. auto: bf16 on a GPU that computes in it, otherwise fp32. In fp32 a GPU multiplies matrices
+    in TF32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on; auto uses a GPU if there is one."""
     seed: int = Field(0, ge=0, le=2**31 - 1)

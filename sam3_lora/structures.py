@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 
-def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array as a tensor on a device, without waiting for a GPU's work so far."""
-    tensor = torch.from_numpy(array)
-    if device.type != "cuda":
+def to_device(numbers: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """Numbers as a tensor on a device; those of the host are copied without waiting for a GPU's work so far."""
+    tensor = numbers if isinstance(numbers, Tensor) else torch.from_numpy(numbers)
+    if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)  # from other memory the copy would wait
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Batch(OnDevice):
 
     Attributes:
         pixel_values: float32 (B, 3, S, S); None with `backbone`.
-        image_index: int64 (P,), the image of each phrase.
+        image_index: int64 (P,), the image of each phrase; on the host wherever the rest is, as `Targets.counts`.
         phrases: P of them.
         input_ids, attention_mask: int64 (P, T).
         targets: packed over all P phrases.
@@ -86,6 +86,9 @@ class Batch(OnDevice):
         """The arguments of :meth:`sam3_lora.model.detector.Sam3Detector.forward`."""
         assert not self.unencoded, f"backbone rows {self.unencoded} have not been computed"
         return self.pixel_values, self.input_ids, self.attention_mask, self.image_index, self.backbone
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(super()._changed(change), image_index=self.image_index)
 
 
 class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
@@ -298,21 +301,29 @@ def _flipped(sample: Sample) -> Sample:
 
 
 def make_loader(
-    samples: SampleDataset, collate: Collator, num_workers: int, seed: int, **batching: Any
+    samples: SampleDataset,
+    collate: Collator,
+    num_workers: int,
+    seed: int,
+    pin_memory: bool = False,
+    **batching: Any,
 ) -> torch.utils.data.DataLoader[Any]:
     """A loader of batches, to be read by :func:`batches_of`.
 
     Args:
         samples: the images.
         collate: samples to a batch.
-        num_workers: processes that load images; 0 loads them in this one.
+        num_workers: processes that load images, at most one for each image; 0 loads them in this one.
         seed: of the loader's own generator: if it drew from the global one, a resumed run would differ from an
             unbroken one.
+        pin_memory: whether the batches are for a GPU, which copies from page-locked memory while it computes.
         **batching: batch_size or batch_sampler.
     """
+    num_workers = min(num_workers, len(samples))
     return torch.utils.data.DataLoader(
         samples,
         collate_fn=collate,
+        pin_memory=pin_memory,
         num_workers=num_workers,
         # Starting a worker takes seconds; those of an epoch serve the next one too.
         persistent_workers=num_workers > 0,

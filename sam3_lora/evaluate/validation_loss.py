@@ -127,6 +127,7 @@ def validation_loader(
     batch_size: int,
     num_workers: int = 0,
     phrases: Mapping[str, str] | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Batches of a split in its own order, with the same negatives at every evaluation.
 
@@ -138,9 +139,10 @@ def validation_loader(
         batch_size: in images.
         num_workers: processes that load images; 0 loads them in this one.
         phrases: the user's own phrase of each category.
+        pin_memory: see :func:`sam3_lora.data.samples.make_loader`.
     """
     samples = SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases)
-    return make_loader(samples, Collator(processor), num_workers, seed=0, batch_size=batch_size)
+    return make_loader(samples, Collator(processor), num_workers, 0, pin_memory, batch_size=batch_size)
 
 
 @torch.no_grad()

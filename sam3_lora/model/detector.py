@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sam3_lora.model.decoder import Decoder
 from sam3_lora.model.mask_head import MaskHead
-from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
+from sam3_lora.structures import Detections, TextFeatures, VisionFeatures, to_device
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
@@ -142,7 +142,7 @@ class Sam3Detector(nn.Module):
         Args:
             vision: features of B images.
             text: features of P phrases.
-            image_index: (P,) int64 in [0, B): the image of each phrase.
+            image_index: (P,) int64 in [0, B): the image of each phrase; on the host nothing waits for a GPU.
             boxes: (P, K, 4) exemplar boxes, cxcywh in [0, 1], or None.
             box_labels: (P, K) int64: 1 objects like this one, 0 none like this one, -10 padding; None takes every box
                 as positive.
@@ -154,12 +154,13 @@ class Sam3Detector(nn.Module):
         """
         phrases = len(text.states)
         assert image_index.shape == (phrases,), f"expected one image per phrase ({phrases}), got {image_index.shape}"
-        features = vision.fpn[-1][image_index]
+        images = to_device(image_index, text.states.device)
+        features = vision.fpn[-1][images]
         if boxes is None:
             # Once per image, not once per phrase.
-            states, mask = (part[image_index] for part in vision.text_only_geometry or self.text_only_geometry(vision))
+            states, mask = (part[images] for part in vision.text_only_geometry or self.text_only_geometry(vision))
         else:
-            states, mask = self._geometry(features, vision.position[-1][image_index], boxes, box_labels)
+            states, mask = self._geometry(features, vision.position[-1][images], boxes, box_labels)
         prompt, prompt_mask = torch.cat((text.states, states), dim=1), torch.cat((text.mask, mask), dim=1)
         attention = self._prompt_attention(prompt, prompt_mask)
         # Sine embeddings are those of a grid, the same for every image.
@@ -219,6 +220,8 @@ class Sam3Detector(nn.Module):
         """The prompt's attention mask for any number of queries, in the form that the model's attention takes."""
         from transformers.masking_utils import create_bidirectional_mask
 
+        if self.base.detr_encoder.config._attn_implementation == "sdpa":
+            return prompt_mask[:, None, None]  # the same, without reading whether any token is padding
         attention: Tensor | None = create_bidirectional_mask(
             config=self.base.detr_encoder.config,
             inputs_embeds=prompt[:, :1],

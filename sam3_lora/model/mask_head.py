@@ -34,7 +34,7 @@ class MaskHead:
     decoder: Sam3MaskDecoder
     queries: Tensor  # (P, N, C) of the last decoder layer; N is Q, in training 2 Q
     fpn: tuple[Tensor, ...]  # maps of the B images (B, C, Hi, Wi), finest first; the coarsest gives its size only
-    image_index: Tensor  # (P,)
+    image_index: Tensor  # (P,), on the host if nothing is to wait for a GPU
     image: Tensor  # (P, H * W, C), what the DETR encoder has made of the coarsest map
     prompt: Tensor  # (P, T, C)
     prompt_attention: Tensor | None  # the prompt's attention mask, its first dimension P
@@ -53,7 +53,8 @@ class MaskHead:
         # Neighbors of one phrase stay together, so that the answer is put together from few pieces.
         pieces = [(phrase, len(list(same))) for phrase, same in groupby(phrase_index.tolist())]
         lengths = [length for _, length in pieces]
-        chosen = torch.split(self.queries[self._there(phrase_index), self._there(query_index)], lengths)
+        device = self.queries.device
+        chosen = torch.split(self.queries[to_device(phrase_index, device), to_device(query_index, device)], lengths)
         places_of: dict[int, list[int]] = {}
         for place, (phrase, _) in enumerate(pieces):
             places_of.setdefault(phrase, []).append(place)
@@ -76,10 +77,6 @@ class MaskHead:
             size_hw = self.fpn[0].shape[-2:]
             return self.queries.new_zeros((*self.queries.shape[:2], *size_hw)), self.queries.new_zeros((0, 1, *size_hw))
         return torch.stack([masks for masks, _ in made]), torch.stack([semantic for _, semantic in made])
-
-    def _there(self, index: Tensor) -> Tensor:
-        """An index on the features' device."""
-        return index if index.device == self.queries.device else to_device(index.numpy(), self.queries.device)
 
     def _run(self, function: Callable[..., Any], queries: Tensor, phrase: int, image: int) -> Any:
         """Calls a function with queries (K, C), the features of their phrase and the maps of its image."""

@@ -46,7 +46,9 @@ class TrainingData:
         return checked(self.collate([self.every_split[0].decoded(index)]))
 
 
-def make_data(config: ResolvedConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1) -> TrainingData:
+def make_data(
+    config: ResolvedConfig, splits: Splits, processor: Any, rank: int = 0, world: int = 1, pin_memory: bool = False
+) -> TrainingData:
     """Samples and loaders of a run.
 
     Args:
@@ -55,6 +57,7 @@ def make_data(config: ResolvedConfig, splits: Splits, processor: Any, rank: int 
         processor: transformers' Sam3Processor of the base model.
         rank: which training process this is, from 0.
         world: how many there are.
+        pin_memory: whether the batches are for a GPU.
 
     Raises:
         DataError: the dataset was removed since it was opened.
@@ -66,13 +69,15 @@ def make_data(config: ResolvedConfig, splits: Splits, processor: Any, rank: int 
     collate = Collator(processor)
     valid_loader = None
     if splits.valid is not None:
-        valid_loader = validation_loader(splits.valid, *prompts, training.batch_size, data.num_workers, phrases)
+        valid_loader = validation_loader(
+            splits.valid, *prompts, training.batch_size, data.num_workers, phrases, pin_memory
+        )
     return TrainingData(
         splits=splits,
         fingerprint=fingerprint(split for split in (splits.train, splits.valid) if split is not None),
         samples=samples,
         collate=collate,
-        train_loader=TrainLoader(samples, collate, config, rank, world),
+        train_loader=TrainLoader(samples, collate, config, rank, world, pin_memory),
         valid_loader=valid_loader,
     )
 
@@ -86,17 +91,24 @@ class TrainLoader:
         config: batch size, accumulation, seed and number of worker processes.
         rank: which training process this is, from 0.
         world: how many there are.
+        pin_memory: whether the batches are for a GPU.
     """
 
     def __init__(
-        self, samples: SampleDataset, collate: Collator, config: ResolvedConfig, rank: int = 0, world: int = 1
+        self,
+        samples: SampleDataset,
+        collate: Collator,
+        config: ResolvedConfig,
+        rank: int = 0,
+        world: int = 1,
+        pin_memory: bool = False,
     ) -> None:
         self._samples = samples
         self._training = config.training
         self._rank, self._world = rank, world
         self._order: list[list[int]] = []  # the batches still to come; the loader stays while they change
         workers, seed = config.data.num_workers, config.training.seed
-        self._loader = make_loader(samples, collate, workers, seed, batch_sampler=self._order)
+        self._loader = make_loader(samples, collate, workers, seed, pin_memory, batch_sampler=self._order)
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[list[Batch]]:
         """The groups of batches of an epoch.

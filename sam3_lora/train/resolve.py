@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import torch
@@ -11,8 +10,7 @@ from sam3_lora.config import AUTO, AUTO_BATCH, DEMO, RunConfig
 from sam3_lora.model.precision import resolve_precision
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.auto_values import AutoValue, with_values
-
-_MAX_WORKERS = 4  # more hardly help: a step on a GPU takes longer than loading its images with these
+from sam3_lora.train.accelerator import auto_workers
 
 
 def resolve(config: RunConfig, device: torch.device) -> tuple[ResolvedConfig, tuple[AutoValue, ...]]:
@@ -36,10 +34,7 @@ def _choose(config: RunConfig, device: torch.device) -> Iterator[AutoValue]:
         yield AutoValue("training.precision", precision, "bf16" if precision == "bf16" else "no-bf16")
     yield from _choose_for_memory(config, device)
     if config.data.num_workers == AUTO:
-        if device.type == "cuda":
-            yield AutoValue("data.num_workers", max(0, min(_MAX_WORKERS, (os.cpu_count() or 1) - 1)), "cores")
-        else:
-            yield AutoValue("data.num_workers", 0, "no-gpu")
+        yield AutoValue("data.num_workers", auto_workers(device), "no-gpu" if device.type == "cpu" else "cores")
 
 
 def _choose_for_memory(config: RunConfig, device: torch.device) -> Iterator[AutoValue]:

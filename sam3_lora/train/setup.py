@@ -125,7 +125,8 @@ def prepare(
     training, processes = config.training, accelerator.num_processes
     splits = splits or open_splits(config, log)
     model = make_model(config, accelerator, log, fresh)
-    data = make_data(config, splits, model.base.processor, accelerator.process_index, processes)
+    on_gpu = accelerator.device.type == "cuda"
+    data = make_data(config, splits, model.base.processor, accelerator.process_index, processes, pin_memory=on_gpu)
     plan = make_plan(training, len(data.samples), processes)
     problems = [*check_settings(config, plan, str(accelerator.device)), *check_masks(config, splits.train)]
     for problem in problems:

@@ -1,5 +1,6 @@
 """Samples carry what the annotation file says: pixels as the processor makes them, targets packed and in place."""
 
+import dataclasses
 import json
 import multiprocessing
 import pickle
@@ -12,7 +13,7 @@ from PIL import Image
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.prompts import EVERYDAY_WORDS, MAX_TOKENS, phrase_of
-from sam3_lora.data.samples import Collator, SampleDataset, to_pixel_values
+from sam3_lora.data.samples import Collator, SampleDataset, make_loader, to_pixel_values
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
 from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split
@@ -245,10 +246,45 @@ def test_long_phrases_are_cut_to_what_the_text_encoder_takes(tmp_path):
     assert batch.input_ids[0, -1] == tiny_processor().tokenizer.eos_token_id
 
 
-def test_batch_moves_as_a_whole(samples):
-    moved = Collator(tiny_processor())([samples[0]]).to("meta")
-    tensors = (moved.pixel_values, moved.image_index, moved.input_ids, moved.attention_mask, moved.targets.boxes)
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
+def tensors_of(value, name="") -> dict[str, torch.Tensor]:
+    """The tensors in a batch's fields, and in those of its targets, by name."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    if not dataclasses.is_dataclass(value):
+        return {}
+    found = {}
+    for field in dataclasses.fields(value):
+        found |= tensors_of(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
+    return found
+
+
+ON_HOST = {"image_index", "targets.counts", "targets.mask_valid"}
+
+
+@pytest.fixture
+def full_batch(samples):
+    """A batch in which no field is left out."""
+    return dataclasses.replace(Collator(tiny_processor())([samples[0]]), backbone=torch.ones(1, 4, 8))
+
+
+def test_every_tensor_of_a_batch_is_pinned(full_batch, monkeypatch):
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    batch = torch.utils.data._utils.pin_memory.pin_memory(full_batch)  # as a loader does it
+    assert {name for name, tensor in tensors_of(batch).items() if not any(tensor is one for one in pinned)} == ON_HOST
+    assert {name for name, value in vars(batch).items() if value is None} == set()
+    for name, tensor in tensors_of(full_batch).items():
+        assert torch.equal(tensors_of(batch)[name], tensor)
+
+
+def test_every_tensor_of_a_batch_moves_but_for_what_the_host_reads(full_batch):
+    moved = {name: tensor.device.type for name, tensor in tensors_of(full_batch.to("meta", non_blocking=True)).items()}
+    assert {name for name, device in moved.items() if device != "meta"} == ON_HOST
 
 
 @pytest.mark.parametrize("content", [None, b"no image"])
@@ -282,3 +318,9 @@ def test_workers_that_outlive_an_epoch_draw_new_negatives(samples):
     for epoch in (0, 3):
         samples.set_epoch(epoch)
         assert next(iter(loader)).phrases == sum((sample.phrases for sample in samples), ())
+
+
+def test_no_more_workers_are_started_than_there_are_images(samples):
+    assert make_loader(samples, Collator(tiny_processor()), 9, 0, batch_size=1).num_workers == len(samples)
+    assert not make_loader(samples, Collator(tiny_processor()), 0, 0, batch_size=1).pin_memory
+    assert make_loader(samples, Collator(tiny_processor()), 0, 0, True, batch_size=1).pin_memory
