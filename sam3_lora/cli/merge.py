@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,13 +17,17 @@ def merge(
     base: Base = None,
     processor: ProcessorOption = "",
     image_size: ImageSize = None,
+    layout: Annotated[
+        Literal["transformers", "meta"],
+        typer.Option("--format", help="transformers: a folder for Sam3Model; meta: a .pt for Meta's package sam3."),
+    ] = "transformers",
     as_json: AsJson = False,
 ) -> None:
-    """Merge base and adapter into one transformers model."""
+    """Merge base and adapter into one model, for transformers or for Meta's package."""
     from sam3_lora.model.merge import merge_into_folder
 
     base = base_model(base, adapter)
-    folder = merge_into_folder(base, adapter, out, image_size=image_size, processor=processor)
+    folder = merge_into_folder(base, adapter, out, image_size=image_size, processor=processor, layout=layout)
     if as_json:
         echo_json({"folder": str(folder), "base": base, "adapter": str(adapter)})
     else:

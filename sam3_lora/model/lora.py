@@ -5,7 +5,6 @@ LoRA is Hu et al., 2021 (arXiv 2106.09685); the arithmetic is PEFT's.
 
 from __future__ import annotations
 
-import copy
 import re
 import tempfile
 import warnings
@@ -22,6 +21,7 @@ from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import adapter_base, adapter_files
 from sam3_lora.model.adapter_base import AdapterBase
+from sam3_lora.model.base_files.architecture import skeleton
 from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.image_size import image_size_of
 
@@ -319,14 +319,6 @@ def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:
     except (OSError, SafetensorError) as error:
         raise adapter_files.damaged(folder, error) from error
     return settings
-
-
-def skeleton(config: Sam3Config) -> Sam3Model:
-    """The model without weights: on the meta device, in less than a second and no memory."""
-    from transformers import Sam3Model
-
-    with torch.device("meta"):
-        return Sam3Model(copy.deepcopy(config))
 
 
 def adaptable_layers(model: nn.Module) -> Iterator[Layer]:

@@ -1,32 +1,61 @@
-"""Merges an adapter into its base model: one folder that transformers loads without PEFT or this project."""
+"""Merges an adapter into its base model: one folder that transformers, or Meta's package sam3, loads by itself."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from sam3_lora.errors import ModelError, explain_os_errors
+from sam3_lora.errors import ModelError, explain_os_errors, first_line
 from sam3_lora.files import atomic_folder
 from sam3_lora.model import adapter_base, lora
 from sam3_lora.model.base import load_base
+from sam3_lora.model.base_files import meta_file
+from sam3_lora.model.base_files.locate import locate
+from sam3_lora.model.base_files.meta_file import PUBLISHED
 from sam3_lora.model.find_adapter import find_adapter
+from sam3_lora.model.image_size import image_size_of
 
+if TYPE_CHECKING:
+    from transformers import Sam3Model
+
+
+Layout = Literal["transformers", "meta"]
+_REMEDY = "Free disk space or choose another folder"
 _CARD = """---
-library_name: transformers
-pipeline_tag: mask-generation
+{library}pipeline_tag: mask-generation
 base_model: {base}
 ---
 # SAM 3 with an adapter merged into it
 
-Base: `{base}`. Adapter: `{adapter}`. `Sam3Model.from_pretrained` and `Sam3Processor.from_pretrained` load this folder.
+Base: `{base}`. Adapter: `{adapter}`. {loading}
+
+The base's license holds for this model, too.
+"""
+_LOADING: dict[Layout, str] = {
+    "transformers": """\
+`Sam3Model.from_pretrained` and `Sam3Processor.from_pretrained` load this folder.
 
 Give `Sam3Model` one padded box with each phrase (any box, with the label -10), as SAM 3 itself does: without it the
-scores and masks are not those that the adapter was trained to give. The base's license holds for this model, too.
-"""
+scores and masks are not those that the adapter was trained to give.""",
+    "meta": """\
+Meta's package `sam3` loads the file: `build_sam3_image_model(checkpoint_path="{file}", load_from_HF=False)`. It takes
+images of 1008 pixels; the adapter was trained with {image_size}. {tracker}""",
+}
+_TRACKER = (
+    "There is no tracker in it.",
+    "Its tracker is the base's: what the adapter changes in the vision encoder also changes what the tracker sees.",
+)
 
 
 def merge_into_folder(
-    base: str, adapter: str | Path, out: str | Path, *, image_size: int | None = None, processor: str = ""
+    base: str,
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    image_size: int | None = None,
+    processor: str = "",
+    layout: Layout = "transformers",
 ) -> Path:
     """Writes a full model, in float32: the base's weights with the adapter merged into them, and the processor.
 
@@ -36,6 +65,8 @@ def merge_into_folder(
         out: a folder that does not exist yet, or is empty. It appears only when everything is written.
         image_size: of the merged model; None for the one that the adapter was trained with, or the base's own.
         processor: as for :func:`sam3_lora.model.base.load_base`; "" as above.
+        layout: "transformers", or "meta" for a checkpoint (.pt) that the package sam3 loads. If the base is one, what
+            the detector does not use, such as the tracker, is copied from it.
 
     Returns:
         The folder.
@@ -49,21 +80,44 @@ def merge_into_folder(
     trained = adapter_base.read(find_adapter(adapter))
     loaded = load_base(base, image_size=image_size or trained.image_size, processor=processor or trained.processor)
     merged = lora.merge(lora.load(loaded.model, adapter))
-    remedy = "Free disk space or choose another folder"
-    with explain_os_errors(ModelError, f"The merged model cannot be written to {out}", remedy):
+    with explain_os_errors(ModelError, f"The merged model cannot be written to {out}", _REMEDY):
         out.parent.mkdir(parents=True, exist_ok=True)
         needed = sum(parameter.numel() * parameter.element_size() for parameter in merged.parameters())
         if shutil.disk_usage(out.parent).free < needed:
             raise ModelError(
                 f"The merged model takes {needed / 1e9:.1f} GB, and {out.parent} has less free space",
-                remedy,
+                _REMEDY,
             )
         with atomic_folder(out) as written:
-            merged.save_pretrained(written)
+            if layout == "meta":
+                loading = _write_checkpoint(merged, base, written)
+            else:
+                merged.save_pretrained(written)
+                loading = _LOADING[layout]
             loaded.processor.save_pretrained(written)
-            card = _CARD.format(base=base, adapter=Path(adapter).resolve().name)
+            library = "library_name: transformers\n" if layout == "transformers" else ""
+            name = Path(adapter).resolve().name
+            card = _CARD.format(base=base, adapter=name, loading=loading, library=library)
             (written / "README.md").write_text(card, encoding="utf-8")
     return out
+
+
+def _write_checkpoint(merged: Sam3Model, base: str, folder: Path) -> str:
+    """Writes Meta's checkpoint and the architecture beside it; returns how to load it, in words."""
+    source = locate(base).checkpoint
+    file = folder / (source.name if source is not None and source.name in PUBLISHED else PUBLISHED[0])
+    try:
+        meta_file.write(merged, file, None if source is None else meta_file.read(source))
+    except KeyError as error:
+        raise ModelError(
+            f"The base model '{base}' has weights that Meta's SAM 3 does not have, such as {error.args[0]}",
+            "Leave out --format meta",
+        ) from None
+    except RuntimeError as error:  # of torch.save, for a full disk
+        raise ModelError(f"The merged model cannot be written: {first_line(error)}", _REMEDY) from error
+    merged.config.save_pretrained(folder)
+    size, tracker = image_size_of(merged.config), _TRACKER[source is not None]
+    return _LOADING["meta"].format(file=file.name, image_size=size, tracker=tracker)
 
 
 def _check_free(out: Path) -> None:

@@ -147,8 +147,8 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     refused("", "got nothing")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "is empty")
-    (tmp_path / "weights.pt").write_bytes(b"x")
-    refused(tmp_path / "weights.pt", "got the file")
+    (tmp_path / "weights.bin").write_bytes(b"x")
+    refused(tmp_path / "weights.bin", "got the file")
 
 
 def test_an_adapter_given_as_base_is_recognized(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ included; image and phrase features are handed in.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from sam3_lora.model.base_files.meta_names import DETECTOR, ignored_as, to_ours
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
 
 REASON = "the reference (package sam3, with what it imports) is not installed"
@@ -26,69 +29,12 @@ sam3_image = pytest.importorskip("sam3.model.sam3_image", reason=REASON, exc_typ
 misc = pytest.importorskip("sam3.model.model_misc", reason=REASON, exc_type=ImportError)
 
 WIDTH = 256
-_LAYER = {"linear1": "mlp.fc1", "linear2": "mlp.fc2", "out_proj": "o_proj"}
-_PRE_NORM = _LAYER | {"norm1": "layer_norm1", "norm2": "layer_norm2", "norm3": "layer_norm3"}
-# Reference module -> (module of Sam3Model, names that differ, names without a counterpart).
-_MAPS: dict[str, tuple[str, dict[str, str], str]] = {
-    "transformer.decoder": (
-        "detr_decoder",
-        _LAYER
-        | {
-            "norm": "output_layer_norm",
-            "cross_attn": "vision_cross_attn",
-            "norm1": "vision_cross_attn_layer_norm",
-            "ca_text": "text_cross_attn",
-            "catext_norm": "text_cross_attn_layer_norm",
-            "norm2": "self_attn_layer_norm",
-            "norm3": "mlp_layer_norm",
-            "bbox_embed": "box_head",
-            "boxRPB_embed_x": "box_rpb_embed_x",
-            "boxRPB_embed_y": "box_rpb_embed_y",
-            "presence_token_head": "presence_head",
-            "presence_token_out_norm": "presence_layer_norm",
-        },
-        "",
-    ),
-    "transformer.encoder": ("detr_encoder", _PRE_NORM | {"cross_attn_image": "cross_attn"}, ""),
-    "geometry_encoder": (
-        "geometry_encoder",
-        _PRE_NORM
-        | {
-            "cross_attn_image": "cross_attn",
-            "encode": "layers",
-            "encode_norm": "output_layer_norm",
-            "norm": "prompt_layer_norm",
-            "img_pre_norm": "vision_layer_norm",
-        },
-        "points_",
-    ),
-    "segmentation_head": (
-        "mask_decoder",
-        _LAYER
-        | {
-            "mask_predictor": "",
-            "mask_embed": "mask_embedder",
-            "cross_attend_prompt": "prompt_cross_attn",
-            "cross_attn_norm": "prompt_cross_attn_norm",
-            "semantic_seg_head": "semantic_projection",
-            "instance_seg_head": "instance_projection",
-        },
-        "",
-    ),
-    "dot_prod_scoring": (
-        "dot_product_scoring",
-        {"prompt_mlp": "text_mlp", "prompt_proj": "text_proj", "hs_proj": "query_proj"},
-        "",
-    ),
-}
-_NUMBERED_MLPS = re.compile(r"(box_head|box_rpb_embed_[xy]|presence_head|ref_point_head|text_mlp)\.layers\.(\d)")
 
 
 def build(seed: int) -> nn.Module:
     """The reference's image model with random heads, no towers and no dropout."""
     torch.manual_seed(seed)
-    on_cpu = staticmethod(lambda height, width, device: _coordinates(height, width))
-    with mock.patch.object(decoders.TransformerDecoder, "_get_coords", on_cpu):
+    with on_cpu():
         transformer = misc.TransformerWrapper(
             encoder=builder._create_transformer_encoder(),
             decoder=builder._create_transformer_decoder(),
@@ -103,6 +49,12 @@ def build(seed: int) -> nn.Module:
         inst_interactive_predictor=None,
         eval_mode=True,
     )
+    randomize(model)
+    return model
+
+
+def randomize(model: nn.Module) -> None:
+    """Makes every weight count, in place, and switches dropout off."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Fresh norms and biases are ones and zeros, the box head's last layer is zero: they would hide mistakes.
@@ -113,7 +65,22 @@ def build(seed: int) -> nn.Module:
             module.p = 0.0
         elif isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
-    return model
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Lets the reference be built without a GPU, where it puts tables that it computes in advance."""
+    coordinates = staticmethod(lambda height, width, device: _coordinates(height, width))
+    positions = builder.PositionEmbeddingSine
+
+    def not_in_advance(**options: Any) -> nn.Module:
+        return positions(**{**options, "precompute_resolution": None})
+
+    with (
+        mock.patch.object(decoders.TransformerDecoder, "_get_coords", coordinates),
+        mock.patch.object(builder, "PositionEmbeddingSine", not_in_advance),
+    ):
+        yield
 
 
 def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -124,21 +91,11 @@ def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
 def translated(reference: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights, or gradients, of the reference by the names they have in Sam3Model."""
     result: dict[str, Tensor] = {}
-    for prefix, (target, names, without_counterpart) in _MAPS.items():
-        parameters = dict(reference.get_submodule(prefix).named_parameters())
-        for name in parameters:
-            if without_counterpart and name.startswith(without_counterpart):
-                continue
-            value = tensors[f"{prefix}.{name}"]
-            parts = [names.get(part, part) for part in name.split(".")]
-            path = ".".join([target, *(part for part in parts if part)])
-            path = _NUMBERED_MLPS.sub(lambda match: f"{match[1]}.layer{int(match[2]) + 1}", path)
-            path = path.replace("text_mlp.out_norm", "text_mlp_out_norm")
-            if "in_proj_" in path:
-                for letter, part in zip("qkv", value.chunk(3), strict=True):
-                    result[path.replace("in_proj_", f"{letter}_proj.")] = part
-            else:
-                result[path] = value
+    for name, _ in reference.named_parameters():
+        if ignored_as(DETECTOR + name) is None:
+            converted = dict(to_ours(name, tensors[name]))
+            assert converted, f"{name} has no counterpart"
+            result |= converted
     return result
 
 

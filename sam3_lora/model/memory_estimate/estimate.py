@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from sam3_lora.config import AdapterConfig
+from sam3_lora.model.base_files.architecture import skeleton
 from sam3_lora.model.image_size import image_size_of
-from sam3_lora.model.lora import Layer, adaptable_layers, component_of, skeleton
+from sam3_lora.model.lora import Layer, adaptable_layers, component_of
 from sam3_lora.model.precision import is_converted
 
 if TYPE_CHECKING:

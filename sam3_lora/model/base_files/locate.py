@@ -1,0 +1,91 @@
+"""Finds the files of a base model: in a folder, as one file, or downloaded from the Hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam3_lora.config import ASSETS, DEMO
+from sam3_lora.errors import ModelError, first_line
+from sam3_lora.model import hub
+from sam3_lora.model.base_files.meta_file import PUBLISHED
+from sam3_lora.text import first_names
+
+SAM3 = "facebook/sam3"
+DOWNLOAD_FIX = (
+    f"Choose 'demo', the name {SAM3}, a folder made with 'hf download {SAM3} --local-dir FOLDER', or Meta's sam3.pt"
+)
+TEXTS = ("*.json", "*.txt")  # architecture, processor and tokenizer
+# facebook/sam3 also contains Meta's own checkpoint (.pt), which is not needed and doubles the download.
+FILES = (*TEXTS, "*.safetensors")
+_CHECKPOINT = "*.pt"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """Where a base model's files are."""
+
+    folder: Path
+    checkpoint: Path | None = None  # Meta's, where the weights are not transformers' safetensors
+
+    @property
+    def place(self) -> Path:
+        """The path that messages name."""
+        return self.checkpoint or self.folder
+
+
+def locate(name_or_path: str | Path, patterns: tuple[str, ...] = FILES) -> BaseFiles:
+    """The files of a base model or, with fewer patterns, those of its files that are needed.
+
+    Args:
+        name_or_path: "demo", a folder, a checkpoint of Meta (.pt), or a Hub repository.
+        patterns: of the files to download from the Hub; a repository without safetensors is asked for its .pt, too.
+
+    Raises:
+        ModelError: there is nothing, or the repository cannot be downloaded.
+    """
+    name = str(name_or_path).strip()
+    try:
+        path = ASSETS / "demo" / "model" if name == DEMO else Path(name).expanduser()
+        if not name or path.is_file():
+            return _single_file(path if name else None)
+        if path.is_dir():
+            if any(path.iterdir()):
+                return BaseFiles(path, _checkpoint_in(path))
+            raise ModelError(f"The folder {path} is empty", DOWNLOAD_FIX)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"The folder '{name}' cannot be opened: {first_line(error)}", DOWNLOAD_FIX) from error
+    if isinstance(name_or_path, str) and _REPOSITORY.fullmatch(name):
+        return _download(name, patterns)
+    what = "file" if path.suffix == ".pt" else "folder"
+    raise ModelError(f"There is no {what} {path}", DOWNLOAD_FIX)
+
+
+def _single_file(path: Path | None) -> BaseFiles:
+    if path is not None and path.suffix.lower() in (".pt", ".pth"):
+        return BaseFiles(path.parent, path)
+    what = f"the file {path}" if path else "nothing"
+    raise ModelError(f"Expected a model folder, but got {what}", DOWNLOAD_FIX)
+
+
+def _checkpoint_in(folder: Path) -> Path | None:
+    """Meta's checkpoint in a folder; None where there are safetensors, or no checkpoint."""
+    if any(folder.glob("*.safetensors")):
+        return None
+    found = sorted(path for path in folder.glob(_CHECKPOINT) if path.is_file())
+    published = [folder / name for name in PUBLISHED if folder / name in found]
+    if len(found) > 1 and not published:
+        raise ModelError(
+            f"Expected one checkpoint in {folder}, but there are {first_names([path.name for path in found])}",
+            "Give the file's path instead of the folder's",
+        )
+    return next(iter(published or found), None)
+
+
+def _download(name: str, patterns: tuple[str, ...]) -> BaseFiles:
+    folder = hub.download(name, list(patterns))
+    if patterns == FILES and not any(folder.glob("*.safetensors")):  # facebook/sam3.1 has nothing but the .pt
+        folder = hub.download(name, [*TEXTS, _CHECKPOINT])
+    return BaseFiles(folder, _checkpoint_in(folder))
