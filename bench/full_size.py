@@ -99,16 +99,17 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         _attribute(counting, base)
         counting.begin("adapter", ADAPTER)
         # Not moved to the device: fake parameters are there, and cannot be swapped for moved ones.
-        model.wrapped, optimizer = accelerator.prepare(model.detector, optimizer, device_placement=[False, False])
-        _make_state(model.parameters, optimizer)
         loss = train_setup.Sam3LossWrapper.from_config(config.loss)
-        setup: Any = train_setup.Setup(resolved, accelerator, None, model, loss, None, optimizer, None)  # type: ignore[arg-type]
+        objective = train_setup.Objective(model.detector, loss)
+        wrapped, optimizer = accelerator.prepare(objective, optimizer, device_placement=[False, False])
+        _make_state(model.parameters, optimizer)
+        setup: Any = train_setup.Setup(resolved, accelerator, None, model, objective, wrapped, None, optimizer, None)  # type: ignore[arg-type]
         setup.train_mode()
         loss.register_forward_pre_hook(lambda *_: counting.begin("forward", "loss"))
         counting.begin("batch")
         batch = _batch(images, counts, model.base.image_size)
         counting.begin("forward")
-        detections, report = setup.forward(model.wrapped, batch)
+        detections, report = setup.forward(setup.wrapped, batch)
         del detections
         counting.begin("backward", "loss")
         accelerator.backward(report.total)

@@ -57,7 +57,7 @@ class Blocks:
         began = time.perf_counter()
         for batch in self._batches:
             batch = batch.to(setup.accelerator.device)
-            setup.loss(setup.model.detector(*batch.inputs), batch.targets).total.backward()
+            setup.objective(batch)[1].total.backward()
         seconds = time.perf_counter() - began
         setup.optimizer.zero_grad()
         return seconds

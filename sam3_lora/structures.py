@@ -78,9 +78,9 @@ class Detections(OnDevice):
     masks: Tensor | None  # (P, Q, h, w) logits of the last layer; None with a mask head
     semantic: Tensor | None  # (P, 1, h, w) logits; None in the one-to-many half and with a mask head
     one_to_many: Detections | None = None  # the second half of the queries, in training only
-    # Makes the masks (M, h, w) of queries (M,) of phrases (M,), where the features lie. Both halves' masks are asked of
-    # the first: its queries are in [0, Q), those of the one-to-many half in [Q, 2 Q). Asking for several queries of a
-    # phrase in one call costs as much as asking for one; phrases that nobody asks for cost nothing.
+    # Makes the masks (M, h, w) of phrases (M,), on the host or a GPU is waited for, and queries (M,): in [0, Q), those
+    # of the one-to-many half in [Q, 2 Q). Asking for several queries of a phrase in one call costs as much as for one;
+    # phrases not asked for cost nothing.
     mask_head: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property

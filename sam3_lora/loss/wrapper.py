@@ -121,9 +121,10 @@ def _masks_of(detections: Detections, matches: Sequence[Matches]) -> list[Tensor
             _masks(half)[of_half.phrase_index, of_half.query_index]
             for half, of_half in zip((detections, detections.one_to_many), matches, strict=False)
         ]
-    phrases, queries, _ = np.concatenate([of_half.on_host for of_half in matches], axis=1)
-    first_query = np.repeat(np.arange(len(matches)) * detections.logits.shape[-1], [len(one) for one in matches])
-    masks = detections.mask_head(torch.from_numpy(phrases), torch.from_numpy(queries + first_query))
+    phrase_index = torch.from_numpy(np.concatenate([of_half.on_host[0] for of_half in matches]))
+    queries = detections.logits.shape[-1]
+    query_index = torch.cat([of_half.query_index + half * queries for half, of_half in enumerate(matches)])
+    masks = detections.mask_head(phrase_index, query_index)
     return list(torch.split(masks, [len(of_half) for of_half in matches]))
 
 

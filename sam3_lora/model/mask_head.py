@@ -45,7 +45,7 @@ class MaskHead:
         """Mask logits (M, h, w) of M queries; the pixel decoder runs once per phrase among them.
 
         Args:
-            phrase_index: (M,) in [0, P); on the host nothing waits for a GPU.
+            phrase_index: (M,) in [0, P); on the host, or a GPU is waited for.
             query_index: (M,) in [0, N).
         """
         if not len(phrase_index):
@@ -53,16 +53,15 @@ class MaskHead:
         # Neighbors of one phrase stay together, so that the answer is put together from few pieces.
         pieces = [(phrase, len(list(same))) for phrase, same in groupby(phrase_index.tolist())]
         lengths = [length for _, length in pieces]
-        device = self.queries.device
-        chosen = torch.split(self.queries[to_device(phrase_index, device), to_device(query_index, device)], lengths)
+        asked = torch.split(to_device(query_index, self.queries.device), lengths)
         places_of: dict[int, list[int]] = {}
         for place, (phrase, _) in enumerate(pieces):
             places_of.setdefault(phrase, []).append(place)
-        images = self.image_index.tolist()
-        masks = list(chosen)
+        queries, images = self.queries.unbind(), self.image_index.tolist()
+        masks = list(asked)
         for phrase, places in places_of.items():
-            queries = torch.cat([chosen[place] for place in places])
-            made = self._run(self._masks, queries, phrase, images[phrase])
+            chosen = queries[phrase][torch.cat([asked[place] for place in places])]
+            made = self._run(self._masks, chosen, phrase, images[phrase])
             for place, piece in zip(places, torch.split(made, [lengths[place] for place in places]), strict=True):
                 masks[place] = piece
         return torch.cat(masks)

@@ -70,5 +70,5 @@ def compare(trained: Detections, loaded: Detections) -> str:
 
 @torch.inference_mode()
 def _detect(detector: Sam3Detector, batch: Batch) -> Detections:
-    # The class's forward: that of the trained one is wrapped by accelerate, whose outputs are float32.
-    return Sam3Detector.forward(detector, *batch.inputs).to("cpu")
+    found: Detections = detector(*batch.inputs)
+    return found.to("cpu")

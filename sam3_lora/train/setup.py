@@ -42,7 +42,6 @@ class AdaptedModel:
     base: LoadedModel
     peft: PeftModel
     detector: Sam3Detector
-    wrapped: nn.Module  # the detector as accelerate wraps it, for the forward passes of training
     components: dict[str, list[nn.Parameter]]  # the trainable parameters by component
 
     @property
@@ -61,6 +60,28 @@ class AdaptedModel:
         return [component for name in names if (component := lora.component_of(name)) is not None]
 
 
+class Objective(nn.Module):
+    """Detector and loss as one module.
+
+    The loss asks the detector for the masks of matched queries. Several processes average gradients of what one forward
+    pass has used, so the mask decoder has to run within it.
+    """
+
+    def __init__(self, detector: Sam3Detector, loss: Sam3LossWrapper) -> None:
+        super().__init__()
+        self.detector = detector
+        self.loss = loss
+
+    def forward(self, batch: Batch) -> tuple[Detections, LossReport]:
+        """The detections of a batch, with a mask head, and their loss.
+
+        Args:
+            batch: on the model's device.
+        """
+        detections = self.detector(*batch.inputs, masks=False)
+        return detections, self.loss(detections, batch.targets)
+
+
 @dataclass
 class Setup:
     """A run before its first step."""
@@ -69,7 +90,8 @@ class Setup:
     accelerator: Accelerator
     data: TrainingData
     model: AdaptedModel
-    loss: Sam3LossWrapper
+    objective: Objective
+    wrapped: nn.Module  # the objective as accelerate wraps it, for the forward passes of training
     plan: TrainPlan
     optimizer: Any  # AdamW as accelerate wraps it
     scheduler: LambdaLR
@@ -77,22 +99,21 @@ class Setup:
 
     def train_mode(self, mode: bool = True) -> None:
         """Puts model and loss into training mode, or into evaluation mode: dropout, one-to-many queries."""
-        self.model.detector.train(mode)
-        self.loss.train(mode)
+        self.objective.train(mode)
 
-    def forward(self, model: nn.Module, batch: Batch) -> tuple[Detections, LossReport]:
+    def forward(self, objective: nn.Module, batch: Batch) -> tuple[Detections, LossReport]:
         """The detections of a batch and their loss, in the run's precision.
 
         Args:
-            model: the detector, or as accelerate wraps it.
+            objective: this one's, or as accelerate wraps it.
             batch: on any device.
         """
         batch = batch.to(self.accelerator.device, non_blocking=True)
         if self.vision is not None:
             batch = self.vision.complete(batch)
         with self.accelerator.autocast():
-            detections = model(*batch.inputs)
-        return detections, self.loss(detections, batch.targets)
+            found: tuple[Detections, LossReport] = objective(batch)
+        return found
 
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card; only the main process writes."""
@@ -134,15 +155,15 @@ def prepare(
             log(" ".join(describe(problem, config)))
     optimizer = make_optimizer(model.peft, training)
     scheduler = make_schedule(optimizer, training, plan)
-    model.wrapped, optimizer = accelerator.prepare(model.detector, optimizer)
+    objective = Objective(model.detector, Sam3LossWrapper.from_config(config.loss))
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
     log(
         f"{len(data.samples)} images with {splits.train.num_objects} objects; "
         f"{model.num_trainable:,} trainable parameters; {plural(plan.total_steps, 'step')} on {accelerator.device}"
         + (f", {processes} processes." if processes > 1 else ".")
     )
-    loss = Sam3LossWrapper.from_config(config.loss)
     vision = _vision_cache(config, accelerator, model, data)
-    return Setup(config, accelerator, data, model, loss, plan, optimizer, scheduler, vision)
+    return Setup(config, accelerator, data, model, objective, wrapped, plan, optimizer, scheduler, vision)
 
 
 def _vision_cache(
@@ -190,7 +211,7 @@ def make_model(
         set_seed(config.training.seed + accelerator.process_index)
     detector = Sam3Detector(base.model)
     detector.gradient_checkpointing(config.model.gradient_checkpointing)
-    return AdaptedModel(base, peft, detector, detector, trainable_by_component(peft))
+    return AdaptedModel(base, peft, detector, trainable_by_component(peft))
 
 
 def trainable_by_component(peft: PeftModel) -> dict[str, list[nn.Parameter]]:

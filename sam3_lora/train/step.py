@@ -134,15 +134,15 @@ def _accumulate(setup: Setup, group: Sequence[Batch]) -> tuple[list[Tensor], lis
     Returns each loss report as a vector and the terms' names; nothing if memory ran out.
     Several processes would wait for each other for ever if one skipped a batch: there it is an error.
     """
-    model = setup.model.wrapped
     reports: list[Tensor] = []
     terms: list[str] = []
     try:
         for position, batch in enumerate(group):
             # Processes exchange gradients only with the last batch.
             is_last = position == len(group) - 1
-            with nullcontext() if is_last else setup.accelerator.no_sync(model):
-                _, loss = setup.forward(model, batch)
+            with nullcontext() if is_last else setup.accelerator.no_sync(setup.wrapped):
+                # Without the detections, the backward pass frees the features as it goes.
+                loss = setup.forward(setup.wrapped, batch)[1]
                 setup.accelerator.backward(loss.total / len(group))
             reports.append(as_vector(loss))
             terms = list(loss.terms)

@@ -46,7 +46,7 @@ def _measure(setup: Setup, loader: DataLoader) -> ValidationMetrics:
     f1 = BoxF1()
 
     def forward(batch: Batch) -> LossReport:
-        detections, loss = setup.forward(setup.model.detector, batch)
+        detections, loss = setup.forward(setup.objective, batch)
         f1.add(detections, batch.targets)
         return loss
 

@@ -14,6 +14,8 @@ from tests.train.host_waits import HostWaits
 
 # One copy of the matcher's numbers for each forward pass, one of the metrics for each step.
 OURS = {"loss/matching.py": 1, "train/step.py": 1}
+# Seen as one, but it is on the host: the phrases whose masks the loss asks for.
+ON_HOST = {"model/mask_head.py": 1}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def places(counter: Counter[str]) -> dict[str, int]:
 def test_a_step_waits_twice_whatever_the_number_of_phrases(setup, by_component):
     few, many = counted_step(setup, 1, by_component), counted_step(setup, 12, by_component)
     assert few.waits == many.waits
-    assert {place: count for place, count in places(few.waits).items() if place != "libraries"} == OURS
+    assert {place: count for place, count in places(few.waits).items() if place != "libraries"} == OURS | ON_HOST
     # transformers looks whether there is any padding: twice in the text encoder, once in the geometry encoder.
     assert places(few.waits)["libraries"] <= 3
 
@@ -56,6 +58,7 @@ def test_uploads_do_not_grow_with_the_phrases(setup):
     few, many = counted_step(setup, 1), counted_step(setup, 12)
     assert few.uploads == many.uploads
     ours = {place: count for place, count in places(few.uploads).items() if place != "libraries"}
+    assert ours.pop("loss/wrapper.py") == 1  # ON_HOST
     assert ours == {"structures.py": 4}  # rows with objects, matches, each object's phrase, counts for the metrics
 
 
