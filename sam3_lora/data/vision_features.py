@@ -41,6 +41,11 @@ def features_folder() -> Path:
     return cache_folder() / "vision"
 
 
+def hashes_file() -> Path:
+    """Where the hashes of images' contents are remembered."""
+    return features_folder() / "hashes.msgpack"
+
+
 @dataclass(frozen=True)
 class FeatureFiles:
     """The files of one model's features.

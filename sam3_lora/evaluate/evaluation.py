@@ -26,6 +26,7 @@ from sam3_lora.evaluate.validation_loss import SplitLoss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
 from sam3_lora.evaluate.worst_images import worst_images
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.predict.vision_cache import KeptFeatures
 
 Progress = Callable[[float, str], None]
 BASE, ADAPTER = "base", "adapter"
@@ -165,12 +166,14 @@ class _Evaluation:
         images, own_phrases = self._split.images, self.request.category_phrases
         loss = SplitLoss(self.predictor, self._split.prompt_categories, own_phrases)
         readable = np.ones(len(images), dtype=bool)
+        kept = KeptFeatures(self.predictor)
         for number, image in enumerate(images):
             try:
                 pixels = load_image(image)
             except DataError:
                 readable[number] = False
                 continue
+            backbone = kept.of(image)
             for_loss = loss.next_image(image)
             asked = asked_of(
                 image,
@@ -182,9 +185,10 @@ class _Evaluation:
             )
             for model in self._models:
                 with self._as(model, _PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}"):
-                    found, detections = predict_image(self.predictor, image, asked, pixels)
+                    found, detections = predict_image(self.predictor, image, asked, pixels, backbone)
                     predictions[model].append(found)
                     loss.add(model, for_loss, detections)
+        kept.close()
         for model in filter(loss.is_waiting, self._models):
             with self._as(model, _PREDICTED, "Validation loss"):
                 loss.finish(model)

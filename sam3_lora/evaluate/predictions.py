@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from sam3_lora.data.dataset import Annotation, ImageRecord, Split
 from sam3_lora.data.prompts import ImagePhrases, image_phrases, phrase_of
@@ -132,7 +133,7 @@ def asked_of(
 
 
 def predict_image(
-    predictor: Predictor, image: ImageRecord, asked: Asked, pixels: np.ndarray
+    predictor: Predictor, image: ImageRecord, asked: Asked, pixels: np.ndarray, backbone: Tensor | None = None
 ) -> tuple[ImagePredictions, Detections | None]:
     """Prompts one image, with the same detection and post-processing as inference, each phrase once.
 
@@ -141,11 +142,12 @@ def predict_image(
         image: with its annotations.
         asked: of :func:`asked_of`.
         pixels: of its file, which may have another size than the annotations refer to; (H, W, 3) uint8 RGB.
+        backbone: see :meth:`sam3_lora.predict.predictor.Predictor.set_image`.
 
     Returns:
         The predictions; the detections for the loss's phrases in their order, None without any.
     """
-    predictor.set_image(pixels, (image.height, image.width))
+    predictor.set_image(pixels, (image.height, image.width), backbone)
     thresholds, results, extra = asked.thresholds, {}, {}
     parts: list[Detections] = []
     rows: dict[str, int] = {}  # of the loss's phrases in these parts

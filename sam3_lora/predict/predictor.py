@@ -94,6 +94,7 @@ class Predictor:
         self._image: np.ndarray | None = None
         self._image_key = b""
         self._size_hw = (0, 0)
+        self._backbone: Tensor | None = None
         self._pixel_values: tuple[bytes, Tensor] | None = None  # of the image with this key
         self._adapted = lora.adapted_components(base.model)
         self._strength = 0.0 if peft_model is None else 1.0
@@ -180,13 +181,20 @@ class Predictor:
         for cache in (self._vision, self._text_only_geometry, self._text):
             cache.clear()
 
-    def set_image(self, image: np.ndarray | Image.Image | str | Path, size_hw: tuple[int, int] | None = None) -> None:
+    def set_image(
+        self,
+        image: np.ndarray | Image.Image | str | Path,
+        size_hw: tuple[int, int] | None = None,
+        backbone: Tensor | None = None,
+    ) -> None:
         """Sets the image for the prompts that follow; it is encoded at the first of them.
 
         Args:
             image: (H, W, 3) uint8 RGB array in [0, 255], PIL image, or path to an image file. PIL images and files
                 are rotated as their EXIF data says.
             size_hw: height and width in pixels that results and exemplars refer to, if not the image's own.
+            backbone: (1, H*W, C), what the base model's vision backbone makes of this image in the predictor's
+                precision, if it is known; left aside where the adapter changes vision.
 
         Raises:
             DataError: it is none of these, or cannot be read.
@@ -194,6 +202,7 @@ class Predictor:
         pixels = read_image(image)
         self._image = pixels
         self._size_hw = size_hw or (pixels.shape[0], pixels.shape[1])
+        self._backbone = None if "vision_encoder" in self._adapted else backbone
         self._image_key = (
             hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest() + repr(pixels.shape).encode()
         )
@@ -294,7 +303,9 @@ class Predictor:
         key = (self._image_key, self._strength if "vision_encoder" in self._adapted else 0.0)
         vision = self._vision.get(key)
         if vision is None:
-            vision = self.detector.encode_images(self._pixels().to(self.device))
+            known = self._backbone
+            pixels = self._pixels().to(self.device) if known is None else None
+            vision = self.detector.encode_images(pixels, backbone=None if known is None else known.to(self.device))
             # Not the position embeddings, which all images share.
             self._vision.put(key, vision, _num_bytes(vision.fpn))
         changed = {"vision_encoder", "geometry_encoder"} & self._adapted

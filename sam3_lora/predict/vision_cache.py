@@ -25,6 +25,7 @@ from sam3_lora.data.vision_features import (
     Flipped,
     SplitFeatures,
     features_folder,
+    hashes_file,
     identity_of,
 )
 from sam3_lora.model import lora
@@ -34,7 +35,9 @@ from sam3_lora.text import plural
 if TYPE_CHECKING:
     from transformers import Sam3ViTModel
 
+    from sam3_lora.data.records import ImageRecord
     from sam3_lora.model.detector import Sam3Detector
+    from sam3_lora.predict.predictor import Predictor
 
 GB = 10**9
 # The neck's convolutions round their input to it under autocast, so that kept features change no number.
@@ -109,16 +112,8 @@ class VisionCache:
 
     def __init__(self, detector: Sam3Detector, precision: Precision, processor: Any, limit_gb: float) -> None:
         self._detector = detector
-        backbone, size = detector.base.vision_encoder.backbone, processor.image_processor.size["height"]
-        grid, dtype = size // backbone.config.patch_size, _DTYPES[precision]
-        self.files = FeatureFiles(
-            source=f"{fingerprint(backbone, dtype)} {precision} {_digest_of(processor.image_processor.to_dict())}",
-            shape=(grid * grid, backbone.config.hidden_size),
-            dtype=dtype,
-            limit_bytes=int(limit_gb * GB),
-            folder=features_folder(),
-        )
-        self._hashes = ContentHashes(features_folder() / "hashes.msgpack")
+        self.files = files_of(detector, precision, processor, limit_gb)
+        self._hashes = ContentHashes(hashes_file())
         self._can_write = True
 
     def attach(self, samples: SampleDataset) -> None:
@@ -266,6 +261,36 @@ class VisionCache:
             _log.warning("No more vision features are kept in %s: %s", self.files.folder, error)
 
 
+class KeptFeatures:
+    """What training has kept of the images of a dataset, to be read only.
+
+    Args:
+        predictor: nothing is read where its adapter changes vision.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        # Where nothing is kept, no image has to be hashed and no weight looked at.
+        has_any = can_cache(predictor.detector) and any(features_folder().glob("*.safetensors"))
+        detector, precision, processor = predictor.detector, predictor.precision, predictor.processor
+        self._files = files_of(detector, precision, processor, limit_gb=0) if has_any else None
+        self._hashes = ContentHashes(hashes_file())
+
+    def of(self, image: ImageRecord) -> Tensor | None:
+        """The backbone's output (1, H*W, C) for an image that is not flipped; None if it is not kept."""
+        if self._files is None:
+            return None
+        try:
+            identity = identity_of(image, self._hashes)
+        except OSError:  # loading the image says more
+            return None
+        features = self._files.load(self._files.path(identity, ()))
+        return None if features is None else features[None]
+
+    def close(self) -> None:
+        """Remembers the hashes of the images for the next time."""
+        self._hashes.save()
+
+
 def can_cache(detector: Sam3Detector) -> bool:
     """Whether the backbone gives the same output for an image each time: no adapter, no gradient, no dropout."""
     backbone = detector.base.vision_encoder.backbone
@@ -273,6 +298,19 @@ def can_cache(detector: Sam3Detector) -> bool:
     is_trained = any(parameter.requires_grad for parameter in backbone.parameters())
     drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in backbone.modules())
     return not (is_adapted or is_trained or drops or backbone.config.attention_dropout)
+
+
+def files_of(detector: Sam3Detector, precision: Precision, processor: Any, limit_gb: float) -> FeatureFiles:
+    """The files of a model's features; the arguments are those of :class:`VisionCache`."""
+    backbone, size = detector.base.vision_encoder.backbone, processor.image_processor.size["height"]
+    grid, dtype = size // backbone.config.patch_size, _DTYPES[precision]
+    return FeatureFiles(
+        source=f"{fingerprint(backbone, dtype)} {precision} {_digest_of(processor.image_processor.to_dict())}",
+        shape=(grid * grid, backbone.config.hidden_size),
+        dtype=dtype,
+        limit_bytes=int(limit_gb * GB),
+        folder=features_folder(),
+    )
 
 
 def fingerprint(backbone: Sam3ViTModel, dtype: torch.dtype) -> str:

@@ -30,7 +30,7 @@ class FakePredictor:
         self.processor = None
         self.prompts: list[tuple[int, float, tuple[str, ...]]] = []
 
-    def set_image(self, pixels: np.ndarray, size_hw: tuple[int, int]) -> None:
+    def set_image(self, pixels: np.ndarray, size_hw: tuple[int, int], backbone: None) -> None:
         self._number, self._image = self._known[pixels.tobytes()]
         assert size_hw == (self._image.height, self._image.width)
 
@@ -90,7 +90,16 @@ class FakeLoss:
         return 100.0
 
 
+class NothingKept:
+    def __init__(self, predictor: FakePredictor) -> None: ...
+
+    def of(self, image: ImageRecord) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @pytest.fixture
 def no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A validation loss for predictors without a model."""
+    """A validation loss for predictors without a model, and nothing kept of images."""
     monkeypatch.setattr("sam3_lora.evaluate.evaluation.SplitLoss", FakeLoss)
+    monkeypatch.setattr("sam3_lora.evaluate.evaluation.KeptFeatures", NothingKept)

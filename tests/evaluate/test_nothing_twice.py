@@ -10,12 +10,14 @@ import torch
 
 from sam3_lora.config import LossConfig, RunConfig
 from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.samples import SampleDataset
 from sam3_lora.evaluate import EvaluationRequest, evaluate
 from sam3_lora.evaluate.validation_loss import BATCH_SIZE, NUM_NEGATIVES, mean_loss, validation_loader
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.predict.vision_cache import VisionCache
 from tests.factories import write_dataset
 
 IMAGES = 3  # the last one is alone in its batch
@@ -56,6 +58,33 @@ def test_each_image_is_encoded_once_per_model_and_once_where_vision_is_shared(sp
     evaluate(predictor, requested(split))
     assert calls["vision_encoder"] == IMAGES * passes
     assert calls["geometry_encoder"] == IMAGES * passes, "its prompt without boxes depends on vision and itself only"
+
+
+def test_what_training_has_kept_of_images_is_not_encoded_again(split, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAM3_LORA_CACHE", str(tmp_path))
+    predictor = with_adapter(str(tiny_base), ["detr_decoder"])
+    before = evaluate(predictor, requested(split))
+    cache = VisionCache(predictor.detector, predictor.precision, predictor.processor, limit_gb=1)
+    samples = SampleDataset(split, predictor.processor, split.prompt_categories, 1, seed=0)
+    cache.attach(samples)
+    readable = [(0, number) for number, image in enumerate(split.images) if image.path != split.images[1].path]
+    assert list(cache.fill([samples], readable))[-1].plan.missing == IMAGES
+    predictor.forget()
+    passes: list[int] = []
+    hooks = predictor.detector.base.vision_encoder.backbone.register_forward_hook(lambda *_: passes.append(1))
+    after = evaluate(predictor, requested(split))
+    hooks.remove()
+    assert not passes
+    assert after.base.metrics == pytest.approx(before.base.metrics, rel=1e-5, nan_ok=True)
+    assert after.adapter.metrics == pytest.approx(before.adapter.metrics, rel=1e-5, nan_ok=True)
+    # An adapter that changes vision reads nothing, nor does another precision.
+    for other in (with_adapter(str(tiny_base), ["vision_encoder", "detr_decoder"]), predictor):
+        other.precision = "bf16"
+        other.forget()
+        other.detector.base.vision_encoder.backbone.register_forward_hook(lambda *_: passes.append(1))
+        passes.clear()
+        evaluate(other, requested(split))
+        assert passes
 
 
 def test_each_phrase_goes_through_the_heads_once_and_masks_are_made_where_they_are_needed(split, tiny_base):
