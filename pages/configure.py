@@ -8,6 +8,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import action_button, page
 from sam3_lora.ui.configure.adapter_summary import show_adapter
+from sam3_lora.ui.configure.memory_view import show_memory
 from sam3_lora.ui.configure.settings_form import show_form
 from sam3_lora.ui.configure.yaml_file import show_upload, show_yaml
 from sam3_lora.ui.next_run import next_run
@@ -29,6 +30,8 @@ def main() -> None:
         with summary, st.container(key="config-summary"):
             st.html(_STICKY)
             show_summary(config, problems)
+            if config is not None:
+                show_memory(config)
             show_yaml(config)
             show_upload()
 

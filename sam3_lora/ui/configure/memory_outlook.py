@@ -1,0 +1,138 @@
+"""What a configuration will need of a GPU's memory and of the disk, and which settings would need less."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sam3_lora.config import AUTO, AUTO_BATCH, RunConfig
+from sam3_lora.model.image_size import image_size_of, image_size_step, with_image_size
+from sam3_lora.model.memory_estimate import MemoryEstimate, estimate_memory, largest_batch
+from sam3_lora.train.memory import smaller_settings
+
+if TYPE_CHECKING:
+    from transformers import Sam3Config
+
+GIB = 2**30
+USABLE = 0.95  # of a card's memory; the rest is the driver's and the screen's
+POSITIVES = 2  # phrases per image with an object, at most
+WORTH_BYTES = 0.05 * GIB  # a smaller saving is not worth a line
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A change of settings that would need less memory."""
+
+    settings: dict[str, Any]  # dotted names
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryOutlook:
+    """A configuration on a card.
+
+    Attributes:
+        config: as the user has set it.
+        architecture: of its base model, with the base's own image size.
+        card_bytes: memory of the card.
+        categories: of the dataset; 0 if unknown.
+    """
+
+    config: RunConfig
+    architecture: Sam3Config
+    card_bytes: int
+    categories: int = 0
+
+    @property
+    def available(self) -> int:
+        """Bytes of the card that a run can use."""
+        return int(USABLE * self.card_bytes)
+
+    @property
+    def phrases_per_image(self) -> int:
+        """Phrases that an image is asked for: usual positives, and the negatives of the settings."""
+        return max(1, min(POSITIVES, self.categories or POSITIVES) + self.config.data.num_negatives)
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether the vision encoder's output is kept on disk."""
+        return "vision_encoder" not in self.config.lora.components and self.config.data.vision_cache_gb > 0
+
+    @cached_property
+    def resolved(self) -> RunConfig:
+        """The settings with values for what is auto about memory, as a run on such a card chooses them."""
+        config = self.config
+        if config.training.precision == AUTO:
+            config = config.with_settings({"training.precision": "bf16"})
+        for batch in (AUTO_BATCH, 1) if config.training.batch_size == AUTO else (config.training.batch_size,):
+            for checkpointing in (False, True) if config.model.gradient_checkpointing == AUTO else (None,):
+                settings: dict[str, Any] = {"training.batch_size": batch}
+                if checkpointing is not None:
+                    settings["model.gradient_checkpointing"] = checkpointing
+                chosen = config.with_settings(settings)
+                if self.estimate_of(chosen).total <= self.available:
+                    return chosen
+        return chosen
+
+    @cached_property
+    def estimate(self) -> MemoryEstimate:
+        """The peak of a training step."""
+        return self.estimate_of(self.resolved)
+
+    @cached_property
+    def largest_batch(self) -> int:
+        """Images of the largest batch that fits; 0 if not even one does."""
+        options = self._options(self.resolved)
+        return largest_batch(options.pop("config"), options.pop("lora"), available_bytes=self.available, **options)
+
+    @cached_property
+    def savings(self) -> list[Saving]:
+        """The changes that need less, each alone, the largest saving first."""
+        now = self.estimate.total
+        savings = [
+            Saving(change, now - self.estimate_of(self.resolved.with_settings(change)).total)
+            for change in self._changes()
+        ]
+        worth = [saving for saving in savings if saving.bytes >= WORTH_BYTES]
+        return sorted(worth, key=lambda saving: -saving.bytes)
+
+    def _changes(self) -> list[dict[str, Any]]:
+        changes = smaller_settings(self.resolved)
+        if self.resolved.training.precision == "fp32" and {"training.precision": "bf16"} not in changes:
+            changes.append({"training.precision": "bf16"})
+        step = image_size_step(self.architecture)
+        smaller = (self.resolved.model.image_size or image_size_of(self.architecture)) - step
+        if smaller > step:
+            changes.append({"model.image_size": smaller})
+        return changes
+
+    def estimate_of(self, config: RunConfig) -> MemoryEstimate:
+        """The peak of a training step with other settings, none of them auto."""
+        options = self._options(config)
+        return estimate_memory(
+            options.pop("config"), options.pop("lora"), images=int(config.training.batch_size), **options
+        )
+
+    def _options(self, config: RunConfig) -> dict[str, Any]:
+        return {
+            "config": self._sized(config.model.image_size),
+            "lora": config.lora,
+            "precision": config.training.precision,
+            "gradient_checkpointing": config.model.gradient_checkpointing,
+            "phrases_per_image": self.phrases_per_image,
+            "cached_vision": replace(self, config=config).reads_cache,
+        }
+
+    def _sized(self, image_size: int | None) -> Sam3Config:
+        return with_image_size(copy.deepcopy(self.architecture), image_size)
+
+    def cache_bytes(self, images: int) -> int:
+        """Disk for the vision encoder's output of so many images: each way of flipping is another file."""
+        vision: Any = self.architecture.vision_config
+        backbone = vision.backbone_config
+        size = self.resolved.model.image_size or image_size_of(self.architecture)
+        number = 4 if self.resolved.training.precision == "fp32" else 2
+        variants = {"none": 1, "horizontal": 2, "both": 4}[self.config.data.flip]
+        return images * variants * (size // backbone.patch_size) ** 2 * backbone.hidden_size * number

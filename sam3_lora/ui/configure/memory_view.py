@@ -1,0 +1,137 @@
+"""The GPU memory that a configuration will need, shown beside the form before any weight is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.text import plural
+from sam3_lora.ui import resources
+from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.tables import show_table
+
+if TYPE_CHECKING:
+    from transformers import Sam3Config
+
+    from sam3_lora.ui.configure.memory_outlook import MemoryOutlook, Saving
+
+GIB = 2**30
+
+CARDS_GB = (8, 12, 16, 24, 48, 80)
+_CARD = "memory-card"
+_SMALL = 0.05 * GIB  # parts below it share a row
+
+
+def show_memory(config: RunConfig) -> None:
+    """Peak GPU memory by part, the largest batch, what would save memory, and disk for the vision cache.
+
+    Open where a GPU will train SAM 3; elsewhere it is one closed line.
+    """
+    architecture, gpu = _architecture(config.model.base), _gpu()
+    if architecture is None:
+        return  # the adapter's summary says why
+    # Imports torch.
+    from sam3_lora.ui.configure.memory_outlook import MemoryOutlook
+
+    with st.expander("GPU memory", icon=":material/memory:", expanded=gpu is not None and config.model.base != DEMO):
+        name, size = gpu or _choose_card()
+        categories, images = _dataset(config)
+        outlook = MemoryOutlook(config, architecture, size, categories)
+        _show_peak(outlook, name)
+        _show_savings(outlook)
+        if outlook.reads_cache and images:
+            disk = outlook.cache_bytes(images) / 1e9
+            st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {plural(images, 'image')}.")
+
+
+def _show_peak(outlook: MemoryOutlook, card: str) -> None:
+    """The peak and its parts, and the largest batch."""
+    estimate, training = outlook.estimate, outlook.resolved.training
+    peak = f"**{estimate.total / GIB:.1f} GiB** at the peak of a step"
+    if estimate.total > outlook.available:
+        peak = f":orange[:material/warning:] {peak}: more than {escape(card)} has"
+    st.markdown(peak)
+    images, phrases = plural(int(training.batch_size), "image"), plural(outlook.phrases_per_image, "phrase")
+    how = "recomputed" if outlook.resolved.model.gradient_checkpointing else "kept"
+    st.caption(f"Estimated for {images} with {phrases} each, in {training.precision}, activations {how}.")
+    rows = {name: size for name, size in estimate.parts.items() if size >= _SMALL}
+    rows["others"] = estimate.total - sum(rows.values())
+    show_table(
+        [{"Part": name[0].upper() + name[1:], "GiB": size / GIB} for name, size in rows.items()],
+        "Peak GPU memory by part",
+        {"GiB": st.column_config.ProgressColumn(format="%.1f", min_value=0, max_value=estimate.total / GIB)},
+    )
+    st.caption(f"Largest batch on {escape(card)}: {outlook.largest_batch or 'none'}")
+
+
+def _show_savings(outlook: MemoryOutlook) -> None:
+    if outlook.savings:
+        show_table(
+            [{"Would save": _describe(saving), "GiB": saving.bytes / GIB} for saving in outlook.savings],
+            "Changes of settings that need less memory, each alone",
+            {"GiB": "%.1f"},
+        )
+
+
+def _describe(saving: Saving) -> str:
+    """A change of settings in the words of the form."""
+    changed = saving.settings
+    if "model.gradient_checkpointing" in changed:
+        return "Gradient checkpointing"
+    if "training.batch_size" in changed:
+        return "Batch size 1, accumulated"
+    if "lora.components" in changed:
+        return "Vision encoder not adapted"
+    if "model.image_size" in changed:
+        return f"Images of {changed['model.image_size']} pixels"
+    return f"Precision {changed['training.precision']}"
+
+
+def _choose_card() -> tuple[str, int]:
+    """Name and memory of a card of the user's choice; the tab remembers it."""
+    st.session_state.setdefault(_CARD, 24)
+    size: int = st.selectbox(
+        "Card",
+        CARDS_GB,
+        format_func=lambda size: f"{size} GB",
+        key=_CARD,
+        persist_state="session",
+        help="There is no CUDA GPU on this machine: choose the one that you will train on.",
+    )
+    return f"{size} GB", size * GIB
+
+
+@st.cache_resource(show_spinner=False)
+def _gpu() -> tuple[str, int] | None:
+    """Name and memory in bytes of the GPU that a run would use; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    return properties.name, properties.total_memory
+
+
+# Errors are cached for a minute, too, as in the adapter's summary.
+@st.cache_resource(ttl=60, max_entries=16, show_spinner=False)
+def _architecture(base: str) -> Sam3Config | None:
+    from sam3_lora.model.base import load_config
+
+    try:
+        return load_config(base)
+    except Sam3LoraError:
+        return None
+
+
+def _dataset(config: RunConfig) -> tuple[int, int]:
+    """Categories of the dataset, and images of the splits that a run uses; 0 where it cannot be opened."""
+    try:
+        dataset = resources.open_dataset(config.data.path)
+    except Sam3LoraError:
+        return 0, 0
+    names = {config.data.train_split, config.data.valid_split}
+    images = sum(len(split.images) for name, split in dataset.splits.items() if name in names)
+    return len(dataset.categories), images
