@@ -233,6 +233,25 @@ def test_cached_features_are_of_the_current_strength(component, image):
     assert not np.array_equal(mask_logits(used, 0.0), mask_logits(used, 1.0))
 
 
+@pytest.mark.parametrize(
+    ("component", "vision", "geometry"), [("detr_decoder", 2, 2), ("geometry_encoder", 2, 6), ("vision_encoder", 6, 6)]
+)
+def test_base_and_adapter_share_what_the_adapter_leaves_alone(component, vision, geometry, image):
+    """Over two images that are prompted in turn, as the side by side view does, at three strengths."""
+    base = load_base("demo")
+    model = lora.attach(base.model, RunConfig().with_settings({"lora.components": [component]}).lora)
+    predictor, calls = Predictor(base, model), []
+    for name in ("vision_encoder", "geometry_encoder"):
+        getattr(base.model, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    for _ in range(2):
+        for shown in (image, 255 - image):
+            for strength in (0.0, 1.0, 0.5):
+                predictor.strength = strength
+                predictor.set_image(shown)
+                predictor.prompt(["crack"])
+    assert (calls.count("vision_encoder"), calls.count("geometry_encoder")) == (vision, geometry)
+
+
 def test_strength_goes_from_the_base_to_the_adapter_and_beyond(predictor, adapter, image):
     base = Predictor.load("demo", device="cpu")
     base.set_image(image)
