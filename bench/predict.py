@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def measure(predictor: Predictor, numbers: count) -> dict[str, float]:
     return dict(zip(PROMISES, ratios, strict=True))
 
 
-def prompt_bytes(config: Sam3Config, phrases: int, precision: str) -> int:
+def prompt_bytes(config: Any, phrases: int, precision: str) -> int:
     """The peak of memory that a prompt for so many phrases adds on a GPU, with the masks of all queries, counted."""
     with torch.device("meta"):
         base = Sam3Model(config).requires_grad_(False).eval()
@@ -92,9 +93,10 @@ def prompt_bytes(config: Sam3Config, phrases: int, precision: str) -> int:
         counting.begin("prompt")
         text = TextFeatures(torch.zeros(phrases, 32, width), torch.ones(phrases, 32, dtype=torch.bool))
         detections = Sam3Detector(base).eval().detect(vision, text, image_index, masks=False)
+        assert detections.mask_head is not None
         detections.mask_head(rows, chosen).float()
-    counted = counting.count()
-    return counted.peak - counted.at_marks["prompt"]
+    counted = counting.count(kept_in="prompt")
+    return counted.peak - counted.kept.total()
 
 
 def memory(phrases: int) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh
 from sam3_lora.data.images import BROKEN, require_no_heic, to_rgb
-from sam3_lora.data.samples import tokenize
+from sam3_lora.data.samples import to_pixel_values, tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
 from sam3_lora.model import adapter_base, lora
 from sam3_lora.model.adapter_base import AdapterBase
@@ -320,10 +320,8 @@ class Predictor:
         """The image as the model takes it, (1, 3, S, S); large ones take longer to scale than to encode."""
         if self._pixel_values is None or self._pixel_values[0] != self._image_key:
             assert self._image is not None, "prompts need an image"
-            pixels = torch.tensor(self._image).permute(2, 0, 1)
-            # The processor would guess the axis of the channels wrongly for an image 3 pixels wide.
-            processed = self.processor.image_processor(pixels, input_data_format="channels_first", return_tensors="pt")
-            self._pixel_values = self._image_key, processed.pixel_values
+            writable = np.require(self._image, requirements=("C", "W"))
+            self._pixel_values = self._image_key, to_pixel_values(writable, self.processor.image_processor)[None]
         return self._pixel_values[1]
 
     def _text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
