@@ -175,6 +175,8 @@ class ModelConfig(Section):
     gradient_checkpointing: bool | Auto = AUTO
     """Recompute activations of the vision encoder and the mask decoder in the backward pass: less memory, about a third
     more time. auto: where a step on the GPU would not fit without it."""
+    compile: bool = Field(False, title="Compile the vision encoder")
+    """Compile its layers with torch.compile: minutes at the start, and faster steps after. Needs a compiler."""
 
     @property
     def loading(self) -> dict[str, Any]:

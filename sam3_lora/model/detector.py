@@ -50,6 +50,22 @@ class Sam3Detector(nn.Module):
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         self._checkpointed = enabled
 
+    def compile_vision(self, enabled: bool, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compiles the layers of the vision encoder, each when it runs; parameters keep their names.
+
+        Args:
+            enabled: False to run them as they are.
+            backend: of torch.compile.
+        """
+        if enabled:
+            # One graph for all layers of a kind, for each batch size, with gradients and without: more than eight.
+            torch._dynamo.config.recompile_limit = 64
+        for layer in self.base.vision_encoder.backbone.layers:
+            if enabled:
+                layer.compile(dynamic=False, backend=backend)
+            else:
+                layer._compiled_call_impl = None
+
     def forward(
         self,
         pixel_values: Tensor | None,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.samples import Batch
+from sam3_lora.errors import first_line
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base
@@ -24,6 +26,7 @@ from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
 from sam3_lora.train.data_loaders import TrainingData, make_data
+from sam3_lora.train.memory import is_out_of_memory
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
 from sam3_lora.train.preflight.checks import check_masks, check_settings
 from sam3_lora.train.preflight.messages import describe
@@ -153,6 +156,11 @@ def prepare(
     for problem in problems:
         if problem.kind in ("warmup-shortened", "no-masks"):
             log(" ".join(describe(problem, config)))
+    vision = _vision_cache(config, accelerator, model, data)
+    if config.model.compile and vision is not None:
+        log("The vision encoder's layers are not compiled: each image passes through them only once.")
+    elif config.model.compile:
+        _compile(config, accelerator, model, log)
     optimizer = make_optimizer(model.peft, training)
     scheduler = make_schedule(optimizer, training, plan)
     objective = Objective(model.detector, Sam3LossWrapper.from_config(config.loss))
@@ -162,7 +170,6 @@ def prepare(
         f"{model.num_trainable:,} trainable parameters; {plural(plan.total_steps, 'step')} on {accelerator.device}"
         + (f", {processes} processes." if processes > 1 else ".")
     )
-    vision = _vision_cache(config, accelerator, model, data)
     return Setup(config, accelerator, data, model, objective, wrapped, plan, optimizer, scheduler, vision)
 
 
@@ -177,6 +184,28 @@ def _vision_cache(
     for samples in data.every_split:
         cache.attach(samples)
     return cache
+
+
+def _compile(config: ResolvedConfig, accelerator: Accelerator, model: AdaptedModel, log: Callable[[str], None]) -> None:
+    """Compiles the vision encoder's layers by trying them out; with a compiler that fails, they run as they are."""
+    device, size = accelerator.device, model.base.image_size
+    log("Compiling the vision encoder's layers.")
+    detector = model.detector.train()
+    detector.compile_vision(True)
+    pixels = torch.zeros(config.training.batch_size, 3, size, size, device=device)
+    try:
+        # Dropout draws the same numbers later as in a run that is not compiled.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), accelerator.autocast():
+            total = torch.stack([level.float().sum() for level in detector.encode_images(pixels).fpn]).sum()
+            if total.requires_grad:
+                total.backward()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        detector.compile_vision(False)
+        reason = first_line(getattr(error, "inner_exception", error))  # what the compiler itself says
+        log(f"The vision encoder's layers are not compiled, because the compiler failed: {reason}")
+    model.peft.zero_grad()
 
 
 def make_model(

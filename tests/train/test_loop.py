@@ -163,6 +163,7 @@ SHOWN_ELSEWHERE = {
     "model.image_size",  # tests/model: test_image_size.py
     "model.adapter",
     "model.gradient_checkpointing",
+    "model.compile",  # tests/train/test_compile.py
     "loss.normalization",  # tests/loss: two processes
     "training.epochs",
     "training.max_steps",
