@@ -61,7 +61,7 @@ class Batch(OnDevice):
         pixel_values: float32 (B, 3, S, S); None with `backbone`.
         image_index: int64 (P,), the image of each phrase; on the host wherever the rest is, as `Targets.counts`.
         phrases: P of them.
-        input_ids, attention_mask: int64 (P, T).
+        input_ids, attention_mask: int64 (P, T), on the host, too.
         targets: packed over all P phrases.
         images: B records.
         backbone: (B, H*W, C), the vision backbone's output, in place of pixel_values where it is kept on disk.
@@ -88,7 +88,9 @@ class Batch(OnDevice):
         return self.pixel_values, self.input_ids, self.attention_mask, self.image_index, self.backbone
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return replace(super()._changed(change), image_index=self.image_index)
+        # What the host looks at: phrases are told by their tokens.
+        on_host = ("image_index", "input_ids", "attention_mask")
+        return replace(super()._changed(change), **{name: getattr(self, name) for name in on_host})
 
 
 class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):

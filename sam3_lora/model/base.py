@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sam3_lora.errors import ModelError, first_line
+from sam3_lora.model import kept_text
 from sam3_lora.model.base_files import meta_file
 from sam3_lora.model.base_files import processor as processors
 from sam3_lora.model.base_files.architecture import model_class, read_config, skeleton
@@ -37,9 +38,16 @@ class LoadedModel:
         return image_size_of(self.model.config)
 
     def to(self, device: torch.device | str) -> None:
-        """Moves the weights to a device, in place. Raises ModelError if its memory is too small."""
+        """Moves the weights to a device, in place; a text encoder that no adapter changes stays where it is.
+
+        Raises:
+            ModelError: the device's memory is too small.
+        """
+        staying = kept_text.MODULES if kept_text.is_frozen(self.model) else ()
         try:
-            self.model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
+            for name, child in self.model.named_children():
+                if name not in staying:
+                    child.to(device)
         except RuntimeError as error:
             raise _explain_runtime_error(error, self.name, device) from error
 

@@ -8,7 +8,7 @@ composes its submodules as SAM 3 was trained: "SAM 3: Segment Anything with Conc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sam3_lora.model import kept_text
 from sam3_lora.model.decoder import Decoder
 from sam3_lora.model.mask_head import MaskHead
 from sam3_lora.structures import Detections, TextFeatures, VisionFeatures, to_device
@@ -126,15 +127,23 @@ class Sam3Detector(nn.Module):
             position[-1] = position[-1].to(last.dtype)
         return VisionFeatures(fpn=tuple(levels), position=tuple(position))
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
-        """Phrase features, independent of any image.
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor, *, state: Hashable = None) -> TextFeatures:
+        """Phrase features, independent of any image: computed once per phrase where the text encoder is frozen.
 
         Args:
-            input_ids: (P, T) int64, as the processor's tokenizer makes them.
-            attention_mask: (P, T), nonzero for real tokens.
+            input_ids: (P, T) int64, as the processor's tokenizer makes them, in main memory.
+            attention_mask: (P, T), nonzero for real tokens; there too.
+            state: names the weights of an adapter of the text encoder, if there is one: its features are kept, too,
+                without gradients. None computes them anew.
         """
-        states = self.base.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        return TextFeatures(states=states, mask=attention_mask.bool())
+        device = self.base.detr_decoder.query_embed.weight.device
+        is_frozen = kept_text.is_frozen(self.base)
+        if is_frozen or state is not None:
+            return kept_text.features_of(self.base, input_ids, attention_mask, device, None if is_frozen else state)
+        own = self.base.text_projection.weight.device
+        mask = to_device(attention_mask, own)
+        states = self.base.get_text_features(input_ids=to_device(input_ids, own), attention_mask=mask).pooler_output
+        return TextFeatures(states=states, mask=mask.bool()).to(device)
 
     def text_only_geometry(self, vision: VisionFeatures) -> tuple[Tensor, Tensor]:
         """Geometry tokens of a prompt without boxes, for any phrase: (B, 2, C), and which of them are real, (B, 2).

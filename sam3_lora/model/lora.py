@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
-from sam3_lora.model import adapter_base, adapter_files
+from sam3_lora.model import adapter_base, adapter_files, kept_text
 from sam3_lora.model.adapter_base import AdapterBase
 from sam3_lora.model.base_files.architecture import skeleton
 from sam3_lora.model.find_adapter import find_adapter
@@ -292,6 +292,7 @@ def merge(peft_model: PeftModel) -> Sam3Model:
             "The adapter has weights that are not finite, so it cannot be merged",
             "Use the adapter of an earlier step, or train again with a lower learning rate",
         ) from error
+    kept_text.forget(merged)
     return merged
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sam3_lora.errors import ConfigError
+from sam3_lora.model import kept_text
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
@@ -64,9 +65,9 @@ def convert_frozen(model: Sam3Model, precision: Precision) -> None:
 
     Loss and gradients under :func:`autocast` stay the same to the bit; without it the model no longer runs. Converted
     are weights and biases of linear layers and convolutions. Float32 remain: whatever is trained, LoRA layers, norms,
-    embeddings, geometry encoder, text projection, and layers with a DoRA adapter, where PEFT takes norms of the
-    weights themselves. LoRA layers take their input as it comes from now on: PEFT would convert it to float32, and
-    autocast back.
+    embeddings, geometry encoder, text projection, a text encoder that no adapter changes (its features are kept in
+    float32), and layers with a DoRA adapter, where PEFT takes norms of the weights themselves. LoRA layers take their
+    input as it comes from now on: PEFT would convert it to float32, and autocast back.
 
     Args:
         model: in float32, its adapter attached; it is changed in place.
@@ -77,7 +78,7 @@ def convert_frozen(model: Sam3Model, precision: Precision) -> None:
     dtype = _DTYPES.get(precision)
     if dtype is None:
         return
-    kept = []
+    kept = [f"{name}." for name in kept_text.MODULES if kept_text.is_frozen(model)]
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and not name.startswith(_IN_FLOAT32):
             if module.lora_variant:

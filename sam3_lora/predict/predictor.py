@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 VISUAL = "visual"  # the phrase SAM 3 was trained with for prompts of exemplar boxes alone
 MAX_STRENGTH = 2.0
-# At full size the features of one image take 112 MB, in bf16 the half, and those of one phrase 33 kB.
-CACHED_IMAGE_BYTES, CACHED_PHRASE_BYTES = 400 * 10**6, 50 * 10**6
+CACHED_IMAGE_BYTES = 400 * 10**6  # at full size the features of one image take 112 MB, in bf16 the half
 # Raised in the first forward pass when numbers of the model's configuration contradict each other.
 _CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -101,7 +100,7 @@ class Predictor:
         self._has_run = False
         self._vision: FeatureCache[VisionFeatures] = FeatureCache(CACHED_IMAGE_BYTES)
         self._text_only_geometry: FeatureCache[tuple[Tensor, Tensor]] = FeatureCache(CACHED_IMAGE_BYTES // 1000)
-        self._text: FeatureCache[TextFeatures] = FeatureCache(CACHED_PHRASE_BYTES)
+        self._weights = object()  # stands for the adapter's as they are now
 
     @classmethod
     def load(
@@ -325,20 +324,9 @@ class Predictor:
         return self._pixel_values[1]
 
     def _text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
-        strength = self._strength if "text_encoder" in self._adapted else 0.0
-        known = {phrase: self._text.get((phrase, strength)) for phrase in phrases}
-        features = {phrase: one for phrase, one in known.items() if one is not None}
-        if new := [phrase for phrase in phrases if phrase not in features]:
-            tokens = tokenize(self.processor.tokenizer, new)
-            encoded = self.detector.encode_text(
-                tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
-            )
-            for row, phrase in enumerate(new):
-                one = TextFeatures(encoded.states[row : row + 1].clone(), encoded.mask[row : row + 1].clone())
-                features[phrase] = one
-                self._text.put((phrase, strength), one, _num_bytes((one.states, one.mask)))
-        found = [features[phrase] for phrase in phrases]
-        return TextFeatures(torch.cat([one.states for one in found]), torch.cat([one.mask for one in found]))
+        tokens = tokenize(self.processor.tokenizer, phrases)
+        state = (self._weights, self._strength)
+        return self.detector.encode_text(tokens["input_ids"], tokens["attention_mask"], state=state)
 
 
 def _num_bytes(tensors: Sequence[Tensor]) -> int:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import first_line
 from sam3_lora.loss import LossReport, Sam3LossWrapper
-from sam3_lora.model import lora
+from sam3_lora.model import kept_text, lora
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.find_adapter import find_adapter
@@ -164,7 +165,7 @@ def prepare(
     optimizer = make_optimizer(model.peft, training)
     scheduler = make_schedule(optimizer, training, plan)
     objective = Objective(model.detector, Sam3LossWrapper.from_config(config.loss))
-    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    wrapped, optimizer = wrap(objective, optimizer, accelerator)
     log(
         f"{len(data.samples)} images with {splits.train.num_objects} objects; "
         f"{model.num_trainable:,} trainable parameters; {plural(plan.total_steps, 'step')} on {accelerator.device}"
@@ -241,6 +242,18 @@ def make_model(
     detector = Sam3Detector(base.model)
     detector.gradient_checkpointing(config.model.gradient_checkpointing)
     return AdaptedModel(base, peft, detector, trainable_by_component(peft))
+
+
+def wrap(objective: Objective, optimizer: Any, accelerator: Accelerator) -> tuple[nn.Module, Any]:
+    """The objective and the optimizer as accelerate wraps them; the weights stay where they are.
+
+    A text encoder in main memory is none of distributed training's concern: it is frozen, the same in every process.
+    """
+    base = objective.detector.base
+    names = list(kept_text.tensors_of(objective, base)) if kept_text.is_frozen(base) else []
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, names)
+    wrapped, optimizer = accelerator.prepare(objective, optimizer, device_placement=[False, None])
+    return wrapped, optimizer
 
 
 def trainable_by_component(peft: PeftModel) -> dict[str, list[nn.Parameter]]:

@@ -258,7 +258,7 @@ def tensors_of(value, name="") -> dict[str, torch.Tensor]:
     return found
 
 
-ON_HOST = {"image_index", "targets.counts", "targets.mask_valid"}
+ON_HOST = {"image_index", "input_ids", "attention_mask", "targets.counts", "targets.mask_valid"}
 
 
 @pytest.fixture

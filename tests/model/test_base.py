@@ -158,11 +158,12 @@ def test_an_adapter_given_as_base_is_recognized(tmp_path: Path) -> None:
 
 def test_too_little_memory_gives_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import Sam3Model
+    from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder
 
     def out_of_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(Sam3Model, "to", out_of_memory)
+    monkeypatch.setattr(Sam3DetrDecoder, "to", out_of_memory)
     refused("demo", "memory of 'cpu' is too small")
     monkeypatch.setattr(Sam3Model, "from_pretrained", out_of_memory)
     refused("demo", "memory of 'cpu' is too small")

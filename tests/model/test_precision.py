@@ -85,10 +85,11 @@ def test_what_is_held_in_16_bits(own_demo: LoadedModel) -> None:
     held = {name: parameter for name, parameter in model.named_parameters() if parameter.dtype == torch.bfloat16}
     assert "detr_decoder.layers.0.self_attn.q_proj.base_layer.weight" in held
     assert not any(parameter.requires_grad for parameter in held.values())
-    assert not any(name.startswith(("geometry_encoder.", "text_projection.")) for name in held)
+    in_float32 = ("geometry_encoder.", "text_encoder.", "text_projection.")
+    assert not any(name.startswith(in_float32) for name in held)
     assert not any(part in name for name in held for part in ("lora_", "norm", "query_embed", "presence_token"))
     matrices = {name for name, parameter in model.named_parameters() if parameter.dim() > 1} - held.keys()
-    left = {name for name in matrices if not re.search(r"lora_|embed|geometry_encoder|text_projection|token", name)}
+    left = {name for name in matrices if not name.startswith(in_float32) and not re.search("lora_|embed|token", name)}
     assert left == {"detr_decoder.reference_points.weight"}
 
 

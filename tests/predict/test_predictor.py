@@ -152,21 +152,19 @@ def test_caches_give_the_results_of_a_fresh_predictor(predictor, adapter, image)
     predictor.strength = 1.0
 
 
-def test_the_caches_are_bounded_by_bytes(image, monkeypatch):
-    for name in ("CACHED_IMAGE_BYTES", "CACHED_PHRASE_BYTES"):
-        monkeypatch.setattr(f"sam3_lora.predict.predictor.{name}", 1)
+def test_the_cache_of_images_is_bounded_by_bytes(image, monkeypatch):
+    monkeypatch.setattr("sam3_lora.predict.predictor.CACHED_IMAGE_BYTES", 1)
     smallest = Predictor.load("demo", device="cpu")
     smallest.set_image(image)
     smallest.prompt(["crack", "joint"])
-    one_image, one_phrase = smallest._vision.num_bytes, smallest._text.num_bytes
-    assert len(smallest._vision) == len(smallest._text) == 1, "the last one stays however large it is"
+    one_image = smallest._vision.num_bytes
+    assert len(smallest._vision) == 1, "the last one stays however large it is"
     monkeypatch.setattr("sam3_lora.predict.predictor.CACHED_IMAGE_BYTES", int(2.5 * one_image))
-    monkeypatch.setattr("sam3_lora.predict.predictor.CACHED_PHRASE_BYTES", int(7.5 * one_phrase))
     predictor = Predictor.load("demo", device="cpu")
     for number in range(4):
         predictor.set_image(np.roll(image, number))
-        predictor.prompt([f"word {number} {word}" for word in range(3)])
-    assert len(predictor._vision) == 2 and len(predictor._text) == 7
+        predictor.prompt([f"word {number}"])
+    assert len(predictor._vision) == 2
 
 
 def test_many_phrases_go_through_the_model_in_chunks(predictor, image, monkeypatch):
