@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import kept_text
 from sam3_lora.train.accelerator import make_accelerator
-from sam3_lora.train.setup import make_model, wrap
+from sam3_lora.train.setup import Objective, make_model, wrap
 from tests.train.helpers import train
 
 
@@ -44,15 +45,17 @@ def test_distributed_training_accepts_a_text_encoder_on_another_device(config, p
     adapted = make_model(config, make_accelerator(config.training), print, fresh=True)
     for name in kept_text.MODULES:
         adapted.base.model.get_submodule(name).to("meta")
+    objective = Objective(adapted.detector, Sam3LossWrapper.from_config(config.loss))
     with pytest.raises(ValueError, match="device"):
-        DistributedDataParallel(adapted.detector, find_unused_parameters=True)
+        DistributedDataParallel(objective, find_unused_parameters=True)
     stand_in = SimpleNamespace(prepare=lambda model, optimizer, **_: (DistributedDataParallel(model), optimizer))
-    wrapped, _ = wrap(adapted, None, stand_in)
+    wrapped, _ = wrap(objective, None, stand_in)
     assert isinstance(wrapped, DistributedDataParallel)
 
 
 def test_distributed_training_knows_an_adapted_text_encoder(config):
     config = config.with_settings({"lora.components": ["text_encoder"]})
     adapted = make_model(config, make_accelerator(config.training), print, fresh=True)
-    wrap(adapted, None, SimpleNamespace(prepare=lambda model, optimizer, **_: (model, optimizer)))
-    assert adapted.detector._ddp_params_and_buffers_to_ignore == []
+    objective = Objective(adapted.detector, Sam3LossWrapper.from_config(config.loss))
+    wrap(objective, None, SimpleNamespace(prepare=lambda model, optimizer, **_: (model, optimizer)))
+    assert objective._ddp_params_and_buffers_to_ignore == []
