@@ -18,7 +18,7 @@ from sam3_lora.boxes import normalize, xyxy_to_cxcywh
 from sam3_lora.data.images import BROKEN, require_no_heic, to_rgb
 from sam3_lora.data.samples import to_pixel_values, tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
-from sam3_lora.model import adapter_base, lora
+from sam3_lora.model import adapter_base, kept_text, lora
 from sam3_lora.model.adapter_base import AdapterBase
 from sam3_lora.model.base import LoadedModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
@@ -100,7 +100,7 @@ class Predictor:
         self._has_run = False
         self._vision: FeatureCache[VisionFeatures] = FeatureCache(CACHED_IMAGE_BYTES)
         self._text_only_geometry: FeatureCache[tuple[Tensor, Tensor]] = FeatureCache(CACHED_IMAGE_BYTES // 1000)
-        self._weights = object()  # stands for the adapter's as they are now
+        self._weights = object()  # names those of an adapter of the text encoder as they are now
 
     @classmethod
     def load(
@@ -177,8 +177,10 @@ class Predictor:
 
     def forget(self) -> None:
         """Drops all cached features: for weights that have changed, and to measure."""
-        for cache in (self._vision, self._text_only_geometry, self._text):
-            cache.clear()
+        self._vision.clear()
+        self._text_only_geometry.clear()
+        self._weights = object()
+        kept_text.forget(self._base.model)
 
     def set_image(
         self,
