@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.errors import ModelError, first_line
-from sam3_lora.model import hub
+from sam3_lora.model.base_files import hub
 from sam3_lora.model.base_files.meta_file import PUBLISHED
 from sam3_lora.text import first_names
 
