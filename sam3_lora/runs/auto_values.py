@@ -21,7 +21,7 @@ Reason = Literal[
     "no-bf16",
     "cores",  # value: as many worker processes as the machine has cores for
     "fits",  # needed_bytes of a step fit into available_bytes
-    "does-not-fit",  # without it, a step would need more than available_bytes
+    "does-not-fit",  # with the other value a step would need needed_bytes, more than available_bytes
     "same-images",  # accumulation makes up for a smaller batch
 ]
 
@@ -67,8 +67,8 @@ _REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
     "bf16": lambda it: "the GPU computes in bf16",
     "no-bf16": lambda it: "the device does not compute in bf16",
     "cores": lambda it: "by the number of CPU cores",
-    "fits": lambda it: f"about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
-    "does-not-fit": lambda it: f"more does not fit into {_gb(it.available_bytes)} GB",
+    "fits": lambda it: f"a step needs about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
+    "does-not-fit": lambda it: f"otherwise a step needs about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
     "same-images": lambda it: "each step learns from as many images as with a batch of 2",
 }
 

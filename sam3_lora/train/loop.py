@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch
 from sam3_lora.errors import NotFiniteError, TrainingError
 from sam3_lora.resolved import ResolvedConfig
@@ -65,7 +66,7 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
                 report.log(splits.use.sentence)
             if error := check_early_stopping(config, splits.valid is not None):
                 raise error
-            resolved = _resolve_auto(run, accelerator, report)
+            resolved = _resolve_auto(run, splits.train, accelerator, report)
             setup = prepare(resolved, accelerator, log=report.log, fresh=not resume, splits=splits)
             training = Training(run, setup, report)
             if resume:
@@ -76,9 +77,9 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
     return status
 
 
-def _resolve_auto(run: Run, accelerator: Accelerator, report: RunWriter | SilentWriter) -> ResolvedConfig:
+def _resolve_auto(run: Run, train: Split, accelerator: Accelerator, report: RunWriter | SilentWriter) -> ResolvedConfig:
     """The run's settings without auto, the same in all processes; what was chosen is kept in its folder and logged."""
-    config, values = from_main(accelerator, lambda: resolve(run.config, accelerator.device))
+    config, values = from_main(accelerator, lambda: resolve(run.config, accelerator.device, train))
     if values and accelerator.is_main_process:
         run.use_auto_values(values)
     for value in values:

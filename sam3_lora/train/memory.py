@@ -33,6 +33,13 @@ def total_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available + _THIS_PROCESS.memory_info().rss
 
 
+def free_bytes(device: torch.device) -> int:
+    """What this process could use now, beside other programs that use the GPU or the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return total_bytes(device)
+
+
 class PeakMemory:
     """A context whose ``bytes`` are the peak of :func:`used_bytes` in it: exact on a CUDA GPU, sampled elsewhere."""
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from sam3_lora.config import AUTO, AUTO_BATCH, DEMO, RunConfig
+from sam3_lora.data.records import Split
+from sam3_lora.model.base import load_config
+from sam3_lora.model.memory_estimate import estimate_memory
+from sam3_lora.model.memory_estimate.estimate import PRESENT_PHRASES
 from sam3_lora.model.precision import resolve_precision
 from sam3_lora.resolved import ResolvedConfig
-from sam3_lora.runs.auto_values import AutoValue, with_values
+from sam3_lora.runs.auto_values import AutoValue, Reason, with_values
+from sam3_lora.train import memory
 from sam3_lora.train.accelerator import auto_workers
 
 
-def resolve(config: RunConfig, device: torch.device) -> tuple[ResolvedConfig, tuple[AutoValue, ...]]:
+def resolve(
+    config: RunConfig, device: torch.device, train: Split | None = None
+) -> tuple[ResolvedConfig, tuple[AutoValue, ...]]:
     """A run's settings without auto, and what was chosen; settings with a value of the user's stay as they are.
 
     On a CPU, and with the demo's model, these are the values with which the demo's numbers were measured: fp32, no
@@ -22,34 +30,90 @@ def resolve(config: RunConfig, device: torch.device) -> tuple[ResolvedConfig, tu
     Args:
         config: as the user asked for it.
         device: on which the run computes.
+        train: the images to learn from; the heaviest says how much memory a step needs.
+
+    Raises:
+        ModelError: the base's architecture cannot be read, which tells how much memory a step needs.
     """
-    values = tuple(_choose(config, device))
+    values = tuple(_choose(config, device, train))
     resolved = with_values(config, values)
     return ResolvedConfig.model_validate(resolved.model_dump()), values
 
 
-def _choose(config: RunConfig, device: torch.device) -> Iterator[AutoValue]:
+def _choose(config: RunConfig, device: torch.device, train: Split | None) -> Iterator[AutoValue]:
     if config.training.precision == AUTO:
         precision = resolve_precision(AUTO, device)
         yield AutoValue("training.precision", precision, "bf16" if precision == "bf16" else "no-bf16")
-    yield from _choose_for_memory(config, device)
+    yield from _choose_for_memory(config, device, train)
     if config.data.num_workers == AUTO:
         yield AutoValue("data.num_workers", auto_workers(device), "no-gpu" if device.type == "cpu" else "cores")
 
 
-def _choose_for_memory(config: RunConfig, device: torch.device) -> Iterator[AutoValue]:
-    """Checkpointing and batch size: with less memory, a step learns from as many images, but takes longer."""
-    training = config.training
+def _choose_for_memory(config: RunConfig, device: torch.device, train: Split | None) -> Iterator[AutoValue]:
+    """Checkpointing and batch size; with less memory a step learns from as many images, but takes longer."""
+    training, checkpointing = config.training, config.model.gradient_checkpointing
+    if AUTO not in (training.batch_size, checkpointing):
+        return
     small = config.model.base == DEMO
-    if config.model.gradient_checkpointing == AUTO:
-        if device.type != "cuda" or small:
-            yield AutoValue("model.gradient_checkpointing", False, "demo" if small else "no-gpu")
-        else:
-            yield AutoValue("model.gradient_checkpointing", True, "does-not-fit")
+    if device.type != "cuda" or small:
+        reason: Reason = "demo" if small else "no-gpu"
+        if checkpointing == AUTO:
+            yield AutoValue("model.gradient_checkpointing", False, reason)
+        if training.batch_size == AUTO:
+            yield AutoValue("training.batch_size", AUTO_BATCH, reason)
+        return
+    checkpointed, images, needed = _first_that_fits(config, device, train)
+    available = memory.free_bytes(device)
+    if checkpointing == AUTO:
+        reason = "does-not-fit" if checkpointed else "fits"
+        without = needed[False, images]
+        yield AutoValue("model.gradient_checkpointing", checkpointed, reason, AUTO, without, available)
     if training.batch_size == AUTO:
-        if device.type != "cuda" or small:
-            yield AutoValue("training.batch_size", AUTO_BATCH, "demo" if small else "no-gpu")
-        else:
-            yield AutoValue("training.batch_size", 1, "does-not-fit")
+        reason = "fits" if images == AUTO_BATCH else "does-not-fit"
+        yield AutoValue("training.batch_size", images, reason, AUTO, needed[checkpointed, AUTO_BATCH], available)
+        if images < AUTO_BATCH:
             steps = training.gradient_accumulation_steps
             yield AutoValue("training.gradient_accumulation_steps", AUTO_BATCH * steps, "same-images", asked=steps)
+
+
+def _first_that_fits(
+    config: RunConfig, device: torch.device, train: Split | None
+) -> tuple[bool, int, dict[tuple[bool, int], int]]:
+    """Checkpointing and images per batch of the fastest way that fits, else of the smallest; and what each way needs.
+
+    Returns:
+        Checkpointing, images, and (checkpointing, images) -> bytes of the ways that were estimated.
+    """
+    training, checkpointing = config.training, config.model.gradient_checkpointing
+    # Recomputing costs a third of the time, half the batch hardly any.
+    ways = [
+        (kept, images)
+        for kept in ((False, True) if checkpointing == AUTO else (checkpointing,))
+        for images in ((AUTO_BATCH, 1) if training.batch_size == AUTO else (training.batch_size,))
+    ]
+    architecture = load_config(config.model.base, image_size=config.model.image_size)
+    phrases, objects = heaviest_image(train)
+    needed = {
+        (kept, images): estimate_memory(
+            architecture,
+            config.lora,
+            precision=resolve_precision(training.precision, device),
+            gradient_checkpointing=kept,
+            images=images,
+            phrases_per_image=phrases + config.data.num_negatives,
+            objects_per_phrase=objects / PRESENT_PHRASES,
+        ).total
+        for kept, images in ways
+    }
+    available = memory.free_bytes(device)
+    return *next((way for way in ways if needed[way] <= available), ways[-1]), needed
+
+
+def heaviest_image(train: Split | None) -> tuple[int, int]:
+    """The most phrases that any image has, without negatives, and the most objects; a usual image's without a split."""
+    if train is None or not len(train.images):
+        return PRESENT_PHRASES, PRESENT_PHRASES * 5
+    images, objects = train.images, ~train.images.iscrowd
+    image, category = images.image_index[objects], images.category_index[objects]
+    pairs = np.unique(image * (len(images.categories) + 1) + category) // (len(images.categories) + 1)
+    return int(np.bincount(pairs).max(initial=1)), int(np.bincount(image).max(initial=1))

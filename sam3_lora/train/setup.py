@@ -146,9 +146,9 @@ def prepare(
     Raises:
         Sam3LoraError: dataset, model or device cannot be used, with the fix.
     """
-    config, _ = resolve(config, accelerator.device)
-    training, processes = config.training, accelerator.num_processes
     splits = splits or open_splits(config, log)
+    config, _ = resolve(config, accelerator.device, splits.train)
+    training, processes = config.training, accelerator.num_processes
     model = make_model(config, accelerator, log, fresh)
     on_gpu = accelerator.device.type == "cuda"
     data = make_data(config, splits, model.base.processor, accelerator.process_index, processes, pin_memory=on_gpu)

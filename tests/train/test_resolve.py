@@ -1,15 +1,24 @@
 """What settings that are "auto" become on a device, and how a run keeps both what was asked and what was used."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from transformers import Sam3Config
 
 from sam3_lora.config import AUTO, RunConfig
+from sam3_lora.data.dataset import open_dataset
 from sam3_lora.errors import RunError
+from sam3_lora.model.memory_estimate import estimate_memory
 from sam3_lora.resolved import ResolvedConfig
-from sam3_lora.runs.auto_values import AUTO_FILE, describe
+from sam3_lora.runs.auto_values import AUTO_FILE, describe, with_auto
 from sam3_lora.runs.run import Run
+from sam3_lora.train import memory
 from sam3_lora.train.loop import Training, fit
-from sam3_lora.train.resolve import resolve
+from sam3_lora.train.resolve import heaviest_image, resolve
+from tests.factories import write_dataset
 from tests.train.helpers import request_after, steps, train
 
 AUTO_SETTINGS = (
@@ -57,20 +66,77 @@ def test_what_the_user_set_stays():
         assert values_of(resolved) == ("bf16", True, 7, 3, 5) and chosen == ()
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_bf16_is_for_gpus_that_compute_in_it(native, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native)
-    assert resolve(RunConfig(), GPU)[0].training.precision == ("bf16" if native else "fp32")
+@pytest.fixture
+def gpu(monkeypatch):
+    """A CUDA GPU that computes in bf16, with as much free memory as the test says."""
+    free = SimpleNamespace(bytes=0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free.bytes)
+    monkeypatch.setattr("sam3_lora.train.resolve.load_config", lambda name, image_size=None: Sam3Config())
+    return free
+
+
+def test_bf16_is_for_gpus_that_compute_in_it(gpu, monkeypatch):
+    assert resolve(RunConfig(), GPU)[0].training.precision == "bf16"
     assert resolve(RunConfig(), CPU)[0].training.precision == "fp32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    assert resolve(RunConfig(), GPU)[0].training.precision == "fp32"
+
+
+SAM3 = RunConfig().with_settings({"model.base": "facebook/sam3"})
+
+
+def needed(checkpointing, images):
+    architecture, lora = Sam3Config(), SAM3.lora
+    how = {"precision": "bf16", "gradient_checkpointing": checkpointing, "images": images}
+    return estimate_memory(architecture, lora, phrases_per_image=2 + 3, **how).total
 
 
 @pytest.mark.parametrize("steps_asked", [1, 3])
-def test_a_step_learns_from_as_many_images_wherever_it_runs(steps_asked):
-    settings = {"model.base": "facebook/sam3", "training.gradient_accumulation_steps": steps_asked}
-    config = RunConfig().with_settings(settings)
-    assert config.training.images_per_step == 2 * steps_asked
-    for device in (CPU, GPU):
-        assert resolve(config, device)[0].training.images_per_step == 2 * steps_asked
+@pytest.mark.parametrize(
+    ("way", "short", "checkpointing", "batch"),
+    [
+        ((False, 2), 0, False, 2),
+        ((False, 2), 1, False, 1),
+        ((False, 1), 1, True, 2),
+        ((True, 2), 1, True, 1),
+        ((True, 1), 10**9, True, 1),
+    ],
+)
+def test_on_a_gpu_the_fastest_way_that_fits_is_chosen(gpu, way, short, checkpointing, batch, steps_asked):
+    gpu.bytes = needed(*way) - short
+    config = SAM3.with_settings({"training.gradient_accumulation_steps": steps_asked})
+    resolved, chosen = resolve(config, GPU)
+    assert (resolved.model.gradient_checkpointing, resolved.training.batch_size) == (checkpointing, batch)
+    assert resolved.training.images_per_step == config.training.images_per_step == 2 * steps_asked
+    facts = {each.setting: each for each in chosen}
+    assert facts["model.gradient_checkpointing"].available_bytes == gpu.bytes
+    assert ("training.gradient_accumulation_steps" in facts) == (batch == 1)
+    assert with_auto(resolved, chosen) == config
+    for each in chosen:
+        needs = each.needed_bytes
+        assert needs == 0 or (needs <= gpu.bytes) == (each.reason == "fits"), describe(each)
+
+
+def test_what_the_user_set_bounds_the_choice(gpu):
+    gpu.bytes = needed(False, 1)
+    fixed = SAM3.with_settings({"training.batch_size": 2})
+    assert resolve(fixed, GPU)[0].model.gradient_checkpointing is True
+    assert resolve(fixed, GPU)[0].training.batch_size == 2
+    gpu.bytes = needed(True, 2)
+    kept = SAM3.with_settings({"model.gradient_checkpointing": True})
+    assert resolve(kept, GPU)[0].training.batch_size == 2
+
+
+def test_the_heaviest_image_counts(tmp_path):
+    data = open_dataset(write_dataset(tmp_path / "data", images=4, empty_images=1))
+    train = data.splits["train"].present()
+    objects = [[item for item in image.annotations if not item.iscrowd] for image in train.images]
+    assert heaviest_image(train) == (
+        max(len({item.category for item in items}) for items in objects),
+        max(map(len, objects)),
+    )
+    assert heaviest_image(replace(train, images=train.images.take(np.zeros(len(train.images), bool)))) == (2, 10)
 
 
 def test_a_run_keeps_what_was_asked_and_what_was_used(config):

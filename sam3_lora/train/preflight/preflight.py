@@ -144,7 +144,7 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     result.splits = splits.use
     result.problems += check_data(config, splits)
     images = len(splits.train.images)
-    resolved, result.auto = resolve(config, accelerator.device)
+    resolved, result.auto = resolve(config, accelerator.device, splits.train)
     result.length = make_plan(resolved.training, images)
     result.effective_batch = _images_per_step(config, images)
     result.problems += check_settings(resolved, result.length, result.device)
