@@ -111,6 +111,15 @@ def load_config(name_or_path: str | Path, *, image_size: int | None = None) -> S
     return read_config(files, image_size)
 
 
+def obstacle(name_or_path: str | Path) -> ModelError | None:
+    """Why a base model's files cannot be had; None if they are here, or its configuration can be downloaded."""
+    try:
+        _locate(name_or_path, ["config.json"])
+    except ModelError as error:
+        return error
+    return None
+
+
 def resolve_device(name: str) -> torch.device:
     """The device for "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
 

@@ -166,6 +166,35 @@ def test_numbers_and_switches_may_be_left_to_auto() -> None:
     assert "a whole number from 1 to 256, or nothing for auto, got 0" in explanations(app)[0]
 
 
+def test_the_image_size_is_a_choice_of_what_fits_the_base() -> None:
+    app = configure_page()
+    size = app.selectbox(key="setting-model-image_size")
+    assert size.value is None and size.options == ["168 (the base's own)", "84", "252"]
+    app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
+    size = app.selectbox(key="setting-model-image_size")
+    assert size.options == ["1008 (the base's own)", "336", "672", "1344"]
+    assert any("small objects get lost" in caption.value for caption in app.caption)
+    size.set_value(672).run()
+    assert config_of(app).model.image_size == 672
+    (said,) = [caption.value for caption in app.caption if "44% of the patches" in caption.value]
+    assert "At 672 pixels" in said and "at 1008" in said
+    size.set_value(None).run()
+    app.text_input(key="setting-model-base").set_value("demo").run()
+    app.selectbox(key="setting-model-image_size").set_value(84).run()
+    app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
+    assert "84 (does not fit this base)" in app.selectbox(key="setting-model-image_size").options
+    assert any("multiple of 336" in warning.value for warning in app.warning)
+
+
+def test_without_access_the_published_model_is_counted_and_the_way_to_it_is_told() -> None:
+    app = configure_page()
+    assert not app.info
+    app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
+    (note,) = app.info
+    assert "numbers here are those of the published" in note.value
+    assert any(metric.label == "Trainable parameters" and metric.value == "2.04 M" for metric in app.metric)
+
+
 def marks(app: AppTest) -> list[str]:
     """Whose value each setting has that the recipe knows, in the form's order."""
     return [word for element in app.markdown for word in ("recipe", "yours") if f"badge[{word}]" in element.value]

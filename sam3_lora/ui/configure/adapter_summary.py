@@ -27,9 +27,8 @@ def show_adapter(config: RunConfig) -> None:
         left.metric("Trainable parameters", short_number(count.parameters), help=f"{count.parameters:,}")
         right.metric("Adapter size", f"{count.adapter_bytes / 1e6:,.1f} MB")
         share = count.parameters / count.base_parameters
-        st.caption(
-            f"{share:.2%} of the {short_number(count.base_parameters)} parameters of {escape(config.model.base)}"
-        )
+        base = escape(config.model.base)
+        st.caption(f"{share:.2%} of the {short_number(count.base_parameters)} parameters of {base}")
         show_table(
             [
                 {"Component": label_of(name), "Modules": count.modules[name], "Parameters": parameters}
@@ -38,6 +37,8 @@ def show_adapter(config: RunConfig) -> None:
             "Adapted modules and parameters per component",
             {"Modules": "localized", "Parameters": "localized"},
         )
+        if problem:
+            st.info(f"{problem} Until then, the numbers here are those of the published {base}.", icon=":material/key:")
     st.caption(_batch_sentence(config))
 
 
@@ -52,18 +53,20 @@ def short_number(value: int) -> str:
 def _batch_sentence(config: RunConfig) -> str:
     training = config.training
     steps = training.gradient_accumulation_steps
-    accumulated = f" ({training.batch_size} × {steps} accumulated)" if steps > 1 else ""
+    accumulated = f" ({training.images_per_step // steps} × {steps} accumulated)" if steps > 1 else ""
     return f"Effective batch: {plural(training.images_per_step, 'image')} per step and device{accumulated}"
 
 
 # Errors are cached for a minute, too: a request to the Hub per keystroke would make the form stutter.
 @st.cache_data(ttl=60, max_entries=64, show_spinner="Counting parameters")
 def _counted(base: str, image_size: int | None, lora_json: str) -> tuple[LoraCount | None, str]:
-    """The counts and "", or None and why they are unknown."""
-    from sam3_lora.model.base import load_config
+    """The counts, or None where they are unknown; and why they are, or why the model cannot be loaded yet, or ""."""
+    from sam3_lora.model.base import load_config, obstacle
     from sam3_lora.model.lora import count
 
     try:
-        return count(load_config(base, image_size=image_size), AdapterConfig.model_validate_json(lora_json)), ""
+        counted = count(load_config(base, image_size=image_size), AdapterConfig.model_validate_json(lora_json))
     except Sam3LoraError as error:
         return None, f"{escape(error.message)}.\n\n{escape(error.fix)}."
+    missing = obstacle(base)
+    return counted, "" if missing is None else f"{escape(missing.message)}. {escape(missing.fix)}."

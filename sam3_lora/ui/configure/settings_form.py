@@ -15,6 +15,7 @@ from sam3_lora.recipes import PRESETS, preset
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.forms import field_widget, fill_form, form_value, read_form, setting_names
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.configure import image_size_view
 from sam3_lora.ui.configure.recipe_view import show_mark, show_recipe
 from sam3_lora.ui.recipe import mark_own, same
 from sam3_lora.ui.split_choices import train_choices, valid_choices
@@ -67,8 +68,10 @@ def _open_dataset(problems: dict[str, str]) -> Dataset | None:
     return dataset
 
 
-def _split_choices(name: str, dataset: Dataset | None) -> dict[str, str] | None:
-    """The choices of a setting that names a split; None for other settings."""
+def _choices(name: str, dataset: Dataset | None) -> Mapping[Any, str] | None:
+    """The choices of a setting that names a split, and of the image size; None for other settings."""
+    if name == image_size_view.SETTING:
+        return image_size_view.size_choices()
     train, current = form_value("data.train_split"), form_value(name)
     if name == "data.train_split":
         return train_choices(dataset, current)
@@ -86,12 +89,20 @@ def _show_section(section: str, title: str, problems: dict[str, str], dataset: D
         columns = st.columns(2)
         for index, name in enumerate(names):
             with columns[index % 2]:
-                _field(name, problems, _split_choices(name, dataset))
+                _field(name, problems, _choices(name, dataset), dataset)
 
 
-def _field(name: str, problems: dict[str, str], choices: Mapping[Any, str] | None = None) -> None:
-    """A setting's widget, with a mark where the recipe has a value for it."""
-    field_widget(name, problems, choices, on_change=mark_own, below=lambda: show_mark(name))
+def _field(
+    name: str, problems: dict[str, str], choices: Mapping[Any, str] | None = None, dataset: Dataset | None = None
+) -> None:
+    """A setting's widget, with a mark where the recipe has a value for it, and what an image size does."""
+
+    def below() -> None:
+        show_mark(name)
+        if name == image_size_view.SETTING:
+            image_size_view.show_effect(dataset)
+
+    field_widget(name, problems, choices, on_change=mark_own, below=below)
 
 
 def _show_presets() -> None:
