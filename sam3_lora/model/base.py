@@ -114,7 +114,7 @@ def load_config(name_or_path: str | Path, *, image_size: int | None = None) -> S
 def obstacle(name_or_path: str | Path) -> ModelError | None:
     """Why a base model's files cannot be had; None if they are here, or its configuration can be downloaded."""
     try:
-        _locate(name_or_path, ["config.json"])
+        locate(name_or_path, ("config.json",))
     except ModelError as error:
         return error
     return None

@@ -76,6 +76,19 @@ def _choose_for_memory(config: RunConfig, device: torch.device, train: Split | N
             yield AutoValue("training.gradient_accumulation_steps", AUTO_BATCH * steps, "same-images", asked=steps)
 
 
+def memory_ways(config: RunConfig) -> list[tuple[bool, int]]:
+    """The values that checkpointing and batch size may get, the fastest first: (checkpointing, images).
+
+    Recomputing costs a third of the time, half the batch hardly any.
+    """
+    checkpointing, batch_size = config.model.gradient_checkpointing, config.training.batch_size
+    return [
+        (recompute, images)
+        for recompute in ((False, True) if checkpointing == AUTO else (checkpointing,))
+        for images in ((AUTO_BATCH, 1) if batch_size == AUTO else (batch_size,))
+    ]
+
+
 def _first_that_fits(
     config: RunConfig, device: torch.device, train: Split | None
 ) -> tuple[bool, int, dict[tuple[bool, int], int]]:
@@ -84,26 +97,20 @@ def _first_that_fits(
     Returns:
         Checkpointing, images, and (checkpointing, images) -> bytes of the ways that were estimated.
     """
-    training, checkpointing = config.training, config.model.gradient_checkpointing
-    # Recomputing costs a third of the time, half the batch hardly any.
-    ways = [
-        (kept, images)
-        for kept in ((False, True) if checkpointing == AUTO else (checkpointing,))
-        for images in ((AUTO_BATCH, 1) if training.batch_size == AUTO else (training.batch_size,))
-    ]
+    training, ways = config.training, memory_ways(config)
     architecture = load_config(config.model.base, image_size=config.model.image_size)
     phrases, objects = heaviest_image(train)
     needed = {
-        (kept, images): estimate_memory(
+        (recompute, images): estimate_memory(
             architecture,
             config.lora,
             precision=resolve_precision(training.precision, device),
-            gradient_checkpointing=kept,
+            gradient_checkpointing=recompute,
             images=images,
             phrases_per_image=phrases + config.data.num_negatives,
             objects_per_phrase=objects / PRESENT_PHRASES,
         ).total
-        for kept, images in ways
+        for recompute, images in ways
     }
     available = memory.free_bytes(device)
     return *next((way for way in ways if needed[way] <= available), ways[-1]), needed

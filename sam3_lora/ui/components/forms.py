@@ -97,8 +97,7 @@ def field_widget(
     """
     section, field = name.split(".")
     info = _sections()[section].model_fields[field]
-    # The loss terms keep the names of SAM 3's reference code.
-    label = info.title or (field if section == "loss" else label_of(field))
+    label = setting_label(name)
     with st.container(gap="xxsmall"):
         shared: dict[str, Any] = {"key": _key(name), "help": info.description, "persist_state": "session"}
         if on_change is not None:
@@ -106,13 +105,23 @@ def field_widget(
         if choices is None:
             _draw(label, info, shared)
         else:
-            st.selectbox(label, list(choices), format_func=lambda value: choices.get(value, str(value)), **shared)
+            if None in choices:  # nothing chosen, and what that means
+                shared |= {"index": None, "placeholder": choices[None]}
+            options = [choice for choice in choices if choice is not None]
+            st.selectbox(label, options, format_func=lambda value: choices.get(value, str(value)), **shared)
         if name in problems:
             value = st.session_state[_key(name)]
             got = "" if value in (None, "", []) else f", got {escape(str(value))}"
             st.markdown(f":small[:red[:material/error: Expected {expected(info)}{got}.]]")
         if below is not None:
             below()
+
+
+def setting_label(name: str) -> str:
+    """The label of a setting by its dotted name; the loss terms keep the names of SAM 3's reference code."""
+    section, field = name.split(".")
+    info = _sections()[section].model_fields[field]
+    return info.title or (field if section == "loss" else label_of(field))
 
 
 def label_of(name: str) -> str:

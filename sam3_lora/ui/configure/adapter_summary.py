@@ -38,7 +38,7 @@ def show_adapter(config: RunConfig) -> None:
             {"Modules": "localized", "Parameters": "localized"},
         )
         if problem:
-            st.info(f"{problem} Until then, the numbers here are those of the published {base}.", icon=":material/key:")
+            st.caption(f":material/key: {problem} The numbers here are those of the published {base}.")
     st.caption(_batch_sentence(config))
 
 

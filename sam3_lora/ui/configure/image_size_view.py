@@ -24,7 +24,7 @@ def size_choices() -> dict[int | None, str] | None:
     own, step = known
     choices: dict[int | None, str] = {None: f"{own} (the base's own)"}
     sizes = range(step, own + step + 1, step)  # up to the next larger one
-    choices |= {size: str(size) for size in sizes if size != own}
+    choices |= {size: str(size) for size in sizes}
     current = form_value(SETTING)
     if current not in choices:
         choices[current] = str(current) if current % step == 0 else f"{current} (does not fit this base)"

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sam3_lora.config import AUTO, AUTO_BATCH, RunConfig
+from sam3_lora.config import AUTO, RunConfig
 from sam3_lora.model.image_size import image_size_of, image_size_step, with_image_size
 from sam3_lora.model.memory_estimate import MemoryEstimate, estimate_memory, largest_batch
 from sam3_lora.train.memory import smaller_settings
+from sam3_lora.train.resolve import memory_ways
 
 if TYPE_CHECKING:
     from transformers import Sam3Config
@@ -66,14 +67,10 @@ class MemoryOutlook:
         config = self.config
         if config.training.precision == AUTO:
             config = config.with_settings({"training.precision": "bf16"})
-        for batch in (AUTO_BATCH, 1) if config.training.batch_size == AUTO else (config.training.batch_size,):
-            for checkpointing in (False, True) if config.model.gradient_checkpointing == AUTO else (None,):
-                settings: dict[str, Any] = {"training.batch_size": batch}
-                if checkpointing is not None:
-                    settings["model.gradient_checkpointing"] = checkpointing
-                chosen = config.with_settings(settings)
-                if self.estimate_of(chosen).total <= self.available:
-                    return chosen
+        for recompute, images in memory_ways(config):
+            chosen = config.with_settings({"model.gradient_checkpointing": recompute, "training.batch_size": images})
+            if self.estimate_of(chosen).total <= self.available:
+                return chosen
         return chosen
 
     @cached_property

@@ -8,9 +8,8 @@ import streamlit as st
 
 from sam3_lora.recipes import UNCONFIRMED, Recipe
 from sam3_lora.text import plural
-from sam3_lora.ui.components.forms import label_of
+from sam3_lora.ui.components.forms import label_of, setting_label
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.recipe import current_recipe, filled_settings, own_settings, use_recipe
 
 
@@ -24,29 +23,25 @@ def show_recipe() -> None:
     with st.container(border=True, key="recipe", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{recipe.title}**", width="stretch")
-            with st.popover("Values and sources", type="tertiary", key="recipe-values"):
-                _show_values(recipe)
             if own:
                 st.button("Use the recipe", key="use-recipe", on_click=use_recipe, args=(recipe, tuple(recipe.values)))
-        filled = filled_settings()
-        said = (
-            f"{plural(len(filled), 'value')} filled in for this base and dataset; what you set stays. "
-            if filled
-            else ""
-        )
-        st.caption(f"{said}{_state(own)}{doubt}")
+        st.caption(f"{_state(own)}{doubt}")
+        with st.expander("Values and sources", key="recipe-values"):
+            _show_values(recipe)
 
 
 def _state(own: tuple[str, ...]) -> str:
-    return f"{plural(len(own), 'value')} of your own." if own else "All its values are in use."
+    """What the last change has filled, and how many values are the user's own."""
+    filled = filled_settings()
+    said = f"{plural(len(filled), 'value')} filled in for this base and dataset. " if filled else ""
+    return said + (f"{plural(len(own), 'value')} of your own." if own else "All its values are in use.")
 
 
 def _show_values(recipe: Recipe) -> None:
-    show_table(
-        [{"Setting": each.setting, "Recipe": shown(each.value), "Source": each.source} for each in recipe.advice],
-        "Values of the recipe and where they come from",
-        {},
-    )
+    rows = [
+        f"| {setting_label(each.setting)} | {shown(each.value)} | {escape(each.source)} |" for each in recipe.advice
+    ]
+    st.markdown("\n".join(["| Setting | Recipe | Source |", "| --- | --- | --- |", *rows]))
 
 
 def show_mark(name: str) -> None:
