@@ -40,6 +40,8 @@ class ContentHashes:
         size, changed = state_of(name)
         known = self._known.get(name)
         if known is None or known[:2] != (size, changed):
+            if not path.is_file():  # a pipe would block for ever
+                raise FileNotFoundError(2, "there is no such file", name)
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
         elif known[3] == self._today:

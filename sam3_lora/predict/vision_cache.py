@@ -178,8 +178,9 @@ class VisionCache:
     def encode(self, pixel_values: Tensor) -> Tensor:
         """The backbone's output (B, H*W, C) as it is kept. pixel_values: (B, 3, S, S)."""
         device, dtype = next(self._detector.parameters()).device, self.files.dtype
+        is_rounded = dtype != torch.float32
         # Also where the caller computes in another precision: the files are of this one.
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device.type, dtype=dtype if is_rounded else None, enabled=is_rounded):
             return self._detector.encode_backbone(pixel_values.to(device)).to(dtype)
 
     def _identities(self, splits: Sequence[SampleDataset], places: Sequence[Place]) -> list[bytes]:
@@ -200,21 +201,27 @@ class VisionCache:
             place: {flipped: _features(splits[place[0]]).path(place[1], flipped) for flipped in splits[place[0]].flips}
             for place in places
         }
+        each, limit = self.files.file_bytes, self.files.limit_bytes
         seen: set[Path | None] = {None}  # copies of an image have the same files
+        kept: set[Path] = set()
+        lost: set[Path | None] = set()
         wanted: list[_Task] = []
         for place, files in paths.items():
-            new = {flipped: path for flipped, path in files.items() if path not in seen}
+            new = {flipped: path for flipped, path in files.items() if path and path not in seen}
             seen.update(new.values())
-            if flips := tuple(flipped for flipped, path in new.items() if path and not self.files.is_intact(path)):
+            if (len(kept) + len(new)) * each > limit:
+                lost.update(new.values())
+                continue
+            kept.update(new.values())
+            if flips := tuple(flipped for flipped, path in new.items() if not self.files.is_intact(path)):
                 wanted.append(_Task(place, flips))
-        missing, each = sum(len(task.flips) for task in wanted), self.files.file_bytes
-        room = self.files.room(missing * each, keep=filter(None, seen)) if missing else 0
+        room = self.files.room(sum(len(task.flips) for task in wanted) * each, keep=kept)
         tasks: list[_Task] = []
         for task in wanted:
             if (room := room - len(task.flips) * each) < 0:
                 break
             tasks.append(task)
-        lost = {paths[task.place][flipped] for task in wanted[len(tasks) :] for flipped in task.flips}
+        lost |= {paths[task.place][flipped] for task in wanted[len(tasks) :] for flipped in task.flips}
         left_out = [place for place, files in paths.items() if lost & {*files.values()}]
         nameless = sum(None in files.values() for files in paths.values())
         count = sum(len(task.flips) for task in tasks)

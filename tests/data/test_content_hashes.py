@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from sam3_lora.data import content_hashes
 from sam3_lora.data.content_hashes import ContentHashes
 
@@ -49,3 +51,10 @@ def test_hashes_not_asked_for_in_months_are_forgotten(tmp_path, monkeypatch):
     later.of(tmp_path / "b.png")
     later.save()
     assert list(ContentHashes(kept)._known) == [str(tmp_path / "b.png")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(FileNotFoundError):
+        ContentHashes(tmp_path / "hashes.msgpack").of(tmp_path / "pipe.png")

@@ -76,8 +76,9 @@ def test_a_run_with_the_cache_has_the_losses_of_one_without(frozen, decoded, pre
 
 
 def test_loading_workers_read_the_cache(frozen):
-    without = train(frozen, data__vision_cache_gb=0, data__valid_split="")
-    run = train(frozen, data__num_workers=1, data__valid_split="")
+    frozen = frozen.with_settings({"training.max_steps": 2, "data.valid_split": ""})
+    without = train(frozen, data__vision_cache_gb=0)
+    run = train(frozen, data__num_workers=1)
     assert totals(run) == pytest.approx(totals(without), rel=1e-5)
 
 
@@ -91,7 +92,7 @@ def test_neither_step_nor_validation_runs_the_backbone(frozen):
     for samples in setup.data.every_split:
         batch = setup.data.collate([samples[0], samples[1]])
         assert batch.pixel_values is None and batch.backbone.shape[0] == 2
-        setup.forward(setup.model.detector, batch)
+        setup.forward(setup.objective, batch)
     assert not passes
     assert fill(setup).plan.missing == 0
 
@@ -124,6 +125,7 @@ def test_a_file_that_was_cut_between_runs_is_computed_again(frozen, decoded):
 
 
 def test_what_fits_is_kept_and_mixed_batches_have_the_same_losses(frozen):
+    frozen = frozen.with_settings({"training.max_steps": 2})
     without = train(frozen, data__vision_cache_gb=0, training__batch_size=3)
     each = setup_of(frozen).vision.files.file_bytes
     run = train(frozen, data__vision_cache_gb=10.5 * each / GB, training__batch_size=3)
@@ -140,6 +142,17 @@ def test_other_models_features_make_room_for_this_runs(frozen):
     fill(setup_of(full.with_settings({"training.precision": "bf16"})))
     assert sum(path.stat().st_size for path in files()) <= (VARIANTS + 0.5) * each
     assert 0 < len(set(before) & set(files())) < VARIANTS, "the older are deleted as far as needed"
+
+
+def test_a_lower_bound_deletes_what_no_longer_fits(frozen):
+    setup = setup_of(frozen)
+    each = setup.vision.files.file_bytes
+    fill(setup)
+    setup = setup_of(frozen.with_settings({"data.vision_cache_gb": 7.5 * each / GB}))
+    plan = fill(setup).plan
+    assert (plan.kept, plan.missing) == (7, 0) and len(files()) == 7, "six images and one mirrored"
+    batch = setup.data.collate([setup.data.samples[place] for place in range(len(setup.data.samples))])
+    assert len(batch.images) == len(setup.vision.complete(batch).backbone)
 
 
 def test_without_room_on_the_disk_images_are_encoded_in_every_step(frozen, monkeypatch):
