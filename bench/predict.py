@@ -29,6 +29,7 @@ from transformers import Sam3Config, Sam3Model
 from bench.fake_gpu import fake_gpu, make_fake
 from sam3_lora.model.base import LoadedModel, load_processor, resolve_device
 from sam3_lora.model.detector import Sam3Detector
+from sam3_lora.model.precision import convert_frozen, resolve_precision
 from sam3_lora.predict.chunks import MAX_BYTES, phrases_at_once
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
@@ -46,6 +47,7 @@ def full_size(device: torch.device) -> Predictor:
     """The published architecture with random weights and the demo's tokenizer."""
     with device:
         model = Sam3Model(Sam3Config()).eval().requires_grad_(False)
+    convert_frozen(model, resolve_precision("auto", device))
     processor = load_processor("demo")
     processor.image_processor.size = {"height": 1008, "width": 1008}
     return Predictor(LoadedModel(model, processor, "random weights"))

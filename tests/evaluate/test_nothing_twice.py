@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from sam3_lora.config import LossConfig, RunConfig
 from sam3_lora.data.dataset import open_dataset
@@ -28,6 +29,8 @@ def split(tmp_path_factory: pytest.TempPathFactory):
     folder = write_dataset(tmp_path_factory.mktemp("data"), ("valid",), images=IMAGES, objects=2, empty_images=1)
     split = open_dataset(folder).split("valid")
     split.images[1].path.write_bytes(b"no image")  # so that the images after it move up
+    with Image.open(split.images[2].path) as picture:  # annotations still refer to its old size
+        picture.resize((2 * picture.width, 2 * picture.height)).save(split.images[2].path)
     return split
 
 
