@@ -75,12 +75,14 @@ def test_features_text_detections_and_masks(quick: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_all_layers_on_small_images(tmp_path: Path) -> None:
     case = make_case(DEEP, tmp_path)
     assert_equal(whole_model.ask_ours(load(case), case.asked), case.expected)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_as_published_on_images_of_1008_pixels(tmp_path: Path) -> None:
     """Without a config.json: the architecture is SAM 3's own."""
     case = make_case(FULL, tmp_path)
