@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.config import DEMO, ModelConfig, RunConfig
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Split
 from sam3_lora.text import first_names
@@ -33,6 +33,15 @@ with torch.inference_mode():
     outputs = model(**inputs)
 found = processor.post_process_instance_segmentation(outputs, threshold=0.5, target_sizes=[image.size[::-1]])[0]
 print(found["scores"], found["boxes"])  # found["masks"]: one per object
+"""
+# PEFT's own loading knows neither another image size nor Meta's checkpoint.
+_LOADING_HERE = """\
+from sam3_lora.predict import Predictor
+
+predictor = Predictor.load({base}, "path/to/this/folder")  # with the image size of the training
+predictor.set_image("image.jpg")
+found = predictor.prompt([{phrase}], threshold=0.5)[{phrase}]
+print(found.scores, found.boxes_xyxy)  # found.masks: one per object
 """
 _CARD = """\
 {header}
@@ -91,12 +100,15 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
         num_negatives=config.data.num_negatives,
         numbers=_numbers(progress),
         settings=_settings(config),
-        loading=loading_code(config.model.base, phrases[0] if phrases else "object").rstrip(),
+        loading=loading_code(config.model, phrases[0] if phrases else "object").rstrip(),
     )
 
 
-def loading_code(base: str, phrase: str) -> str:
-    """Python that loads the adapter with PEFT and finds a phrase in an image."""
+def loading_code(model: ModelConfig, phrase: str) -> str:
+    """Python that loads the adapter, with PEFT if it can, and finds a phrase in an image."""
+    base = model.base
+    if model.image_size is not None or base.endswith(".pt"):
+        return _LOADING_HERE.format(base=json.dumps(base), phrase=json.dumps(phrase, ensure_ascii=False))
     path = '"assets/demo/model"  # in the app\'s own folder' if base == DEMO else json.dumps(base)
     return _LOADING.format(base=path, phrase=json.dumps(phrase, ensure_ascii=False))
 
@@ -125,5 +137,11 @@ def _settings(config: RunConfig) -> str:
         "data.path": Path(config.data.path).name,
         "data.image_dir": Path(config.data.image_dir).name,
         "model.adapter": config.model.adapter_name,
+        "model.processor": _without_folders(config.model.processor),
     }
     return config.with_settings(places).to_yaml().rstrip()
+
+
+def _without_folders(name: str) -> str:
+    """The last part of a path on this machine; a repository's name as it is."""
+    return Path(name).name if Path(name).exists() else name

@@ -6,11 +6,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sam3_lora.config import AdapterConfig, ModelConfig
 from sam3_lora.errors import ConfigError, ModelError
+from sam3_lora.model import lora
+from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
 from sam3_lora.runs.samples import read_samples, write_sample
 from sam3_lora.train import loop
 from sam3_lora.train.loop import fit
+from sam3_lora.train.model_card import loading_code
 from tests.train.helpers import request_after, steps, train
 
 
@@ -90,6 +94,21 @@ def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, capsys):
         code = code.replace(f'"{shown}"', repr(str(place)))
     exec(code, {})
     assert "tensor" in capsys.readouterr().out
+
+
+def test_the_code_for_another_image_size_loads_the_adapter_at_it(tmp_path, capsys):
+    model = lora.attach(load_base("demo", image_size=84).model, AdapterConfig(components=["scoring"], rank=2))
+    lora.save(model, tmp_path / "adapter", "demo")
+    code = loading_code(ModelConfig(image_size=84), "crack")
+    assert "PeftModel" in loading_code(ModelConfig(), "crack")
+    assert "Predictor" in loading_code(ModelConfig(base="checkpoints/sam3.pt"), "crack")
+    Image.new("RGB", (64, 48)).save(tmp_path / "image.jpg")
+    for shown, place in {"image.jpg": "image.jpg", "path/to/this/folder": "adapter"}.items():
+        code = code.replace(f'"{shown}"', repr(str(tmp_path / place)))
+    found: dict = {}
+    exec(code, found)
+    assert found["predictor"]._base.image_size == 84
+    assert "[" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_from_an_adapter(run, config, only_steps, monkeypatch):
