@@ -12,13 +12,14 @@ by :func:`given_matches`: one query for each object one-to-one, and two one-to-m
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -34,6 +35,7 @@ from sam3_lora.data.samples import Batch
 from sam3_lora.loss.matching import Matches
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel
+from sam3_lora.model.image_size import image_size_of, with_image_size
 from sam3_lora.recipes import preset
 from sam3_lora.structures import Detections, Targets
 from sam3_lora.train import setup as train_setup
@@ -56,6 +58,7 @@ class Case:
     images: int = 1
     phrases: int = 4  # of all images
     settings: dict[str, Any] = field(default_factory=dict)
+    cached_vision: bool = False
 
     def config(self, more: dict[str, Any]) -> RunConfig:
         usual = {"training.precision": "bf16", "training.device": "cpu", "model.gradient_checkpointing": True}
@@ -67,6 +70,8 @@ CASES = {
     "balanced_2x10": Case(images=2, phrases=10),
     "all_but_vision_1x4": Case(settings={"lora.components": ALL_BUT_VISION}),
     "minimal_1x4": Case(preset="minimal"),
+    "fusion_1x4": Case(preset="fusion"),
+    "fusion_1x4_cached": Case(preset="fusion", cached_vision=True),
     "balanced_1x4_kept": Case(settings={"model.gradient_checkpointing": False}),
     "as_shipped": Case(
         images=2, phrases=8, settings={"model.gradient_checkpointing": False, "training.precision": "fp32"}
@@ -75,15 +80,19 @@ CASES = {
 MAIN = ("balanced_1x4", "balanced_2x10", "all_but_vision_1x4", "minimal_1x4")
 
 
-def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases: int) -> Count:
+def count_step(
+    config: RunConfig, architecture: Sam3Config, images: int, phrases: int, cached_vision: bool = False
+) -> Count:
     """Counts the second training step: the optimizer has its state.
 
     Args:
         config: precision must be given and the device must be cpu, for which CUDA's memory is imitated.
-        architecture: of the base model.
+        architecture: of the base model, with its own image size.
         images: in the batch.
         phrases: of all images; the first two have objects.
+        cached_vision: whether the vision backbone's output is given.
     """
+    architecture = with_image_size(copy.deepcopy(architecture), config.model.image_size)
     accelerator = make_accelerator(config.training)
     resolved, _ = resolve(config, accelerator.device)
     with torch.device("meta"):
@@ -98,9 +107,9 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         optimizer = make_optimizer(model.peft, resolved.training)
         _attribute(counting, base)
         counting.begin("adapter", ADAPTER)
-        # Not moved to the device: fake parameters are there, and cannot be swapped for moved ones.
         loss = train_setup.Sam3LossWrapper.from_config(config.loss)
         objective = train_setup.Objective(model.detector, loss)
+        # Not moved to the device: fake parameters are there, and cannot be swapped for moved ones.
         wrapped, optimizer = accelerator.prepare(objective, optimizer, device_placement=[False, False])
         _make_state(model.parameters, optimizer)
         setup: Any = train_setup.Setup(resolved, accelerator, None, model, objective, wrapped, None, optimizer, None)  # type: ignore[arg-type]
@@ -108,6 +117,8 @@ def count_step(config: RunConfig, architecture: Sam3Config, images: int, phrases
         loss.register_forward_pre_hook(lambda *_: counting.begin("forward", "loss"))
         counting.begin("batch")
         batch = _batch(images, counts, model.base.image_size)
+        if cached_vision:
+            batch = replace(batch, pixel_values=None, backbone=_backbone(architecture, images))
         counting.begin("forward")
         detections, report = setup.forward(setup.wrapped, batch)
         del detections
@@ -177,6 +188,12 @@ def _batch(images: int, counts: Tensor, size: int) -> Batch:
     )
 
 
+def _backbone(architecture: Any, images: int) -> Tensor:
+    vision = architecture.vision_config.backbone_config
+    tokens = (image_size_of(architecture) // vision.patch_size) ** 2
+    return torch.zeros(images, tokens, vision.hidden_size, dtype=torch.bfloat16)
+
+
 def _make_state(parameters: list[nn.Parameter], optimizer: Any) -> None:
     """The optimizer's state, as after a first step."""
     for parameter in parameters:
@@ -242,7 +259,7 @@ def main() -> None:
     counted = {}
     for name in arguments.case or MAIN:
         began, case = time.monotonic(), CASES[name]
-        count = count_step(case.config(settings), Sam3Config(), case.images, case.phrases)
+        count = count_step(case.config(settings), Sam3Config(), case.images, case.phrases, case.cached_vision)
         counted[f"{name}_gib"] = round(count.peak / GIB, 3)
         if not arguments.json:
             show(name, count, arguments.detail)
