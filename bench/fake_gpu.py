@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -62,6 +62,7 @@ class Counting(TorchDispatchMode):
         super().__init__()
         self.part = self.phase = ""
         self.live = 0
+        self._off = False
         self._events: list[tuple[int, Tag | None]] = []  # a storage's key; None where it was freed
         self._sizes: dict[int, int] = {}
         self._alive: dict[int, tuple[int, weakref.ref]] = {}
@@ -75,7 +76,7 @@ class Counting(TorchDispatchMode):
     def add(self, tensor: Tensor, operation: str = "") -> None:
         """Counts a tensor's storage, if it is new."""
         storage = tensor.untyped_storage()
-        if id(storage) in self._alive:
+        if self._off or id(storage) in self._alive:
             return
         key, size = len(self._events), -(-storage.nbytes() // ALLOCATION) * ALLOCATION
         tag = Tag(self.part, self.phase, operation, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -83,6 +84,15 @@ class Counting(TorchDispatchMode):
         self._sizes[key] = size
         self.live += size
         self._alive[id(storage)] = key, weakref.ref(storage, self._freer(id(storage)))
+
+    @contextmanager
+    def main_memory(self) -> Iterator[None]:
+        """A context whose tensors are not counted: they are in main memory."""
+        self._off = True
+        try:
+            yield
+        finally:
+            self._off = False
 
     def _freer(self, name: int) -> Callable[[object], None]:
         def free(_: object) -> None:
@@ -232,15 +242,24 @@ def _on_host(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
 
 
-def make_fake(module: nn.Module, counting: Counting, part: str) -> None:
-    """Gives a module on the meta device fake tensors of the CPU; what is trained is counted as `part`."""
+def make_fake(module: nn.Module, counting: Counting, part: str, in_main_memory: Collection[nn.Module] = ()) -> None:
+    """Gives a module on the meta device fake tensors of the CPU.
+
+    Args:
+        module: all of it.
+        counting: counts its tensors.
+        part: of parameters that are trained; others belong to none.
+        in_main_memory: modules inside whose tensors are not counted.
+    """
+    apart = {id(inner) for outer in in_main_memory for inner in outer.modules()}
     for owner in module.modules():
-        for name, parameter in list(owner._parameters.items()):
-            if parameter is not None:
-                counting.part = part if parameter.requires_grad else ""
-                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                owner._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
-        for name, buffer in list(owner._buffers.items()):
-            if buffer is not None:
-                counting.part = ""
-                owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        with counting.main_memory() if id(owner) in apart else nullcontext():
+            for name, parameter in list(owner._parameters.items()):
+                if parameter is not None:
+                    counting.part = part if parameter.requires_grad else ""
+                    fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                    owner._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+            counting.part = ""
+            for name, buffer in list(owner._buffers.items()):
+                if buffer is not None:
+                    owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

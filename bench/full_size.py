@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ from bench.fake_gpu import Count, Counting, fake_gpu, make_fake
 from sam3_lora.config import RunConfig
 from sam3_lora.data.samples import Batch
 from sam3_lora.loss.matching import Matches
-from sam3_lora.model import lora
+from sam3_lora.model import kept_text, lora
 from sam3_lora.model.base import LoadedModel
 from sam3_lora.model.image_size import image_size_of, with_image_size
 from sam3_lora.recipes import preset
@@ -100,17 +100,16 @@ def count_step(
     counts = torch.tensor([OBJECTS] * PRESENT + [0] * (phrases - PRESENT))
     with _given(base), torch.device("meta"):
         model = train_setup.make_model(resolved, accelerator, lambda line: None, fresh=True)
-    with _given(base), fake_gpu() as counting:
+    with _given(base), fake_gpu() as counting, ExitStack() as stack:
         counting.begin("weights")
-        make_fake(model.detector, counting, ADAPTER)
+        make_fake(model.detector, counting, ADAPTER, in_main_memory=_kept_there(base, counting, stack))
         model.components = train_setup.trainable_by_component(model.peft)
         optimizer = make_optimizer(model.peft, resolved.training)
         _attribute(counting, base)
         counting.begin("adapter", ADAPTER)
         loss = train_setup.Sam3LossWrapper.from_config(config.loss)
         objective = train_setup.Objective(model.detector, loss)
-        # Not moved to the device: fake parameters are there, and cannot be swapped for moved ones.
-        wrapped, optimizer = accelerator.prepare(objective, optimizer, device_placement=[False, False])
+        wrapped, optimizer = train_setup.wrap(objective, optimizer, accelerator)
         _make_state(model.parameters, optimizer)
         setup: Any = train_setup.Setup(resolved, accelerator, None, model, objective, wrapped, None, optimizer, None)  # type: ignore[arg-type]
         setup.train_mode()
@@ -148,6 +147,20 @@ def _given(base: Sam3Model) -> Iterator[None]:
         yield
 
 
+def _kept_there(base: Sam3Model, counting: Counting, stack: ExitStack) -> list[nn.Module]:
+    """The modules that LoadedModel.to leaves in main memory, where they compute until the stack is closed."""
+    if not kept_text.is_frozen(base):
+        return []
+    encode = kept_text._encode
+
+    def uncounted(*args: Any, **options: Any) -> Any:
+        with counting.main_memory():
+            return encode(*args, **options)
+
+    stack.enter_context(mock.patch.object(kept_text, "_encode", uncounted))
+    return [base.get_submodule(name) for name in kept_text.MODULES]
+
+
 def given_matches(
     detections: Detections, targets: Targets, with_one_to_many: bool = True
 ) -> tuple[list[Matches], list[Matches]]:
@@ -170,13 +183,13 @@ def _pairs(targets: Targets, per_object: int) -> np.ndarray:
 def _batch(images: int, counts: Tensor, size: int) -> Batch:
     """A batch of phrases with so many objects each; what decides about computations is real, see fake_gpu."""
     phrases, objects = len(counts), sum(counts.tolist())
-    tokens = torch.ones(phrases, TOKENS, dtype=torch.int64)
+    tokens = torch.from_numpy(np.arange(1, phrases * TOKENS + 1).reshape(phrases, TOKENS))
     return Batch(
         pixel_values=torch.zeros(images, 3, size, size),
         image_index=torch.from_numpy(np.arange(phrases) * images // phrases),
         phrases=tuple(f"phrase {phrase}" for phrase in range(phrases)),
         input_ids=tokens,
-        attention_mask=tokens,
+        attention_mask=torch.ones_like(tokens),
         targets=Targets(
             boxes=torch.full((objects, 4), 0.5),
             counts=counts,
