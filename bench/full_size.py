@@ -81,7 +81,12 @@ MAIN = ("balanced_1x4", "balanced_2x10", "all_but_vision_1x4", "minimal_1x4")
 
 
 def count_step(
-    config: RunConfig, architecture: Sam3Config, images: int, phrases: int, cached_vision: bool = False
+    config: RunConfig,
+    architecture: Sam3Config,
+    images: int,
+    phrases: int,
+    cached_vision: bool = False,
+    present: int = PRESENT,
 ) -> Count:
     """Counts the second training step: the optimizer has its state.
 
@@ -89,15 +94,16 @@ def count_step(
         config: precision must be given and the device must be cpu, for which CUDA's memory is imitated.
         architecture: of the base model, with its own image size.
         images: in the batch.
-        phrases: of all images; the first two have objects.
+        phrases: of all images.
         cached_vision: whether the vision backbone's output is given.
+        present: the phrases with objects, the first ones.
     """
     architecture = with_image_size(copy.deepcopy(architecture), config.model.image_size)
     accelerator = make_accelerator(config.training)
     resolved, _ = resolve(config, accelerator.device)
     with torch.device("meta"):
         base = Sam3Model(architecture).requires_grad_(False).eval()
-    counts = torch.tensor([OBJECTS] * PRESENT + [0] * (phrases - PRESENT))
+    counts = torch.tensor([OBJECTS] * present + [0] * (phrases - present))
     with _given(base), torch.device("meta"):
         model = train_setup.make_model(resolved, accelerator, lambda line: None, fresh=True)
     with _given(base), fake_gpu() as counting, ExitStack() as stack:

@@ -10,8 +10,7 @@ import torch
 from sam3_lora.config import AUTO, AUTO_BATCH, DEMO, RunConfig
 from sam3_lora.data.records import Split
 from sam3_lora.model.base import load_config
-from sam3_lora.model.memory_estimate import estimate_memory
-from sam3_lora.model.memory_estimate.estimate import PRESENT_PHRASES
+from sam3_lora.model.memory_estimate import PRESENT_PHRASES, estimate_memory
 from sam3_lora.model.precision import resolve_precision
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.auto_values import AutoValue, Reason, with_values

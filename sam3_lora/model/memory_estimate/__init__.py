@@ -3,9 +3,10 @@
 from sam3_lora.model.memory_estimate.estimate import (
     MAX_BATCH,
     OVERHEAD,
+    PRESENT_PHRASES,
     MemoryEstimate,
     estimate_memory,
     largest_batch,
 )
 
-__all__ = ["MAX_BATCH", "OVERHEAD", "MemoryEstimate", "estimate_memory", "largest_batch"]
+__all__ = ["MAX_BATCH", "OVERHEAD", "PRESENT_PHRASES", "MemoryEstimate", "estimate_memory", "largest_batch"]

@@ -312,11 +312,15 @@ class _Step:
         channels = self.config.mask_decoder_config.hidden_size
         matched = self._objects * MASK_MATCHES * pixels * (number + 4)
         loss = MASKS_AT_ONCE * MASK_BUFFERS * 4 * image_size_of(self.config) ** 2
-        phrase = channels * pixels * (8 + 4 * number)
-        present = self.images * min(PRESENT_PHRASES, self.phrases / self.images)
+        map_of_phrase = channels * pixels
+        # Convolutions keep their inputs, group norms theirs in float32; without gradients the last map alone is kept.
+        learns = self._learns("vision_encoder", "geometry_encoder", "text_encoder", "detr_encoder", "mask_decoder")
+        phrase = map_of_phrase * (8 + 4 * number if learns else number)
+        working = map_of_phrase * (8 + 2 * number)
         if not self.checkpointing:
-            return _Memory(matched + present * phrase, max(loss, phrase / 2))
-        return _Memory(matched, max(loss, phrase * 1.5))
+            present = self.images * min(PRESENT_PHRASES, self.phrases / self.images)
+            return _Memory(matched + present * phrase, max(loss, working / 2))
+        return _Memory(matched, max(loss, phrase + working / 2 if learns else working))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_lora.config import AUTO, RunConfig
 from sam3_lora.model.image_size import image_size_of, image_size_step, with_image_size
-from sam3_lora.model.memory_estimate import MemoryEstimate, estimate_memory, largest_batch
+from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate, estimate_memory, largest_batch
 from sam3_lora.train.memory import smaller_settings
 from sam3_lora.train.resolve import memory_ways
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 USABLE = 0.95  # of a card's memory; the rest is the driver's and the screen's
-POSITIVES = 2  # phrases per image with an object, at most
 WORTH_BYTES = 0.05 * GIB  # a smaller saving is not worth a line
 
 
@@ -38,13 +37,15 @@ class MemoryOutlook:
         config: as the user has set it.
         architecture: of its base model, with the base's own image size.
         card_bytes: memory of the card.
-        categories: of the dataset; 0 if unknown.
+        positives: phrases with objects that the heaviest training image has.
+        objects: that it has.
     """
 
     config: RunConfig
     architecture: Sam3Config
     card_bytes: int
-    categories: int = 0
+    positives: int = PRESENT_PHRASES
+    objects: int = 5 * PRESENT_PHRASES
 
     @property
     def available(self) -> int:
@@ -53,8 +54,8 @@ class MemoryOutlook:
 
     @property
     def phrases_per_image(self) -> int:
-        """Phrases that an image is asked for: usual positives, and the negatives of the settings."""
-        return max(1, min(POSITIVES, self.categories or POSITIVES) + self.config.data.num_negatives)
+        """Phrases that an image is asked for, with the negatives of the settings."""
+        return max(1, self.positives + self.config.data.num_negatives)
 
     @property
     def reads_cache(self) -> bool:
@@ -119,6 +120,7 @@ class MemoryOutlook:
             "precision": config.training.precision,
             "gradient_checkpointing": config.model.gradient_checkpointing,
             "phrases_per_image": self.phrases_per_image,
+            "objects_per_phrase": self.objects / PRESENT_PHRASES,
             "cached_vision": replace(self, config=config).reads_cache,
         }
 

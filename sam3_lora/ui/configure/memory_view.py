@@ -38,8 +38,8 @@ def show_memory(config: RunConfig) -> None:
 
     with st.expander("GPU memory", icon=":material/memory:", expanded=gpu is not None and config.model.base != DEMO):
         name, size = gpu or _choose_card()
-        categories, images = _dataset(config)
-        outlook = MemoryOutlook(config, architecture, size, categories)
+        images, *heaviest = _dataset(config)
+        outlook = MemoryOutlook(config, architecture, size, *heaviest)
         _show_peak(outlook, name)
         _show_savings(outlook)
         if outlook.reads_cache and images:
@@ -126,12 +126,14 @@ def _architecture(base: str) -> Sam3Config | None:
         return None
 
 
-def _dataset(config: RunConfig) -> tuple[int, int]:
-    """Categories of the dataset, and images of the splits that a run uses; 0 where it cannot be opened."""
+def _dataset(config: RunConfig) -> tuple[int, int, int]:
+    """Images of the splits that a run uses; phrases and objects of the heaviest training image."""
+    from sam3_lora.train.resolve import heaviest_image
+
     try:
-        dataset = resources.open_dataset(config.data.path)
+        splits = resources.open_dataset(config.data.path).splits
     except Sam3LoraError:
-        return 0, 0
-    names = {config.data.train_split, config.data.valid_split}
-    images = sum(len(split.images) for name, split in dataset.splits.items() if name in names)
-    return len(dataset.categories), images
+        return 0, *heaviest_image(None)
+    data = config.data
+    images = sum(len(split.images) for name, split in splits.items() if name in (data.train_split, data.valid_split))
+    return images, *heaviest_image(splits.get(data.train_split))
