@@ -12,8 +12,10 @@ should be.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,25 +113,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=8)
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SAM3_LORA_CACHE"] = folder  # nothing that training has kept of these images
+        sys.exit(not compare(arguments.rounds, arguments.images))
+
+
+def compare(rounds: int, images: int) -> bool:
+    """Prints both cases; whether they keep their limits."""
     split = open_dataset("demo").split("valid").present()
-    split = replace(split, images=split.images.take(np.arange(arguments.images)))
+    split = replace(split, images=split.images.take(np.arange(images)))
     broken = False
     for name, (components, limit) in CASES.items():
         predictor = adapted(components)
         models = 2 if "vision_encoder" in components else 1
         asking(predictor, replace(split, images=split.images.take(np.zeros(1, dtype=int))))  # warms up
         ratios = []
-        for _ in range(arguments.rounds):
+        for _ in range(rounds):
             passes, seconds = measure(predictor, split, asking)
             naive_passes, naive_seconds = measure(predictor, split, naive)
             ratios.append(seconds / naive_seconds)
         ratio = statistics.median(ratios)
-        broken |= ratio > limit or passes != models * arguments.images
+        broken |= ratio > limit or passes != models * images
         print(
-            f"{name}: {passes / arguments.images:g} vision passes per image instead of "
-            f"{naive_passes / arguments.images:g}; {ratio:.2f} of the CPU time (limit: {limit})"
+            f"{name}: {passes / images:g} vision passes per image instead of "
+            f"{naive_passes / images:g}; {ratio:.2f} of the CPU time (limit: {limit})"
         )
-    sys.exit(broken)
+    return not broken
 
 
 if __name__ == "__main__":

@@ -98,8 +98,13 @@ class NothingKept:
     def close(self) -> None: ...
 
 
+def without_model(patch: pytest.MonkeyPatch) -> None:
+    """Evaluations go without a model: a made-up validation loss, and nothing kept of images."""
+    patch.setattr("sam3_lora.evaluate.evaluation.SplitLoss", FakeLoss)
+    patch.setattr("sam3_lora.evaluate.evaluation.KeptFeatures", NothingKept)
+
+
 @pytest.fixture
 def no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """A validation loss for predictors without a model, and nothing kept of images."""
-    monkeypatch.setattr("sam3_lora.evaluate.evaluation.SplitLoss", FakeLoss)
-    monkeypatch.setattr("sam3_lora.evaluate.evaluation.KeptFeatures", NothingKept)
+    without_model(monkeypatch)

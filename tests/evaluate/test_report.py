@@ -18,7 +18,7 @@ from sam3_lora.evaluate.predictions import phrases_of
 from sam3_lora.evaluate.store import folder_of, run_of, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.runs.run import Run
-from tests.evaluate.fake_predictor import FakeLoss, FakePredictor, predicted
+from tests.evaluate.fake_predictor import FakePredictor, predicted, without_model
 from tests.evaluate.helpers import coco_map, concept_f1
 from tests.factories import coco, write_dataset, write_split
 
@@ -45,7 +45,7 @@ def requested(split, **options) -> EvaluationRequest:
 @pytest.fixture(scope="module")
 def report(split) -> Report:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sam3_lora.evaluate.evaluation.SplitLoss", FakeLoss)
+        without_model(patch)
         return evaluated(split, adapter_name="run/best")
 
 

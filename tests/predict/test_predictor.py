@@ -86,7 +86,9 @@ def test_the_adapter_is_switched_over_the_same_weights(predictor, adapter, image
 def test_the_image_is_encoded_once_for_many_prompts(predictor, image, monkeypatch):
     encoded = []
     original = predictor.detector.encode_images
-    monkeypatch.setattr(predictor.detector, "encode_images", lambda pixels: encoded.append(1) or original(pixels))
+    monkeypatch.setattr(
+        predictor.detector, "encode_images", lambda *args, **more: encoded.append(1) or original(*args, **more)
+    )
     predictor.set_image(255 - image)  # none that the cache may know
     for phrase in ("crack", "joint", "pothole"):
         predictor.prompt([phrase])
