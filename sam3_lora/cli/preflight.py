@@ -24,6 +24,7 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
         config: the run's settings.
         as_json: print one JSON object instead of lines.
     """
+    from sam3_lora.runs.auto_values import describe as describe_auto
     from sam3_lora.runs.auto_values import with_values
     from sam3_lora.train.preflight.messages import describe
     from sam3_lora.train.preflight.preflight import preflight
@@ -46,6 +47,8 @@ def run_preflight(config: RunConfig, as_json: bool) -> None:
             echo(f"{problem.severity.upper():8}{message}\n        {fix}")
         if result.splits is not None:
             echo(result.splits.sentence)
+        for value in result.auto:
+            echo(describe_auto(value))
         if result.measured is not None:
             _print_measured(result, result.measured)
     if not result.ok:

@@ -38,10 +38,9 @@ def _state(own: tuple[str, ...]) -> str:
 
 
 def _show_values(recipe: Recipe) -> None:
-    rows = [
-        f"| {setting_label(each.setting)} | {shown(each.value)} | {escape(each.source)} |" for each in recipe.advice
-    ]
-    st.markdown("\n".join(["| Setting | Recipe | Source |", "| --- | --- | --- |", *rows]))
+    rows = [(setting_label(each.setting), shown(each.value), escape(each.source)) for each in recipe.advice]
+    lines = ["| " + " | ".join(f":small[{cell}]" for cell in row) + " |" for row in rows]
+    st.markdown("\n".join(["| :small[Setting] | :small[Recipe] | :small[Source] |", "| --- | --- | --- |", *lines]))
 
 
 def show_mark(name: str) -> None:
