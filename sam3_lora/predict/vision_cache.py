@@ -247,10 +247,10 @@ class VisionCache:
                 pool.shutdown(cancel_futures=True)
 
     def _encode_task(self, features: SplitFeatures, task: _Task, pixels: Tensor) -> None:
-        variants = torch.stack([pixels.flip([axis - 2 for axis in flipped]) for flipped in task.flips])
-        for flipped, encoded in zip(task.flips, self.encode(variants), strict=True):
+        for flipped in task.flips:
             if (path := features.path(task.place[1], flipped)) is not None:
-                self._save(path, encoded)
+                # One by one: in 16 bits the size of a batch decides how sums are rounded, and one image fills a GPU.
+                self._save(path, self.encode(pixels.flip([axis - 2 for axis in flipped])[None])[0])
 
     @staticmethod
     def _load(pool: ThreadPoolExecutor, splits: Sequence[SampleDataset], task: _Task) -> Any:
