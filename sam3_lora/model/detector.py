@@ -116,7 +116,8 @@ class Sam3Detector(nn.Module):
         else:
             side = math.isqrt(backbone.shape[1])
             assert side * side == backbone.shape[1], f"expected a square grid, got {backbone.shape[1]} places"
-            grid = backbone.transpose(1, 2).reshape(len(backbone), -1, side, side)  # (B, C, H, W)
+            # As the encoder does it, channels last in memory: convolutions round by the layout.
+            grid = backbone.reshape(len(backbone), side, side, -1).permute(0, 3, 1, 2)  # (B, C, H, W)
             levels = tuple(layer(grid) for layer in encoder.neck.fpn_layers[:-1])
             position = [encoder.neck.position_encoding(level.shape, level.device, level.dtype) for level in levels]
         # The heads use the last one. Sines of angles rounded to bf16 are off by up to 0.03, so it is computed in
