@@ -298,16 +298,16 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "reference": reference,
     "host_waits": host_waits,
     "vision": vision,
-    "all_but_vision, kept features": lambda bench: step(bench, lora__components=ALL_BUT_VISION),
-    "minimal, kept features": lambda bench: step(bench, "minimal"),
-    "minimal, encoded": lambda bench: step(bench, "minimal", data__vision_cache_gb=0),
+    "all but vision with kept features": lambda bench: step(bench, lora__components=ALL_BUT_VISION),
+    "minimal with kept features": lambda bench: step(bench, "minimal"),
+    "minimal without kept features": lambda bench: step(bench, "minimal", data__vision_cache_gb=0),
     "step without checkpointing": lambda bench: step(bench, model__gradient_checkpointing=False),
     "step of two images": lambda bench: step(bench, images=2),
     "step in fp32 (TF32)": lambda bench: step(bench, training__precision="fp32"),
     "precision": precision,
     "inference": inference,
     "loading": loading,
-    "step, compiled": compiled,
+    "compiled step": compiled,
 }
 
 
