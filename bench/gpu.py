@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,7 +41,7 @@ from sam3_lora.config import ASSETS, RunConfig
 from sam3_lora.data.samples import Batch, checked
 from sam3_lora.model.base import LoadedModel
 from sam3_lora.model.detector import Sam3Detector
-from sam3_lora.model.precision import autocast
+from sam3_lora.model.precision import Precision, autocast
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.recipes import preset
 from sam3_lora.train import setup as train_setup
@@ -77,7 +77,7 @@ class Bench:
         return self.device.type == "cuda"
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """Of steps; a CPU takes longer in bf16."""
         return "bf16" if self.on_gpu else "fp32"
 
@@ -271,7 +271,7 @@ def inference(bench: Bench) -> dict[str, Any]:
         predictor.set_image(image)
         for name, phrases in (("first", 1), ("second", 1), ("eight_at_once", 8)):
             asked = [f"{name} {number} {phrase}" for phrase in range(phrases)]
-            times[name].append(bench.timed(lambda asked=asked: predictor.prompt(asked)))
+            times[name].append(bench.timed(partial(predictor.prompt, asked)))
     medians = {f"{name}_s": statistics.median(seconds[1:]) for name, seconds in times.items()}
     return medians | {"peak_gib": bench.peak_gib(), "second_over_first": medians["second_s"] / medians["first_s"]}
 
@@ -348,7 +348,8 @@ def write_dataset(folder: Path, images: int) -> None:
     """COCO with photos: five objects with a polygon each, of two categories out of four."""
     train, rng, (height, width) = folder / "train", np.random.default_rng(0), PHOTO_HW
     train.mkdir(parents=True)
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(images):
         coarse = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
         photo = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

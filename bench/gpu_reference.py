@@ -38,7 +38,7 @@ class ReferenceStep:
         from sam3.model.vitdet import ViT
 
         self._device = device
-        self._patches = [mock.patch.object(self._decoders(), "_get_coords", staticmethod(self._coordinates))]
+        self._patches: list[Any] = [mock.patch.object(self._decoders(), "_get_coords", staticmethod(self._coordinates))]
         if device.type != "cuda":  # its focal loss is a Triton kernel, and it pins memory
             self._patches.append(mock.patch.object(Tensor, "pin_memory", lambda tensor, *_, **__: tensor))
         for patch in self._patches:
@@ -67,7 +67,7 @@ class ReferenceStep:
                 **vit,
             )
             self.vision = builder._create_vit_neck(builder._create_position_encoding(), backbone)
-            self.heads = self._build_heads(builder)
+            self.heads: Any = self._build_heads(builder)
         self.vision.requires_grad_(False)
         lora = peft.LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=["qkv", "proj", "fc1", "fc2"]
@@ -122,13 +122,13 @@ class ReferenceStep:
         found: dict[str, Any] = self.heads.forward_grounding(backbone, asked, self._targets, prompt)
         return found
 
-    def _build_heads(self, builder: Any) -> nn.Module:
+    def _build_heads(self, builder: Any) -> Any:
         from sam3.model.model_misc import TransformerWrapper
 
         transformer = TransformerWrapper(
             encoder=builder._create_transformer_encoder(), decoder=builder._create_transformer_decoder(), d_model=256
         )
-        heads: nn.Module = builder._create_sam3_model(
+        heads: Any = builder._create_sam3_model(
             nn.Identity(),
             transformer,
             builder._create_geometry_encoder(),
