@@ -24,7 +24,7 @@ def main() -> None:
         config, problems = next_run()
         if config is not None and follow_recipe(config):
             config, problems = next_run()
-        form, summary = st.columns([5, 3], gap="large")
+        form, summary = st.columns([3, 2], gap="medium")
         with form:
             show_form(problems)
         with summary, st.container(key="config-summary"):

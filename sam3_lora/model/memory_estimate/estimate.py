@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import Sam3Config
 
 Precision = Literal["fp32", "bf16", "fp16"]
-OVERHEAD = "CUDA and fragmentation"
+OVERHEAD = "CUDA overhead"
 # The CUDA context and the workspaces of its libraries; and the share of the rest that fragmentation costs.
 CONTEXT_BYTES, FRAGMENTATION = 700 * 2**20, 0.1
 TOKENS = 34  # of a prompt: 32 of text, 2 of geometry

@@ -28,35 +28,52 @@ _SMALL = 0.05 * GIB  # parts below it share a row
 def show_memory(config: RunConfig) -> None:
     """Peak GPU memory by part, the largest batch, what would save memory, and disk for the vision cache.
 
-    Open where a GPU will train SAM 3; elsewhere it is one closed line.
+    For the demo, which needs no GPU, it is one closed line.
     """
     architecture, gpu = _architecture(config.model.base), _gpu()
     if architecture is None:
         return  # the adapter's summary says why
+    if config.model.base == DEMO:
+        with st.expander("GPU memory", icon=":material/memory:", key="gpu-memory"):
+            _show_outlook(config, architecture, gpu)
+    else:
+        with st.container(border=True, key="gpu-memory"):
+            _show_outlook(config, architecture, gpu)
+
+
+def _show_outlook(config: RunConfig, architecture: Sam3Config, gpu: tuple[str, int] | None) -> None:
     # Imports torch.
     from sam3_lora.ui.configure.memory_outlook import MemoryOutlook
 
-    with st.expander("GPU memory", icon=":material/memory:", expanded=gpu is not None and config.model.base != DEMO):
-        name, size = gpu or _choose_card()
-        images, *heaviest = _dataset(config)
-        outlook = MemoryOutlook(config, architecture, size, *heaviest)
-        _show_peak(outlook, name)
+    name, size = gpu or _choose_card()
+    images, *heaviest = _dataset(config)
+    outlook = MemoryOutlook(config, architecture, size, *heaviest)
+    _show_peak(outlook, name)
+    if outlook.reads_cache and images:
+        disk = outlook.cache_bytes(images) / 1e9
+        st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {plural(images, 'image')}.")
+    with st.expander("By part, and what would save memory", key="gpu-memory-parts"):
+        _show_parts(outlook)
         _show_savings(outlook)
-        if outlook.reads_cache and images:
-            disk = outlook.cache_bytes(images) / 1e9
-            st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {plural(images, 'image')}.")
 
 
 def _show_peak(outlook: MemoryOutlook, card: str) -> None:
-    """The peak and its parts, and the largest batch."""
+    """The peak and the largest batch."""
     estimate, training = outlook.estimate, outlook.resolved.training
-    peak = f"**{estimate.total / GIB:.1f} GiB** at the peak of a step"
+    peak = f"**{estimate.total / GIB:.1f} GiB** of GPU memory at the peak of a step"
     if estimate.total > outlook.available:
         peak = f":orange[:material/warning:] {peak}: more than {escape(card)} has"
     st.markdown(peak)
     images, phrases = plural(int(training.batch_size), "image"), plural(outlook.phrases_per_image, "phrase")
-    how = "recomputed" if outlook.resolved.model.gradient_checkpointing else "kept"
-    st.caption(f"Estimated for {images} with {phrases} each, in {training.precision}, activations {how}.")
+    how = "with" if outlook.resolved.model.gradient_checkpointing else "without"
+    st.caption(
+        f"Estimated for {images} with {phrases} each, in {training.precision}, {how} gradient checkpointing. "
+        f"Largest batch on {escape(card)}: {outlook.largest_batch or 'none'}."
+    )
+
+
+def _show_parts(outlook: MemoryOutlook) -> None:
+    estimate = outlook.estimate
     rows = {name: size for name, size in estimate.parts.items() if size >= _SMALL}
     rows["others"] = estimate.total - sum(rows.values())
     show_table(
@@ -64,7 +81,6 @@ def _show_peak(outlook: MemoryOutlook, card: str) -> None:
         "Peak GPU memory by part",
         {"GiB": st.column_config.ProgressColumn(format="%.1f", min_value=0, max_value=estimate.total / GIB)},
     )
-    st.caption(f"Largest batch on {escape(card)}: {outlook.largest_batch or 'none'}")
 
 
 def _show_savings(outlook: MemoryOutlook) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from sam3_lora.config import DEMO
 from sam3_lora.recipes import UNCONFIRMED, Recipe
 from sam3_lora.text import plural
 from sam3_lora.ui.components.forms import label_of, setting_label
@@ -14,20 +15,25 @@ from sam3_lora.ui.recipe import current_recipe, filled_settings, own_settings, u
 
 
 def show_recipe() -> None:
-    """Draws which recipe there is, what it has filled, and the button that uses all of it."""
+    """Draws which recipe there is, what it has filled, and the button that uses all of it.
+
+    The demo's recipe is the defaults: there is nothing to say until the user has changed one.
+    """
     recipe = current_recipe()
     if recipe is None:
         return
     own = own_settings(recipe)
+    if recipe.base == DEMO and not own:
+        return
     doubt = "" if recipe.confirmed else f" {UNCONFIRMED}."
     with st.container(border=True, key="recipe", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{recipe.title}**", width="stretch")
+            with st.popover("Values and sources", type="tertiary", key="recipe-values"):
+                _show_values(recipe)
             if own:
                 st.button("Use the recipe", key="use-recipe", on_click=use_recipe, args=(recipe, tuple(recipe.values)))
         st.caption(f"{_state(own)}{doubt}")
-        with st.expander("Values and sources", key="recipe-values"):
-            _show_values(recipe)
 
 
 def _state(own: tuple[str, ...]) -> str:
@@ -50,7 +56,8 @@ def show_mark(name: str) -> None:
     if recipe is None or advice is None:
         return
     if name not in own_settings(recipe):
-        st.badge("recipe", color="gray", help=advice.reason)
+        if recipe.base != DEMO:
+            st.badge("recipe", color="gray", help=advice.reason)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         st.badge("yours", color="blue", help=f"The recipe has {shown(advice.value)}. {advice.reason}")
