@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from sam3_lora.config import Precision
 from sam3_lora.errors import ConfigError
 from sam3_lora.model import kept_text
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
 
-Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CAST_BY_AUTOCAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 # The geometry encoder runs without autocast (RoIAlign has no bf16), in the text projection's type.
 _IN_FLOAT32 = ("geometry_encoder.", "text_projection.")
@@ -35,13 +35,13 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         # Older GPUs emulate bf16, slower than they compute in fp32.
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if native else "fp32"
-    if name not in ("fp32", *_DTYPES):
-        raise ConfigError(f"Expected a precision among auto, fp32, bf16, fp16, but got '{name}'", "Choose auto")
+    if name not in DTYPES:
+        raise ConfigError(f"Expected a precision among auto, {', '.join(DTYPES)}, but got '{name}'", "Choose auto")
     if name == "fp16" and device.type != "cuda":
         raise ConfigError(
             f"fp16 needs a CUDA GPU, but the device is {device}", "Set training.precision to fp32 or bf16"
         )
-    return cast(Precision, name)
+    return name
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -51,8 +51,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
         device: of the tensors that are computed with.
         precision: of :func:`resolve_precision`.
     """
-    dtype = _DTYPES.get(precision)
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
 
 
 def is_converted(name: str, module: nn.Module) -> bool:
@@ -75,8 +74,7 @@ def convert_frozen(model: Sam3Model, precision: Precision) -> None:
     """
     from peft.tuners.lora import LoraLayer
 
-    dtype = _DTYPES.get(precision)
-    if dtype is None:
+    if precision == "fp32":
         return
     kept = [f"{name}." for name in kept_text.MODULES if kept_text.is_frozen(model)]
     for name, module in model.named_modules():
@@ -90,4 +88,4 @@ def convert_frozen(model: Sam3Model, precision: Precision) -> None:
             continue
         for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+                parameter.data = parameter.data.to(DTYPES[precision])

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sam3_lora.model.image_size import image_size_of
+
 if TYPE_CHECKING:
     from transformers import Sam3Config
 
@@ -43,13 +45,8 @@ def phrase_bytes(config: Sam3Config, precision: str) -> int:
     number = 4 if precision == "fp32" else 2  # bytes
     parts: Any = config  # its parts are typed as if they could be dictionaries
     encoder, vision = parts.detr_encoder_config, parts.vision_config
-    coarse = (_image_size(config) // vision.backbone_config.patch_size) ** 2
+    coarse = (image_size_of(config) // vision.backbone_config.patch_size) ** 2
     features: int = coarse * encoder.hidden_size * number
     layer: int = 5 * features + 2 * coarse * encoder.intermediate_size * number
     masks: int = parts.detr_decoder_config.num_queries * int(coarse * vision.scale_factors[0] ** 2)
     return max(layer, features + masks * max(2 * number, 4 + number))
-
-
-def _image_size(config: Sam3Config) -> int:
-    size = config.image_size
-    return size if isinstance(size, int) else size[0]

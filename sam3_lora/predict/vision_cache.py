@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sam3_lora.config import Precision
 from sam3_lora.data.content_hashes import ContentHashes
 from sam3_lora.data.samples import Batch, SampleDataset
 from sam3_lora.data.vision_features import (
@@ -29,7 +30,7 @@ from sam3_lora.data.vision_features import (
     identity_of,
 )
 from sam3_lora.model import lora
-from sam3_lora.model.precision import Precision
+from sam3_lora.model.precision import DTYPES
 from sam3_lora.text import plural
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from sam3_lora.predict.predictor import Predictor
 
 GB = 10**9
-# The neck's convolutions round their input to it under autocast, so that kept features change no number.
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SAMPLED = 64  # numbers of each weight that its fingerprint is made of
 _IMAGES_AT_ONCE = 32  # whose content is looked at between two signs of progress
 _log = logging.getLogger(__name__)
@@ -310,7 +309,8 @@ def can_cache(detector: Sam3Detector) -> bool:
 def files_of(detector: Sam3Detector, precision: Precision, processor: Any, limit_gb: float) -> FeatureFiles:
     """The files of a model's features; the arguments are those of :class:`VisionCache`."""
     backbone, size = detector.base.vision_encoder.backbone, processor.image_processor.size["height"]
-    grid, dtype = size // backbone.config.patch_size, _DTYPES[precision]
+    # The neck's convolutions round their input to this type under autocast, so that kept features change no number.
+    grid, dtype = size // backbone.config.patch_size, DTYPES[precision]
     return FeatureFiles(
         source=f"{fingerprint(backbone, dtype)} {precision} {_digest_of(processor.image_processor.to_dict())}",
         shape=(grid * grid, backbone.config.hidden_size),

@@ -7,12 +7,13 @@ the memory that ``bench/full_size.py`` counts in fit()'s own step (``tests/model
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sam3_lora.config import AdapterConfig
+from sam3_lora.config import AdapterConfig, Precision
 from sam3_lora.model.base_files.architecture import skeleton
 from sam3_lora.model.image_size import image_size_of
 from sam3_lora.model.lora import Layer, adaptable_layers, component_of
@@ -21,11 +22,9 @@ from sam3_lora.model.precision import is_converted
 if TYPE_CHECKING:
     from transformers import Sam3Config
 
-Precision = Literal["fp32", "bf16", "fp16"]
 OVERHEAD = "CUDA overhead"
 # The CUDA context and the workspaces of its libraries; and the share of the rest that fragmentation costs.
 CONTEXT_BYTES, FRAGMENTATION = 700 * 2**20, 0.1
-TOKENS = 34  # of a prompt: 32 of text, 2 of geometry
 PRESENT_PHRASES = 2  # of an image, with objects
 MASK_MATCHES = 3  # queries compared with an object's mask: one, and on average two one-to-many
 MASKS_AT_ONCE, MASK_BUFFERS = 4, 8  # of the mask loss, which goes through them in chunks, in float32
@@ -74,57 +73,33 @@ def estimate_memory(
         objects_per_phrase: of two phrases of each image.
         cached_vision: whether the vision backbone's output is read from disk.
     """
-    architecture = _architecture(_key(config))
-    phrases = images * phrases_per_image
     return _Step(
         config,
-        architecture,
+        _architecture(_key(config)),
         lora,
         precision,
         gradient_checkpointing,
         images,
-        phrases,
+        images * phrases_per_image,
         objects_per_phrase,
         cached_vision,
     ).estimate()
 
 
-def largest_batch(
-    config: Sam3Config,
-    lora: AdapterConfig,
-    *,
-    available_bytes: int,
-    precision: Precision,
-    gradient_checkpointing: bool,
-    phrases_per_image: int,
-    objects_per_phrase: float = 5,
-    cached_vision: bool = False,
-) -> int:
-    """Images of the largest batch that fits into so many bytes, at most 64; 0 if not even one does.
+def largest_batch(config: Sam3Config, lora: AdapterConfig, *, available_bytes: int, **options: Any) -> int:
+    """Images of the largest batch that fits into so many bytes, at most MAX_BATCH; 0 if not even one does.
 
-    Args: see :func:`estimate_memory`.
+    Args:
+        config: the base's architecture.
+        lora: the adapter.
+        available_bytes: of memory.
+        **options: the other arguments of :func:`estimate_memory`.
     """
-    architecture = _architecture(_key(config))
 
-    def fits(images: int) -> bool:
-        phrases = images * phrases_per_image
-        step = _Step(
-            config,
-            architecture,
-            lora,
-            precision,
-            gradient_checkpointing,
-            images,
-            phrases,
-            objects_per_phrase,
-            cached_vision,
-        )
-        return step.estimate().total <= available_bytes
+    def needed(images: int) -> int:
+        return estimate_memory(config, lora, images=images, **options).total
 
-    largest = 0
-    while largest < MAX_BATCH and fits(largest + 1):
-        largest += 1
-    return largest
+    return bisect(range(1, MAX_BATCH + 1), available_bytes, key=needed)
 
 
 @dataclass(frozen=True)
