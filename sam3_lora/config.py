@@ -173,8 +173,8 @@ class ModelConfig(Section):
     """Adapter folder to continue from, such as runs/RUN/adapters/best, trained with the same lora settings; empty to
     start from the base model."""
     gradient_checkpointing: bool | Auto = AUTO
-    """Recompute activations of the vision encoder and the mask decoder in the backward pass: less memory, about a third
-    more time. auto: where a step on the GPU would not fit without it."""
+    """Recompute the activations of each layer in the backward pass: less memory, about a third more time. auto: where
+    a step on the GPU would not fit without it."""
     compile: bool = Field(False, title="Compile the vision encoder")
     """Compile its layers with torch.compile: minutes at the start, and faster steps after. Needs a compiler."""
 
