@@ -109,10 +109,11 @@ def test_a_merged_model_keeps_the_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"image_size": "84"}', '{"image_size": -3, "processor": 7}'])
-def test_a_damaged_or_missing_file_means_the_bases_own(tmp_path: Path, text: str) -> None:
+def test_without_the_file_the_bases_own_size_holds_and_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> None:
     assert adapter_base.read(tmp_path) == AdapterBase()
     (tmp_path / adapter_base.FILE).write_text(text)
-    assert adapter_base.read(tmp_path) == AdapterBase()
+    with pytest.raises(ModelError, match=r"base_model\.json.* cannot be read"):
+        adapter_base.read(tmp_path)
 
 
 def test_settings_reach_the_model(model_folder: Path) -> None:
