@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,12 +11,15 @@ import torch
 from sam3_lora.config import AUTO, AUTO_BATCH, DEMO, RunConfig
 from sam3_lora.data.records import Split
 from sam3_lora.model.base import load_config
-from sam3_lora.model.memory_estimate import PRESENT_PHRASES, estimate_memory
+from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate, estimate_memory
 from sam3_lora.model.precision import resolve_precision
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.auto_values import AutoValue, Reason, with_values
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import auto_workers
+
+if TYPE_CHECKING:
+    from transformers import Sam3Config
 
 
 def resolve(
@@ -96,23 +100,44 @@ def _first_that_fits(
     Returns:
         Checkpointing, images, and (checkpointing, images) -> bytes of the ways that were estimated.
     """
-    training, ways = config.training, memory_ways(config)
+    ways = memory_ways(config)
     architecture = load_config(config.model.base, image_size=config.model.image_size)
-    phrases, objects = heaviest_image(train)
-    needed = {
-        (recompute, images): estimate_memory(
-            architecture,
-            config.lora,
-            precision=resolve_precision(training.precision, device),
-            gradient_checkpointing=recompute,
-            images=images,
-            phrases_per_image=phrases + config.data.num_negatives,
-            objects_per_phrase=objects / PRESENT_PHRASES,
-        ).total
-        for recompute, images in ways
-    }
+    config = config.with_settings({"training.precision": resolve_precision(config.training.precision, device)})
+    needed = {}
+    for recompute, images in ways:
+        chosen = config.with_settings({"model.gradient_checkpointing": recompute, "training.batch_size": images})
+        needed[recompute, images] = estimate_step(chosen, architecture, *heaviest_image(train)).total
     available = memory.free_bytes(device)
     return *next((way for way in ways if needed[way] <= available), ways[-1]), needed
+
+
+def estimate_step(config: RunConfig, architecture: Sam3Config, phrases: int, objects: int) -> MemoryEstimate:
+    """Peak GPU memory of a training step on the heaviest images, as :func:`heaviest_image` describes them.
+
+    Args:
+        config: precision, checkpointing and batch size are not auto.
+        architecture: of the base model, with the image size of the settings.
+        phrases: of each image, without negatives.
+        objects: of each image.
+    """
+    precision, images = config.training.precision, config.training.batch_size
+    checkpointing = config.model.gradient_checkpointing
+    assert precision != AUTO and images != AUTO and checkpointing != AUTO, "expected settings without auto"
+    return estimate_memory(
+        architecture,
+        config.lora,
+        precision=precision,
+        gradient_checkpointing=checkpointing,
+        images=images,
+        phrases_per_image=phrases + config.data.num_negatives,
+        objects_per_phrase=objects / PRESENT_PHRASES,
+        cached_vision=reads_vision_cache(config),
+    )
+
+
+def reads_vision_cache(config: RunConfig) -> bool:
+    """Whether a run will read the vision encoder's output from disk: no adapter changes it, and it may be kept."""
+    return "vision_encoder" not in config.lora.components and config.data.vision_cache_gb > 0
 
 
 def heaviest_image(train: Split | None) -> tuple[int, int]:

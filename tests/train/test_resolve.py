@@ -173,3 +173,15 @@ def test_a_run_of_numbers_has_no_file_of_choices(config):
     (run.folder / AUTO_FILE).write_text("[{")
     with pytest.raises(RunError, match=AUTO_FILE):
         run.auto_values()
+
+
+def test_the_estimate_knows_that_frozen_vision_is_read_from_disk(gpu):
+    frozen = SAM3.with_settings({"lora.components": ["detr_decoder"], "model.gradient_checkpointing": True})
+    gpu.bytes = 10**12
+    images = 2
+    how = {"precision": "bf16", "gradient_checkpointing": True, "images": images, "phrases_per_image": 2 + 3}
+    for gigabytes in (0, 20):
+        config = frozen.with_settings({"data.vision_cache_gb": gigabytes})
+        expected = estimate_memory(Sam3Config(), config.lora, **how, cached_vision=gigabytes > 0).total
+        (chosen,) = (each for each in resolve(config, GPU)[1] if each.setting == "training.batch_size")
+        assert chosen.needed_bytes == expected

@@ -10,7 +10,7 @@ from transformers import Sam3Config
 from sam3_lora.config import RunConfig
 from sam3_lora.model.base import load_config
 from sam3_lora.recipes import preset
-from sam3_lora.ui.configure.memory_outlook import GIB, MemoryOutlook
+from sam3_lora.ui.configure.memory_outlook import GIB, MAX_BATCH, MemoryOutlook
 from tests.ui.helpers import new_app, texts
 
 SAM3 = Sam3Config()
@@ -47,6 +47,7 @@ def test_the_largest_batch_fits_and_one_more_does_not() -> None:
     for images, fits in ((most, True), (most + 1, False)):
         estimate = outlook(config.with_settings({"training.batch_size": images})).estimate
         assert (estimate.total <= found.available) is fits
+    assert (outlook(config, card_gb=1).largest_batch, outlook(config, card_gb=1000).largest_batch) == (0, MAX_BATCH)
 
 
 def test_the_cache_takes_a_file_per_image_and_way_of_flipping_it() -> None:

@@ -7,7 +7,6 @@ the memory that ``bench/full_size.py`` counts in fit()'s own step (``tests/model
 from __future__ import annotations
 
 import json
-from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +27,6 @@ CONTEXT_BYTES, FRAGMENTATION = 700 * 2**20, 0.1
 PRESENT_PHRASES = 2  # of an image, with objects
 MASK_MATCHES = 3  # queries compared with an object's mask: one, and on average two one-to-many
 MASKS_AT_ONCE, MASK_BUFFERS = 4, 8  # of the mask loss, which goes through them in chunks, in float32
-MAX_BATCH = 64
 # Bytes per trained number: itself in float32, its gradient, AdamW's two moments, and autocast's copy.
 _ADAPTER_BYTES = 4 + 4 + 8
 
@@ -84,22 +82,6 @@ def estimate_memory(
         objects_per_phrase,
         cached_vision,
     ).estimate()
-
-
-def largest_batch(config: Sam3Config, lora: AdapterConfig, *, available_bytes: int, **options: Any) -> int:
-    """Images of the largest batch that fits into so many bytes, at most MAX_BATCH; 0 if not even one does.
-
-    Args:
-        config: the base's architecture.
-        lora: the adapter.
-        available_bytes: of memory.
-        **options: the other arguments of :func:`estimate_memory`.
-    """
-
-    def needed(images: int) -> int:
-        return estimate_memory(config, lora, images=images, **options).total
-
-    return bisect(range(1, MAX_BATCH + 1), available_bytes, key=needed)
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from bisect import bisect
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sam3_lora.config import AUTO, RunConfig
 from sam3_lora.model.image_size import image_size_of, image_size_step, with_image_size
-from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate, estimate_memory, largest_batch
+from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate
 from sam3_lora.train.memory import smaller_settings
-from sam3_lora.train.resolve import memory_ways
+from sam3_lora.train.resolve import estimate_step, memory_ways, reads_vision_cache
 
 if TYPE_CHECKING:
     from transformers import Sam3Config
 
 GIB = 2**30
 USABLE = 0.95  # of a card's memory; the rest is the driver's and the screen's
+MAX_BATCH = 64
 WORTH_BYTES = 0.05 * GIB  # a smaller saving is not worth a line
 
 
@@ -55,12 +57,12 @@ class MemoryOutlook:
     @property
     def phrases_per_image(self) -> int:
         """Phrases that an image is asked for, with the negatives of the settings."""
-        return max(1, self.positives + self.config.data.num_negatives)
+        return self.positives + self.config.data.num_negatives
 
     @property
     def reads_cache(self) -> bool:
         """Whether the vision encoder's output is kept on disk."""
-        return "vision_encoder" not in self.config.lora.components and self.config.data.vision_cache_gb > 0
+        return reads_vision_cache(self.config)
 
     @cached_property
     def resolved(self) -> RunConfig:
@@ -81,9 +83,12 @@ class MemoryOutlook:
 
     @cached_property
     def largest_batch(self) -> int:
-        """Images of the largest batch that fits; 0 if not even one does."""
-        options = self._options(self.resolved)
-        return largest_batch(options.pop("config"), options.pop("lora"), available_bytes=self.available, **options)
+        """Images of the largest batch that fits, at most MAX_BATCH; 0 if not even one does."""
+
+        def needed(images: int) -> int:
+            return self.estimate_of(self.resolved.with_settings({"training.batch_size": images})).total
+
+        return bisect(range(1, MAX_BATCH + 1), self.available, key=needed)
 
     @cached_property
     def savings(self) -> list[Saving]:
@@ -108,24 +113,8 @@ class MemoryOutlook:
 
     def estimate_of(self, config: RunConfig) -> MemoryEstimate:
         """The peak of a training step with other settings, none of them auto."""
-        options = self._options(config)
-        return estimate_memory(
-            options.pop("config"), options.pop("lora"), images=int(config.training.batch_size), **options
-        )
-
-    def _options(self, config: RunConfig) -> dict[str, Any]:
-        return {
-            "config": self._sized(config.model.image_size),
-            "lora": config.lora,
-            "precision": config.training.precision,
-            "gradient_checkpointing": config.model.gradient_checkpointing,
-            "phrases_per_image": self.phrases_per_image,
-            "objects_per_phrase": self.objects / PRESENT_PHRASES,
-            "cached_vision": replace(self, config=config).reads_cache,
-        }
-
-    def _sized(self, image_size: int | None) -> Sam3Config:
-        return with_image_size(copy.deepcopy(self.architecture), image_size)
+        architecture = with_image_size(copy.deepcopy(self.architecture), config.model.image_size)
+        return estimate_step(config, architecture, self.positives, self.objects)
 
     def cache_bytes(self, images: int) -> int:
         """Disk for the vision encoder's output of so many images: each way of flipping is another file."""
