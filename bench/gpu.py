@@ -37,11 +37,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Sam3Config, Sam3Model, Sam3Processor
 
 from bench.gpu_reference import ReferenceStep
-from sam3_lora.config import ASSETS, RunConfig
+from sam3_lora.config import ASSETS, Precision, RunConfig
 from sam3_lora.data.samples import Batch, checked
 from sam3_lora.model.base import LoadedModel
 from sam3_lora.model.detector import Sam3Detector
-from sam3_lora.model.precision import Precision, autocast
+from sam3_lora.model.precision import autocast
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.recipes import preset
 from sam3_lora.train import setup as train_setup

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam3_lora.config import AdapterConfig, Component
+from sam3_lora.config import AdapterConfig, Component, Precision
 from sam3_lora.errors import ConfigError
 from sam3_lora.model import lora
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
-from sam3_lora.model.precision import Precision, autocast, convert_frozen, resolve_precision
+from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
 from tests.model.model_helpers import scalar
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
