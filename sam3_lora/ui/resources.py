@@ -22,7 +22,7 @@ from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
 
 if TYPE_CHECKING:
-    from transformers import Sam3Processor
+    from transformers import Sam3Config, Sam3Processor
 
     from sam3_lora.data.dataset import Dataset
     from sam3_lora.predict.predictor import Predictor
@@ -130,6 +130,18 @@ def _progress_bar() -> Iterator[Callable[[float, str], None]]:
         yield progress
     finally:
         place.empty()
+
+
+# Errors are cached for a minute, too: a request to the Hub per keystroke would make the form stutter.
+@st.cache_resource(ttl=60, max_entries=16, show_spinner=False)
+def get_architecture(base: str) -> Sam3Config | None:
+    """The architecture of a base model, with its own image size, to be read only; None where it is not known."""
+    from sam3_lora.model.base import load_config
+
+    try:
+        return load_config(base)
+    except Sam3LoraError:
+        return None
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model's tokenizer")

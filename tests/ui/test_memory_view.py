@@ -63,7 +63,7 @@ def test_the_page_estimates_sam3_for_the_chosen_card_without_its_weights(
 ) -> None:
     monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path))
     monkeypatch.setattr(
-        "sam3_lora.ui.configure.memory_view._architecture", lambda base: load_config("demo") if base == "demo" else SAM3
+        "sam3_lora.ui.resources.get_architecture", lambda base: load_config("demo") if base == "demo" else SAM3
     )
     app = new_app()
     app.switch_page("pages/configure.py").run()

@@ -8,6 +8,8 @@ from sam3_lora.data.dataset import Dataset
 from sam3_lora.data.object_sizes import SMALL_PIXELS, small_share
 from sam3_lora.data.splits.split_use import training_split
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.model.image_size import image_size_of, image_size_step
+from sam3_lora.ui import resources
 from sam3_lora.ui.components.forms import form_value
 
 SETTING = "model.image_size"
@@ -60,14 +62,7 @@ def _small(dataset: Dataset | None, side: int) -> float | None:
         return None
 
 
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def _sizes(base: str) -> tuple[int, int] | None:
     """The base's own image size, and the number of pixels that all sizes are multiples of; None if unknown."""
-    from sam3_lora.model.base import load_config
-    from sam3_lora.model.image_size import image_size_of, image_size_step
-
-    try:
-        config = load_config(base)
-    except Sam3LoraError:
-        return None
-    return image_size_of(config), image_size_step(config)
+    architecture = resources.get_architecture(base)
+    return None if architecture is None else (image_size_of(architecture), image_size_step(architecture))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.data.splits.split_use import expected_use, training_split
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
@@ -30,7 +31,7 @@ def show_memory(config: RunConfig) -> None:
 
     For the demo, which needs no GPU, it is one closed line.
     """
-    architecture, gpu = _architecture(config.model.base), _gpu()
+    architecture, gpu = resources.get_architecture(config.model.base), _gpu()
     if architecture is None:
         return  # the adapter's summary says why
     if config.model.base == DEMO:
@@ -131,25 +132,14 @@ def _gpu() -> tuple[str, int] | None:
     return properties.name, properties.total_memory
 
 
-# Errors are cached for a minute, too, as in the adapter's summary.
-@st.cache_resource(ttl=60, max_entries=16, show_spinner=False)
-def _architecture(base: str) -> Sam3Config | None:
-    from sam3_lora.model.base import load_config
-
-    try:
-        return load_config(base)
-    except Sam3LoraError:
-        return None
-
-
 def _dataset(config: RunConfig) -> tuple[int, int, int]:
     """Images of the splits that a run uses; phrases and objects of the heaviest training image."""
     from sam3_lora.train.resolve import heaviest_image
 
     try:
-        splits = resources.open_dataset(config.data.path).splits
+        dataset = resources.open_dataset(config.data.path)
+        use = expected_use(dataset, config.data, config.training.seed)
+        train = training_split(dataset, config.data.train_split)
     except Sam3LoraError:
         return 0, *heaviest_image(None)
-    data = config.data
-    images = sum(len(split.images) for name, split in splits.items() if name in (data.train_split, data.valid_split))
-    return images, *heaviest_image(splits.get(data.train_split))
+    return use.train_images + use.valid_images, *heaviest_image(train)
