@@ -53,7 +53,7 @@ def test_the_largest_batch_fits_and_one_more_does_not() -> None:
 def test_the_cache_takes_a_file_per_image_and_way_of_flipping_it() -> None:
     config = RunConfig().with_settings({"lora.components": ["detr_decoder"], "data.flip": "horizontal"})
     assert outlook(config).reads_cache
-    assert outlook(config).cache_bytes(10) == 10 * 2 * 72 * 72 * 1024 * 2
+    assert outlook(config).cache_bytes(10, 3) == (10 * 2 + 3) * 72 * 72 * 1024 * 2
     assert not outlook(config.with_settings({"data.vision_cache_gb": 0})).reads_cache
     assert not outlook(RunConfig()).reads_cache, "the vision encoder is adapted"
 

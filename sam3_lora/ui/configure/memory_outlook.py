@@ -116,11 +116,16 @@ class MemoryOutlook:
         architecture = with_image_size(copy.deepcopy(self.architecture), config.model.image_size)
         return estimate_step(config, architecture, self.positives, self.objects)
 
-    def cache_bytes(self, images: int) -> int:
-        """Disk for the vision encoder's output of so many images: each way of flipping is another file."""
+    def cache_bytes(self, train: int, valid: int = 0) -> int:
+        """Disk for the vision encoder's output: each way of flipping a training image is another file.
+
+        Args:
+            train: images that are trained on.
+            valid: images that are validated on, which are not flipped.
+        """
         vision: Any = self.architecture.vision_config
         backbone = vision.backbone_config
         size = self.resolved.model.image_size or image_size_of(self.architecture)
         number = 4 if self.resolved.training.precision == "fp32" else 2
         variants = {"none": 1, "horizontal": 2, "both": 4}[self.config.data.flip]
-        return images * variants * (size // backbone.patch_size) ** 2 * backbone.hidden_size * number
+        return (train * variants + valid) * (size // backbone.patch_size) ** 2 * backbone.hidden_size * number

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from sam3_lora.config import DEMO, RunConfig
-from sam3_lora.data.splits.split_use import expected_use, training_split
+from sam3_lora.data.splits.split_use import SplitUse, expected_use, training_split
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
@@ -47,12 +47,13 @@ def _show_outlook(config: RunConfig, architecture: Sam3Config, gpu: tuple[str, i
     from sam3_lora.ui.configure.memory_outlook import MemoryOutlook
 
     name, size = gpu or _choose_card()
-    images, *heaviest = _dataset(config)
+    use, *heaviest = _dataset(config)
     outlook = MemoryOutlook(config, architecture, size, *heaviest)
     _show_peak(outlook, name)
-    if outlook.reads_cache and images:
-        disk = outlook.cache_bytes(images) / 1e9
-        st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {plural(images, 'image')}.")
+    if outlook.reads_cache and use is not None:
+        disk = outlook.cache_bytes(use.train_images, use.valid_images) / 1e9
+        images = plural(use.train_images + use.valid_images, "image")
+        st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {images}.")
     with st.expander("By part, and what would save memory", key="gpu-memory-parts"):
         _show_parts(outlook)
         _show_savings(outlook)
@@ -132,8 +133,8 @@ def _gpu() -> tuple[str, int] | None:
     return properties.name, properties.total_memory
 
 
-def _dataset(config: RunConfig) -> tuple[int, int, int]:
-    """Images of the splits that a run uses; phrases and objects of the heaviest training image."""
+def _dataset(config: RunConfig) -> tuple[SplitUse | None, int, int]:
+    """How a run uses the images, None if it cannot; phrases and objects of the heaviest training image."""
     from sam3_lora.train.resolve import heaviest_image
 
     try:
@@ -141,5 +142,5 @@ def _dataset(config: RunConfig) -> tuple[int, int, int]:
         use = expected_use(dataset, config.data, config.training.seed)
         train = training_split(dataset, config.data.train_split)
     except Sam3LoraError:
-        return 0, *heaviest_image(None)
-    return use.train_images + use.valid_images, *heaviest_image(train)
+        return None, *heaviest_image(None)
+    return use, *heaviest_image(train)
