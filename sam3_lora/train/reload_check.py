@@ -11,7 +11,7 @@ from sam3_lora.errors import ModelError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.model.detector import Detections, Sam3Detector
-from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
+from sam3_lora.model.precision import autocast, convert_frozen
 from sam3_lora.train.memory import free_unused
 from sam3_lora.train.setup import Setup
 
@@ -32,8 +32,7 @@ def verify_reload(setup: Setup, folder: Path) -> str:
     Returns:
         "ok", or a sentence: what differs, or why the adapter cannot be loaded.
     """
-    device, training = setup.accelerator.device, setup.config.training
-    precision = resolve_precision(training.precision, device)
+    device, precision = setup.accelerator.device, setup.config.training.precision
     batch = setup.data.first_batch().to(device)
     with autocast(device, precision):
         trained = _detect(setup.model.detector.eval(), batch)

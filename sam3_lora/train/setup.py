@@ -20,7 +20,7 @@ from sam3_lora.model import kept_text, lora
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.find_adapter import find_adapter
-from sam3_lora.model.precision import convert_frozen, resolve_precision
+from sam3_lora.model.precision import convert_frozen
 from sam3_lora.model.warm_start import start_from
 from sam3_lora.predict.vision_cache import VisionCache, can_cache
 from sam3_lora.resolved import ResolvedConfig
@@ -180,8 +180,8 @@ def _vision_cache(
     """The cache that the run's samples are read from; None where it is switched off or vision is adapted."""
     if not config.data.vision_cache_gb or not can_cache(model.detector):
         return None
-    precision = resolve_precision(config.training.precision, accelerator.device)
-    cache = VisionCache(model.detector, precision, model.base.processor, config.data.vision_cache_gb)
+    precision, limit_gb = config.training.precision, config.data.vision_cache_gb
+    cache = VisionCache(model.detector, precision, model.base.processor, limit_gb)
     for samples in data.every_split:
         cache.attach(samples)
     return cache
@@ -235,7 +235,7 @@ def make_model(
         start_from(peft, start, config.lora)
         log(f"The adapter continues from {start}.")
     # Before they move: the device never holds the base in float32.
-    convert_frozen(base.model, resolve_precision(config.training.precision, accelerator.device))
+    convert_frozen(base.model, config.training.precision)
     base.to(accelerator.device)
     if accelerator.process_index > 0:  # the same adapter everywhere, but each process draws its own dropout
         set_seed(config.training.seed + accelerator.process_index)

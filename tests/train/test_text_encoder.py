@@ -10,8 +10,11 @@ from torch.nn.parallel import DistributedDataParallel
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import kept_text
 from sam3_lora.train.accelerator import make_accelerator
+from sam3_lora.train.resolve import resolve
 from sam3_lora.train.setup import Objective, make_model, wrap
 from tests.train.helpers import train
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def test_each_phrase_is_encoded_once_in_a_run(config, monkeypatch):
 
 
 def test_distributed_training_accepts_a_text_encoder_on_another_device(config, process_group):
-    adapted = make_model(config, make_accelerator(config.training), print, fresh=True)
+    adapted = make_model(resolve(config, CPU)[0], make_accelerator(config.training), print, fresh=True)
     for name in kept_text.MODULES:
         adapted.base.model.get_submodule(name).to("meta")
     objective = Objective(adapted.detector, Sam3LossWrapper.from_config(config.loss))
@@ -55,7 +58,7 @@ def test_distributed_training_accepts_a_text_encoder_on_another_device(config, p
 
 def test_distributed_training_knows_an_adapted_text_encoder(config):
     config = config.with_settings({"lora.components": ["text_encoder"]})
-    adapted = make_model(config, make_accelerator(config.training), print, fresh=True)
+    adapted = make_model(resolve(config, CPU)[0], make_accelerator(config.training), print, fresh=True)
     objective = Objective(adapted.detector, Sam3LossWrapper.from_config(config.loss))
     wrap(objective, None, SimpleNamespace(prepare=lambda model, optimizer, **_: (model, optimizer)))
     assert objective._ddp_params_and_buffers_to_ignore == []

@@ -162,7 +162,7 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
         st.toggle(label, **shared)
     elif kind is int:
         # A number input can be emptied only if its own default is None.
-        placeholder = AUTO if auto else "No limit"
+        placeholder = AUTO if auto else "Not set"
         empty: dict[str, Any] = {"value": None, "placeholder": placeholder} if optional or auto else {}
         st.number_input(label, step=1, **empty, **shared)
     elif kind is float:
