@@ -176,7 +176,7 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         path = None if features is None else features.path(index, flipped)
         backbone = None if features is None or path is None else features.files.load(path)
         pixel_values = self.pixel_values(index) if backbone is None else None
-        targets = targets_of(record, asked, _input_size(self._image_processor))
+        targets = targets_of(record, asked, input_size(self._image_processor))
         phrases = tuple(one.phrase for one in asked)
         return _flipped(Sample(pixel_values, phrases, targets, record, flipped, backbone, path))
 
@@ -211,7 +211,7 @@ class Collator:
 
     def __init__(self, processor: Any) -> None:
         self._tokenizer = processor.tokenizer
-        self._size_hw = _input_size(processor.image_processor)
+        self._size_hw = input_size(processor.image_processor)
 
     def __call__(self, samples: Sequence[Sample | DataError]) -> Batch | DataError:
         """The batch, or the first error among the samples."""
@@ -275,7 +275,7 @@ def to_pixel_values(image: np.ndarray, image_processor: Any) -> Tensor:
     return pixel_values
 
 
-def _input_size(image_processor: Any) -> tuple[int, int]:
+def input_size(image_processor: Any) -> tuple[int, int]:
     """(height, width) of the model's input."""
     return image_processor.size["height"], image_processor.size["width"]
 

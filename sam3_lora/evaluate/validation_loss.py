@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig
 from sam3_lora.data.dataset import ImageRecord, Split
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, make_loader, sample_prompts
+from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, input_size, make_loader, sample_prompts
 from sam3_lora.data.targets import pack_targets, targets_of
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.phrase_subsets import join_phrases
@@ -47,8 +47,7 @@ class SplitLoss:
         self._loss = Sam3LossWrapper.from_config(LossConfig()).eval()
         self._device = predictor.device
         self._categories, self._phrases = tuple(categories), phrases
-        size = predictor.processor.image_processor.size
-        self._size_hw = size["height"], size["width"]
+        self._size_hw = input_size(predictor.processor.image_processor)
         self._images = 0
         self._waiting: dict[str, list[tuple[Targets, Detections]]] = {}
         self._vectors: dict[str, list[tuple[Tensor, int]]] = {}
