@@ -21,6 +21,7 @@ from tests.model.model_helpers import tensors
 
 State = dict[str, Tensor]
 NECK = "detector.backbone.vision_backbone"
+QUERIES = "detector.transformer.decoder.query_embed.weight"
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,22 @@ BAD: dict[str, tuple[Callable[[State], object], str]] = {
         lambda state: state | {"detector.transformer.decoder.query_embed.weight": torch.ones(3, 3)},
         "1 weight in .* another shape .*detr_decoder.query_embed.weight",
     ),
+    "a number in place of a matrix": (
+        lambda state: state | {f"{NECK}.trunk.blocks.0.attn.qkv.weight": torch.tensor(1.0)},
+        "weights are missing in .*layers.0.attention.q_proj.weight",
+    ),
+    "integers": (
+        lambda state: {name: value.to(torch.int8) if name == QUERIES else value for name, value in state.items()},
+        "1 weight of it .detr_decoder.query_embed.weight. came as integers",
+    ),
+    "sparse": (
+        lambda state: {name: value.to_sparse() if name == QUERIES else value for name, value in state.items()},
+        "1 weight of it .detr_decoder.query_embed.weight. came as integers",
+    ),
+    "without numbers": (
+        lambda state: {name: value.to("meta") if name == QUERIES else value for name, value in state.items()},
+        "1 weight of it .detr_decoder.query_embed.weight. came as integers",
+    ),
     "a list": (lambda state: list(state.values()), "holds something else"),
     "numbers": (lambda state: {"detector.x": 3}, "holds something else"),
     "empty": (lambda state: {}, "another model"),
@@ -175,6 +192,15 @@ def test_a_checkpoint_that_is_cut_off_is_refused(folder: Path, state: State, sha
     content = (folder / "sam3.pt").read_bytes()
     (folder / "sam3.pt").write_bytes(content[: int(len(content) * share)])
     refused(folder / "sam3.pt", "cut off, or no file that PyTorch saved")
+
+
+@pytest.mark.parametrize("name", ["sam3.pt", "sam3.pth", "SAM3.PT"])
+def test_a_folder_is_searched_for_what_is_taken_as_a_file(folder: Path, state: State, name: str, demo) -> None:
+    """Also beside an adapter's weights, which are no base model's."""
+    torch.save(state, folder / name)
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    assert same_weights(load_base(folder), demo)
+    assert same_weights(load_base(folder / name), demo)
 
 
 def test_what_is_no_checkpoint_is_refused(folder: Path) -> None:

@@ -20,6 +20,8 @@ TEXTS = ("*.json", "*.txt")  # architecture, processor and tokenizer
 # facebook/sam3 also contains Meta's own checkpoint (.pt), which is not needed and doubles the download.
 FILES = (*TEXTS, "*.safetensors")
 _CHECKPOINT = "*.pt"
+_CHECKPOINT_ENDINGS = (".pt", ".pth")
+_SAFETENSORS = "model*.safetensors"  # as transformers names them; an adapter's may lie beside a checkpoint
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -64,7 +66,7 @@ def locate(name_or_path: str | Path, patterns: tuple[str, ...] = FILES) -> BaseF
 
 
 def _single_file(path: Path | None) -> BaseFiles:
-    if path is not None and path.suffix.lower() in (".pt", ".pth"):
+    if path is not None and path.suffix.lower() in _CHECKPOINT_ENDINGS:
         return BaseFiles(path.parent, path)
     what = f"the file {path}" if path else "nothing"
     raise ModelError(f"Expected a model folder, but got {what}", DOWNLOAD_FIX)
@@ -72,9 +74,9 @@ def _single_file(path: Path | None) -> BaseFiles:
 
 def _checkpoint_in(folder: Path) -> Path | None:
     """Meta's checkpoint in a folder; None where there are safetensors, or no checkpoint."""
-    if any(folder.glob("*.safetensors")):
+    if any(folder.glob(_SAFETENSORS)):
         return None
-    found = sorted(path for path in folder.glob(_CHECKPOINT) if path.is_file())
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in _CHECKPOINT_ENDINGS and path.is_file())
     published = [folder / name for name in PUBLISHED if folder / name in found]
     if len(found) > 1 and not published:
         raise ModelError(
@@ -86,6 +88,6 @@ def _checkpoint_in(folder: Path) -> Path | None:
 
 def _download(name: str, patterns: tuple[str, ...]) -> BaseFiles:
     folder = hub.download(name, list(patterns))
-    if patterns == FILES and not any(folder.glob("*.safetensors")):  # facebook/sam3.1 has nothing but the .pt
+    if patterns == FILES and not any(folder.glob(_SAFETENSORS)):  # facebook/sam3.1 has nothing but the .pt
         folder = hub.download(name, [*TEXTS, _CHECKPOINT])
     return BaseFiles(folder, _checkpoint_in(folder))

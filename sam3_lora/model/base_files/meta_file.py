@@ -43,7 +43,7 @@ def read(file: Path) -> dict[str, Tensor]:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         text = first_line(error)
         if not zipfile.is_zipfile(file):
-            text = "it is cut off, or no file that PyTorch saved"
+            text = "it is cut off, or no file that PyTorch saved (1.6 or later)"
         raise ModelError(f"The checkpoint {file} cannot be read: {text}", _FIX) from error
     if isinstance(found, dict) and isinstance(found.get("model"), dict):
         found = found["model"]
@@ -91,7 +91,18 @@ def convert(weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], f
             f"{plural(len(other), 'weight')} in {file} have another shape than SAM 3's ({_some(other)})",
             f"{_FIX}; a model of another size needs its config.json beside it",
         )
+    if odd := [name for name in expected if not _holds_numbers(found[name])]:
+        raise ModelError(
+            f"Expected floating-point numbers in {file}, but {plural(len(odd), 'weight')} of it ({_some(odd)}) came as "
+            "integers, quantized, sparse or without values",
+            _FIX,
+        )
     return {name: found[name].to(torch.float32) for name in expected}
+
+
+def _holds_numbers(weight: Tensor) -> bool:
+    is_dense = weight.layout is torch.strided and not weight.is_quantized
+    return is_dense and weight.is_floating_point() and not weight.is_meta
 
 
 def write(model: Sam3Model, file: Path, original: Mapping[str, Tensor] | None = None) -> None:

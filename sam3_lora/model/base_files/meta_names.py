@@ -182,7 +182,7 @@ def to_ours(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
     for row in _rows():
         if not (match := row.meta.fullmatch(name.removeprefix(DETECTOR))):
             continue
-        for part, value in zip("qkv", weight.chunk(3), strict=False) if row.fused else [("", weight)]:
+        for part, value in zip("qkv", weight.chunk(3), strict=False) if row.fused and weight.dim() else [("", weight)]:
             ours = row.to_ours.format(part=part, **match.groupdict())
             yield ours, _without_class_token(value) if ours == POSITIONS else value.T if ours == _TRANSPOSED else value
         return
