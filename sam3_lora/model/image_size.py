@@ -42,9 +42,9 @@ def with_image_size(config: Sam3Config, image_size: int | None) -> Sam3Config:
     if image_size is None or image_size == image_size_of(config):
         return config
     step = image_size_step(config)
-    if image_size % step:
+    if image_size < step or image_size % step:
         lower = image_size // step * step
-        sizes = f"{lower} or {lower + step}" if lower else str(step)
+        sizes = f"{lower} or {lower + step}" if lower > 0 else str(step)
         raise ModelError(
             f"Expected an image size that is a multiple of {step} for this base model, but got {image_size}",
             f"Choose {sizes}, or leave it empty for the base's own {image_size_of(config)}",

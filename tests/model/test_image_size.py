@@ -27,7 +27,15 @@ def test_the_sizes_that_fit_are_what_the_windows_cover() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fix"), [(500, "336 or 672"), (100, "Choose 336"), (1007, "672 or 1008"), (1009, "1008 or 1344")]
+    ("size", "fix"),
+    [
+        (500, "336 or 672"),
+        (100, "Choose 336"),
+        (1007, "672 or 1008"),
+        (1009, "1008 or 1344"),
+        (0, "Choose 336"),
+        (-5, "Choose 336,"),
+    ],
 )
 def test_a_size_that_does_not_fit_names_the_nearest_that_do(size: int, fix: str) -> None:
     with pytest.raises(ModelError, match=f"multiple of 336 .* got {size}") as raised:
