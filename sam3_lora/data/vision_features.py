@@ -83,8 +83,7 @@ class FeatureFiles:
         except OSError:
             return False
         if head.startswith(self._header) and size == self.file_bytes:
-            with contextlib.suppress(OSError):
-                os.utime(path)  # says that it is in use
+            _mark_used(path)
             return True
         _log.warning("%s is damaged and computed again.", path)
         with contextlib.suppress(OSError):
@@ -95,12 +94,12 @@ class FeatureFiles:
         """The features (H*W, C) in a file; None if it is missing or damaged."""
         try:
             features = load(path.read_bytes())[_NAME]
-            os.utime(path)  # says that it is in use
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             _log.warning("%s cannot be read and is computed again: %s", path, error)
             return None
+        _mark_used(path)
         return features if tuple(features.shape) == self.shape and features.dtype == self.dtype else None
 
     def save(self, path: Path, features: Tensor) -> None:
@@ -160,6 +159,12 @@ class FeatureFiles:
     @staticmethod
     def _encode(features: Tensor) -> bytes:
         return save({_NAME: features})
+
+
+def _mark_used(path: Path) -> None:
+    """Says that a file is in use; one that others own, or on a disk that is read-only, is as good without it."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 def identity_of(record: ImageRecord, hashes: ContentHashes) -> bytes:

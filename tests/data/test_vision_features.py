@@ -57,6 +57,19 @@ def test_another_version_makes_files_stale(files, monkeypatch):
     assert files.path(b"image", ()) != before
 
 
+def test_files_of_others_are_read_although_their_time_of_use_cannot_be_set(files, monkeypatch, caplog):
+    path, features = files.path(b"image", ()), torch.ones(4, 8, dtype=torch.bfloat16)
+    files.save(path, features)
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert files.is_intact(path)
+    assert torch.equal(files.load(path), features)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"", bytes.swapcase])
 def test_a_damaged_file_is_no_file(files, damage):
     path = files.path(b"image", ())
