@@ -14,7 +14,7 @@ from sam3_lora.cli.merge import merge
 from sam3_lora.cli.output import echo
 from sam3_lora.cli.predict import predict
 from sam3_lora.cli.train import train
-from sam3_lora.errors import Sam3LoraError
+from sam3_lora.errors import Sam3LoraError, first_line
 
 app = typer.Typer(
     help="LoRA fine-tuning of SAM 3.",
@@ -23,14 +23,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich takes as long as everything else together
 )
+_LESS_MEMORY = "Choose a smaller image size or another device, or close other programs."
 for command in (inspect, convert_masks, config, train, predict, evaluate, merge):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
 def main() -> None:
-    """Runs a command; a user's mistake ends with exit code 2 and one sentence on stderr."""
+    """Runs a command; a user's mistake, or too little memory, ends with exit code 2 and one sentence on stderr."""
     try:
         app()
     except Sam3LoraError as error:
         echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except (RuntimeError, MemoryError) as error:
+        from sam3_lora.train.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        echo(f"Error: Memory ran out: {first_line(error)}. {_LESS_MEMORY}", err=True)
         sys.exit(2)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from sam3_lora.cli import app as cli_app
 from sam3_lora.config import ASSETS
 from sam3_lora.errors import Sam3LoraError
 from tests.cli.helpers import IMAGE, call
@@ -62,3 +63,19 @@ def test_old_names_of_settings_are_read_with_one_note_each(tmp_path):
     assert "training.accumulation is now training.gradient_accumulation_steps" in of_command
     assert "data.phrase" not in of_command
     assert error.startswith("Error: training.gradient_accumulation_steps: expected 1 or more, got 0")
+
+
+def test_too_little_memory_ends_with_one_sentence(monkeypatch, capsys):
+    def fail(error):
+        def call_app():
+            raise error
+
+        monkeypatch.setattr(cli_app, "app", call_app)
+        cli_app.main()
+
+    with pytest.raises(SystemExit) as ended:
+        fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes\nmore"))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("Error: Memory ran out: ")
+    with pytest.raises(RuntimeError, match="else"):
+        fail(RuntimeError("something else"))
