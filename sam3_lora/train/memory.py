@@ -14,6 +14,7 @@ import torch
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import TrainingError
 
+MAX_BATCH = 64  # images; no larger batch is looked for
 _THIS_PROCESS = psutil.Process()  # made once: making it costs more than asking it, and each step asks
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _INTERVAL_S = 0.005

@@ -10,7 +10,8 @@ from transformers import Sam3Config
 from sam3_lora.config import RunConfig
 from sam3_lora.model.base import load_config
 from sam3_lora.recipes import preset
-from sam3_lora.ui.configure.memory_outlook import GIB, MAX_BATCH, MemoryOutlook
+from sam3_lora.train.memory import MAX_BATCH
+from sam3_lora.ui.configure.memory_outlook import GIB, MemoryOutlook
 from tests.ui.helpers import new_app, texts
 
 SAM3 = Sam3Config()

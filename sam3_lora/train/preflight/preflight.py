@@ -43,7 +43,6 @@ from sam3_lora.train.step import StepMetrics, take_step
 
 _CURVE_POINTS = 200
 _FORWARD_SHARE = 1 / 3  # of a step's time: validation has no backward pass
-_MAX_BATCH = 64
 _TIGHT = 0.5  # share of the memory beyond which smaller settings are measured
 _ALMOST_FULL = 0.9
 
@@ -251,7 +250,7 @@ def _try_step(setup: Setup, batch: Batch) -> tuple[int | None, StepMetrics | Non
 def _largest_batch(setup: Setup, order: list[int], progress: Progress) -> int:
     """Doubles the batch until it does not fit any more; 0 if not even one image does."""
     fits, size = 0, 1
-    while size <= min(_MAX_BATCH, len(order)):
+    while size <= min(memory.MAX_BATCH, len(order)):
         progress(0.7, f"A batch of {size}")
         if _try_step(setup, _batch(setup, order[:size]))[0] is None:
             break
@@ -264,7 +263,7 @@ def _estimated_batch(batch_size: int, before: int, peak: int | None, available: 
     if peak is None:
         return 0 if batch_size == 1 else 1
     per_image = max(peak - before, 1) / batch_size
-    return max(batch_size, min(_MAX_BATCH, int((available - before) / per_image)))
+    return max(batch_size, min(memory.MAX_BATCH, int((available - before) / per_image)))
 
 
 def _total_seconds(setup: Setup, seconds_per_step: float) -> float:

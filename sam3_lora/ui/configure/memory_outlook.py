@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sam3_lora.config import AUTO, RunConfig
 from sam3_lora.model.image_size import image_size_of, image_size_step, with_image_size
 from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate
-from sam3_lora.train.memory import smaller_settings
+from sam3_lora.train.memory import MAX_BATCH, smaller_settings
 from sam3_lora.train.resolve import estimate_step, memory_ways, reads_vision_cache
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 USABLE = 0.95  # of a card's memory; the rest is the driver's and the screen's
-MAX_BATCH = 64
 WORTH_BYTES = 0.05 * GIB  # a smaller saving is not worth a line
 
 
