@@ -25,7 +25,7 @@ from sam3_lora.data.records import Split
 from sam3_lora.evaluate import cgf1
 from sam3_lora.evaluate.average_precision import AveragePrecision, mean_ap
 from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
-from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, phrases_of, predict_image
+from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, asked_of, phrases_of, predict_image
 from sam3_lora.monitor.healthy_ranges import WINDOW
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import PhraseResult, Predictor
@@ -132,7 +132,10 @@ def measure(
     """
     unrelated = unrelated_firing(predictor, valid.images)
     phrases = phrases_of(valid)
-    results = [one for image in valid.images for one in predict_image(predictor, image, phrases).results]
+    results = []
+    for image in valid.images:
+        found, _ = predict_image(predictor, image, asked_of(image, phrases), load_image(image))
+        results += found.results
     counts = cgf1.count(results)
     metrics = {
         name: float(value) for name, value in cgf1.scores(counts.weighted(np.ones(len(counts.fp_absent)))).items()

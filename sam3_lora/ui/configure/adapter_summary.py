@@ -11,7 +11,6 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.components.tables import show_table
 
 if TYPE_CHECKING:
     from sam3_lora.model.lora import LoraCount
@@ -29,13 +28,15 @@ def show_adapter(config: RunConfig) -> None:
         share = count.parameters / count.base_parameters
         base = escape(config.model.base)
         st.caption(f"{share:.2%} of the {short_number(count.base_parameters)} parameters of {base}")
-        show_table(
+        # Static: its cells wrap where the column is narrow.
+        st.table(
             [
-                {"Component": label_of(name), "Modules": count.modules[name], "Parameters": parameters}
+                {"Component": label_of(name), "Modules": f"{count.modules[name]:,}", "Parameters": f"{parameters:,}"}
                 for name, parameters in count.by_component.items()
             ],
-            "Adapted modules and parameters per component",
-            {"Modules": "localized", "Parameters": "localized"},
+            border="horizontal",
+            hide_index=True,
+            alt="Adapted modules and parameters per component",
         )
         if problem:
             st.caption(f":material/key: {problem} The numbers here are those of the published {base}.")
