@@ -12,7 +12,6 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.components.tables import show_table
 
 if TYPE_CHECKING:
     from transformers import Sam3Config
@@ -78,20 +77,19 @@ def _show_parts(outlook: MemoryOutlook) -> None:
     estimate = outlook.estimate
     rows = {name: size for name, size in estimate.parts.items() if size >= _SMALL}
     rows["others"] = estimate.total - sum(rows.values())
-    show_table(
-        [{"Part": name[0].upper() + name[1:], "GiB": size / GIB} for name, size in rows.items()],
-        "Peak GPU memory by part",
-        {"GiB": st.column_config.ProgressColumn(format="%.1f", min_value=0, max_value=estimate.total / GIB)},
-    )
+    _show_sizes("Part", {name[0].upper() + name[1:]: size for name, size in rows.items()}, "Peak GPU memory by part")
 
 
 def _show_savings(outlook: MemoryOutlook) -> None:
     if outlook.savings:
-        show_table(
-            [{"Would save": _describe(saving), "GiB": saving.bytes / GIB} for saving in outlook.savings],
-            "Changes of settings that need less memory, each alone",
-            {"GiB": "%.1f"},
-        )
+        sizes = {_describe(saving): saving.bytes for saving in outlook.savings}
+        _show_sizes("Would save", sizes, "Changes of settings that need less memory, each alone")
+
+
+def _show_sizes(title: str, sizes: dict[str, int], alt: str) -> None:
+    """A static table, whose cells wrap where the column is narrow; sizes: bytes by name."""
+    rows = [{title: name, "GiB": f"{size / GIB:.1f}"} for name, size in sizes.items()]
+    st.table(rows, border="horizontal", hide_index=True, alt=alt)
 
 
 def _describe(saving: Saving) -> str:
