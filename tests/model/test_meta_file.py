@@ -243,11 +243,24 @@ def test_a_repository_with_nothing_but_a_checkpoint(folder: Path, state: State, 
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: ["config.json", "sam3.1_multiplex.pt"])
     assert load_processor("facebook/sam3.1").image_processor.size["height"] == 168
     assert not any("*.pt" in patterns for patterns in asked), "a tokenizer needs no weights"
     assert same_weights(load_base("facebook/sam3.1"), demo)
     assert "*.pt" in asked[-1]
     assert "*.pt" not in asked[-2]
+
+
+def test_before_it_is_downloaded_a_checkpoints_architecture_is_what_it_will_be(tmp_path, monkeypatch) -> None:
+    """Configure and a batch size of auto ask for it first."""
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: ["sam3.pt", "README.md"])
+    assert load_config("someone/sam3").image_size == 1008
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam3_tracker"}))
+    assert load_config("someone/sam3").model_type == "sam3"
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: ["sam3.pt", "model-1-of-2.safetensors"])
+    with pytest.raises(ModelError, match="of type 'sam3_tracker'"):
+        load_config("someone/sam3")
 
 
 def test_reading_maps_the_file_and_copies_nothing(folder: Path, state: State) -> None:

@@ -31,6 +31,17 @@ def download(name: str, patterns: list[str]) -> Path:
         raise explain(name, error) from error
 
 
+def file_names(name: str) -> list[str]:
+    """The files of a repository that a download has just found; nothing where the Hub cannot be asked."""
+    from httpx import HTTPError
+    from huggingface_hub import list_repo_files
+
+    try:
+        return list_repo_files(name)
+    except (HTTPError, OSError, ValueError):
+        return []
+
+
 def explain(name: str, error: Exception) -> ModelError:
     """The error to raise for an exception of the Hub's client.
 

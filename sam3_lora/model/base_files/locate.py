@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
@@ -30,7 +32,8 @@ class BaseFiles:
     """Where a base model's files are."""
 
     folder: Path
-    checkpoint: Path | None = None  # Meta's, where the weights are not transformers' safetensors
+    # Meta's, where the weights are not transformers' safetensors; not there yet where only other files are asked for
+    checkpoint: Path | None = None
 
     @property
     def place(self) -> Path:
@@ -76,11 +79,16 @@ def _checkpoint_in(folder: Path) -> Path | None:
     """Meta's checkpoint in a folder; None where there are safetensors, or no checkpoint."""
     if any(folder.glob(_SAFETENSORS)):
         return None
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in _CHECKPOINT_ENDINGS and path.is_file())
-    published = [folder / name for name in PUBLISHED if folder / name in found]
+    return _checkpoint_among(path for path in folder.glob("*") if path.is_file())
+
+
+def _checkpoint_among(files: Iterable[Path]) -> Path | None:
+    """Meta's checkpoint among the files of a folder. Raises ModelError if there are several."""
+    found = sorted(path for path in files if path.suffix.lower() in _CHECKPOINT_ENDINGS)
+    published = [path for name in PUBLISHED for path in found if path.name == name]
     if len(found) > 1 and not published:
         raise ModelError(
-            f"Expected one checkpoint in {folder}, but there are {first_names([path.name for path in found])}",
+            f"Expected one checkpoint in {found[0].parent}, but there are {first_names([path.name for path in found])}",
             "Give the file's path instead of the folder's",
         )
     return next(iter(published or found), None)
@@ -90,4 +98,11 @@ def _download(name: str, patterns: tuple[str, ...]) -> BaseFiles:
     folder = hub.download(name, list(patterns))
     if patterns == FILES and not any(folder.glob(_SAFETENSORS)):  # facebook/sam3.1 has nothing but the .pt
         folder = hub.download(name, [*TEXTS, _CHECKPOINT])
-    return BaseFiles(folder, _checkpoint_in(folder))
+    checkpoint = _checkpoint_in(folder)
+    if patterns == FILES or checkpoint is not None or any(folder.glob(_SAFETENSORS)):
+        return BaseFiles(folder, checkpoint)
+    # Its config.json is to be read as it will be with the weights.
+    published = hub.file_names(name)
+    if not any(fnmatch(file, _SAFETENSORS) for file in published):
+        checkpoint = _checkpoint_among(folder / file for file in published if "/" not in file)
+    return BaseFiles(folder, checkpoint)
