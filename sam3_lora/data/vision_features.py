@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +29,9 @@ from sam3_lora.files import atomic_file
 
 Flipped = tuple[int, ...]  # the axes of (H, W) along which an image is flipped, ascending
 
-_VERSION = 1  # another one makes all files stale
+_VERSION = 2  # another one makes all files stale
 _NAME = "backbone"
+_CHECKSUM_BYTES = 4  # CRC-32 of all that is before it: features that are wrong would be learned from
 _HEADER_BYTES = 1_024  # more than safetensors' header takes
 _RESERVE_BYTES = 2 * 1024**3  # of the disk, left free
 _LEFTOVER_S = 86_400  # age of what crashed processes left
@@ -66,8 +68,8 @@ class FeatureFiles:
 
     @property
     def file_bytes(self) -> int:
-        """Of one file, its header included."""
-        return len(self._header) + self._payload_bytes
+        """Of one file, its header and checksum included."""
+        return len(self._header) + self._payload_bytes + _CHECKSUM_BYTES
 
     def path(self, identity: bytes, flipped: Flipped) -> Path:
         """The file of an image, as :func:`identity_of` names it, flipped along these axes."""
@@ -86,18 +88,22 @@ class FeatureFiles:
             _mark_used(path)
             return True
         _log.warning("%s is damaged and computed again.", path)
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+        _delete(path)
         return False
 
     def load(self, path: Path) -> Tensor | None:
-        """The features (H*W, C) in a file; None if it is missing or damaged."""
+        """The features (H*W, C) in a file; None if it is missing or damaged, and then it is deleted."""
         try:
-            features = load(path.read_bytes())[_NAME]
+            data = path.read_bytes()
+            content = data[:-_CHECKSUM_BYTES]
+            if _checksum(content) != data[-_CHECKSUM_BYTES:]:
+                raise ValueError("its checksum is another one")
+            features = load(content)[_NAME]
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             _log.warning("%s cannot be read and is computed again: %s", path, error)
+            _delete(path)
             return None
         _mark_used(path)
         return features if tuple(features.shape) == self.shape and features.dtype == self.dtype else None
@@ -107,7 +113,8 @@ class FeatureFiles:
         assert tuple(features.shape) == self.shape, f"expected features of {self.shape}, got {tuple(features.shape)}"
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
-            file.write(self._encode(features.detach().to("cpu", self.dtype).contiguous()))
+            content = self._encode(features.detach().to("cpu", self.dtype).contiguous())
+            file.write(content + _checksum(content))
 
     def room(self, wanted: int, keep: Iterable[Path] = (), *, evict: bool = True) -> int:
         """How many bytes can be written, at most `wanted`.
@@ -161,6 +168,11 @@ class FeatureFiles:
         return save({_NAME: features})
 
 
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def _mark_used(path: Path) -> None:
     """Says that a file is in use; one that others own, or on a disk that is read-only, is as good without it."""
     with contextlib.suppress(OSError):
@@ -198,3 +210,7 @@ class SplitFeatures:
         """Where an image's features are, or should be; None while it has no name."""
         identity = bytes(self._identities[place].tolist())
         return self.files.path(identity, flipped) if any(identity) else None
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")

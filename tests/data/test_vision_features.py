@@ -80,6 +80,16 @@ def test_a_damaged_file_is_no_file(files, damage):
     assert not path.exists()
 
 
+def test_a_file_with_another_number_is_no_file(files):
+    path = files.path(b"image", ())
+    files.save(path, torch.zeros(4, 8))
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1  # of the numbers: size and header are as they were
+    path.write_bytes(bytes(data))
+    assert files.is_intact(path) and files.load(path) is None
+    assert not path.exists(), "the next run computes it again"
+
+
 def test_the_least_recently_used_make_room(files):
     each = files.file_bytes
     files = replace(files, limit_bytes=3 * each)
