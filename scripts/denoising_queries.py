@@ -34,18 +34,13 @@ class Practice:
 
 
 class PractisingDetector(Sam3Detector):
-    """The detector without masks, whose second half of queries starts from given boxes."""
+    """The detector whose second half of queries starts from given boxes."""
 
     practice: Practice
 
-    def _decoder_inputs(self, prompt: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        hidden, reference, attention = super()._decoder_inputs(prompt, prompt_mask)
-        learned = reference[:, : self.base.detr_decoder.config.num_queries]
-        return hidden, torch.cat((learned, self.practice.start), dim=1), attention
-
-    def _masks(self, queries: Tensor, fpn: list[Tensor], *_: Tensor) -> tuple[Tensor, Tensor]:
-        nothing = queries.new_zeros((*queries.shape[:2], 1, 1))
-        return nothing, nothing[:, :1]
+    def _first_boxes(self, phrases: int) -> Tensor:
+        learned = super()._first_boxes(phrases)[:, : self.base.detr_decoder.config.num_queries]
+        return torch.cat((learned, self.practice.start), dim=1)
 
 
 def make_practice(rng: np.random.Generator, drawn: list[Tensor], named: list[Tensor], queries: int) -> Practice:

@@ -117,13 +117,13 @@ class Pretraining:
         self.tokenizer = make_demo_model.demo_processor().tokenizer
         self.stages, self.seed, self.device, self.num_scenes, self.done = stages, seed, device, num_scenes, 0
         self.pool: list[scenes.Scene] = []
-        base.detr_encoder.register_forward_hook(self._keep_encoded)
+        base.detr_encoder.layers[-1].register_forward_hook(self._keep_encoded)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([*self.detector.base.parameters(), *self.heads.parameters()], weight_decay=0.02)
 
-    def _keep_encoded(self, encoder: nn.Module, inputs: tuple, output) -> None:
-        self._encoded = output.last_hidden_state  # (P, GRID * GRID, C)
+    def _keep_encoded(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self._encoded = output  # (P, GRID * GRID, C)
 
     @property
     def total(self) -> int:
@@ -191,7 +191,7 @@ class Pretraining:
         vision = self.practising.encode_images(batch.pixel_values)
         text = self.practising.encode_text(**batch.tokens)
         self.practising.practice = batch.practice
-        detections = self.practising.detect(vision, text, batch.image_index)
+        detections = self.practising.detect(vision, text, batch.image_index, masks=False)
         total = self.loss(replace(detections, one_to_many=None), replace(batch.targets, masks=None)).total
         return {
             "detection": weight * total,

@@ -31,22 +31,22 @@ class Decoder:
     prompt_attention: Tensor | None  # the prompt's attention mask
     run: Run  # of each layer
 
-    def predict(self, halves: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (L, P, N, C), boxes (L, P, N, 4) and presence (L, P); N is Q times the halves.
+    def predict(self, first_boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (L, P, N, C), boxes (L, P, N, 4) and presence (L, P).
 
         Boxes look forward twice (DINO, Zhang et al., 2022): the decoder continues from a detached box, but the box a
         layer predicts starts from the previous layer's box with its gradient.
 
         Args:
-            halves: 1, or 2 with the one-to-many queries of training.
+            first_boxes: (P, N, 4) cxcywh in [0, 1], from which the queries start; N is Q, or 2 Q with the one-to-many
+                queries of training.
         """
         from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
 
-        decoder, phrases = self.decoder, len(self.image)
-        first = decoder.query_embed.weight.repeat(halves, 1)
+        decoder, (phrases, count, _) = self.decoder, first_boxes.shape
+        first = decoder.query_embed.weight.repeat(count // decoder.config.num_queries, 1)
         hidden = torch.cat((decoder.presence_token.weight, first)).expand(phrases, -1, -1)
-        reference = decoder.reference_points.weight.repeat(halves, 1).sigmoid().expand(phrases, -1, -1)
-        steering = reference
+        reference = steering = first_boxes
         limit = decoder.clamp_presence_logit_max_val
         queries, boxes, presence = [], [], []
         for layer in cast("list[Sam3DetrDecoderLayer]", decoder.layers):

@@ -193,7 +193,7 @@ class Sam3Detector(nn.Module):
         encoded, position = self._encode(features, vision.position[-1][:1], prompt, attention)
         size_hw = (features.shape[-2], features.shape[-1])
         decoder = Decoder(self.base.detr_decoder, encoded, position, size_hw, prompt, attention, self._run)
-        queries, reference, presence = decoder.predict(halves=2 if self.training else 1)
+        queries, reference, presence = decoder.predict(self._first_boxes(phrases))
         logits = self.base.dot_product_scoring(queries, prompt, prompt_mask).squeeze(-1)
         mask_head = MaskHead(
             decoder=self.base.mask_decoder,
@@ -232,6 +232,11 @@ class Sam3Detector(nn.Module):
                 img_pos_embeds=(position.to(dtype),),
             )
         return geometry.last_hidden_state, geometry.attention_mask
+
+    def _first_boxes(self, phrases: int) -> Tensor:
+        """The learned boxes (P, N, 4) from which the queries start, in training once for each half."""
+        learned = self.base.detr_decoder.reference_points.weight.repeat(2 if self.training else 1, 1)
+        return learned.sigmoid().expand(phrases, -1, -1)
 
     def _encode(
         self, features: Tensor, position: Tensor, prompt: Tensor, prompt_attention: Tensor | None

@@ -248,7 +248,7 @@ class VisionCache:
     def _encode_task(self, features: SplitFeatures, task: _Task, pixels: Tensor) -> None:
         for flipped in task.flips:
             if (path := features.path(task.place[1], flipped)) is not None:
-                # One by one: in 16 bits the size of a batch decides how sums are rounded, and one image fills a GPU.
+                # One by one: one image fills a GPU, and its mirror image needs no further memory.
                 self._save(path, self.encode(pixels.flip([axis - 2 for axis in flipped])[None])[0])
 
     @staticmethod

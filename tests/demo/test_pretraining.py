@@ -53,6 +53,23 @@ def test_pretraining_writes_a_model_that_stock_transformers_loads(tiny, tmp_path
     assert "Going on after step 4" in capsys.readouterr().out
 
 
+def test_half_of_the_practising_queries_start_from_the_given_boxes(tiny):
+    stages = [pretraining.Stage("boxes", 1, 2, 2, 1, 1e-3, (0.1, 0.1))]
+    training = pretraining.Pretraining(stages, num_scenes=4, seed=3, device=torch.device("cpu"))
+    training.pool = [pretraining._scene(number, 3) for number in range(4)]
+    batch = training.batch(stages[0])
+    detector = training.practising.train()
+    for layer in detector.base.detr_decoder.box_head.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+    detector.practice = batch.practice
+    vision, text = detector.encode_images(batch.pixel_values), detector.encode_text(**batch.tokens)
+    found = detector.detect(vision, text, batch.image_index, masks=False)
+    assert torch.allclose(found.one_to_many.boxes[-1], batch.practice.start, atol=1e-4), "no layer moves a box"
+    assert not torch.allclose(found.boxes[-1], batch.practice.start, atol=1e-2)
+
+
 def test_a_stopped_pretraining_goes_on_as_if_nothing_had_been(tiny):
     names = ("ground", "boxes", "full", "scores")
     stages = [pretraining.Stage(name, 1, 2, 2, 1, 1e-3, (0.1, 0.1)) for name in names]
