@@ -2,9 +2,10 @@
 
     python bench/reference.py [--part heads] [--grid 36] [--rounds 2] [--counts 5,5,0,0] [--layers 8]
 
-Equal random weights, float32, one thread, steps of all ways alternate. Heads are everything after the towers, with the
-loss: the reference trains their weights, as it does; ours trains LoRA, with and without gradient checkpointing, and, to
-compare like with like, all weights. The vision encoder, which the reference checkpoints, has the same LoRA on both.
+Random weights, equal ones in the heads, float32, one thread; steps of all ways alternate. Heads are everything after
+the towers, with the loss: the reference trains their weights, as it does; ours trains LoRA, with and without gradient
+checkpointing, and, to compare like with like, all weights. The vision encoder, which the reference checkpoints, has the
+same LoRA on both.
 A grid of 72 is SAM 3's own 1008 pixels; smaller ones need less memory and time. --layers: of the vision encoder.
 Prints processor time and peak memory beyond that before the step, and their ratios to the reference. Exits with 1 if
 not one of our ways with LoRA keeps to both goals for the heads: half of the memory, 0.85 of the time.
