@@ -67,6 +67,9 @@ def _earlier_run(app: App, tiny_base: Path, folder: Path) -> None:
         "training.max_steps": STEPS,
         "training.epochs": 1000,
         "training.batch_size": 1,
+        "training.precision": "fp32",  # what is auto is chosen when a run starts, and this one never did
+        "model.gradient_checkpointing": False,
+        "data.num_workers": 0,
         "output.sample_images": ["1_000.png"],
         "training.checkpoint_every": 50,
         "training.device": "cpu",
