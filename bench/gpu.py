@@ -36,7 +36,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Sam3Config, Sam3Model, Sam3Processor
 
-from bench.gpu_reference import ReferenceStep
 from sam3_lora.config import ASSETS, Precision, RunConfig
 from sam3_lora.data.samples import Batch, checked
 from sam3_lora.model.base import LoadedModel
@@ -181,6 +180,11 @@ def step(bench: Bench, name: str = "balanced", images: int = 1, **settings: Any)
 
 def reference(bench: Bench) -> dict[str, Any]:
     """Our checkpointed step and the reference's, alternately."""
+    # Where it is missing, this part fails; an import by way of the tests would end the script.
+    import sam3.train.loss.loss_fns  # noqa: F401
+
+    from bench.gpu_reference import ReferenceStep
+
     setup = bench.setup(model__gradient_checkpointing=True)
     batch = bench.batch(setup)
     small = {"depth": 2, "embed_dim": 128, "num_heads": 2, "global_att_blocks": (1,)}

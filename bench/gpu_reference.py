@@ -15,8 +15,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from sam3_lora.boxes import cxcywh_to_xyxy
 from sam3_lora.structures import Targets
+from tests.parity import reference_loss
 
 TOKENS, REAL_TOKENS = 32, 6
 
@@ -41,6 +41,8 @@ class ReferenceStep:
         self._patches: list[Any] = [mock.patch.object(self._decoders(), "_get_coords", staticmethod(self._coordinates))]
         if device.type != "cuda":  # its focal loss is a Triton kernel, and it pins memory
             self._patches.append(mock.patch.object(Tensor, "pin_memory", lambda tensor, *_, **__: tensor))
+            focal = functools.partial(reference_loss.loss_fns.sigmoid_focal_loss, triton=False)
+            self._patches.append(mock.patch.object(reference_loss.loss_fns, "sigmoid_focal_loss", focal))
         for patch in self._patches:
             patch.start()
         with device:
@@ -77,7 +79,7 @@ class ReferenceStep:
         self.heads.to(device).train()
         for parameter in self.heads.parameters():
             parameter.requires_grad_(parameter.dim() == 1)
-        self._loss = self._make_loss()
+        self._loss = reference_loss.loss_wrapper()
         self._targets = self._as_targets(targets)
         self._phrases = len(targets.counts)
         self._pixels = torch.randn(1, 3, size, size, device=device)
@@ -92,6 +94,8 @@ class ReferenceStep:
             output = self._forward()
         output = {name: _single(value) for name, value in output.items()}
         output["aux_outputs"] = [{k: _single(v) for k, v in layer.items()} for layer in output["aux_outputs"]]
+        for layer in (output, *output["aux_outputs"]):
+            layer["Q_det"] = layer["Q_det_o2m"] = layer["pred_logits"].shape[1]  # all queries detect, none tracks
         stages = self._stages()
         stages.append([output])
         total: Tensor = self._loss(stages, [self._targets])["core_loss"]
@@ -137,61 +141,17 @@ class ReferenceStep:
             None,
             eval_mode=True,
         )
-        heads.matcher = _hungarian()
+        heads.matcher = reference_loss.hungarian_matcher()
         heads.back_convert = lambda targets: targets
         return heads
 
-    def _make_loss(self) -> nn.Module:
-        import sam3.train.loss.loss_fns as loss_fns
-        from sam3.train.loss.sam3_loss import Sam3LossWrapper
-        from sam3.train.matcher import BinaryOneToManyMatcher
-
-        if self._device.type != "cuda":
-            plain = functools.partial(loss_fns.sigmoid_focal_loss, triton=False)
-            self._patches.append(mock.patch.object(loss_fns, "sigmoid_focal_loss", plain))
-            self._patches[-1].start()
-        boxes = loss_fns.Boxes(weight_dict={"loss_bbox": 5.0, "loss_giou": 2.0})
-        classification = loss_fns.IABCEMdetr(
-            weight_dict={"loss_ce": 20.0, "presence_loss": 20.0},
-            pos_weight=10.0,
-            gamma=2,
-            alpha=0.25,
-            weak_loss=False,
-            pos_focal=False,
-            use_presence=True,
-            pad_n_queries=200,
-            pad_scale_pos=1.0,
-        )
-        masks = loss_fns.Masks(
-            weight_dict={"loss_mask": 200.0, "loss_dice": 10.0}, focal_alpha=0.25, focal_gamma=2.0, compute_aux=False
-        )
-        wrapper: nn.Module = Sam3LossWrapper(
-            loss_fns_find=[boxes, classification, masks],
-            normalization="local",
-            matcher=_hungarian(),
-            o2m_matcher=BinaryOneToManyMatcher(alpha=0.3, threshold=0.4, topk=4),
-            o2m_weight=2.0,
-            use_o2m_matcher_on_o2m_aux=False,
-        )
-        return wrapper
-
     def _as_targets(self, targets: Targets) -> dict[str, Any]:
-        counts = targets.counts.tolist()
-        ids = [torch.arange(count, device=self._device) for count in counts]
         objects = len(targets.boxes)
-        return {
-            "boxes": targets.boxes,
-            "boxes_xyxy": cxcywh_to_xyxy(targets.boxes),
-            "boxes_padded": nn.utils.rnn.pad_sequence(list(targets.boxes.split(counts)), batch_first=True),
-            "num_boxes": targets.counts.to(self._device),
-            "masks": targets.masks,
-            "is_valid_mask": targets.mask_valid.to(self._device),
-            "is_exhaustive": targets.exhaustive,
-            "object_ids_padded": nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1),
-            "positive_map": torch.ones(objects, 1, device=self._device),
-            "semantic_masks": None,
-            "object_ids_packed": torch.arange(objects, device=self._device),
+        named = reference_loss.as_targets(targets) | {
+            "positive_map": torch.ones(objects, 1),
+            "object_ids_packed": torch.arange(objects),
         }
+        return {name: value.to(self._device) for name, value in named.items()} | {"semantic_masks": None}
 
     def _stages(self) -> Any:
         from sam3.model.model_misc import SAM3Output
@@ -207,15 +167,6 @@ class ReferenceStep:
         from sam3.model.decoder import TransformerDecoder
 
         return TransformerDecoder
-
-
-def _hungarian() -> nn.Module:
-    from sam3.train.matcher import BinaryHungarianMatcherV2
-
-    matcher: nn.Module = BinaryHungarianMatcherV2(
-        cost_class=2.0, cost_bbox=5.0, cost_giou=2.0, focal=True, alpha=0.25, gamma=2, stable=False
-    )
-    return matcher
 
 
 def _single(value: Any) -> Any:
