@@ -68,6 +68,7 @@ def test_the_page_estimates_sam3_for_the_chosen_card_without_its_weights(
     )
     app = new_app()
     app.switch_page("pages/configure.py").run()
+    assert "GPU memory" not in texts(app), "the demo needs none"
     app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
     assert not app.exception
     on_24 = texts(app)

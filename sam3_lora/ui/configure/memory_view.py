@@ -14,8 +14,6 @@ from sam3_lora.ui import resources
 from sam3_lora.ui.components.layout import escape
 
 if TYPE_CHECKING:
-    from transformers import Sam3Config
-
     from sam3_lora.ui.configure.memory_outlook import MemoryOutlook, Saving
 
 GIB = 2**30
@@ -28,34 +26,28 @@ _SMALL = 0.05 * GIB  # parts below it share a row
 def show_memory(config: RunConfig) -> None:
     """Peak GPU memory by part, the largest batch, what would save memory, and disk for the vision cache.
 
-    For the demo, which needs no GPU, it is one closed line.
+    Nothing for the demo, which needs no GPU.
     """
+    if config.model.base == DEMO:
+        return
     architecture, gpu = resources.get_architecture(config.model.base), _gpu()
     if architecture is None:
         return  # the adapter's summary says why
-    if config.model.base == DEMO:
-        with st.expander("GPU memory", icon=":material/memory:", key="gpu-memory"):
-            _show_outlook(config, architecture, gpu)
-    else:
-        with st.container(border=True, key="gpu-memory"):
-            _show_outlook(config, architecture, gpu)
-
-
-def _show_outlook(config: RunConfig, architecture: Sam3Config, gpu: tuple[str, int] | None) -> None:
     # Imports torch.
     from sam3_lora.ui.configure.memory_outlook import MemoryOutlook
 
-    name, size = gpu or _choose_card()
-    use, *heaviest = _dataset(config)
-    outlook = MemoryOutlook(config, architecture, size, *heaviest)
-    _show_peak(outlook, name)
-    if outlook.reads_cache and use is not None:
-        disk = outlook.cache_bytes(use.train_images, use.valid_images) / 1e9
-        images = plural(use.train_images + use.valid_images, "image")
-        st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {images}.")
-    with st.expander("By part, and what would save memory", key="gpu-memory-parts"):
-        _show_parts(outlook)
-        _show_savings(outlook)
+    with st.container(border=True, key="gpu-memory"):
+        name, size = gpu or _choose_card()
+        use, *heaviest = _dataset(config)
+        outlook = MemoryOutlook(config, architecture, size, *heaviest)
+        _show_peak(outlook, name)
+        if outlook.reads_cache and use is not None:
+            disk = outlook.cache_bytes(use.train_images, use.valid_images) / 1e9
+            images = plural(use.train_images + use.valid_images, "image")
+            st.caption(f"Disk: {disk:.2g} GB for what the frozen vision encoder makes of {images}.")
+        with st.expander("By part, and what would save memory", key="gpu-memory-parts"):
+            _show_parts(outlook)
+            _show_savings(outlook)
 
 
 def _show_peak(outlook: MemoryOutlook, card: str) -> None:
