@@ -1,14 +1,70 @@
-"""Files and folders that appear under their name whole or not at all."""
+"""Reads regular files only, and writes files and folders that appear under their name whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+MB = 1_000_000
+# A pipe without a writer, or a file of the kernel without news, answers at once instead of blocking for ever; a
+# terminal does not become that of this process.
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a regular file to read its bytes. Links to one are followed.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a device, a socket or a folder, which block or never end.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: of the file.
+        limit: bytes that it may have at most: more than any real file of its kind.
+
+    Raises:
+        OSError: as for :func:`open_regular`, or it is larger than `limit`.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)  # not by its size: that of the kernel's files is 0
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit / MB:g} MB", str(path))
+    return content
+
+
+def require_regular(path: str | Path) -> None:
+    """Raises OSError if a path is no regular file or link to one: for files that a library opens by their names."""
+    _require_regular(os.stat(path), path)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    require_regular(path)  # some devices act on being opened
+    descriptor = os.open(path, flags | _WITHOUT_WAITING)
+    try:
+        _require_regular(os.fstat(descriptor), path)  # it may have been replaced
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_regular(status: os.stat_result, path: str | Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file but a pipe, a device or a socket", str(path))
 
 
 @contextmanager
