@@ -1,33 +1,41 @@
-"""The app's entry point: page settings, the brand and the navigation; everything else lives in the pages."""
+"""The app's entry point, `streamlit run app.py`: serves the pages to those who may talk to it.
+
+Streamlit finds `app` by reading this file and hands every request to it, the very first included.
+"""
+
+import sys
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
+from streamlit.runtime.pages_manager import PagesManager
 
-from sam3_lora import __version__
-from sam3_lora.config import ASSETS
-
-
-def main() -> None:
-    """Sets up the app and runs the chosen page."""
-    st.set_page_config(
-        page_title="SAM 3 LoRA Studio",
-        # A file of our own: a Material symbol would be fetched from the web, and there may be none.
-        page_icon=ASSETS / "icon.svg",
-        layout="wide",
-    )
-    st.logo(ASSETS / "logo.svg", size="large")
-    page = st.navigation(
-        [
-            st.Page("pages/dataset.py", title="Dataset", icon=":material/photo_library:", default=True),
-            st.Page("pages/configure.py", title="Configure", icon=":material/tune:"),
-            st.Page("pages/train.py", title="Train", icon=":material/monitoring:"),
-            st.Page("pages/inference.py", title="Inference", icon=":material/image_search:"),
-            st.Page("pages/evaluate.py", title="Evaluate", icon=":material/straighten:"),
-        ]
-    )
-    st.sidebar.caption(f"Version {__version__}")
-    page.run()
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.ui import access
 
 
-# DataLoader workers started by spawn execute this file again: they must not draw the app.
-if __name__ == "__main__":
-    main()
+@asynccontextmanager
+async def _serving(_app: st.App) -> AsyncIterator[None]:
+    """What happens between the start and the end of the server; its port is known and open here."""
+    # Otherwise Streamlit takes pages/ for a multipage app of its own until navigation.py has run once.
+    PagesManager.uses_pages_directory = False
+    for line in access.start_messages(rules):
+        print(f"  {line}\n", flush=True)
+    # With a token not: every account of the machine can read the browser's command line.
+    if rules.token is None and not st.get_option("server.headless"):
+        webbrowser.open(access.link(rules))
+    yield
+
+
+try:
+    rules = access.AccessRules.from_settings()
+except Sam3LoraError as error:
+    sys.exit(str(error))
+app = st.App(
+    Path(__file__).with_name("navigation.py"),
+    lifespan=_serving,
+    middleware=[Middleware(access.AccessGuard, rules)],
+)

@@ -13,7 +13,6 @@ DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
 DATASET_SETTINGS = "dataset_settings"  # dict: dataset path -> DataConfig: how it is read, and its category phrases
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
-ENTERED = "entered"  # bool: this tab has been sent through app.py, see layout.page
 ADVISED_THRESHOLDS = "advised_thresholds"  # dict: phrase -> score threshold, from evaluate to inference
 CURRENT_RUN = "current_run"  # str: folder of the run that is looked at
 

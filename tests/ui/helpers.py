@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def new_app(timeout_s: float = 120) -> AppTest:
     """The app in a tab of its own, not run yet."""
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=timeout_s)
+    return AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=timeout_s)
 
 
 def train_page(**query: str) -> AppTest:

@@ -24,7 +24,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure_page(**session: object) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=60)
     for key, value in session.items():
         app.session_state[key] = value
     app.switch_page("pages/configure.py").run()

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    return AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=120)
 
 
 def open_path(app: AppTest, path: Path | str) -> AppTest:

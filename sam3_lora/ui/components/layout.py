@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
-from sam3_lora.errors import Sam3LoraError
-from sam3_lora.ui import state
+from sam3_lora.errors import ConfigError, Sam3LoraError
+from sam3_lora.ui.access import AccessGuard
 from sam3_lora.ui.resources import log_unexpected
 
 # Only what the theme in .streamlit/config.toml cannot express. Selectors are Streamlit's test ids and
@@ -49,7 +48,7 @@ def page(title: str, intro: str) -> Iterator[None]:
         title: heading.
         intro: one sentence on what the page is for.
     """
-    _rerun_through_app()
+    _only_behind_the_guard()
     st.html(_CSS)
     st.title(title, anchor=False)
     st.caption(intro)
@@ -57,17 +56,16 @@ def page(title: str, intro: str) -> Iterator[None]:
         yield
 
 
-def _rerun_through_app() -> None:
-    """Reruns a page through app.py if it was the first thing to be opened after the server's start.
-
-    Until app.py has run once, Streamlit treats the folder pages/ as a multipage app of its own and runs the page
-    without navigation and settings. It has no public switch for that.
-    """
-    # At most once per tab: a rerun would lose the click that caused this run.
-    if PagesManager.uses_pages_directory and not st.session_state.get(state.ENTERED):
-        st.session_state[state.ENTERED] = True
-        PagesManager.uses_pages_directory = False
-        st.rerun()
+def _only_behind_the_guard() -> None:
+    """Ends the page where nothing has checked who asks for it: another file was started, or Streamlit has changed."""
+    if not AccessGuard.in_use:
+        show_error(
+            ConfigError(
+                "Expected this page to be served by app.py, which checks who may talk to it, but it is not",
+                "Start the app with 'streamlit run app.py', with the version of Streamlit in requirements.txt",
+            )
+        )
+        st.stop()
 
 
 @contextmanager

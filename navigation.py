@@ -1,0 +1,33 @@
+"""What `app.py` serves: page settings, the brand and the navigation; everything else lives in the pages."""
+
+import streamlit as st
+
+from sam3_lora import __version__
+from sam3_lora.config import ASSETS
+
+
+def main() -> None:
+    """Sets up the app and runs the chosen page."""
+    st.set_page_config(
+        page_title="SAM 3 LoRA Studio",
+        # A file of our own: a Material symbol would be fetched from the web, and there may be none.
+        page_icon=ASSETS / "icon.svg",
+        layout="wide",
+    )
+    st.logo(ASSETS / "logo.svg", size="large")
+    page = st.navigation(
+        [
+            st.Page("pages/dataset.py", title="Dataset", icon=":material/photo_library:", default=True),
+            st.Page("pages/configure.py", title="Configure", icon=":material/tune:"),
+            st.Page("pages/train.py", title="Train", icon=":material/monitoring:"),
+            st.Page("pages/inference.py", title="Inference", icon=":material/image_search:"),
+            st.Page("pages/evaluate.py", title="Evaluate", icon=":material/straighten:"),
+        ]
+    )
+    st.sidebar.caption(f"Version {__version__}")
+    page.run()
+
+
+# DataLoader workers started by spawn execute this file again: they must not draw the app.
+if __name__ == "__main__":
+    main()
