@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
@@ -26,6 +25,7 @@ from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
 from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters
 from sam3_lora.runs.auto_values import AutoValue, read_auto_values, with_auto, with_values, write_auto_values
+from sam3_lora.runs.lock import hold, is_held
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
 from sam3_lora.runs.requests import ENDINGS, Requests
 from sam3_lora.runs.samples import Sample, read_samples
@@ -143,6 +143,8 @@ class Run:
         status = read_status(self._status_path)
         if status is None:
             return Status(state="crashed", message="The status file is missing or damaged.")
+        if self.is_starting() and not (status.active and self.is_locked()):
+            return replace(status, state="preparing", message="A process for it is starting.", launched=True)
         # A run that was just created has no lock yet; after that, the lock shows at once that its process has ended.
         grace = 0 if (self.folder / ".lock").exists() else 5
         if status.active and not self.is_locked() and time.time() - status.updated >= grace:
@@ -248,35 +250,47 @@ class Run:
 
     def is_locked(self) -> bool:
         """Whether a process is writing this run."""
-        if not (self.folder / ".lock").exists():
-            return False
-        try:
-            with self._lock().acquire(blocking=False):
-                return False
-        except Timeout:
-            return True
+        return is_held(self.folder / ".lock")
+
+    def is_starting(self) -> bool:
+        """Whether somebody has started a process for this run that may not write it yet, see :meth:`starting`."""
+        return is_held(self.folder / ".starting")
 
     @contextmanager
-    def writing(self) -> Iterator[RunWriter]:
-        """Locks the run and yields its only writer; an exception inside sets the state "failed" and is raised again.
+    def starting(self) -> Iterator[None]:
+        """Holds the run for a process that the body starts, and which needs seconds before it can write.
+
+        Until then the run is "preparing"; requests that are made meanwhile are kept for it. The body may be left in
+        another thread than it was entered in.
 
         Raises:
-            RunError: another process is writing this run.
+            RunError: another process is writing this run, or being started for it.
         """
-        try:
-            # A reader that checks the lock holds it for an instant itself.
-            lock = self._lock().acquire(timeout=2)
-        except Timeout:
-            raise RunError(
-                f"The run {self.name} is already being trained by another process", "Wait for it or stop it"
-            ) from None
-        with lock:
+        with hold(self.folder / ".starting", f"Another process is being started for the run {self.name}"):
+            if self.is_locked():
+                raise RunError(f"The run {self.name} is already being trained", "Wait for it or stop it")
+            self._drop_old_requests()
+            yield
+
+    @contextmanager
+    def writing(self, *, launched: bool = False) -> Iterator[RunWriter]:
+        """Locks the run and yields its only writer; an exception inside sets the state "failed" and is raised again.
+
+        Args:
+            launched: this process is the one that was started in the body of :meth:`starting`.
+
+        Raises:
+            RunError: another process is writing this run, or being started for it.
+        """
+        if not launched and self.is_starting():
+            raise RunError(f"Another process is being started for the run {self.name}", "Wait for it or stop it")
+        with hold(self.folder / ".lock", f"The run {self.name} is already being trained by another process"):
             fix = "Make its folder writable, or start a new run"
             with explain_os_errors(RunError, f"The files of the run {self.name} cannot be written", fix):
-                if (self.folder / "metrics.jsonl").exists():  # otherwise they are meant for this first writer
-                    self.requests.clear()
+                if not launched:
+                    self._drop_old_requests()
                 self._sweep()
-                writer = RunWriter(self.folder, self.status())
+                writer = RunWriter(self.folder, self.status(), launched=launched)
             try:
                 yield writer
             except BaseException as error:
@@ -289,8 +303,10 @@ class Run:
     def _status_path(self) -> Path:
         return self.folder / "status.json"
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.folder / ".lock", preserve_lock_file=True)
+    def _drop_old_requests(self) -> None:
+        """Drops requests to a process that has ended; those of a new run are meant for its first writer."""
+        if (self.folder / "metrics.jsonl").exists():
+            self.requests.clear()
 
     def _write_config(self, config: RunConfig) -> None:
         atomic_write(self.folder / "config.yaml", config.to_yaml(comments=True))

@@ -51,6 +51,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     reload_proof: str = ""  # of the reload check: "ok" or what differs; empty before it
     vision: VisionPass | None = None  # while the vision cache is filled
     pid: int = 0
+    launched: bool = False  # trained by a process that the app has started for it, see runs/launch.py
+    interrupted: bool = False  # stopped because the app or its process was told to end, not by the user
 
     @property
     def active(self) -> bool:

@@ -28,12 +28,13 @@ class RunWriter:
     Args:
         folder: the run's.
         status: the run's so far; step and best loss stay visible even if the run cannot be resumed.
+        launched: whether the app has started this process for the run.
 
     Raises:
         OSError: the files cannot be opened.
     """
 
-    def __init__(self, folder: Path, status: Status) -> None:
+    def __init__(self, folder: Path, status: Status, *, launched: bool = False) -> None:
         self._folder = folder
         self.status = replace(
             status,
@@ -43,6 +44,8 @@ class RunWriter:
             images_per_second=None,
             vision=None,
             pid=os.getpid(),
+            launched=launched,
+            interrupted=False,
         )
         self._written = 0.0
         self._counted_to = time.monotonic()
