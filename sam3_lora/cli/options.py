@@ -24,7 +24,7 @@ def _adapter_folder(path: Path | None) -> Path | None:
     """The folder of the adapter that a path means; says which one if it is another path."""
     if path is None:
         return None
-    from sam3_lora.model.find_adapter import find_adapter
+    from sam3_lora.model.adapter_files.find_adapter import find_adapter
 
     folder = find_adapter(path)
     if folder != path.expanduser():
@@ -71,7 +71,7 @@ def base_model(base: str | None, adapter: Path | None) -> str:
     """
     if base or adapter is None:
         return base or DEMO
-    from sam3_lora.model.adapter_files import read_settings
+    from sam3_lora.model.adapter_files.settings import read_settings
 
     if named := read_settings(adapter).base_model_name_or_path:
         return named

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
-from sam3_lora.model import adapter_base, adapter_files, kept_text
-from sam3_lora.model.adapter_base import AdapterBase
+from sam3_lora.model import kept_text
+from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files import settings as adapter_settings
+from sam3_lora.model.adapter_files.adapter_base import AdapterBase
+from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.base_files.architecture import skeleton
-from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.image_size import image_size_of
 
 if TYPE_CHECKING:
@@ -313,12 +315,12 @@ def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:
     """An adapter's settings, once it is known to fit a model."""
     from safetensors import SafetensorError
 
-    settings = adapter_files.read_settings(folder)
+    settings = adapter_settings.read_settings(folder)
     try:
-        adapter_files.check_fit(model, settings, folder)
-        adapter_files.check_weights(folder)
+        adapter_settings.check_fit(model, settings, folder)
+        adapter_settings.check_weights(folder)
     except (OSError, SafetensorError) as error:
-        raise adapter_files.damaged(folder, error) from error
+        raise adapter_settings.damaged(folder, error) from error
     return settings
 
 

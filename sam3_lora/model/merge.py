@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from sam3_lora.errors import ModelError, explain_os_errors, first_line
 from sam3_lora.files import atomic_folder
-from sam3_lora.model import adapter_base, lora
+from sam3_lora.model import lora
+from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.base import load_base
 from sam3_lora.model.base_files import meta_file
 from sam3_lora.model.base_files.locate import locate
 from sam3_lora.model.base_files.meta_file import PUBLISHED
-from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.image_size import image_size_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sam3_lora.config import AdapterConfig
 from sam3_lora.errors import ConfigError, ModelError
-from sam3_lora.model import adapter_files
-from sam3_lora.model.find_adapter import find_adapter
+from sam3_lora.model.adapter_files import settings as adapter_settings
+from sam3_lora.model.adapter_files.find_adapter import find_adapter
 
 if TYPE_CHECKING:
     import peft
@@ -30,7 +30,7 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
     from peft.utils import load_peft_weights
 
     folder = find_adapter(folder)
-    settings = adapter_files.read_settings(folder)
+    settings = adapter_settings.read_settings(folder)
     saved = {
         "lora.rank": settings.r,
         "lora.alpha": float(settings.lora_alpha),
@@ -44,7 +44,7 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
     try:
         weights = load_peft_weights(str(folder), device="cpu")
     except Exception as error:  # a damaged file raises KeyError, OSError, SafetensorError and more
-        raise adapter_files.damaged(folder, error) from error
+        raise adapter_settings.damaged(folder, error) from error
     expected = {name: tensor.shape for name, tensor in get_peft_model_state_dict(peft_model).items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     if expected.keys() != found.keys():

@@ -18,11 +18,12 @@ from sam3_lora.boxes import normalize, xyxy_to_cxcywh
 from sam3_lora.data.images import BROKEN, require_no_heic, to_rgb
 from sam3_lora.data.samples import to_pixel_values, tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
-from sam3_lora.model import adapter_base, kept_text, lora
-from sam3_lora.model.adapter_base import AdapterBase
+from sam3_lora.model import kept_text, lora
+from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files.adapter_base import AdapterBase
+from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.base import LoadedModel, load_base, resolve_device
 from sam3_lora.model.detector import Sam3Detector
-from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
 from sam3_lora.predict.chunks import phrases_at_once
 from sam3_lora.predict.feature_cache import FeatureCache

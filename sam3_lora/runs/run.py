@@ -23,7 +23,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import atomic_write
-from sam3_lora.model.find_adapter import WEIGHTS, is_run, run_adapters
+from sam3_lora.model.adapter_files.find_adapter import WEIGHTS, is_run, run_adapters
 from sam3_lora.runs.auto_values import AutoValue, read_auto_values, with_auto, with_values, write_auto_values
 from sam3_lora.runs.lock import hold, is_held
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows

@@ -17,9 +17,9 @@ from sam3_lora.data.samples import Batch
 from sam3_lora.errors import first_line
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.model import kept_text, lora
+from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.base import LoadedModel, load_base
 from sam3_lora.model.detector import Sam3Detector
-from sam3_lora.model.find_adapter import find_adapter
 from sam3_lora.model.precision import convert_frozen
 from sam3_lora.model.warm_start import start_from
 from sam3_lora.predict.vision_cache import VisionCache, can_cache

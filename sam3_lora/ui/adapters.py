@@ -16,8 +16,8 @@ from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import ModelError, Sam3LoraError
 from sam3_lora.evaluate.store import known_phrases, run_of
+from sam3_lora.model.adapter_files.find_adapter import SETTINGS, find_adapter
 from sam3_lora.model.base import SAM3
-from sam3_lora.model.find_adapter import SETTINGS, find_adapter
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
@@ -149,7 +149,7 @@ def upload(key: str) -> None:
 def _unpack_upload(key: str) -> None:
     """Unpacks the archive's adapter and selects it, or stores why it was rejected."""
     from sam3_lora.model import lora
-    from sam3_lora.model.adapter_archive import unpack
+    from sam3_lora.model.adapter_files.archive import unpack
     from sam3_lora.model.base import load_config
 
     file = st.session_state.get(f"{key}-archive")

@@ -17,7 +17,7 @@ import streamlit as st
 
 from sam3_lora.config import ASSETS, DEMO, RunConfig
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.model.find_adapter import WEIGHTS
+from sam3_lora.model.adapter_files.find_adapter import WEIGHTS
 from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
 

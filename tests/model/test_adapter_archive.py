@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save
 
 from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.errors import ModelError
-from sam3_lora.model import adapter_base, lora
-from sam3_lora.model.adapter_archive import unpack
-from sam3_lora.model.adapter_base import AdapterBase
+from sam3_lora.model import lora
+from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files.adapter_base import AdapterBase
+from sam3_lora.model.adapter_files.archive import unpack
 from sam3_lora.model.base import load_base, load_config
 from sam3_lora.runs.archive import zip_run
 from sam3_lora.runs.run import Run

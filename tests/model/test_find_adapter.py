@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.errors import ModelError
-from sam3_lora.model.find_adapter import SETTINGS, find_adapter
+from sam3_lora.model.adapter_files.find_adapter import SETTINGS, find_adapter
 
 
 def make(root: Path, *files: str) -> Path:

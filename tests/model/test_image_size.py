@@ -9,8 +9,9 @@ from transformers import Sam3Config, Sam3Model
 
 from sam3_lora.config import AdapterConfig, ModelConfig
 from sam3_lora.errors import ModelError
-from sam3_lora.model import adapter_base, lora
-from sam3_lora.model.adapter_base import AdapterBase
+from sam3_lora.model import lora
+from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files.adapter_base import AdapterBase
 from sam3_lora.model.base import LoadedModel, load_base, load_config, load_processor
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.image_size import image_size_step, with_image_size

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from sam3_lora.errors import ModelError
 from sam3_lora.files import atomic_folder
-from sam3_lora.model import adapter_base, adapter_files
-from sam3_lora.model.adapter_base import FILE, AdapterBase
-from sam3_lora.model.find_adapter import SETTINGS, WEIGHTS
+from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files import settings as adapter_settings
+from sam3_lora.model.adapter_files.adapter_base import FILE, AdapterBase
+from sam3_lora.model.adapter_files.find_adapter import SETTINGS, WEIGHTS
 
 _MAX_FILES = 1000
 _MAX_BYTES = {".safetensors": 2 << 30, ".json": 4 << 20}  # unpacked size by suffix; other files are not unpacked
@@ -123,7 +124,7 @@ def _write(archive: zipfile.ZipFile, chosen: dict[str, zipfile.ZipInfo], folder:
         if FILE in chosen:
             adapter_base.write(written, AdapterBase(adapter_base.read(written).image_size))
         try:
-            adapter_files.read_settings(written, "the archive")
-            adapter_files.check_weights(written, "the archive")
+            adapter_settings.read_settings(written, "the archive")
+            adapter_settings.check_weights(written, "the archive")
         except SafetensorError as error:
             raise ModelError(f"The {WEIGHTS} in the archive is damaged: {error}", _FIX) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from sam3_lora.errors import ModelError
-from sam3_lora.model.find_adapter import SETTINGS, WEIGHTS
+from sam3_lora.model.adapter_files.find_adapter import SETTINGS, WEIGHTS
 from sam3_lora.text import short_repr
 
 if TYPE_CHECKING:
