@@ -116,3 +116,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.is_dir():
             path.rmdir()
         written.rename(path)
+
+
+def follow_umask(folder: Path) -> None:
+    """Gives the files in a folder the permissions of new ones: safetensors creates its own for their owner only.
+
+    Raises OSError.
+    """
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod(mode)
+
+
+def check_writable(path: Path) -> None:
+    """Tries a small file in the folder that a path leads to, or in the nearest one above it that exists.
+
+    To be called before long work whose result goes there; nothing is left behind. Raises OSError.
+    """
+    folder = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
+        file.flush()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
+
+_BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class _Repr(reprlib.Repr):
@@ -28,11 +31,11 @@ def first_names(names: Sequence[str], count: int = 5) -> str:
     """ "a, b, c" or "a, b, c, d, e and 7 more".
 
     Args:
-        names: what is listed.
+        names: what is listed, each shortened if needed.
         count: how many names are listed at most.
     """
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return ", ".join(map(short, names[:count])) + more
 
 
 def amount(value: float, digits: int = 3) -> str:
@@ -50,9 +53,16 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def short(text: str) -> str:
-    """A text of at most 60 characters, shortened if needed."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def short(text: str, most: int = 60) -> str:
+    """A text of at most so many characters, shortened if needed."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Text with escapes for what no screen shows: control characters other than line breaks, lone surrogates, and
+    characters that turn the direction of the text after them around."""
+    odd = {c for c in text if c != "\n" and (unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI_CONTROLS)}
+    return text.translate({ord(c): c.encode("unicode_escape").decode() for c in odd})
 
 
 def valid_text(text: str) -> str:

@@ -22,11 +22,14 @@ from sam3_lora.cli.options import (
     ProcessorOption,
     base_model,
 )
-from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
-from sam3_lora.text import plural
+from sam3_lora.cli.output import check_report_file, echo, echo_json, progress_bar, write_report
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.files import check_writable
+from sam3_lora.text import plural, short
 
 if TYPE_CHECKING:
     from sam3_lora.evaluate import Report
+    from sam3_lora.runs.run import Run
 
 
 def evaluate(
@@ -57,12 +60,12 @@ def evaluate(
     from sam3_lora.data.dataset import open_dataset
     from sam3_lora.evaluate import EvaluationRequest, store
     from sam3_lora.evaluate import evaluate as run_evaluation
-    from sam3_lora.evaluate.messages import to_markdown
     from sam3_lora.predict.predictor import Predictor
     from sam3_lora.runs.held_out import count_trained_on, split_to_evaluate
 
-    require_report_suffix(out)
+    check_report_file(out)
     run = store.run_of(adapter)
+    folder = _folder_in(run)
     crowds_as_objects |= run is not None and run.config.data.crowds_as_objects
     opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     base = base_model(base, adapter)
@@ -80,15 +83,56 @@ def evaluate(
     )
     with progress_bar("Evaluating") as progress:
         report = run_evaluation(predictor, request, progress=progress)
-    stored = store.save(report, run.folder / store.FOLDER) if run else None
-    if out is not None:
-        write_text(out, to_markdown(report) if out.suffix == ".md" else store.to_json(report))
+    stored, written, problem = _write(report, folder, out)
     if as_json:
         echo_json(_as_json(report, stored))
-        return
-    _print(report)
-    for path in filter(None, (stored, out)):
-        echo(f"Wrote {path}")
+    else:
+        _print(report)
+        for path in filter(None, (stored, written)):
+            echo(f"Wrote {path}")
+    if problem is not None:  # after the report, which is printed in any case
+        raise problem
+
+
+def _folder_in(run: Run | None) -> Path | None:
+    """The folder that the report is stored in; None without a run, and, with a note, where it takes no file."""
+    from sam3_lora.evaluate.store import FOLDER
+
+    if run is None:
+        return None
+    folder = run.folder / FOLDER
+    try:
+        check_writable(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        echo(f"The report will not be stored in the run: {folder} cannot be written ({reason}); use --out", err=True)
+        return None
+    return folder
+
+
+def _write(
+    report: Report, folder: Path | None, out: Path | None
+) -> tuple[Path | None, Path | None, Sam3LoraError | None]:
+    """Stores the report in a folder and writes it to `out`, each if given.
+
+    Returns:
+        Both files, None where there is none, and why one could not be written.
+    """
+    from sam3_lora.evaluate import store
+    from sam3_lora.evaluate.messages import to_markdown
+
+    stored = written = problem = None
+    try:
+        stored = None if folder is None else store.save(report, folder)
+    except Sam3LoraError as error:
+        problem = error
+    try:
+        if out is not None:
+            write_report(out, to_markdown(report) if out.suffix == ".md" else store.to_json(report))
+            written = out
+    except Sam3LoraError as error:
+        problem = error
+    return stored, written, problem
 
 
 def _as_json(report: Report, stored: Path | None) -> dict[str, Any]:
@@ -118,4 +162,4 @@ def _print(report: Report) -> None:
     for sentence in not_defined_sentences(report):
         echo(sentence)
     for phrase, threshold in report.best_thresholds().items():
-        echo(f"Best threshold for {phrase!r}: {threshold:.2f}")
+        echo(f"Best threshold for {short(phrase)!r}: {threshold:.2f}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3_lora.cli.options import AsJson, CrowdsAsObjects, Dataset, DefaultPhrase, ImageDir
-from sam3_lora.cli.output import echo, echo_json, progress_bar, require_report_suffix, write_text
-from sam3_lora.text import plural
+from sam3_lora.cli.output import check_report_file, echo, echo_json, progress_bar, write_report
+from sam3_lora.text import plural, short
 
 if TYPE_CHECKING:
     from sam3_lora.data.doctor import Report
@@ -31,17 +31,17 @@ def inspect(
     """Show what a dataset contains and what is wrong."""
     from sam3_lora.data.dataset import open_dataset
 
-    require_report_suffix(out)
+    check_report_file(out)
     opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
     report = _examine(opened) if deep or out is not None else None
-    if report is not None and out is not None:
-        write_text(out, report.to_markdown() if out.suffix == ".md" else report.to_json())
     if not as_json:
         _print(opened, report)
     elif report is not None:
         echo_json(json.loads(report.to_json()))
     else:
         _print_json(opened)
+    if report is not None and out is not None:  # last, so that what was found is printed in any case
+        write_report(out, report.to_markdown() if out.suffix == ".md" else report.to_json())
 
 
 def _examine(dataset: OpenDataset) -> Report:
@@ -74,7 +74,7 @@ def _print(dataset: OpenDataset, report: Report | None) -> None:
     for name, split in dataset.splits.items():
         crowds = split.crowds_per_category()
         counts = ", ".join(
-            f"{category} {count}" + (f" + {plural(crowds[category], 'crowd')}" if crowds[category] else "")
+            f"{short(category)} {count}" + (f" + {plural(crowds[category], 'crowd')}" if crowds[category] else "")
             for category, count in split.objects_per_category().items()
         )
         also = f" and {plural(split.num_crowds, 'crowd region')}, not learned" if split.num_crowds else ""
@@ -86,4 +86,4 @@ def _print(dataset: OpenDataset, report: Report | None) -> None:
         where = f"{finding.split}: " if finding.split else ""
         echo(f"  {finding.severity.upper():8}{where}{finding.message}\n          {finding.fix}")
     for category, phrase in (report.suggestions if report is not None else {}).items():
-        echo(f"  Better phrase for {category!r}: {phrase!r}.")
+        echo(f"  Better phrase for {short(category)!r}: {short(phrase)!r}.")

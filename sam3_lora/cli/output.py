@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import typer
 
-from sam3_lora.errors import DataError, Sam3LoraError
+from sam3_lora.errors import DataError, Sam3LoraError, explain_os_errors
+from sam3_lora.files import atomic_write, check_writable
+from sam3_lora.text import printable
 
-_BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_ANOTHER_FILE = "Give another file after --out, in a folder that exists"
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -24,8 +27,7 @@ def echo(text: str, *, err: bool = False) -> None:
         text: one or more lines.
         err: on stderr instead of stdout.
     """
-    odd = {c for c in text if c != "\n" and (unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI_CONTROLS)}
-    typer.echo(text.translate({ord(c): c.encode("unicode_escape").decode() for c in odd}), err=err)
+    typer.echo(printable(text), err=err)
 
 
 def echo_json(value: Any) -> None:
@@ -43,15 +45,35 @@ def progress_bar(label: str) -> Iterator[Callable[[float, str], None] | None]:
         yield lambda share, _: bar.update(int(1000 * share) - bar.pos)
 
 
-def require_report_suffix(path: Path | None) -> None:
-    """Raises DataError unless a report's file, if there is one, ends with .md or .json."""
-    if path is not None and path.suffix not in (".md", ".json"):
+def check_report_file(path: Path | None) -> None:
+    """Checks, before a report is made, that it can be written to its file, if there is one.
+
+    Raises:
+        DataError: the file does not end with .md or .json.
+        Sam3LoraError: it is a folder, or its own folder does not exist or takes no file.
+    """
+    if path is None:
+        return
+    if path.suffix not in (".md", ".json"):
         raise DataError(f"Expected a file that ends with .md or .json after --out, got {path}", "Rename it")
+    with explain_os_errors(Sam3LoraError, f"{path} cannot be written", _ANOTHER_FILE):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.stat()  # a folder is not made: it may be mistyped
+        check_writable(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8. Raises Sam3LoraError if that fails."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Sam3LoraError(f"{path} cannot be written ({error.strerror})", "Give another file") from None
+def write_report(path: Path, text: str) -> None:
+    """Writes a report in UTF-8, whole or not at all. Raises Sam3LoraError if that fails."""
+    with explain_os_errors(Sam3LoraError, f"{path} cannot be written", _ANOTHER_FILE):
+        atomic_write(path, text)
+
+
+def check_folder(path: Path | None) -> None:
+    """Checks, before the work, that files can be written to a folder, if there is one, which need not exist.
+
+    Raises Sam3LoraError.
+    """
+    if path is not None:
+        with explain_os_errors(Sam3LoraError, f"Cannot write to {path}", "Give another folder after --out"):
+            check_writable(path)

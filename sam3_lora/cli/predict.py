@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3_lora.cli.options import Adapter, AsJson, Base, Device, ImageSize, Precision, ProcessorOption, base_model
-from sam3_lora.cli.output import echo, echo_json
+from sam3_lora.cli.output import check_folder, echo, echo_json
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,10 +44,13 @@ def predict(
     phrases = split_phrases(typed, known_phrases(adapter) if "," in typed or ";" in typed else ())
     if len(phrases) > len(prompt):
         echo(
-            f'Prompts with {plural(len(phrases), "phrase")}: {" | ".join(phrases)} ("a, b" in quotes is one)', err=True
+            f"Prompts with {plural(len(phrases), 'phrase')}: {' | '.join(map(short, phrases))} "
+            '("a, b" in quotes is one)',
+            err=True,
         )
     if not all(map(str.isprintable, phrases)):
         raise Sam3LoraError("Expected phrases of plain text, but one contains other bytes", "Write it in UTF-8")
+    check_folder(out)
     pixels = read_image(image)
     predictor = Predictor.load(
         base_model(base, adapter), adapter, device, precision=precision, image_size=image_size, processor=processor
@@ -59,7 +62,7 @@ def predict(
         echo_json({"phrases": {phrase: _as_json(result) for phrase, result in results.items()}})
         return
     for phrase, result in results.items():
-        echo(f"{phrase}: {len(result.scores)} found")
+        echo(f"{short(phrase)}: {len(result.scores)} found")
         for one in _as_json(result):
             echo(f"  score {one['score']:.2f}  box {one['box_xyxy']}  area {one['area']} px")
     for path in written:

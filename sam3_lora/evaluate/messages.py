@@ -8,7 +8,8 @@ from sam3_lora.evaluate.cgf1 import NO_NEGATIVES, NO_POSITIVES
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Difference, Report, Retention
 from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind, alerts_of
-from sam3_lora.text import first_names, plural
+from sam3_lora.markdown import escape, table
+from sam3_lora.text import first_names, plural, short
 
 _COLUMNS = ("Base", "Adapter", "Difference", "95 % interval")
 _MAX_ROWS = 10  # leaks and images that are listed
@@ -77,7 +78,7 @@ def alert_phrase(alert: Alert) -> str:
         return "it fires more often on absent objects"
     if alert.kind == "metric":
         return f"{METRICS[one.metric][0]} fell"
-    return f"{one.name}{' objects' if alert.kind == 'size' else ''} got worse"
+    return f"{short(one.name)}{' objects' if alert.kind == 'size' else ''} got worse"
 
 
 def alert_sentence(alert: Alert) -> str:
@@ -93,13 +94,13 @@ def alert_sentence(alert: Alert) -> str:
         return f"False firing rose {by}: the adapter predicts objects that are not there more often."
     if alert.kind == "metric":
         return f"{label} fell {by}."
-    name = one.name if alert.kind == "phrase" else f"{one.name.capitalize()} objects"
+    name = short(one.name) if alert.kind == "phrase" else f"{one.name.capitalize()} objects"
     return f"{name}: {label} fell {by}."
 
 
 def _forgotten(retention: Retention) -> str:
     lost = {phrase: found - kept for phrase, (found, kept) in retention.by_phrase.items() if kept < found}
-    worst = sorted(lost, key=lambda phrase: -lost[phrase])[:3]
+    worst = [short(phrase) for phrase in sorted(lost, key=lambda phrase: -lost[phrase])[:3]]
     return (
         f"Forgetting: of {retention.found} objects that the base model finds with other phrases, the adapter finds "
         f"{retention.kept}; most are lost for {_joined(worst)}. These phrases are not annotated, so check whether the "
@@ -163,8 +164,8 @@ def to_markdown(report: Report) -> str:
     who = f"adapter {report.adapter_name} beside base {report.base_name}" if report.adapter else report.base_name
     parts = [
         "# Evaluation\n",
-        f"**{_cell(report.verdict)}**\n",
-        f"{_cell(who)}; split {_cell(report.split)} of {_cell(report.dataset)}: {plural(report.images, 'image')}, "
+        f"**{escape(report.verdict)}**\n",
+        f"{escape(who)}; split {escape(report.split)} of {escape(report.dataset)}: {plural(report.images, 'image')}, "
         f"{plural(report.objects, 'object')}; {report.made.replace('T', ' ')}.\n",
         *_bullets("Got worse", map(alert_sentence, alerts_of(report))),
         *_bullets("Notes", [*report.notes, *not_defined_sentences(report)]),
@@ -183,7 +184,7 @@ def change_rows(report: Report, subject: str) -> list[list[str]]:
     """:func:`changes` in print: the name, base and, with an adapter, adapter, difference and interval."""
     rows = []
     for one in changes(report, subject):
-        name = METRICS[one.metric][0] if subject == "all" else one.name
+        name = METRICS[one.metric][0] if subject == "all" else short(one.name)
         values = [number(one.base), number(one.adapter), number(one.difference, True), interval(one)]
         rows.append([name, *values] if report.adapter else [name, values[0]])
     return rows
@@ -230,7 +231,7 @@ def _change(one: Difference) -> str:
 
 
 def _bullets(title: str, lines: Iterable[str]) -> list[str]:
-    listed = [f"- {_cell(line)}" for line in lines]
+    listed = [f"- {escape(line)}" for line in lines]
     return [f"## {title}\n", *listed, ""] if listed else []
 
 
@@ -238,12 +239,7 @@ def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
     """A section with a table, as wide as its rows; empty without rows."""
     if not rows:
         return ""
-    lines = [head[: len(rows[0])], ["---"] * len(rows[0]), *rows]
-    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return "\n".join([f"## {title}\n", *table(head[: len(rows[0])], rows), ""])
 
 
 def _joined(names: Sequence[str]) -> str:

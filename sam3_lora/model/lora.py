@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
+from sam3_lora.files import follow_umask
 from sam3_lora.model import kept_text
 from sam3_lora.model.adapter_files import adapter_base
 from sam3_lora.model.adapter_files import settings as adapter_settings
@@ -188,6 +189,7 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
             adapter_base.write(written, AdapterBase(image_size_of(base.config), processor))
             if card:
                 (written / "README.md").write_text(card, encoding="utf-8")
+            follow_umask(written)
             if not folder.exists():
                 written.rename(folder)
                 return

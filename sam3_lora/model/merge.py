@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sam3_lora.errors import ModelError, explain_os_errors, first_line
-from sam3_lora.files import atomic_folder
+from sam3_lora.files import atomic_folder, check_writable, follow_umask
+from sam3_lora.markdown import escape
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_files import adapter_base
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
@@ -25,11 +28,11 @@ Layout = Literal["transformers", "meta"]
 _REMEDY = "Free disk space or choose another folder"
 _CARD = """---
 {library}pipeline_tag: mask-generation
-base_model: {base}
+base_model: {}
 ---
 # SAM 3 with an adapter merged into it
 
-Base: `{base}`. Adapter: `{adapter}`. {loading}
+Base: {}. Adapter: {}. {loading}
 
 The base's license holds for this model, too.
 """
@@ -78,10 +81,13 @@ def merge_into_folder(
     """
     out = Path(out).expanduser()
     _check_free(out)
+    cannot_write = partial(explain_os_errors, ModelError, f"The merged model cannot be written to {out}", _REMEDY)
+    with cannot_write():
+        check_writable(out)
     trained = adapter_base.read(find_adapter(adapter))
     loaded = load_base(base, image_size=image_size or trained.image_size, processor=processor or trained.processor)
     merged = lora.merge(lora.load(loaded.model, adapter))
-    with explain_os_errors(ModelError, f"The merged model cannot be written to {out}", _REMEDY):
+    with cannot_write():
         out.parent.mkdir(parents=True, exist_ok=True)
         needed = sum(parameter.numel() * parameter.element_size() for parameter in merged.parameters())
         if shutil.disk_usage(out.parent).free < needed:
@@ -97,9 +103,10 @@ def merge_into_folder(
                 loading = _LOADING[layout]
             loaded.processor.save_pretrained(written)
             library = "library_name: transformers\n" if layout == "transformers" else ""
-            name = Path(adapter).resolve().name
-            card = _CARD.format(base=base, adapter=name, loading=loading, library=library)
+            names = map(escape, (base, Path(adapter).resolve().name))
+            card = _CARD.format(json.dumps(base), *names, loading=loading, library=library)
             (written / "README.md").write_text(card, encoding="utf-8")
+            follow_umask(written)
     return out
 
 

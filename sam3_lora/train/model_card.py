@@ -8,6 +8,7 @@ from pathlib import Path
 from sam3_lora.config import DEMO, ModelConfig, RunConfig
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Split
+from sam3_lora.markdown import code_block, escape
 from sam3_lora.text import first_names
 from sam3_lora.train.checkpoint import Progress
 from sam3_lora.train.setup import Setup
@@ -51,7 +52,7 @@ The {kind} after {step} of {total_steps} steps, trained with SAM 3 LoRA Studio.
 
 ## Trained on
 
-`{dataset}`: {train}; validated on {valid}.
+{dataset}: {train}; validated on {valid}.
 
 Phrases: {phrases}.
 
@@ -63,15 +64,11 @@ Negative phrases per image: {num_negatives}.
 
 ## Settings
 
-```yaml
 {settings}
-```
 
 ## Loading
 
-```python
 {loading}
-```
 
 In SAM 3 LoRA Studio: `Predictor.load(base, adapter)`, or the inference page.
 """
@@ -89,18 +86,18 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
     phrases = [phrase_of(name, config.data.category_phrases) for name in splits.categories]
     return _CARD.format(
         header=_header(config),
-        name=config.output.name,
+        name=escape(config.output.name),
         kind="best adapter so far by its validation loss" if kind == "best" else "adapter",
         step=progress.step,
         total_steps=setup.plan.total_steps,
-        dataset=Path(config.data.path).name,
+        dataset=escape(Path(config.data.path).name),
         train=_content(splits.train),
         valid=_content(splits.valid) if splits.valid else "nothing",
-        phrases=first_names(phrases, _MAX_CATEGORIES),
+        phrases=escape(first_names(phrases, _MAX_CATEGORIES)),
         num_negatives=config.data.num_negatives,
         numbers=_numbers(progress),
-        settings=_settings(config),
-        loading=loading_code(config.model, phrases[0] if phrases else "object").rstrip(),
+        settings=code_block("yaml", _settings(config)),
+        loading=code_block("python", loading_code(config.model, phrases[0] if phrases else "object")),
     )
 
 
@@ -116,12 +113,12 @@ def loading_code(model: ModelConfig, phrase: str) -> str:
 def _header(config: RunConfig) -> str:
     lines = ["---", "library_name: peft", "tags: [sam3, lora, segmentation]"]
     if "/" in config.model.base and not Path(config.model.base).exists():  # a repository on the Hub
-        lines.insert(1, f"base_model: {config.model.base}")
+        lines.insert(1, f"base_model: {json.dumps(config.model.base)}")
     return "\n".join([*lines, "---", ""])
 
 
 def _content(split: Split) -> str:
-    return f"{len(split.images)} images with {split.num_objects} objects ({split.name})"
+    return f"{len(split.images)} images with {split.num_objects} objects ({escape(split.name)})"
 
 
 def _numbers(progress: Progress) -> str:
@@ -139,7 +136,7 @@ def _settings(config: RunConfig) -> str:
         "model.adapter": config.model.adapter_name,
         "model.processor": _without_folders(config.model.processor),
     }
-    return config.with_settings(places).to_yaml().rstrip()
+    return config.with_settings(places).to_yaml()
 
 
 def _without_folders(name: str) -> str:

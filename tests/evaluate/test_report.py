@@ -17,6 +17,7 @@ from sam3_lora.evaluate.messages import reason, to_markdown
 from sam3_lora.evaluate.predictions import phrases_of
 from sam3_lora.evaluate.store import folder_of, run_of, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
+from sam3_lora.markdown import escape
 from sam3_lora.runs.run import Run
 from tests.evaluate.fake_predictor import FakePredictor, predicted, without_model
 from tests.evaluate.helpers import coco_map, concept_f1
@@ -199,7 +200,7 @@ def test_json_and_markdown_hold_the_verdict(report: Report) -> None:
     whole = json.loads(to_json(report))
     assert whole["verdict"] == report.verdict
     text = to_markdown(report)
-    assert report.verdict in text
+    assert f"**{escape(report.verdict)}**" in text
     for heading in (
         "Got worse",
         "Metrics",

@@ -10,6 +10,7 @@ from typing import Any
 
 from sam3_lora.data.doctor.statistics import Statistics
 from sam3_lora.data.findings.findings import Finding
+from sam3_lora.markdown import escape, table
 from sam3_lora.text import plural
 
 _SHOWN = 10  # places per finding in the Markdown
@@ -76,7 +77,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """A page to read and to share."""
-        lines = [f"# Report on {_cell(self.dataset)}", "", f"{self.format}."]
+        lines = [f"# Report on {escape(self.dataset)}", "", f"{escape(self.format)}."]
         if self.looked_at < self.images:
             lines += ["", f"Cancelled after {self.looked_at:,} of {plural(self.images, 'image')}."]
         lines += ["", "## Findings", ""]
@@ -117,11 +118,11 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 
 def _finding_lines(finding: Finding) -> list[str]:
     title = f"### {_TITLES[finding.severity]}: {finding.kind.replace('-', ' ')}"
-    lines = [title + (f" ({_cell(finding.split)})" if finding.split else ""), "", _cell(finding.message), ""]
-    lines += [f"**What to do:** {_cell(finding.fix)}", ""]
+    lines = [title + (f" ({escape(finding.split)})" if finding.split else ""), "", escape(finding.message), ""]
+    lines += [f"**What to do:** {escape(finding.fix)}", ""]
     places = [text for text in map(str, finding.locations) if text]
     if len(places) > 1:
-        lines += [f"- {_cell(place)}" for place in places[:_SHOWN]]
+        lines += [f"- {escape(place)}" for place in places[:_SHOWN]]
         if finding.count > _SHOWN:
             lines.append(f"- and {finding.count - min(len(places), _SHOWN):,} more")
         lines.append("")
@@ -129,14 +130,5 @@ def _finding_lines(finding: Finding) -> list[str]:
 
 
 def _table(titles: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    lines = [f"| {' | '.join(map(_cell, titles))} |", f"| {' | '.join('---' for _ in titles)} |"]
-    lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows[:_ROWS]]
+    lines = table(titles, rows[:_ROWS])
     return lines + [f"| and {len(rows) - _ROWS:,} more |{' |' * (len(titles) - 1)}"] * (len(rows) > _ROWS)
-
-
-def _cell(value: Any) -> str:
-    """Text from a file, escaped so that Markdown shows it as it is."""
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    for sign in "\\|*_`<>#[]":
-        text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())

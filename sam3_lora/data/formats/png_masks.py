@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from sam3_lora.data.formats.mask_values import read_mask
 from sam3_lora.data.formats.yolo_pairs import images_in
 from sam3_lora.data.images import BROKEN, ImageHeader, orientation_of
 from sam3_lora.errors import DataError, explain_os_errors
-from sam3_lora.files import atomic_folder
+from sam3_lora.files import atomic_folder, check_writable
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
 from sam3_lora.text import plural, short_repr
 
@@ -82,8 +83,13 @@ def convert_masks(
     listing(images), listing(masks)  # raise if they do not exist
     if out.exists():
         raise DataError(f"Expected a new folder to write to, but {out} exists already", "Give another name")
+    cannot_write = partial(
+        explain_os_errors, DataError, f"{out} cannot be written", "Give another folder, or free some space"
+    )
+    with cannot_write():
+        check_writable(out)
     pairs, result = _pairs(images, masks)
-    with explain_os_errors(DataError, f"{out} cannot be written", "Give another folder, or free some space"):
+    with cannot_write():
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out) as written:
             split = _Split(written, by_value, in_colors, objects, min_pixels, result)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import streamlit as st
 
+from sam3_lora import markdown
 from sam3_lora.errors import ConfigError, Sam3LoraError
 from sam3_lora.ui.access import AccessGuard
 from sam3_lora.ui.resources import log_unexpected
+
+# What Streamlit replaces after Markdown has been parsed, where a backslash does not help: names of emoji and icons,
+# arrows and dashes. A word joiner, which is invisible and has no width, keeps it from that.
+_REPLACED = re.compile(r":(?=material/|[\w+-]+:)|(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S)")
 
 # Only what the theme in .streamlit/config.toml cannot express. Selectors are Streamlit's test ids and
 # the st-key-* classes made from our own keys.
@@ -227,5 +233,5 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Escapes text from outside (paths, names), so that Markdown shows it unchanged."""
-    return "".join("\\" + character if character in r"\`*_{}[]<>#$~:|" else character for character in text)
+    """Text from outside (paths, names, messages) as one line of Markdown that Streamlit shows as it is."""
+    return markdown.escape(_REPLACED.sub(lambda found: f"{found[0][0]}\u2060{found[0][1:]}", text))
