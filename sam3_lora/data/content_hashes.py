@@ -11,9 +11,10 @@ import msgspec
 
 from sam3_lora.data.folders import is_text
 from sam3_lora.data.index.cache import state_of
-from sam3_lora.files import atomic_file
+from sam3_lora.files import atomic_file, open_regular, read_file
 
 HASH_BYTES = 16
+_MAX_BYTES = 2**30  # of what is remembered: about 150 bytes an image
 _FORGET_DAYS = 60  # after which a file that nobody asked for is read again
 _log = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ class ContentHashes:
         size, changed = state_of(name)
         known = self._known.get(name)
         if known is None or known[:2] != (size, changed):
-            if not path.is_file():  # a pipe would block for ever
-                raise FileNotFoundError(2, "there is no such file", name)
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
         elif known[3] == self._today:
             return known[2]
@@ -70,6 +69,6 @@ class ContentHashes:
 
 def _read(file: Path) -> dict[str, _Entry]:
     try:
-        return msgspec.msgpack.decode(file.read_bytes(), type=dict[str, _Entry])
+        return msgspec.msgpack.decode(read_file(file, _MAX_BYTES), type=dict[str, _Entry])
     except (OSError, msgspec.MsgspecError):
         return {}

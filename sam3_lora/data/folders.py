@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sam3_lora.errors import DataError
+from sam3_lora.files import open_regular
 from sam3_lora.text import valid_text
 
 ANNOTATION_FILE = "_annotations.coco.json"
@@ -104,7 +105,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def beginning(path: Path, root: Path, size: int) -> bytes:
-    """The first bytes of a file; none if it is outside the dataset, cannot be read, or is a pipe, which would block.
+    """The first bytes of a file; none if it is outside the dataset, cannot be read, or is a pipe or the like.
 
     Args:
         path: of the file.
@@ -112,8 +113,8 @@ def beginning(path: Path, root: Path, size: int) -> bytes:
         size: bytes.
     """
     with contextlib.suppress(OSError, ValueError):
-        if path.is_file() and is_inside(path, root):
-            with path.open("rb") as file:
+        if is_inside(path, root):
+            with open_regular(path) as file:
                 return file.read(size)
     return b""
 

@@ -6,17 +6,23 @@ import contextlib
 import math
 import struct
 import warnings
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.errors import DataError
+from sam3_lora.files import open_regular
 
-# What Pillow's decoders raise on files that are missing, truncated or not images.
-BROKEN = (OSError, ValueError, TypeError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+# What Pillow's decoders raise on files that are missing, damaged or no images, among them files made to do harm.
+BROKEN = (
+    *(OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, AttributeError),
+    *(MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
+)
 MAX_PIXELS = 64_000_000  # of an image that is shown or examined: decoding more takes gigabytes
 # Pillow warns of odd metadata and of large sizes; here these are findings, or nothing. Switched off for the whole
 # process, since warnings.catch_warnings() is not safe in threads.
@@ -47,16 +53,14 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
         DataError: the file is missing, has too many pixels or cannot be decoded.
     """
     try:
-        if record.path.exists() and not record.path.is_file():  # a pipe would block for ever
-            raise OSError("it is not a file")
-        with Image.open(record.path) as picture:
+        with open_image(record.path) as picture:
             _require_pixels(picture, record, max_pixels)
             header = ImageHeader(picture.size, orientation_of(picture))
             rotate = header.is_applied((record.width, record.height), record.orientation)
             if enough is not None:
                 scale = enough / max(picture.size)
                 picture.draft(None, (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
-            return np.array(to_rgb(ImageOps.exif_transpose(picture) if rotate else picture))
+            return np.array(to_rgb(ImageOps.exif_transpose(picture) if rotate else picture, record.path))
     except FileNotFoundError:
         raise DataError(
             f"Expected the image {record.path}, but it is missing",
@@ -65,9 +69,26 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
     except BROKEN as error:
         require_no_heic(record.path)
         raise DataError(
-            f"Expected an image in {record.path}, but it cannot be decoded ({error})",
+            f"Expected an image in {record.path}, but it cannot be decoded ({why_broken(error)})",
             "Replace the file, or delete its entry from the annotation file",
         ) from None
+
+
+@contextlib.contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """An image file as a picture that is not decoded yet. Raises what :data:`BROKEN` lists."""
+    # Of a path Pillow would map some formats, and a mapped file that is cut off meanwhile ends the process.
+    with open_regular(path) as file, Image.open(file) as picture:
+        yield picture
+
+
+def why_broken(error: BaseException) -> str:
+    """Why an image cannot be opened, in a few words: what one of the errors in :data:`BROKEN` says."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def is_heic(head: bytes) -> bool:
@@ -84,9 +105,8 @@ def require_no_heic(path: Path) -> None:
 def unreadable_kind(path: Path) -> str:
     """The kind of finding of a file that cannot be opened as an image."""
     head = b""
-    if path.is_file():  # a pipe would block for ever
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            head = file.read(12)
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        head = file.read(12)
     return "image-heic" if is_heic(head) else "image-unreadable"
 
 
@@ -145,7 +165,7 @@ class ImageHeader:
 def size_on_disk(path: Path) -> ImageHeader | None:
     """What a file's header says; None if it is not an image."""
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             # Of a PNG Pillow decodes all pixels to look for an orientation behind them.
             is_plain = picture.format == "PNG" and "exif" not in picture.info and not _has_late_metadata(path)
             return ImageHeader(picture.size, 1 if is_plain else orientation_of(picture))
@@ -155,7 +175,7 @@ def size_on_disk(path: Path) -> ImageHeader | None:
 
 def _has_late_metadata(path: Path) -> bool:
     """Whether a PNG has metadata behind its pixels."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         file.seek(8)
         behind = False
         while len(head := file.read(8)) == 8:  # of a chunk: its length and its kind
@@ -189,14 +209,18 @@ def orientation_of(picture: Image.Image) -> int:
     return next((orientation for orientation in range(2, 9) if orientation == value), 1)
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image, name: str | Path = "") -> Image.Image:
     """A picture as 8-bit RGB; deeper gray values are scaled, which Pillow's own conversion does not do.
+
+    Args:
+        picture: not decoded yet, or decoded.
+        name: for the error.
 
     Raises:
         DataError: the picture has the color mode LAB.
     """
     if picture.mode == "LAB":
-        raise DataError(f"The image {getattr(picture, 'filename', '')} has {LAB}", LAB_FIX)
+        raise DataError(f"The image {name} has {LAB}", LAB_FIX)
     if picture.mode.startswith("I;16"):  # 16 bits per pixel: Pillow would cut off everything above 255
         picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
     elif picture.mode in ("I", "F"):  # integers or floats of any range: the lowest becomes black

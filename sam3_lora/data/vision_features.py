@@ -25,7 +25,7 @@ from torch import Tensor
 from sam3_lora.data.content_hashes import HASH_BYTES, ContentHashes
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.data.records import ImageRecord
-from sam3_lora.files import atomic_file
+from sam3_lora.files import atomic_file, open_regular, read_file
 
 Flipped = tuple[int, ...]  # the axes of (H, W) along which an image is flipped, ascending
 
@@ -79,7 +79,7 @@ class FeatureFiles:
     def is_intact(self, path: Path) -> bool:
         """Whether a file is there with the size and header of these features; one that is damaged is deleted."""
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 head = file.read(_HEADER_BYTES)
                 size = os.fstat(file.fileno()).st_size
         except OSError:
@@ -94,7 +94,7 @@ class FeatureFiles:
     def load(self, path: Path) -> Tensor | None:
         """The features (H*W, C) in a file; None if it is missing or damaged, and then it is deleted."""
         try:
-            data = path.read_bytes()
+            data = read_file(path, self.file_bytes)
             content = data[:-_CHECKSUM_BYTES]
             if _checksum(content) != data[-_CHECKSUM_BYTES:]:
                 raise ValueError("its checksum is another one")

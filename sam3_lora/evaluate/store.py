@@ -16,10 +16,11 @@ from sam3_lora.errors import DataError, RunError, Sam3LoraError, explain_os_erro
 from sam3_lora.evaluate.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.report import VERSION, Report, Summary
 from sam3_lora.evaluate.verdict import alerts_of
-from sam3_lora.files import atomic_write
+from sam3_lora.files import MB, atomic_write, read_file
 from sam3_lora.runs.run import Run
 
 FOLDER = "evaluations"
+_MAX_BYTES = 500 * MB  # of a report: some numbers per phrase, and the worst images
 S = TypeVar("S", bound=Summary)
 
 
@@ -107,7 +108,7 @@ def read_report(path: Path) -> Report:
 
 def _read(path: Path, kind: type[S]) -> S:
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=kind)
+        found = msgspec.json.decode(read_file(path, _MAX_BYTES), type=kind)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"The evaluation {path} cannot be read ({getattr(error, 'strerror', None) or error})", "Evaluate again"

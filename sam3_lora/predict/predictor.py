@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sam3_lora.boxes import normalize, xyxy_to_cxcywh
-from sam3_lora.data.images import BROKEN, require_no_heic, to_rgb
+from sam3_lora.data.images import BROKEN, open_image, require_no_heic, to_rgb, why_broken
 from sam3_lora.data.samples import to_pixel_values, tokenize
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
 from sam3_lora.model import kept_text, lora
@@ -356,8 +356,8 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
             f"Expected one image, but {image} is a folder", "Give a file; the inference page takes whole folders"
         )
     try:
-        with Image.open(image) as file:
-            return np.asarray(to_rgb(ImageOps.exif_transpose(file)))
+        with open_image(image) as file:
+            return np.asarray(to_rgb(ImageOps.exif_transpose(file), image))
     except FileNotFoundError:
         raise DataError(f"Expected an image at {image}, but there is no such file", "Check the path") from None
     except Image.DecompressionBombError:
@@ -368,5 +368,5 @@ def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
     except BROKEN as error:
         require_no_heic(Path(image))
         raise DataError(
-            f"The file {image} cannot be read as an image ({error})", "Give an intact JPEG or PNG file"
+            f"The file {image} cannot be read as an image ({why_broken(error)})", "Give an intact JPEG or PNG file"
         ) from None

@@ -11,7 +11,7 @@ import msgspec
 
 from sam3_lora.config import AUTO, RunConfig
 from sam3_lora.errors import RunError, explain_os_errors
-from sam3_lora.files import atomic_write
+from sam3_lora.files import MB, atomic_write, read_file
 
 AUTO_FILE = "auto.json"
 Reason = Literal[
@@ -85,7 +85,7 @@ def read_auto_values(folder: Path) -> tuple[AutoValue, ...]:
     """
     path = folder / AUTO_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=tuple[AutoValue, ...])
+        return msgspec.json.decode(read_file(path, MB), type=tuple[AutoValue, ...])
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:

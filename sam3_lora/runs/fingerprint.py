@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sam3_lora.data.records import Split
 from sam3_lora.errors import DataError
+from sam3_lora.files import open_regular
 
 
 def fingerprint(splits: Iterable[Split]) -> dict[str, str]:
@@ -36,7 +37,7 @@ def _digest(split: Split) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in _annotation_files(split.json_path):
         digest.update(f"\0{path.name}\0".encode("utf-8", "replace"))
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     for name, path in zip(split.images.names, split.images.paths, strict=True):

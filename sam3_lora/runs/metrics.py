@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Required, TypedDict
 
 import msgspec
 
+from sam3_lora.files import open_regular
+
 MAX_COUNT = 2**53  # whole numbers beyond it are no counts, and some do not even fit into a float
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 
@@ -59,7 +61,7 @@ def read_rows(path: Path, offset: int = 0, max_bytes: int = -1) -> tuple[list[Ro
     """
     if not path.is_file():
         return [], 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
         block = file.read(max_bytes)
     complete, newline, _ = block.rpartition(b"\n")

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from sam3_lora.config import RunConfig
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
-from sam3_lora.files import atomic_write
+from sam3_lora.files import MB, atomic_write, open_regular, read_file
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS, is_run, run_adapters
 from sam3_lora.runs.auto_values import AutoValue, read_auto_values, with_auto, with_values, write_auto_values
 from sam3_lora.runs.lock import hold, is_held
@@ -44,6 +44,7 @@ RESUME_OBSTACLES: dict[ResumeObstacle, str] = {
     "no-checkpoint": "This run ended before its first checkpoint, so there is nothing to resume from.",
 }
 
+_MAX_HELD_OUT_BYTES = 500 * MB  # the names of some images of a dataset
 _FREE_SPACE = "Free some space, then start again"
 _CLOSE_FILES = "Close programs that have its files open, and try again"
 
@@ -124,7 +125,7 @@ class Run:
         """
         path = self.folder / HELD_OUT_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=HeldOut)
+            return msgspec.json.decode(read_file(path, _MAX_HELD_OUT_BYTES), type=HeldOut)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -160,11 +161,12 @@ class Run:
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of log.txt, reading at most 64 KiB."""
         path = self.folder / "log.txt"
-        if not path.is_file():
+        try:
+            with open_regular(path) as file:
+                file.seek(max(0, file.seek(0, 2) - 65_536))
+                text = file.read(65_536).decode("utf-8", errors="replace")
+        except OSError:  # none yet, or that of another user
             return ""
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 65_536))
-            text = file.read().decode("utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
     def adapters(self) -> dict[str, Path]:

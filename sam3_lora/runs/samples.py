@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from sam3_lora.files import atomic_file
+from sam3_lora.files import MB, atomic_file, read_file
 
 _INDEX = "samples.jsonl"
+_MAX_BYTES = 100 * MB  # of the index: a few hundred bytes a picture
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def write_sample(
 def read_samples(folder: Path) -> list[Sample]:
     """All samples by step, then in the order of the images; a step that was repeated counts once."""
     try:
-        lines = (folder / _INDEX).read_bytes().splitlines()
+        lines = read_file(folder / _INDEX, _MAX_BYTES).splitlines()
     except OSError:
         return []
     samples: dict[Path, Sample] = {}

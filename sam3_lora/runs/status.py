@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sam3_lora.files import atomic_write
+from sam3_lora.files import MB, atomic_write, read_file
 from sam3_lora.runs.metrics import Count
 
 State = Literal["preparing", "running", "paused", "stopping", "stopped", "finished", "failed", "crashed"]
@@ -63,7 +63,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def read_status(path: Path) -> Status | None:
     """The status in a file; None if it is missing or damaged."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Status)
+        return msgspec.json.decode(read_file(path, MB), type=Status)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sam3_lora.errors import RunError, cause, first_line
-from sam3_lora.files import atomic_file
+from sam3_lora.files import atomic_file, open_regular
 from sam3_lora.runs.run import Run
 from sam3_lora.train.setup import Setup
 
@@ -82,7 +82,8 @@ def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple
     unusable: RunError | None = None
     for path in run.checkpoints():
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with open_regular(path) as file:
+                state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # of a damaged file torch raises errors of its zip reader, its unpickler and more
             log(f"The checkpoint {path.name} is damaged ({_reason(error)}); the one before it is used.")
             continue

@@ -56,5 +56,5 @@ def test_hashes_not_asked_for_in_months_are_forgotten(tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match="regular"):
         ContentHashes(tmp_path / "hashes.msgpack").of(tmp_path / "pipe.png")

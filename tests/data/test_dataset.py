@@ -275,7 +275,7 @@ def test_nobody_waits_for_a_pipe_named_like_an_image(tmp_path):
     image = open_dataset(tmp_path).split("train").images[0]
     image.path.unlink()
     os.mkfifo(image.path)
-    with pytest.raises(DataError, match="it is not a file"):
+    with pytest.raises(DataError, match="it is no regular file"):
         load_image(image)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +15,7 @@ from PIL import Image
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, ImageHeader, orientation_of, unreadable_kind
 from sam3_lora.data.records import ImageRecord
+from sam3_lora.files import open_regular
 
 # Also looked for when a dataset is opened.
 SIZE_KINDS = ("image-unreadable", "image-heic", "size-mismatch", "image-scaled", "image-orientation-unclear")
@@ -24,8 +24,6 @@ _HASH = 8  # gradients a side and direction: 2 * 8 * 8 = 128 bits
 _FLATTEST = 2.0  # standard deviation of gray values below which an image has nothing to compare
 _LARGE = 8_000_000  # pixels; of images above, one is decoded at a time, which bounds the memory
 _one_large_image = threading.Lock()
-# What Pillow's decoders raise on damaged files, among them files made to do harm.
-_BROKEN = (*BROKEN, LookupError, ArithmeticError, AttributeError, MemoryError, RuntimeError, zlib.error)
 
 
 @dataclass(slots=True)
@@ -54,18 +52,15 @@ def probe(path: Path) -> ImageProbe:
     """Reads a file once, in a small size where the format allows it. Never raises; safe in threads."""
     found = ImageProbe()
     try:
-        if not path.is_file():  # a pipe would wait for ever
-            found.problems["image-unreadable"] = "it is not a file"
-            return found
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             found.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
             file.seek(0)
             _decode(file, found)
     except Image.DecompressionBombError:
         found.problems["image-gigantic"] = ""
-    except _BROKEN as error:
+    except BROKEN as error:
         kind = unreadable_kind(path) if found.size is None else "image-truncated"
-        found.problems[kind] = "" if found.size is None else str(error)
+        found.problems[kind] = str(getattr(error, "strerror", None) or ("" if found.size is None else error))
     return found
 
 

@@ -15,6 +15,7 @@ import psutil
 from sam3_lora.data.formats.lenient_json import as_utf8, loads
 from sam3_lora.data.formats.unsupported import format_of
 from sam3_lora.errors import DataError
+from sam3_lora.files import open_regular
 from sam3_lora.text import short_repr, type_in_words
 
 EXPORT_AGAIN = "Export the dataset again as COCO JSON"
@@ -132,7 +133,7 @@ class CocoFile:
 
     def _open(self) -> None:
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 size = file.seek(0, 2)
                 if not size:
                     raise DataError(f"Expected COCO JSON in {self._path}, but the file is empty", EXPORT_AGAIN)
@@ -142,7 +143,8 @@ class CocoFile:
                         "Close other programs, or export the dataset in parts",
                     )
                 file.seek(0)
-                whole, self.encoding = as_utf8(file.read())  # not mapped: truncating a mapped file kills the process
+                # Not mapped: truncating a mapped file kills the process. No more than its size: it may be growing.
+                whole, self.encoding = as_utf8(file.read(size))
         except OSError as error:
             raise DataError(f"{self._path} cannot be read: {error.strerror}", "Check its permissions") from None
         content = memoryview(whole)

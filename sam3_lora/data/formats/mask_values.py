@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from sam3_lora.data.images import open_image
 from sam3_lora.errors import DataError
 from sam3_lora.text import first_names
 
@@ -32,7 +32,7 @@ def read_mask(path: Path, classes: Collection[int], in_colors: bool) -> tuple[np
     Raises:
         DataError: it has colors, but the classes are values; or its values are so noisy that the classes are not clear.
     """
-    with Image.open(path) as picture:
+    with open_image(path) as picture:
         lossy = picture.format in ("JPEG", "MPO")
         if picture.mode in ("LA", "RGBA"):
             varies = np.ptp(np.asarray(picture), axis=(0, 1)) > 0

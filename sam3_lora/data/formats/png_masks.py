@@ -14,12 +14,11 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from sam3_lora.data.folders import ANNOTATION_FILE, listing
 from sam3_lora.data.formats.mask_values import read_mask
 from sam3_lora.data.formats.yolo_pairs import images_in
-from sam3_lora.data.images import BROKEN, ImageHeader, orientation_of
+from sam3_lora.data.images import BROKEN, ImageHeader, open_image, orientation_of, why_broken
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder, check_writable
 from sam3_lora.masks import encode_rle, mask_area, mask_to_box_xyxy
@@ -180,14 +179,14 @@ class _Split:
     def add(self, image: Path, mask: Path, name: str) -> None:
         """Copies an image under a name and adds the objects of its mask; or records why it is skipped."""
         try:
-            with Image.open(image) as picture:
+            with open_image(image) as picture:
                 header = ImageHeader(picture.size, orientation_of(picture))
             values, noisy = read_mask(mask, self.by_value, self.in_colors)
         except DataError as error:
             self.result.skipped[name] = f"{error.message} ({error.fix[0].lower()}{error.fix[1:]})"
             return
         except BROKEN as error:
-            self.result.skipped[name] = f"cannot be decoded ({error})"
+            self.result.skipped[name] = f"cannot be decoded ({why_broken(error)})"
             return
         width, height = header.used_size((values.shape[1], values.shape[0]))
         if values.shape != (height, width):

@@ -12,6 +12,7 @@ from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import NO_TEXT, ImageFiles, is_inside, is_text
 from sam3_lora.data.formats.sources import Progress, Source
 from sam3_lora.errors import DataError
+from sam3_lora.files import read_file
 from sam3_lora.text import short_repr, valid_text
 
 MAX_BYTES = 2**27  # of one image's file
@@ -115,8 +116,6 @@ def _entry(entry: Any, path: Path, place: int) -> Any:
 def _read(path: Path, root: Path, kind: type[msgspec.Struct]) -> Any:
     """A file of one image; None if it is not one, or is outside the dataset."""
     try:
-        if path.stat().st_size > MAX_BYTES or not is_inside(path, root):
-            return None
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_file(path, MAX_BYTES), type=kind) if is_inside(path, root) else None
     except (OSError, ValueError, RecursionError):
         return None

@@ -147,6 +147,7 @@ _BY_TEXT: dict[str, tuple[tuple[bytes, Foreign], ...]] = {
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _MAX_FOLDERS, _DEEPEST, _MAX_FILES = 64, 3, 3
 _HEAD = 4096  # bytes of a file that are read to learn its kind
+_MAX_XML = 10**6  # bytes of the XML of an image in which its first object is looked for
 
 
 def is_archive(path: Path) -> bool:
@@ -178,8 +179,8 @@ def foreign_format(root: Path) -> tuple[Path, Foreign] | None:
 def has_foreign_objects(path: Path, root: Path) -> bool:
     """Whether a file annotates objects of one image in a format that is not read: Pascal VOC's XML, LabelMe, ..."""
     if path.suffix.lower() == ".json":
-        return path.is_file() and is_inside(path, root) and format_of(outline_of(path, root)) is not None
-    return _of_text(path, ".xml", root) is not None and b"<object" in path.read_bytes()
+        return format_of(outline_of(path, root)) is not None
+    return _of_text(path, ".xml", root) is not None and b"<object" in beginning(path, root, _MAX_XML)
 
 
 def _ending(path: Path) -> str:

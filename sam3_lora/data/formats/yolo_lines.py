@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam3_lora.files import read_file
+
 MAX_BYTES = 2**24  # of one label file, of a list of images, or of data.yaml
 _SLACK = 0.02  # of an image by which a box of a pose may extend beyond it, and keypoints beyond their box
 _CENTERED = 0.8  # how far from the middle of the other points, in halves of their extent, the center of a box is
@@ -30,8 +32,12 @@ class Pose:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file: UTF-8, or UTF-16 as Windows' PowerShell writes it; what is neither becomes U+FFFD."""
-    content = path.read_bytes()
+    """The text of a file: UTF-8, or UTF-16 as Windows' PowerShell writes it; what is neither becomes U+FFFD.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than MAX_BYTES.
+    """
+    content = read_file(path, MAX_BYTES)
     is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")
 
@@ -39,8 +45,6 @@ def text_of(path: Path) -> str:
 def is_label_file(path: Path) -> bool:
     """Whether a text file begins with a class and a box or a polygon, unlike a caption for example."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            return False
         first = next((line for line in text_of(path).splitlines() if line.strip()), "")
     except (OSError, ValueError):
         return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -192,9 +194,9 @@ def _pair_by_name(pairs: Pairs, names: _Names, unused: list[Path], root: Path) -
 
 
 def _same(one: Path, other: Path, root: Path) -> bool:
-    return (
-        is_inside(other, root) and one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
-    )
+    with suppress(OSError):
+        return is_inside(other, root) and filecmp.cmp(one, other, shallow=False)
+    return False
 
 
 def _near(free: Iterable[Path], left: Iterable[Path], names: _Names) -> dict[Path, Path]:

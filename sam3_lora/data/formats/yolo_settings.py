@@ -14,6 +14,7 @@ import yaml
 from sam3_lora.data.folders import files_ending, is_image, is_inside, is_text, subfolders
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file, text_of
 from sam3_lora.errors import DataError
+from sam3_lora.files import read_file
 from sam3_lora.text import short_repr, type_in_words, valid_text
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -110,7 +111,7 @@ def _is_small(path: Path, root: Path) -> bool:
 def _with_names(path: Path) -> dict[str, Any]:
     """The content of a YAML file if it gives class names, else nothing: it may belong to anything."""
     try:
-        if b"names" not in path.read_bytes():
+        if b"names" not in read_file(path, MAX_BYTES):
             return {}
         content = _content(path)
     except OSError:
@@ -152,7 +153,7 @@ def _readings(path: Path) -> list[str]:
 
 def no_utf8(path: Path, what: str = "class names") -> DataError:
     """The error for a file with other text than UTF-8, which shows how it may be meant."""
-    line = next(line for line in path.read_bytes().splitlines() if "\ufffd" in line.decode("utf-8", "replace"))
+    line = next(line for line in read_file(path, MAX_BYTES).splitlines() if "\ufffd" in line.decode("utf-8", "replace"))
     readings = [f"'{line.decode(name).strip()[:60]}' as {name}" for name in ("gbk", "cp1252") if _decodes(line, name)]
     reads = f": a line of it reads {' or '.join(readings)}" if readings else ""
     return DataError(

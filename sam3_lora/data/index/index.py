@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from sam3_lora.errors import DataError
+from sam3_lora.files import open_regular
 
 _MAGIC = b"SAM3LORA"
 _PLACES = struct.Struct("<QQ")  # where the arrays begin, where the header begins
@@ -50,7 +51,7 @@ class Index:
     @classmethod
     def open(cls, path: Path) -> Index:
         """Maps an index file into memory. Raises OSError if it cannot be read, ValueError if it is damaged."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _check(file)
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)
 

@@ -19,10 +19,11 @@ import numpy as np
 from sam3_lora.data.doctor import image_probe, near_duplicates
 from sam3_lora.data.index.cache import cache_file, state_of
 from sam3_lora.data.records import Split
-from sam3_lora.files import atomic_write
+from sam3_lora.files import atomic_write, read_file
 
 MIN_IMAGES = 5  # different pictures; with fewer, nothing is held out
 _GROUPS_VERSION = 1  # of the files in the cache
+_MAX_CACHE_BYTES = 2**30  # of one of them: a few bytes an image
 _MAX_THREADS = 8
 
 Progress = Callable[[float, str], None]
@@ -213,7 +214,7 @@ def _groups(split: Split, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     key = repr((_GROUPS_VERSION, list(zip(paths, split.images.names, states, strict=True))))
     file = cache_file(key, "groups")
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
-        found = msgspec.msgpack.decode(file.read_bytes(), type=tuple[list[int], list[int]])
+        found = msgspec.msgpack.decode(read_file(file, _MAX_CACHE_BYTES), type=tuple[list[int], list[int]])
         if len(found[0]) == len(found[1]) == len(paths):
             return np.array(found[0]), np.array(found[1])
     images: list[near_duplicates.ProbedImage] = []

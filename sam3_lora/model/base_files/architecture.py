@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sam3_lora.errors import ModelError, first_line
+from sam3_lora.files import MB, read_file
 from sam3_lora.model.base_files.locate import DOWNLOAD_FIX, BaseFiles
 from sam3_lora.model.image_size import with_image_size
 
@@ -104,7 +105,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
             )
         raise ModelError(f"Expected config.json in {folder}, but there is none", DOWNLOAD_FIX)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_file(file, MB).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"The config.json in {folder} cannot be read and may be half-written: {first_line(error)}",

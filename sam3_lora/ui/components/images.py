@@ -13,7 +13,7 @@ import streamlit as st
 from PIL import Image, ImageOps
 
 from sam3_lora.data.dataset import Annotation, ImageRecord, load_image
-from sam3_lora.data.images import HEIC, HEIC_FIX, MAX_PIXELS, is_heic, to_rgb
+from sam3_lora.data.images import BROKEN, HEIC, HEIC_FIX, MAX_PIXELS, is_heic, to_rgb
 from sam3_lora.draw import Color, DrawObject, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized, decode_segmentation
@@ -157,8 +157,8 @@ def decode(file: bytes, name: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(file)) as picture:
-            return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return np.asarray(to_rgb(ImageOps.exif_transpose(picture), name))
+    except BROKEN:
         if is_heic(file):
             raise DataError(f"The image {name} is {HEIC}", HEIC_FIX) from None
         raise DataError(
