@@ -83,7 +83,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_unused() -> None:
-    """Returns unreferenced memory to the device."""
+    """Returns unreferenced memory to the device.
+
+    Models end up in reference cycles: who imports PyTorch first is held by frames that it leaves behind. Python looks
+    for cycles when it has made many objects since, however large they are.
+    """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 from sam3_lora.errors import Cancelled, Sam3LoraError
+from sam3_lora.train.memory import free_unused
 from sam3_lora.ui.resources import log_unexpected
 
 Request = TypeVar("Request")
@@ -122,5 +123,6 @@ class BackgroundJob(Generic[Request, Result]):
         except Exception:  # a thread's last resort: people get a sentence, the log gets the traceback
             where = log_unexpected(f"The {self._name} failed")
             ended = {"state": "failed", "error": f"The {self._name} failed unexpectedly. The details are in {where}."}
+        free_unused()
         with self._lock:
             self._snapshot = replace(self._snapshot, **ended)

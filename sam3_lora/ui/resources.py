@@ -240,5 +240,7 @@ def _load_predictor(
     base: str, adapter: str | None, stamp: int | None, image_size: int | None, processor: str
 ) -> SharedPredictor:
     from sam3_lora.predict.predictor import Predictor
+    from sam3_lora.train.memory import free_unused
 
+    free_unused()  # what was dropped before makes room
     return SharedPredictor(Predictor.load(base, adapter, image_size=image_size, processor=processor))

@@ -1,15 +1,19 @@
-"""The background job: one piece of work at a time, watched through snapshots, cancelled, failed, forgotten."""
+"""The background job: one piece of work at a time, watched through snapshots; and what jobs and models leave behind."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sam3_lora.errors import Cancelled, DataError
 from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.resources import get_predictor
 
 
 @pytest.fixture
@@ -67,3 +71,50 @@ def test_errors_become_sentences(job: BackgroundJob[str, int], caplog: pytest.Lo
         assert job.start("b", broken) and job.wait(10)
     assert job.snapshot().state == "failed" and "secret" not in job.snapshot().error
     assert "counting failed" in job.snapshot().error and "a secret detail" in caplog.text
+
+
+class Model:
+    """Stands for a model: held by a reference cycle, as the first one that a process loads is."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_a_job_leaves_no_model_behind(job: BackgroundJob[str, int], without_collections: None) -> None:
+    made: list[weakref.ref[Model]] = []
+
+    def train() -> int:
+        made.append(weakref.ref(Model()))
+        return 1
+
+    def fail() -> int:
+        train()
+        raise DataError("Expected a number", "Give one")
+
+    for work in (train, fail):
+        assert job.start("train", work) and job.wait(10)
+    assert len(made) == 2 and [model() for model in made] == [None, None]
+
+
+def test_models_that_were_dropped_make_room_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, without_collections: None
+) -> None:
+    made: list[weakref.ref[Model]] = []
+
+    def load(base: str, *_: object, **others: object) -> Model:
+        model = Model()
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("sam3_lora.predict.predictor.Predictor.load", load)
+    for number in range(5):
+        get_predictor(f"base {number}", None)
+    assert len(made) == 5 and [model() is not None for model in made[:2]] == [False, False]
+
+
+@pytest.fixture
+def without_collections() -> Iterator[None]:
+    """Python looks for cycles by the number of new objects: in a test at any time, or never."""
+    gc.disable()
+    yield
+    gc.enable()
