@@ -37,7 +37,8 @@ _WRONG_ORIGIN = "SAM 3 LoRA Studio answers to its own pages only: this request w
 _NO_TOKEN = "SAM 3 LoRA Studio opens with the link that it has printed in the terminal when it was started."
 _TOKEN_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>SAM 3 LoRA Studio</title>{head}
-<body style="font-family: sans-serif; margin: 4rem auto; max-width: 40rem; padding: 0 1rem">
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<body style="font-family: sans-serif; line-height: 1.5; margin: 4rem auto; max-width: 40rem; padding: 0 1rem">
 <p>{sentence}</p><p><a href="{target}">{link}</a></p>
 """
 # Inside another site's frame, a click could be made to start or to delete something here.

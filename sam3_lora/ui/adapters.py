@@ -26,7 +26,6 @@ from sam3_lora.ui.runs import all_runs
 NONE = "No adapter: the base model alone"
 _UPLOADED = "uploaded/"  # prefix of the names of uploaded adapters
 _REJECTED = "adapter-refused"  # Sam3LoraError: why the last uploaded archive was rejected
-_MAX_MB = 1000
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,6 @@ def upload(key: str) -> None:
             "Adapter as a zip archive",
             ["zip"],
             key=f"{key}-archive",
-            max_upload_size=_MAX_MB,
             on_change=_unpack_upload,
             args=(key,),
             help="A zipped adapter folder, or a run from the Train page. Only safetensors and JSON are used.",

@@ -47,16 +47,22 @@ class App:
 
 
 @contextmanager
-def running_app(folder: Path) -> Iterator[App]:
-    """Starts ``streamlit run app.py``; its runs and its log lie in the folder. Ends it afterwards."""
+def running_app(folder: Path, *options: str, **environment: str) -> Iterator[App]:
+    """Starts ``streamlit run app.py``; its runs and its log lie in the folder. Ends it afterwards.
+
+    Args:
+        folder: of runs and log.
+        options: of Streamlit, on the command line.
+        environment: further variables.
+    """
     port = _free_port()
     runs, log = folder / "runs", folder / "server.log"
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, "--server.headless", "true"],
+            [*command, "--server.headless", "true", *options],
             cwd=ROOT,
-            env={**os.environ, "SAM3_LORA_RUNS": str(runs)},
+            env={**os.environ, "SAM3_LORA_RUNS": str(runs), **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -87,6 +93,10 @@ def _wait_until_healthy(app: App, server: subprocess.Popen) -> None:
             with urllib.request.urlopen(f"{app.url}/_stcore/health", timeout=1) as reply:
                 if reply.status == 200:
                     return
+        except urllib.error.HTTPError as refusal:
+            if refusal.code == 403:  # it asks for a token
+                return
+            time.sleep(0.2)
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise AssertionError(f"The app did not start in {START_TIMEOUT_S} s:\n{app.log.read_text()}")

@@ -21,6 +21,7 @@ from sam3_lora.ui.state import keep_valid
 FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
 IMAGE = "on_image"  # key of the choice of an image, and its name in the page's address
 RUN_NOW = "inference-run-now"  # bool: prompts as if the button had been pressed
+_MAX_MB = 200  # of an uploaded image
 _EXAMPLES = 4
 _EXAMPLE_WIDTH = 60  # pixels
 
@@ -49,7 +50,7 @@ def choose() -> Source:
 
 
 def _upload() -> Source:
-    file = st.file_uploader("Image file", key="image-file", label_visibility="collapsed")
+    file = st.file_uploader("Image file", key="image-file", label_visibility="collapsed", max_upload_size=_MAX_MB)
     return Source(file.name, images.decode(file.getvalue(), file.name)) if file else Source()
 
 
