@@ -130,8 +130,9 @@ def link(rules: AccessRules) -> str:
     """The address to open, with the token if there is one."""
     address = _bare(st.get_option("server.address") or "")
     name = rules.public or ("localhost" if address in _EVERY_INTERFACE else address)
-    scheme = "https" if st.get_option("server.sslCertFile") else "http"
-    host = f"{f'[{name}]' if ':' in name else name}:{st.get_option('browser.serverPort')}"
+    port = st.get_option("browser.serverPort")
+    scheme = "https" if st.get_option("server.sslCertFile") or port == 443 else "http"
+    host = (f"[{name}]" if ":" in name else name) + ("" if port in (80, 443) else f":{port}")
     path = f"/{st.get_option('server.baseUrlPath').strip('/')}/".replace("//", "/")
     return f"{scheme}://{host}{path}" + (f"?{_PARAMETER}={rules.token}" if rules.token else "")
 

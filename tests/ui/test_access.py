@@ -133,6 +133,9 @@ def test_the_link_names_what_a_browser_can_open(monkeypatch: pytest.MonkeyPatch)
         monkeypatch, browser_serverAddress="sam.lab", server_baseUrlPath="studio", server_sslCertFile="c.pem"
     )
     assert access.link(proxied) == "https://sam.lab:8501/studio/"
+    assert (
+        access.link(rules(monkeypatch, browser_serverAddress="sam.lab", browser_serverPort=443)) == "https://sam.lab/"
+    )
 
 
 def test_the_terminal_says_who_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
