@@ -15,6 +15,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui import access
+from sam3_lora.ui.shutdown import jobs_end_first
 
 
 @asynccontextmanager
@@ -27,7 +28,8 @@ async def _serving(_app: st.App) -> AsyncIterator[None]:
     # With a token not: every account of the machine can read the browser's command line.
     if rules.token is None and not st.get_option("server.headless"):
         webbrowser.open(access.link(rules))
-    yield
+    async with jobs_end_first():
+        yield
 
 
 try:

@@ -15,6 +15,7 @@ from sam3_lora.ui.train import run_view
 from sam3_lora.ui.train.compare_view import show_comparison
 from sam3_lora.ui.train.controls import dialog_closed, is_dialog_open, show_controls
 from sam3_lora.ui.train.diagnosis_view import show_alerts, show_diagnosis
+from sam3_lora.ui.train.interrupted import offer_to_resume
 from sam3_lora.ui.train.preflight_view import get_check_job
 from sam3_lora.ui.train.run_chart import show_chart
 from sam3_lora.ui.train.sample_predictions import show_samples
@@ -32,9 +33,13 @@ def main() -> None:
         train_job = get_train_job()
         load_chart_library()
         found = runs.all_runs()
-        beginnings = runs.beginnings(found)
-        show_next_run(train_job, beginnings)
-        st.fragment(notice, run_every=LIST_SECONDS)(beginnings)
+        seen = runs.look_at(found)
+        for run in (run for run, at in zip(found, seen, strict=True) if at.launched):
+            train_job.take_up(run)
+        interrupted = [run for run, at in zip(found, seen, strict=True) if at.interrupted]
+        offer_to_resume(interrupted, train_job, get_check_job().snapshot().active)
+        show_next_run(train_job, seen)
+        st.fragment(notice, run_every=LIST_SECONDS)(seen)
         if train_job.problem is not None:
             name, message = train_job.problem
             st.error(f"The run {escape(name)} could not be trained: {escape(message)}", icon=":material/error:")
@@ -63,10 +68,10 @@ def show_run(found: list[Run], train_job: TrainJob) -> None:
     st.fragment(show_details, run_every=DETAILS_SECONDS if in_progress else None)(run, found)
 
 
-def notice(beginnings: tuple) -> None:
+def notice(seen: tuple[runs.Seen, ...]) -> None:
     """Reruns the page when a run was started, ended, created or deleted, by whichever process."""
     with guarded():
-        if runs.beginnings(runs.all_runs()) != beginnings and not is_dialog_open():
+        if runs.look_at(runs.all_runs()) != seen and not is_dialog_open():
             st.rerun()
 
 
@@ -77,8 +82,7 @@ def situation(run: Run, train_job: TrainJob) -> tuple:
 
 def offer_active_run(found: list[Run], shown: Run) -> None:
     """Draws a line about each run that is being trained while another one is shown."""
-    names = [name for name, active in runs.beginnings(found) if active and name != shown.name]
-    for name in names:
+    for name in (run.name for run in runs.look_at(found) if run.active and run.name != shown.name):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption(f":material/monitoring: {escape(runs.run_title(name))} is training.", width="content")
             run = next(run for run in found if run.name == name)

@@ -25,9 +25,10 @@ def _seeds() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Tests keep nothing in the user's cache folder, nor find anything there."""
+    """Tests keep nothing in the user's folders of this app, nor find anything there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAM3_LORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SAM3_LORA_CONFIG", str(tmp_path_factory.mktemp("config")))
         yield
 
 

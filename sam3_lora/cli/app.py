@@ -13,7 +13,7 @@ from sam3_lora.cli.inspect import inspect
 from sam3_lora.cli.merge import merge
 from sam3_lora.cli.output import echo
 from sam3_lora.cli.predict import predict
-from sam3_lora.cli.train import train
+from sam3_lora.cli.train import train, train_launched
 from sam3_lora.errors import Sam3LoraError, first_line
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 _LESS_MEMORY = "Choose a smaller image size or another device, or close other programs."
 for command in (inspect, convert_masks, config, train, predict, evaluate, merge):
     app.command(command.__name__.replace("_", "-"))(command)
+app.command("train-launched", hidden=True)(train_launched)
 
 
 def main() -> None:

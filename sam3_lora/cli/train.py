@@ -21,6 +21,7 @@ from sam3_lora.errors import ConfigError
 from sam3_lora.text import plural
 
 if TYPE_CHECKING:
+    from sam3_lora.runs.requests import Request
     from sam3_lora.runs.run import Run, Status
 
 _PROGRESS_S = 5  # seconds between two lines about steps
@@ -59,7 +60,7 @@ def train(
     run = run or Run.open(from_main(accelerator, lambda: Run.create(run_config).folder))
     is_main = accelerator.is_main_process
     try:
-        with _progress_lines(run, err=as_json) if is_main else nullcontext(), _stop_on_signal(run):
+        with _progress_lines(run, err=as_json) if is_main else nullcontext(), request_on_signal(run, "stop"):
             status = fit(run, resume=resume is not None, accelerator=accelerator)
     except KeyboardInterrupt:
         after = (
@@ -71,6 +72,22 @@ def train(
         raise typer.Exit(130) from None
     if is_main:
         _print_outcome(run, status, as_json)
+
+
+def train_launched(folder: Path) -> None:
+    """Train a run that the app has made and holds for this process; the app starts this command, people do not."""
+    from sam3_lora.runs.launch import keep_output_short, release_output
+    from sam3_lora.runs.run import Run
+
+    keep_output_short()
+    run = Run.open(folder)
+    with run.writing(launched=True) as report, request_on_signal(run, "close"):
+        from sam3_lora.train.loop import train_run  # takes seconds, in which the run is held already
+
+        training = train_run(run, report, resume=bool(run.checkpoints()))
+    if training.discarded:
+        release_output()
+        run.delete()
 
 
 def _parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -127,10 +144,12 @@ def _progress_lines(run: Run, err: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_on_signal(run: Run) -> Iterator[None]:
+def request_on_signal(run: Run, request: Request) -> Iterator[None]:
+    """Ctrl-C and SIGTERM make a request to the run; a second Ctrl-C ends it at once."""
+
     def stop(*_: Any) -> None:
         echo("Stopping after this step; press Ctrl-C again to abort without saving.", err=True)
-        run.requests.add("stop")
+        run.requests.add(request)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     # A cluster sends SIGTERM when a job's time is up.

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 from sam3_lora.errors import RunError, explain_os_errors
 
-Request = Literal["stop", "discard", "pause", "continue", "validate", "sample", "save"]
+Request = Literal["stop", "close", "discard", "pause", "continue", "validate", "sample", "save"]
 REQUESTS: tuple[Request, ...] = get_args(Request)
 # Carried out once and removed; the others stay until the run ends or "continue" is requested.
 ONE_SHOT_REQUESTS: frozenset[Request] = frozenset({"validate", "sample", "save"})
-ENDINGS: frozenset[Request] = frozenset({"stop", "discard"})
+ENDINGS: frozenset[Request] = frozenset({"stop", "close", "discard"})
 
 
 class Requests:
@@ -24,8 +24,9 @@ class Requests:
         """Leaves a request for the process that trains the run, which carries it out after the current step.
 
         Args:
-            request: "stop": save and end. "discard": end and delete the run. "pause", "continue": the model stays in
-                memory. "validate", "sample", "save": now, once.
+            request: "stop": save and end. "close": the same, because the app or the process was told to end.
+                "discard": end and delete the run. "pause", "continue": the model stays in memory. "validate",
+                "sample", "save": now, once.
 
         Raises:
             RunError: it is unknown or cannot be written.

@@ -269,9 +269,8 @@ class Run:
             RunError: another process is writing this run, or being started for it.
         """
         with hold(self.folder / ".starting", f"Another process is being started for the run {self.name}"):
-            if self.is_locked():
-                raise RunError(f"The run {self.name} is already being trained", "Wait for it or stop it")
-            self._drop_old_requests()
+            with hold(self.folder / ".lock", f"The run {self.name} is already being trained by another process"):
+                self._drop_old_requests()  # one that has just ended may hold the lock for another moment
             yield
 
     @contextmanager

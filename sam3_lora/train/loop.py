@@ -55,7 +55,18 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
         Sam3LoraError: a mistake the user can fix; it is the run's "failed" message too.
     """
     main = accelerator is None or accelerator.is_main_process
-    with run.writing() if main else nullcontext(SilentWriter()) as report, one_at_a_time():
+    with run.writing() if main else nullcontext(SilentWriter()) as report:
+        training = train_run(run, report, resume=resume, accelerator=accelerator)
+    if main and training.discarded:
+        run.delete()
+    return report.status
+
+
+def train_run(
+    run: Run, report: RunWriter | SilentWriter, *, resume: bool, accelerator: Accelerator | None = None
+) -> Training:
+    """As :func:`fit`, of a run that is held already; a discarded one is not deleted yet."""
+    with one_at_a_time():
         config = run.config
         accelerator = accelerator or make_accelerator(config.training)
         with device_lock(accelerator.device), explain_oom(config, accelerator.device):
@@ -71,10 +82,8 @@ def fit(run: Run, *, resume: bool = False, accelerator: Accelerator | None = Non
             training = Training(run, setup, report)
             if resume:
                 training.resume()
-            status = training.train()
-    if main and training.discarded:
-        run.delete()
-    return status
+            training.train()
+    return training
 
 
 def _resolve_auto(run: Run, train: Split, accelerator: Accelerator, report: RunWriter | SilentWriter) -> ResolvedConfig:
@@ -101,7 +110,7 @@ class Training:
         self.setup = setup
         self.report = report
         self.progress = Progress()
-        self.stopped = self.discarded = self.stops_early = False
+        self.stopped = self.closing = self.discarded = self.stops_early = False
         self._skipped_in_a_row = 0
         self._speed = _Speed(setup.plan.total_steps)
         self._samples = (
@@ -254,6 +263,7 @@ class Training:
             self._speed.restart()
         self._handle_one_shot(requests)
         self.stopped = bool(requests & ENDINGS)
+        self.closing = requests & ENDINGS == {"close"}
         self.discarded = "discard" in requests
 
     def _handle_one_shot(self, requests: frozenset[Request]) -> None:
@@ -292,9 +302,14 @@ class Training:
             message = (
                 f"Early stopping: {stale} epochs in a row have" if stale > 1 else "Early stopping: the last epoch has"
             ) + " not lowered the best validation loss."
-        checked = "" if self.discarded else self._verify_reload()
+        # Who closes the app waits for everything that is done here, and loading a base model takes its time.
+        checked = "" if self.discarded or self.closing else self._verify_reload()
+        interrupted = self.closing and state == "stopped"
+        if interrupted:
+            message = "It was saved and stopped because the app, or the process that trained it, was told to end."
         self.report.log(f"{state.capitalize()} after {plural(self.progress.step, 'step')}. {message}".rstrip())
-        self.report.update(force=True, state=state, message=message, eta_seconds=None, reload_proof=checked)
+        end = {"state": state, "message": message, "interrupted": interrupted, "reload_proof": checked}
+        self.report.update(force=True, eta_seconds=None, **end)
         return self.report.status
 
     def _verify_reload(self) -> str:

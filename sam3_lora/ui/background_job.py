@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sam3_lora.errors import Cancelled, Sam3LoraError
-from sam3_lora.train.memory import free_unused
 from sam3_lora.ui.resources import log_unexpected
 
 Request = TypeVar("Request")
@@ -32,6 +33,14 @@ class Snapshot(Generic[Request, Result]):
         return self.state in ("running", "stopping")
 
 
+_jobs: weakref.WeakSet[BackgroundJob[Any, Any]] = weakref.WeakSet()
+
+
+def active_jobs() -> list[BackgroundJob[Any, Any]]:
+    """The jobs of this process that are at work."""
+    return [job for job in list(_jobs) if job.snapshot().active]
+
+
 class BackgroundJob(Generic[Request, Result]):
     """Runs one piece of work at a time in a daemon thread; the last result stays until the next start.
 
@@ -42,23 +51,26 @@ class BackgroundJob(Generic[Request, Result]):
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._lock = threading.Lock()
         self._snapshot: Snapshot[Request, Result] = Snapshot()
         self._thread: threading.Thread | None = None
+        self._on_cancel: Callable[[], None] | None = None
+        _jobs.add(self)
 
     def snapshot(self) -> Snapshot[Request, Result]:
         """The state now."""
         with self._lock:
             return self._snapshot
 
-    def start(self, request: Request, work: Callable[[], Result]) -> bool:
+    def start(self, request: Request, work: Callable[[], Result], on_cancel: Callable[[], None] | None = None) -> bool:
         """Starts in the background.
 
         Args:
             request: kept in the snapshots; nothing that takes much memory.
             work: returns the result. It may call :meth:`report`, :meth:`report_or_end` and :meth:`is_cancelled`, and
                 raise Cancelled.
+            on_cancel: called by :meth:`cancel`, for work that looks elsewhere for whether it should end.
 
         Returns:
             False, with nothing done, while the job is active.
@@ -67,16 +79,21 @@ class BackgroundJob(Generic[Request, Result]):
             if self._snapshot.active:
                 return False
             self._snapshot = Snapshot("running", request, text="Starting")
-            # A daemon: closing the app does not wait for hours of work.
-            self._thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=True)
+            self._on_cancel = on_cancel
+            # A daemon: closing the app does not wait for hours of work, see sam3_lora/ui/shutdown.py.
+            self._thread = threading.Thread(target=self._run, args=(work,), name=self.name, daemon=True)
             self._thread.start()
             return True
 
     def cancel(self) -> None:
-        """Asks the work to end soon; nothing happens unless the job is running."""
+        """Asks the work to end soon; nothing happens unless the job is active."""
         with self._lock:
-            if self._snapshot.state == "running":
-                self._snapshot = replace(self._snapshot, state="stopping")
+            if not self._snapshot.active:
+                return
+            self._snapshot = replace(self._snapshot, state="stopping")
+            ask = self._on_cancel
+        if ask is not None:
+            ask()
 
     def is_cancelled(self) -> bool:
         """Whether the work should end."""
@@ -121,8 +138,11 @@ class BackgroundJob(Generic[Request, Result]):
         except Sam3LoraError as error:
             ended = {"state": "failed", "error": str(error)}
         except Exception:  # a thread's last resort: people get a sentence, the log gets the traceback
-            where = log_unexpected(f"The {self._name} failed")
-            ended = {"state": "failed", "error": f"The {self._name} failed unexpectedly. The details are in {where}."}
-        free_unused()
+            where = log_unexpected(f"The {self.name} failed")
+            ended = {"state": "failed", "error": f"The {self.name} failed unexpectedly. The details are in {where}."}
+        if "torch" in sys.modules:  # otherwise there is nothing to free, and importing it takes seconds
+            from sam3_lora.train.memory import free_unused
+
+            free_unused()
         with self._lock:
             self._snapshot = replace(self._snapshot, **ended)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -17,6 +19,7 @@ from sam3_lora.text import duration
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.tables import DATE, show_table
+from sam3_lora.ui.preferences import load_preferences
 from sam3_lora.ui.resources import get_train_job, runs_folder
 
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
@@ -51,6 +54,8 @@ def all_runs() -> list[Run]:
     folders += [Path(shown).parent for shown in (st.session_state.get(state.CURRENT_RUN),) if shown]
     current = get_train_job().current
     folders += [current.folder.parent] if current else []
+    elsewhere = load_preferences().launched_elsewhere
+    folders += [Path(elsewhere).parent] if elsewhere and Run(Path(elsewhere)).status().active else []
     found = {run.name: run for folder in dict.fromkeys((*folders, runs_folder())) for run in list_runs(folder)}
     return newest_first(found.values())
 
@@ -69,9 +74,35 @@ class Followed:
     offset: int = 0
 
 
-def beginnings(runs: list[Run]) -> tuple[tuple[str, bool], ...]:
-    """What changes when a run begins, ends, comes or goes: names, and whether each is being trained."""
-    return tuple((run.name, number < _LOOKED_AT and run.status().active) for number, run in enumerate(runs))
+class Seen(NamedTuple):
+    """A run as it was seen: when this changes, the page is drawn again."""
+
+    name: str
+    active: bool = False  # it is being trained
+    launched: bool = False  # by a process that an app of this user has started
+    interrupted: bool = False  # it crashed, or was stopped when an app was closed; a run of this user
+
+
+def look_at(runs: list[Run]) -> tuple[Seen, ...]:
+    """What is to be seen of each run; only the name of those that are not among the newest."""
+    return tuple(_look_at(run) if number < _LOOKED_AT else Seen(run.name) for number, run in enumerate(runs))
+
+
+def _look_at(run: Run) -> Seen:
+    status = run.status()
+    interrupted = status.state == "crashed" or status.interrupted
+    if not (status.launched or interrupted) or not _is_own(run):
+        return Seen(run.name, status.active)
+    return Seen(run.name, status.active, status.active and status.launched, interrupted)
+
+
+def _is_own(run: Run) -> bool:
+    """Whether the run's folder belongs to this user; always where a system has no such owners."""
+    user = os.getuid() if hasattr(os, "getuid") else None
+    try:
+        return user is None or run.folder.stat().st_uid == user
+    except OSError:  # just deleted
+        return False
 
 
 def open_run(run: Run) -> None:
@@ -139,6 +170,14 @@ def table_row(run: Run) -> dict[str, object]:
         "Time": duration(status.trained_seconds or None),
         "Adapter": size / 1e6 if size else None,
     }
+
+
+def resume_hint(run: Run) -> str:
+    """Where a run that has ended goes on."""
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        return "It has no checkpoint: start it again with its settings, which are below."
+    return f"Resume continues after step {int(checkpoints[0].stem.removeprefix('step-')):,}."
 
 
 def progress_sentence(status: Status) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.errors import Cancelled, DataError
-from sam3_lora.ui.background_job import BackgroundJob
+from sam3_lora.ui.background_job import BackgroundJob, active_jobs
 from sam3_lora.ui.resources import get_predictor
 
 
@@ -118,3 +118,18 @@ def without_collections() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+def test_work_that_looks_elsewhere_is_asked_there_each_time(job: BackgroundJob[str, bool]) -> None:
+    asked, ended = threading.Event(), threading.Event()
+    job.start("request", ended.wait, on_cancel=asked.set)
+    assert job in active_jobs() and not asked.is_set()
+    for _ in range(2):
+        asked.clear()
+        job.cancel()
+        assert asked.is_set()
+    ended.set()
+    assert job.wait(10) and job not in active_jobs()
+    asked.clear()
+    job.cancel()
+    assert not asked.is_set()

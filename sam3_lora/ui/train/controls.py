@@ -15,6 +15,7 @@ from sam3_lora.runs.requests import Request
 from sam3_lora.runs.run import RESUME_OBSTACLES, Run, Status
 from sam3_lora.ui import runs
 from sam3_lora.ui.components.layout import action_button, download, escape, guarded
+from sam3_lora.ui.train.keep_training import keeps_training
 from sam3_lora.ui.train_job import TrainJob
 
 _DIALOG_OPEN = "controls-dialog-open"  # bool
@@ -45,7 +46,7 @@ def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool)
         _request_button("Stop", "stop", "stop", run, blocked, "Saves a checkpoint and ends; the run can be resumed.")
         if status.state != "paused":
             reason = why_not_resume(run, status, train_job, checking)
-            _button("Resume", "resume", "resume", reason, lambda: train_job.resume(run))
+            _button("Resume", "resume", "resume", reason, lambda: train_job.resume(run, outlives_app=keeps_training()))
         with st.popover("More", icon=":material/more_horiz:", key="more"), st.container(gap="xsmall"):
             for request, (label, icon, meaning) in ONE_SHOT_REQUESTS.items():
                 _request_button(label, icon, request, run, blocked or _why_not_request(run, request), meaning)

@@ -14,8 +14,10 @@ from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.history import GROUPS, History, last_step_table
 from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.held_out import use_of
+from sam3_lora.runs.launch import process_output
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.text import amount, plural
+from sam3_lora.ui import runs
 from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.next_run import use_settings
@@ -43,8 +45,11 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     if status.active and requests:
         when = "in progress" if status.state == "paused" else "after the current step"
         st.caption(f":material/schedule: Requested: {', '.join(requests)} ({when}).")
+    if status.launched and status.active:
+        st.caption(":material/all_inclusive: It is trained by a process of its own, which goes on if the app closes.")
     if status.state == "crashed":
-        st.warning(f"{escape(status.message)} {_resume_hint(run)}", icon=":material/power_off:")
+        st.warning(f"{escape(status.message)} {runs.resume_hint(run)}", icon=":material/power_off:")
+        _show_output(run)
     elif status.state == "failed":
         if not any(alert.kind == "not-finite" and alert.step > status.step for alert in alerts):
             st.error(escape(status.message) or "See the log below.", icon=":material/error:")
@@ -60,11 +65,11 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
         st.caption(f":material/warning: {steps} did not fit into memory and changed nothing; the log names the images.")
 
 
-def _resume_hint(run: Run) -> str:
-    checkpoints = run.checkpoints()
-    if not checkpoints:
-        return "It has no checkpoint: start it again with its settings, which are below."
-    return f"Resume continues after step {int(checkpoints[0].stem.removeprefix('step-')):,}."
+def _show_output(run: Run) -> None:
+    """What the process of a run printed last: a crash leaves nothing in the log."""
+    if output := process_output(run):
+        with st.expander("Last output of its process", key="process-output"):
+            st.code(output, language=None, height=240)
 
 
 def show_numbers(status: Status, history: History) -> None:

@@ -14,6 +14,7 @@ from sam3_lora.ui.components.layout import action_button, escape, guarded
 from sam3_lora.ui.next_run import next_run, use_settings
 from sam3_lora.ui.split_choices import expected_split_use
 from sam3_lora.ui.train import preflight_view
+from sam3_lora.ui.train.keep_training import keeps_training, show_switch
 from sam3_lora.ui.train.preflight_view import CheckJob
 from sam3_lora.ui.train_job import TrainJob
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from sam3_lora.train.preflight.preflight import Preflight
 
 
-def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...]) -> None:
+def show_next_run(train_job: TrainJob, seen: tuple[runs.Seen, ...]) -> None:
     """Draws the run that the start button starts, or why it cannot, and the last check beneath.
 
     Args:
-        train_job: of this process.
-        beginnings: of all runs, see :func:`sam3_lora.ui.runs.beginnings`.
+        train_job: of this app.
+        seen: all runs, see :func:`sam3_lora.ui.runs.look_at`.
     """
     config, _ = next_run()
     check_job = preflight_view.get_check_job()
@@ -35,8 +36,7 @@ def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...])
     result = check.result if check.request == config else None
     reason = _why_not(config, train_job, check.active)
     with st.container(border=True, key="next-run"):
-        text, check_column, start_column = st.columns([8, 2, 3], vertical_alignment="center", gap="small")
-        with text, st.container(gap="xxsmall"):
+        with st.container(gap="xxsmall"):
             st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
             if config is None or reason:
                 st.caption(f":material/info: {reason}")
@@ -44,11 +44,12 @@ def show_next_run(train_job: TrainJob, beginnings: tuple[tuple[str, bool], ...])
                 st.caption(describe(config, result.length if result else None))
                 if use := result.splits if result else expected_split_use(config):
                     st.caption(f":material/call_split: {escape(use.sentence)}")
-                _warn_of_others(beginnings)
+                _warn_of_others(seen)
+        # What does not fit beside the rest goes into the next line, whole.
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             _show_links(config)
-        with check_column:
+            show_switch()
             _check_button(config, reason, check_job)
-        with start_column:
             _start_button(config, reason, result, train_job, check_job)
         if check.state != "idle":
             preflight_view.show_check(check_job, check, config)
@@ -64,9 +65,9 @@ def _why_not(config: RunConfig | None, train_job: TrainJob, checking: bool) -> s
     return None
 
 
-def _warn_of_others(beginnings: tuple[tuple[str, bool], ...]) -> None:
+def _warn_of_others(seen: tuple[runs.Seen, ...]) -> None:
     """Runs of other processes do not keep one from starting another, but share its device."""
-    names = [runs.run_title(name) for name, active in beginnings if active]
+    names = [runs.run_title(run.name) for run in seen if run.active]
     if names:
         st.caption(
             f":orange[:material/warning:] Another process is training {escape('; '.join(names))}. Runs on the same "
@@ -86,7 +87,7 @@ def _show_links(config: RunConfig | None) -> None:
 
 def _check_button(config: RunConfig | None, reason: str | None, check_job: CheckJob) -> None:
     meaning = "Checks data and settings and runs one real step, to measure memory and time."
-    if action_button("Check", "fact_check", "check", reason, meaning, width="stretch") and config is not None:
+    if action_button("Check", "fact_check", "check", reason, meaning) and config is not None:
         with guarded():
             preflight_view.start_check(check_job, config)
             st.rerun()
@@ -100,10 +101,10 @@ def _start_button(
     if result is not None and has_errors and result.measured is None:
         reason = reason or "This run cannot start. Fix the errors below, then check again."
     label = "Start anyway" if has_errors and reason is None else "Start training"
-    pressed = action_button(label, "play_arrow", "start", reason, type="primary", width="stretch")
+    pressed = action_button(label, "play_arrow", "start", reason, type="primary")
     if pressed and config is not None:
         with guarded():
-            runs.open_run(train_job.start(config))
+            runs.open_run(train_job.start(config, outlives_app=keeps_training()))
             check_job.forget()
             st.rerun()
 
