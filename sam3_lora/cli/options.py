@@ -71,8 +71,8 @@ def base_model(base: str | None, adapter: Path | None) -> str:
     """
     if base or adapter is None:
         return base or DEMO
-    from sam3_lora.model.adapter_files.settings import read_settings
+    from sam3_lora.model.adapter_files.settings import base_model_of
 
-    if named := read_settings(adapter).base_model_name_or_path:
+    if named := base_model_of(adapter):
         return named
     raise ConfigError(f"The adapter in {adapter} does not name its base model", "Give it with --base")

@@ -22,14 +22,15 @@ from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.files import follow_umask
 from sam3_lora.model import kept_text
 from sam3_lora.model.adapter_files import adapter_base
-from sam3_lora.model.adapter_files import settings as adapter_settings
 from sam3_lora.model.adapter_files.adapter_base import AdapterBase
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
+from sam3_lora.model.adapter_files.layers import peft_config
+from sam3_lora.model.adapter_files.saved_adapter import open_adapter
 from sam3_lora.model.base_files.architecture import skeleton
 from sam3_lora.model.image_size import image_size_of
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import Sam3Config, Sam3Model
 
 _BYTES_PER_PARAMETER = 4  # adapters are trained and saved in float32
@@ -210,23 +211,17 @@ def load(base_model: Sam3Model, folder: str | Path) -> PeftModel:
             refused, as they may run code.
 
     Raises:
-        ModelError: missing, empty, half-written, not finite, not LoRA, or for a base of another shape.
+        ModelError: missing, half-written, not LoRA, for a base of another shape, or with settings or weights that no
+            training gives it.
     """
-    import peft
+    from peft import PeftModel, set_peft_model_state_dict
 
     assert not adapted_components(base_model), "the base model already has an adapter"
-    folder = find_adapter(folder)
-    settings = _checked_settings(base_model, folder)
-    try:
-        with _without_deprecations():
-            model = peft.PeftModel.from_pretrained(
-                base_model, str(folder), config=settings, torch_device=str(base_model.device)
-            )
-    except Exception as error:  # wrong values in its settings raise TypeError, KeyError, RuntimeError and more
-        raise ModelError(
-            f"The adapter in {folder} is damaged or does not fit the base model",
-            "Choose the base model it was trained for",
-        ) from error
+    saved = open_adapter(base_model, find_adapter(folder))
+    with _without_deprecations():
+        model = PeftModel(base_model, peft_config(saved.settings, saved.layers))
+        result: Any = set_peft_model_state_dict(model, saved.weights)
+    assert not result.unexpected_keys, "the adapter's layers are those of its weights"
     return model.train(base_model.training)
 
 
@@ -300,30 +295,18 @@ def merge(peft_model: PeftModel) -> Sam3Model:
     return merged
 
 
-def check_fit(config: Sam3Config, folder: str | Path) -> None:
+def check_fit(config: Sam3Config, folder: str | Path, place: str | None = None) -> None:
     """Checks whether :func:`load` would accept an adapter, from the base's architecture alone.
 
     Args:
         config: of the base model.
         folder: of the adapter.
+        place: what messages call it; its path unless given.
 
     Raises:
         ModelError: as :func:`load`.
     """
-    _checked_settings(skeleton(config), find_adapter(folder))
-
-
-def _checked_settings(model: nn.Module, folder: Path) -> LoraConfig:
-    """An adapter's settings, once it is known to fit a model."""
-    from safetensors import SafetensorError
-
-    settings = adapter_settings.read_settings(folder)
-    try:
-        adapter_settings.check_fit(model, settings, folder)
-        adapter_settings.check_weights(folder)
-    except (OSError, SafetensorError) as error:
-        raise adapter_settings.damaged(folder, error) from error
-    return settings
+    open_adapter(skeleton(config), find_adapter(folder), place)
 
 
 def adaptable_layers(model: nn.Module) -> Iterator[Layer]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam3_lora.config import AdapterConfig
-from sam3_lora.errors import ConfigError, ModelError
-from sam3_lora.model.adapter_files import settings as adapter_settings
+from sam3_lora.errors import ConfigError
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
+from sam3_lora.model.adapter_files.saved_adapter import open_adapter
+from sam3_lora.model.base_files.architecture import skeleton
 
 if TYPE_CHECKING:
     import peft
@@ -24,37 +25,35 @@ def start_from(peft_model: peft.PeftModel, folder: str | Path, lora: AdapterConf
 
     Raises:
         ConfigError: the settings differ; the message names them all with the values to set.
-        ModelError: the adapter is missing, damaged, or for a base model of another shape.
+        ModelError: as :func:`sam3_lora.model.lora.load`.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from peft.utils import load_peft_weights
 
     folder = find_adapter(folder)
-    settings = adapter_settings.read_settings(folder)
-    saved = {
-        "lora.rank": settings.r,
-        "lora.alpha": float(settings.lora_alpha),
-        "lora.rslora": bool(settings.use_rslora),
-        "lora.dora": bool(settings.use_dora),
+    base: Any = peft_model.get_base_model()
+    saved = open_adapter(skeleton(base.config), folder)
+    ours = {"lora.rank": lora.rank, "lora.alpha": lora.alpha, "lora.rslora": lora.rslora, "lora.dora": lora.dora}
+    theirs: dict[str, set[Any]] = {
+        "lora.rank": {layer.rank for layer in saved.layers.values()},
+        "lora.alpha": {layer.alpha for layer in saved.layers.values()},
+        "lora.rslora": {saved.settings.use_rslora},
+        "lora.dora": {saved.settings.use_dora},
     }
-    if differing := {name: value for name, value in saved.items() if value != getattr(lora, name.split(".")[1])}:
-        ours = ", ".join(f"{name} is {getattr(lora, name.split('.')[1])}" for name in differing)
-        fix = ", ".join(f"{name} to {value}" for name, value in differing.items())
-        raise ConfigError(f"The adapter in {folder} was trained with other settings: here {ours}", f"Set {fix}")
-    try:
-        weights = load_peft_weights(str(folder), device="cpu")
-    except Exception as error:  # a damaged file raises KeyError, OSError, SafetensorError and more
-        raise adapter_settings.damaged(folder, error) from error
-    expected = {name: tensor.shape for name, tensor in get_peft_model_state_dict(peft_model).items()}
-    found = {name: tensor.shape for name, tensor in weights.items()}
-    if expected.keys() != found.keys():
+    if several := [name for name, values in theirs.items() if len(values) > 1]:
         raise ConfigError(
-            f"The adapter in {folder} changes {len(found) // 2} layers, but lora.components and lora.modules choose "
-            f"{len(expected) // 2}, and they are not the same",
+            f"The adapter in {folder} has several values of {several[0]} in its layers, and training knows one for all",
+            "Choose another adapter, or leave model.adapter empty",
+        )
+    if differing := {name: values.pop() for name, values in theirs.items() if values != {ours[name]}}:
+        here = ", ".join(f"{name} is {ours[name]}" for name in differing)
+        fix = ", ".join(f"{name} to {value}" for name, value in differing.items())
+        raise ConfigError(f"The adapter in {folder} was trained with other settings: here {here}", f"Set {fix}")
+    expected = get_peft_model_state_dict(peft_model)
+    if expected.keys() != saved.weights.keys():
+        chosen = sum("lora_A" in name for name in expected)
+        raise ConfigError(
+            f"The adapter in {folder} changes {len(saved.layers)} layers, but lora.components and lora.modules choose "
+            f"{chosen}, and they are not the same",
             "Set both to the values of that adapter's run",
         )
-    if expected != found:
-        raise ModelError(
-            f"The adapter in {folder} is for a base model of another shape", "Choose the base model it was trained for"
-        )
-    set_peft_model_state_dict(peft_model, weights)
+    set_peft_model_state_dict(peft_model, saved.weights)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +12,10 @@ import streamlit as st
 
 from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
-from sam3_lora.errors import ModelError, Sam3LoraError
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.evaluate.store import known_phrases, run_of
-from sam3_lora.model.adapter_files.find_adapter import SETTINGS, find_adapter
+from sam3_lora.model.adapter_files.find_adapter import find_adapter
+from sam3_lora.model.adapter_files.settings import base_model_of
 from sam3_lora.model.base import SAM3
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
@@ -114,15 +113,10 @@ def open_adapter(name: str, folder: Path) -> ModelChoice:
         folder: of the adapter, or of its run, see :func:`find_adapter`.
 
     Raises:
-        ModelError: there is no adapter.
+        ModelError: there is no adapter, or its settings cannot be read.
     """
     folder = find_adapter(folder)
-    try:
-        base = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = 0
-    if not isinstance(base, str | None):
-        raise ModelError(f"The {SETTINGS} in {folder} is damaged", "Choose another adapter") from None
+    base = base_model_of(folder)
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
         base = None  # an uploaded file does not decide which folder is read, or what is downloaded
     if base:
@@ -150,18 +144,13 @@ def _unpack_upload(key: str) -> None:
     from sam3_lora.model.adapter_files.archive import unpack
     from sam3_lora.model.base import load_config
 
+    def check(folder: Path, place: str) -> None:
+        lora.check_fit(load_config(open_adapter(_UPLOADED, folder).base), folder, place)
+
     file = st.session_state.get(f"{key}-archive")
     with kept_error(_REJECTED):
-        if file is None:
-            return
-        adapter = unpack(file, _uploads(), Path(file.name).stem)
-        opened = open_adapter(_UPLOADED + adapter.name, adapter)
-        try:
-            lora.check_fit(load_config(opened.base), adapter)
-        except Sam3LoraError:
-            shutil.rmtree(adapter, ignore_errors=True)
-            raise
-        st.session_state[key] = opened.adapter
+        if file is not None:
+            st.session_state[key] = _UPLOADED + unpack(file, _uploads(), check, Path(file.name).stem).name
 
 
 def phrases_for(adapter: Path | None, dataset: str) -> dict[str, str]:

@@ -283,7 +283,7 @@ DAMAGE = {
     "settings cut off": (lambda f: (f / "adapter_config.json").write_text('{"peft_type": "LO'), "cannot be read"),
     "settings of another kind": (lambda f: (f / "adapter_config.json").write_text("[]"), "cannot be read"),
     "not LoRA": (edit_settings(peft_type="IA3"), "LoRA adapter.*'IA3'"),
-    "unknown method": (edit_settings(peft_type="MAGIC"), "cannot be read"),
+    "unknown method": (edit_settings(peft_type="MAGIC"), "LoRA adapter.*'MAGIC'"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "there is none"),
     "pickled weights": (pickle_instead, "pickled weights are never opened"),
     "weights cut off": (truncate, "half-written"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sam3_lora.ui.inference import result_view
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
 from sam3_lora.ui.state import DATASET_PATH, DATASET_SETTINGS
 from tests.factories import write_dataset
+from tests.hostile_adapters import CASES, make_adapter
 from tests.ui.helpers import ROOT, new_app, texts
 
 
@@ -218,3 +221,32 @@ def test_an_image_folder_chosen_after_the_first_visit_is_used(app: AppTest, tmp_
     app.session_state[DATASET_SETTINGS] = {str(data): DataConfig(path=str(data), image_dir=str(photos))}
     app.run()
     assert not app.exception and not app.error and app.button(key="open-example-0")
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["look-ahead", "NaN", "fewer layers than weights"])
+def test_a_hostile_adapter_gives_one_sentence_and_its_archive_is_not_kept(
+    app: AppTest, tmp_path: Path, monkeypatch, name: str
+) -> None:
+    monkeypatch.setenv("SAM3_LORA_CACHE", str(tmp_path / "cache"))
+    folder = make_adapter(tmp_path / "hostile")
+    visit(app, tmp_path / "none", monkeypatch)
+    app.file_uploader(key="adapter-archive").upload("good.zip", zipped(folder)).run()
+    assert not app.error and app.selectbox(key="adapter").value.startswith("uploaded/good-")
+    damage, said = CASES[name]
+    damage(folder)
+    app.file_uploader(key="adapter-archive").upload("hostile.zip", zipped(folder)).run()
+    (box,) = app.error
+    assert re.search(said, box.value.replace("\\", "")) and "the archive" in box.value
+    assert [path.name[:5] for path in (tmp_path / "cache" / "adapters").iterdir()] == ["good-"]
+    app.selectbox(key="adapter").set_value(str(folder)).run()
+    app.button(key="prompt").click().run()
+    assert not app.exception
+    assert any(re.search(said, box.value.replace("\\", "")) for box in app.error)

@@ -9,8 +9,10 @@ from typing import Annotated
 import msgspec
 
 from sam3_lora.errors import ModelError, first_line
+from sam3_lora.files import MB, read_file
 
 FILE = "base_model.json"
+_MAX_BYTES = MB
 
 
 @dataclass(frozen=True)
@@ -19,26 +21,31 @@ class AdapterBase:
 
     # Side in pixels; None if it is not known, as with an adapter that PEFT saved.
     image_size: Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)] | None = None
-    processor: str = ""  # folder or repository of the processor; "" for the base model's own
+    processor: Annotated[str, msgspec.Meta(max_length=4096)] = (
+        ""  # folder or repository of the processor; "" for the base model's own
+    )
 
 
-def read(adapter: Path) -> AdapterBase:
+def read(adapter: Path, place: str | None = None) -> AdapterBase:
     """Reads an adapter's file; without one nothing is known, and the base's own values hold.
 
     Args:
         adapter: the adapter's folder.
+        place: what messages call it; its path unless given.
 
     Raises:
         ModelError: the file is damaged: at another image size the adapter would find less, and nobody would know why.
     """
     path = adapter / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=AdapterBase)
+        return msgspec.json.decode(read_file(path, _MAX_BYTES), type=AdapterBase)
     except FileNotFoundError:
         return AdapterBase()
     except (OSError, ValueError, RecursionError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise ModelError(
-            f"{path}, which holds the image size of the adapter's training, cannot be read: {first_line(error)}",
+            f"The {FILE} in {place or adapter}, which holds the image size of the adapter's training, cannot be read: "
+            f"{reason}",
             "Copy the adapter again; or delete the file, if it was trained at the base model's own size",
         ) from None
 
