@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -28,7 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sam3_lora.config_errors import all_in_one, did_you_mean, explain
-from sam3_lora.config_yaml import RENAMED, read_yaml, renamed_note, renamed_settings, with_current_names
+from sam3_lora.config_yaml import RENAMED, dump, read_yaml, renamed_note, renamed_settings, with_current_names
 from sam3_lora.errors import ConfigError
 from sam3_lora.text import short
 
@@ -369,8 +368,7 @@ class RunConfig(Section):
                 description = type(section).model_fields[name].description or ""
                 lines += [f"  # {line}" for line in description.splitlines()] if comments else []
                 lines += [f"  # {line}" for line in (notes or {}).get(f"{section_name}.{name}", "").splitlines()]
-                in_flow = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"))
-                lines.append(f"  {name}: {in_flow.strip()[1:-1]}")
+                lines.append(f"  {name}: {dump(value)}")
             lines.append("")
         return "\n".join(lines)
 

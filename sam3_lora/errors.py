@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+_MAX_LENGTH = 2_000  # of each: names of files and categories may have any length
 E = TypeVar("E", bound=BaseException)
+
+
+def _bounded(text: str) -> str:
+    """A text without its middle if it is too long: the reason is at its end."""
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH // 2]}...{text[-_MAX_LENGTH // 2 :]}"
 
 
 class Sam3LoraError(Exception):
@@ -18,8 +24,7 @@ class Sam3LoraError(Exception):
     """
 
     def __init__(self, message: str, fix: str) -> None:
-        self.message = message.rstrip(".")
-        self.fix = fix.rstrip(".")
+        self.message, self.fix = (_bounded(text.rstrip(".")) for text in (message, fix))
         super().__init__(f"{self.message}. {self.fix}.")
 
     def __reduce__(self) -> tuple[type[Sam3LoraError], tuple[str, str]]:  # pickled by worker processes of a loader

@@ -33,7 +33,7 @@ ALLOWED = {
     "boxes": {"errors"},
     "masks": {"errors", "boxes"},
     "config_errors": {"errors", "text"},
-    "config_yaml": {"errors", "text"},
+    "config_yaml": {"errors", "files", "text"},
     "config": {"errors", "config_errors", "config_yaml", "text"},
     "resolved": {"config"},
     "recipes": {"config", "errors"},

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from sam3_lora.cli.options import AsJson
 from sam3_lora.cli.output import echo, echo_json
 from sam3_lora.cli.preflight import run_preflight
 from sam3_lora.config import RunConfig
+from sam3_lora.config_yaml import YamlError, load
 from sam3_lora.errors import ConfigError
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short
 
 if TYPE_CHECKING:
     from sam3_lora.runs.requests import Request
@@ -98,9 +98,10 @@ def _parse_settings(settings: list[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"Expected NAME=VALUE after --set, got '{setting}'", "Write --set training.epochs=2")
         try:
-            parsed[name.strip()] = yaml.safe_load(value) if value.strip() else ""
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise ConfigError(f"The value in '{setting}' is not YAML", "Write it as in a configuration file") from None
+            parsed[name.strip()] = load(value) if value.strip() else ""
+        except YamlError as error:
+            fix = "Write it as in a configuration file"
+            raise ConfigError(f"The value in '{short(setting)}' cannot be read: {error.problem}", fix) from None
     return parsed
 
 

@@ -117,7 +117,7 @@ def _root(path: str | Path) -> Path:
 def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], findings: FindingCollector) -> None:
     used = set().union(*(split.images.categories_used() for split in splits.values()))
     absent = set().union(*(split.images.categories_absent() for split in splits.values()))
-    asked = prompted(categories, splits.values())
+    asked = set(prompted(categories, splits.values()))
     by_phrase: dict[str, str] = {}
     for category in categories:
         if used and category not in used and category in asked and category not in absent:
@@ -128,7 +128,7 @@ def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], fin
     _check_supercategories(splits, asked, findings)
 
 
-def _check_supercategories(splits: dict[str, Split], asked: tuple[str, ...], findings: FindingCollector) -> None:
+def _check_supercategories(splits: dict[str, Split], asked: set[str], findings: FindingCollector) -> None:
     below: dict[str, dict[str, None]] = {}
     for split in splits.values():
         for category, ancestors in split.images.ancestors.items():

@@ -46,7 +46,7 @@ def listing(root: Path) -> list[str]:
     """
     try:
         with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file() or entry.is_dir())
+            names = sorted(entry.name for entry in entries if _is_file(entry) or _is_folder(entry))
             return [name for name in names if not is_litter(name)]
     except FileNotFoundError:
         raise DataError(f"There is no folder {root}", "Correct the path") from None
@@ -75,7 +75,7 @@ def subfolders(root: Path) -> list[Path]:
     """The folders in a folder, sorted, without litter; none if it cannot be read."""
     try:
         with os.scandir(root) as entries:
-            return sorted(root / entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name))
+            return sorted(root / entry.name for entry in entries if _is_folder(entry) and not is_litter(entry.name))
     except (OSError, ValueError):  # ValueError: a path that no file system can hold
         return []
 
@@ -204,7 +204,7 @@ class ImageFiles:
                 names = []
                 with os.scandir(path) as entries:
                     for entry in entries:
-                        if entry.is_file() and is_text(entry.name):  # no pipe, which would block for ever
+                        if _is_file(entry) and is_text(entry.name):
                             names.append(entry.name)
                         if entry.is_symlink() and not self._is_inside(entry.path):
                             self._links.add(_joined(folder, entry.name))
@@ -232,6 +232,19 @@ def require_inside(path: Path, root: Path) -> Path:
             "Put the files themselves there, or open the folder that the link leads to",
         )
     return path
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file or a link to one: no pipe, which would block for ever."""
+    with contextlib.suppress(OSError):  # links in a circle
+        return entry.is_file()
+    return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):
+        return entry.is_dir()
+    return False
 
 
 def _joined(folder: str, name: str) -> str:

@@ -105,7 +105,7 @@ def require_no_heic(path: Path) -> None:
 def unreadable_kind(path: Path) -> str:
     """The kind of finding of a file that cannot be opened as an image."""
     head = b""
-    with contextlib.suppress(OSError), open_regular(path) as file:
+    with contextlib.suppress(OSError, ValueError), open_regular(path) as file:
         head = file.read(12)
     return "image-heic" if is_heic(head) else "image-unreadable"
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -25,8 +21,22 @@ from sam3_lora.data.vision_features import Flipped, SplitFeatures
 from sam3_lora.errors import DataError
 from sam3_lora.structures import OnDevice, Targets
 
-_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-_CAN_BLOCK = hasattr(signal, "sigwaitinfo")  # neither Windows nor macOS
+MAX_REPLACEMENTS = 16  # images tried for one that cannot be loaded: if none can, most of the dataset cannot
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that cannot be loaded: its file is damaged, was replaced or is gone, or nobody may read it any more."""
+
+    file_name: str
+    error: DataError
+
+
+@dataclass(frozen=True)
+class NothingLoaded:
+    """In place of a batch of which no image can be loaded."""
+
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Sample:
         flipped: the axes of (H, W) along which pixels and targets are flipped.
         backbone: (H*W, C), the vision backbone's output for the flipped pixels, where it is kept on disk.
         features_at: the file that it is in, or should be; None if it is not kept.
+        left_out: images that cannot be loaded, in whose place this one is.
     """
 
     pixel_values: Tensor | None
@@ -51,6 +62,7 @@ class Sample:
     flipped: Flipped = ()
     backbone: Tensor | None = None
     features_at: Path | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Batch(OnDevice):
         unencoded: the rows of `backbone` that are not on disk and still zero: their pixels are in pixel_values, here
             (len(unencoded), 3, S, S). They have to be filled in before :attr:`inputs` are used.
         features_at: the file of each image's backbone output, see :class:`Sample`; empty if none is kept.
+        left_out: images that cannot be loaded.
     """
 
     pixel_values: Tensor | None
@@ -80,6 +93,7 @@ class Batch(OnDevice):
     backbone: Tensor | None = None
     unencoded: tuple[int, ...] = ()
     features_at: tuple[Path | None, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def inputs(self) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
@@ -93,7 +107,7 @@ class Batch(OnDevice):
         return replace(super()._changed(change), **{name: getattr(self, name) for name in on_host})
 
 
-class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
+class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
     """A split's images as samples.
 
     Args:
@@ -105,6 +119,8 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         seed: with the epoch and the index it determines the negatives, in whichever process the sample is loaded.
         phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
         flip: how samples may be flipped, each way half of the time; determined as the negatives are.
+        unreadable: what becomes of an image that cannot be loaded: an error; another image in its place, drawn as the
+            negatives are, so that a resumed run has the same one; or it is left out.
 
     Attributes:
         features: where the vision backbone's output is kept: images that it has are not decoded. None: nowhere.
@@ -120,6 +136,7 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         seed: int,
         phrases: Mapping[str, str] | None = None,
         flip: Flip = "none",
+        unreadable: Literal["error", "replace", "leave-out"] = "error",
     ) -> None:
         self._images = split.images
         self._image_processor = processor.image_processor
@@ -128,6 +145,7 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
         self._seed = seed
         self._phrases = dict(phrases or {})
         self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[flip]
+        self._unreadable = unreadable
         self.features: SplitFeatures | None = None
         self.flips: tuple[Flipped, ...] = tuple(
             axes for count in range(len(self._flippable) + 1) for axes in combinations(self._flippable, count)
@@ -142,19 +160,42 @@ class SampleDataset(torch.utils.data.Dataset["Sample | DataError"]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Sample | DataError:
-        """Loads one sample.
+    def __getitem__(self, index: int) -> Sample | LeftOut | DataError:
+        """Loads one sample; LeftOut where images that cannot be loaded are left out.
 
         Raises:
-            DataError: the image is missing or damaged. In a loader's worker process the error is returned instead,
-                because torch would turn it into a traceback on its way; :func:`checked` raises it later.
+            DataError: the image cannot be loaded, nor any of those tried in its place. In a loader's worker process
+                the error is returned instead, because torch would turn it into a traceback on its way; it is raised
+                later.
         """
         try:
             return self._load(index, self.features)
-        except DataError as error:
-            if torch.utils.data.get_worker_info() is None:
-                raise
-            return error
+        except DataError as caught:
+            error = caught
+        first = LeftOut(self._images[index].file_name, error)
+        if self._unreadable == "leave-out":
+            return first
+        if self._unreadable == "replace":
+            if (replacement := self._replacement(index, first)) is not None:
+                return replacement
+            error = DataError(
+                f"{error.message}; nor can any of {min(len(self), MAX_REPLACEMENTS)} others that were tried instead",
+                "Make the dataset's folder readable again, then resume the run",
+            )
+        if torch.utils.data.get_worker_info() is None:
+            raise error
+        return error
+
+    def _replacement(self, index: int, first: LeftOut) -> Sample | None:
+        """The first image that can be loaded of a few drawn for `index`; None if none of them can."""
+        left_out = [first]
+        order = np.random.default_rng((self._seed, int(self._epoch), index, 1)).permutation(len(self))
+        for other in order[:MAX_REPLACEMENTS].tolist():
+            try:
+                return replace(self._load(other, self.features), left_out=tuple(left_out))
+            except DataError as error:
+                left_out.append(LeftOut(self._images[other].file_name, error))
+        return None
 
     def record(self, index: int) -> ImageRecord:
         """The image of a sample."""
@@ -213,13 +254,20 @@ class Collator:
         self._tokenizer = processor.tokenizer
         self._size_hw = input_size(processor.image_processor)
 
-    def __call__(self, samples: Sequence[Sample | DataError]) -> Batch | DataError:
-        """The batch, or the first error among the samples."""
-        loaded = []
+    def __call__(self, samples: Sequence[Sample | LeftOut | DataError]) -> Batch | NothingLoaded | DataError:
+        """The batch of those that are loaded, or the first error among the samples."""
+        loaded: list[Sample] = []
+        left_out: list[LeftOut] = []
         for sample in samples:
             if isinstance(sample, DataError):
                 return sample
-            loaded.append(sample)
+            if isinstance(sample, LeftOut):
+                left_out.append(sample)
+            else:
+                loaded.append(sample)
+                left_out += sample.left_out
+        if not loaded:
+            return NothingLoaded(tuple(left_out))
         phrases = tuple(phrase for sample in loaded for phrase in sample.phrases)
         tokens = tokenize(self._tokenizer, phrases)
         counts = torch.tensor([len(sample.phrases) for sample in loaded])
@@ -236,14 +284,15 @@ class Collator:
             backbone=backbone,
             unencoded=unencoded,
             features_at=files if any(files := tuple(sample.features_at for sample in loaded)) else (),
+            left_out=tuple(left_out),
         )
 
 
-def checked(batch: Batch | DataError) -> Batch:
-    """The batch itself; raises the error that a worker process returned instead of it."""
-    if isinstance(batch, DataError):
-        raise batch
-    return batch
+def checked(batch: Batch | NothingLoaded | DataError) -> Batch:
+    """The batch itself; raises the error of what is in its place."""
+    if isinstance(batch, Batch):
+        return batch
+    raise batch if isinstance(batch, DataError) else batch.left_out[0].error
 
 
 def tokenize(tokenizer: Any, phrases: Sequence[str]) -> Mapping[str, Tensor]:
@@ -300,77 +349,3 @@ def _flipped(sample: Sample) -> Sample:
     masks = None if targets.masks is None else targets.masks.flip(last_axes)
     pixels = None if sample.pixel_values is None else sample.pixel_values.flip(last_axes)
     return replace(sample, pixel_values=pixels, targets=replace(targets, boxes=boxes, masks=masks))
-
-
-def make_loader(
-    samples: SampleDataset,
-    collate: Collator,
-    num_workers: int,
-    seed: int,
-    pin_memory: bool = False,
-    **batching: Any,
-) -> torch.utils.data.DataLoader[Any]:
-    """A loader of batches, to be read by :func:`batches_of`.
-
-    Args:
-        samples: the images.
-        collate: samples to a batch.
-        num_workers: processes that load images, at most one for each image; 0 loads them in this one.
-        seed: of the loader's own generator: if it drew from the global one, a resumed run would differ from an
-            unbroken one.
-        pin_memory: whether the batches are for a GPU, which copies from page-locked memory while it computes.
-        **batching: batch_size or batch_sampler.
-    """
-    num_workers = min(num_workers, len(samples))
-    return torch.utils.data.DataLoader(
-        samples,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        num_workers=num_workers,
-        # Starting a worker takes seconds; those of an epoch serve the next one too.
-        persistent_workers=num_workers > 0,
-        generator=torch.Generator().manual_seed(seed),
-        # Forking a process that holds threads and a GPU is not safe.
-        multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=leave_process_group,
-        **batching,
-    )
-
-
-def batches_of(loader: torch.utils.data.DataLoader[Any]) -> Iterator[Batch]:
-    """The batches of a loader from its beginning; an image that cannot be loaded raises DataError."""
-    with signals_blocked():
-        batches = iter(loader)
-    return map(checked, batches)
-
-
-def leave_process_group(_worker: int) -> None:
-    """Takes a loader's worker out of the training process's group, and unblocks the signals of `signals_blocked`.
-
-    A terminal or a cluster signals a whole group to stop, but the step in progress still needs its images. The worker
-    ends with the loader, or with the process that started it.
-    """
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    if _CAN_BLOCK:
-        # What came to the group meanwhile is not meant for this process; what its parent sent to it is.
-        while waiting := signal.sigpending() & _STOP_SIGNALS:
-            if signal.sigwaitinfo(waiting).si_pid == os.getppid():
-                raise SystemExit
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Data loading workers that are started inside are not killed by a signal to the whole group before they have left
-    it in `leave_process_group`."""
-    if not _CAN_BLOCK:
-        yield
-        return
-    # It is started with the first worker otherwise, and unblocks the signals.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

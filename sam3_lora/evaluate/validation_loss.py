@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig
 from sam3_lora.data.dataset import ImageRecord, Split
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, input_size, make_loader, sample_prompts
+from sam3_lora.data.loading import batches_of, make_loader
+from sam3_lora.data.samples import Batch, Collator, LeftOut, SampleDataset, input_size, sample_prompts
 from sam3_lora.data.targets import pack_targets, targets_of
+from sam3_lora.errors import DataError
 from sam3_lora.loss import LossReport, Sam3LossWrapper
 from sam3_lora.predict.phrase_subsets import join_phrases
 from sam3_lora.predict.predictor import Predictor
@@ -138,25 +140,37 @@ def validation_loader(
         batch_size: in images.
         num_workers: processes that load images; 0 loads them in this one.
         phrases: the user's own phrase of each category.
-        pin_memory: see :func:`sam3_lora.data.samples.make_loader`.
+        pin_memory: see :func:`sam3_lora.data.loading.make_loader`.
     """
-    samples = SampleDataset(split, processor, categories, num_negatives, seed=0, phrases=phrases)
+    prompts = (processor, categories, num_negatives)
+    samples = SampleDataset(split, *prompts, seed=0, phrases=phrases, unreadable="leave-out")
     return make_loader(samples, Collator(processor), num_workers, 0, pin_memory, batch_size=batch_size)
 
 
 @torch.no_grad()
-def mean_loss(loader: DataLoader, forward: Callable[[Batch], LossReport]) -> MeanLoss:
+def mean_loss(
+    loader: DataLoader, forward: Callable[[Batch], LossReport], left_out: Callable[[LeftOut], None] = lambda _: None
+) -> MeanLoss:
     """The mean over a loader's batches, each weighted by its number of images.
 
     Args:
         loader: of :func:`validation_loader`.
         forward: computes the loss of a batch.
+        left_out: called with each image that cannot be loaded, without which the mean is taken.
+
+    Raises:
+        DataError: no image can be loaded.
     """
     vectors, names = [], []
-    for batch in batches_of(loader):
+    for batch in batches_of(loader, left_out):
         report = forward(batch)
         names = list(report.terms)
         vectors.append((as_vector(report), len(batch.images)))
+    if not vectors:
+        raise DataError(
+            "None of the images to validate on can be loaded",
+            "Put them back, or correct their permissions, then resume the run",
+        )
     return from_vector(names, _mean(vectors))
 
 

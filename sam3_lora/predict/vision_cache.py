@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -29,6 +30,7 @@ from sam3_lora.data.vision_features import (
     hashes_file,
     identity_of,
 )
+from sam3_lora.errors import DataError
 from sam3_lora.model import lora
 from sam3_lora.model.precision import DTYPES
 from sam3_lora.text import plural
@@ -135,9 +137,6 @@ class VisionCache:
             from_main: see :func:`sam3_lora.train.accelerator.from_main`.
             rank: which process this is, from 0.
             world: how many there are.
-
-        Raises:
-            DataError: an image cannot be decoded.
         """
         if places is None:
             places = [(split, number) for split, samples in enumerate(splits) for number in range(len(samples))]
@@ -240,7 +239,8 @@ class VisionCache:
                 while loading:
                     task, pixels = loading.popleft()
                     loading.extend((task, self._load(pool, splits, task)) for task in islice(coming, 1))
-                    self._encode_task(_features(splits[task.place[0]]), task, pixels.result())
+                    with suppress(DataError):  # an image that cannot be loaded; a step that meets it says so
+                        self._encode_task(_features(splits[task.place[0]]), task, pixels.result())
                     yield
             finally:
                 pool.shutdown(cancel_futures=True)

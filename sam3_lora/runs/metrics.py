@@ -39,7 +39,7 @@ class Row(TypedDict, total=False):
     phrases: int
     negatives: int  # phrases without an object
     box_f1_50: float | None  # validation: F1 of boxes at IoU 0.5 and score 0.5
-    about: str  # note: "held-out", "not-finite", "not-finite-validation" or "dataset-changed"
+    about: str  # note: "held-out", "not-finite", "not-finite-validation", "dataset-changed", "image-left-out"
     message: str  # skipped, note
     images: list[str]  # skipped, note: file names
     terms_not_finite: list[str]  # note about "not-finite"; empty if it is the gradients

@@ -48,6 +48,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: Count | None = None
     device: str = ""
     skipped_steps: Count = 0  # their batches did not fit into memory
+    left_out_images: Count = 0  # they could not be loaded
     reload_proof: str = ""  # of the reload check: "ok" or what differs; empty before it
     vision: VisionPass | None = None  # while the vision cache is filled
     pid: int = 0

@@ -69,6 +69,13 @@ def from_main(accelerator: Accelerator, make: Callable[[], T]) -> T:
     return broadcast_object_list(made)[0]
 
 
+def from_all(accelerator: Accelerator, items: list[T]) -> list[T]:
+    """The items of all processes, in every process: each must call this equally often."""
+    from accelerate.utils import gather_object
+
+    return list(gather_object(items)) if accelerator.num_processes > 1 else items
+
+
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
     """Holds this process for one run or pre-flight, since accelerate keeps its state in the process.

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader
 
-from sam3_lora.data.samples import Batch, Collator, SampleDataset, batches_of, checked, make_loader
+from sam3_lora.data.loading import batches_of, make_loader
+from sam3_lora.data.samples import MAX_REPLACEMENTS, Batch, Collator, LeftOut, SampleDataset, checked
+from sam3_lora.errors import DataError
 from sam3_lora.evaluate.validation_loss import validation_loader
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.fingerprint import fingerprint
+from sam3_lora.runs.metrics import Row
+from sam3_lora.runs.writer import RunWriter, SilentWriter
+from sam3_lora.train.accelerator import from_all
 from sam3_lora.train.splits import Splits
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+LEFT_OUT = "image-left-out"  # what a note is about
 
 
 @dataclass
@@ -40,10 +51,17 @@ class TrainingData:
         return [self.samples] if self.valid_samples is None else [self.valid_samples, self.samples]
 
     def first_batch(self) -> Batch:
-        """The first image with objects, of the validation split if there is one, with its pixels."""
+        """The first image with objects that can be loaded, of the validation split if there is one, with its pixels.
+
+        Raises:
+            DataError: none of the first few can be loaded.
+        """
         split = self.splits.valid or self.splits.train
-        index = next((number for number, image in enumerate(split.images) if image.annotations), 0)
-        return checked(self.collate([self.every_split[0].decoded(index)]))
+        numbers = [number for number, image in enumerate(split.images) if image.annotations] or [0]
+        for number in numbers[:MAX_REPLACEMENTS]:
+            with suppress(DataError):
+                return checked(self.collate([self.every_split[0].decoded(number)]))
+        return checked(self.collate([self.every_split[0].decoded(numbers[0])]))
 
 
 def make_data(
@@ -65,7 +83,9 @@ def make_data(
     data, training = config.data, config.training
     prompts = (processor, splits.categories, data.num_negatives)
     phrases = data.category_phrases
-    samples = SampleDataset(splits.train, *prompts, seed=training.seed, phrases=phrases, flip=data.flip)
+    samples = SampleDataset(
+        splits.train, *prompts, seed=training.seed, phrases=phrases, flip=data.flip, unreadable="replace"
+    )
     collate = Collator(processor)
     valid_loader = None
     if splits.valid is not None:
@@ -118,7 +138,7 @@ class TrainLoader:
             skip: groups left out at the beginning.
 
         Raises:
-            DataError: an image cannot be loaded; the message names it.
+            DataError: an image cannot be loaded, nor any of those tried in its place; the message names it.
         """
         training = self._training
         self._samples.set_epoch(number)
@@ -156,3 +176,41 @@ def epoch_order(count: int, batch_size: int, seed: int, rank: int, world: int) -
     per_step = batch_size * world
     steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
     return [step[rank * len(step) // world : (rank + 1) * len(step) // world] for step in steps]
+
+
+class LeftOutImages:
+    """The images that a run goes on without since they cannot be loaded: each is noted once.
+
+    Args:
+        report: of the run.
+        accelerator: the process's; only the main process writes notes.
+    """
+
+    def __init__(self, report: RunWriter | SilentWriter, accelerator: Accelerator) -> None:
+        self._report, self._accelerator = report, accelerator
+        self._names: set[str] = set()
+        self._to_share: list[LeftOut] = []
+
+    def resume(self, rows: Iterable[Row]) -> None:
+        """Takes those as known that were noted before."""
+        self._names.update(name for row in rows if row.get("about") == LEFT_OUT for name in row.get("images", ()))
+        self._report.update(left_out_images=len(self._names))
+
+    def note(self, step: int, left_out: Iterable[LeftOut]) -> None:
+        """Notes the images among these that are new."""
+        new = {one.file_name: one for one in left_out if one.file_name not in self._names}
+        self._names.update(new)
+        if not self._accelerator.is_main_process:
+            self._to_share += new.values()
+            return
+        for name, one in new.items():
+            self._report.note(step, LEFT_OUT, f"{one.error.message}: it is left out.", images=[name])
+        if new:
+            self._report.update(left_out_images=len(self._names))
+
+    def share(self, step: int) -> None:
+        """Notes what the other processes could not load; each process must call this equally often."""
+        shared = from_all(self._accelerator, self._to_share)
+        self._to_share = []
+        if self._accelerator.is_main_process:
+            self.note(step, shared)

@@ -21,6 +21,7 @@ from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.text import plural
 from sam3_lora.train.accelerator import device_lock, from_main, make_accelerator, one_at_a_time
 from sam3_lora.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from sam3_lora.train.data_loaders import LeftOutImages
 from sam3_lora.train.memory import advice, explain_oom, used_bytes
 from sam3_lora.train.model_card import model_card
 from sam3_lora.train.preflight.checks import check_early_stopping
@@ -112,6 +113,7 @@ class Training:
         self.progress = Progress()
         self.stopped = self.closing = self.discarded = self.stops_early = False
         self._skipped_in_a_row = 0
+        self._left_out = LeftOutImages(report, setup.accelerator)
         self._speed = _Speed(setup.plan.total_steps)
         self._samples = (
             SampleWriter(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
@@ -121,6 +123,7 @@ class Training:
         """Continues from the newest checkpoint."""
         self.progress, fingerprint = load_checkpoint(self.run, self.setup, self.report.log)
         step = self.progress.step
+        self._left_out.resume(self.run.metrics()[0])
         self.report.row(kind="resume", step=step)
         self.report.log(f"Resumed after step {step}.")
         if changed := changes(fingerprint, self.setup.data.fingerprint):
@@ -181,6 +184,7 @@ class Training:
         """One optimizer step with its row of metrics; saves a checkpoint where one is due."""
         progress, every = self.progress, self.setup.config.training.checkpoint_every
         number = progress.step + 1
+        self._left_out.note(number, (one for batch in group for one in batch.left_out))
         try:
             metrics = take_step(self.setup, group, by_component=number == 1 or number % COMPONENTS_EVERY == 0)
         except NotFiniteError as error:
@@ -204,6 +208,7 @@ class Training:
         if metrics is None:
             return None
         progress, epoch = self.progress, self.progress.epoch + 1
+        self._left_out.note(progress.step, metrics.left_out)
         if not math.isfinite(metrics.loss.total):
             message = "The validation loss is not finite; this adapter is not kept as best."
             self.report.note(progress.step, "not-finite-validation", message)
@@ -288,6 +293,7 @@ class Training:
 
     def _save(self) -> None:
         """The checkpoint first: it is what a run is resumed from."""
+        self._left_out.share(self.progress.step)
         save_checkpoint(self.run, self.setup, self.progress)
         self._save_adapter("last")
 

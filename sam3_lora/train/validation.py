@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.utils.data import DataLoader
 
 from sam3_lora.boxes import cxcywh_to_xyxy, pairwise_iou
-from sam3_lora.data.samples import Batch
+from sam3_lora.data.samples import Batch, LeftOut
 from sam3_lora.evaluate.validation_loss import MeanLoss, mean_loss
 from sam3_lora.loss import LossReport
 from sam3_lora.predict.postprocess import PostprocessConfig, phrase_results, postprocess
@@ -27,6 +27,7 @@ class ValidationMetrics:
 
     loss: MeanLoss
     box_f1_50: float  # see BoxF1
+    left_out: tuple[LeftOut, ...] = ()  # images that could not be loaded, without which it was measured
 
     def columns(self) -> dict[str, Any]:
         """Its columns in a row of metrics.jsonl."""
@@ -50,7 +51,9 @@ def _measure(setup: Setup, loader: DataLoader) -> ValidationMetrics:
         f1.add(detections, batch.targets)
         return loss
 
-    return ValidationMetrics(mean_loss(loader, forward), f1.value())
+    left_out: list[LeftOut] = []
+    loss = mean_loss(loader, forward, left_out.append)
+    return ValidationMetrics(loss, f1.value(), tuple(left_out))
 
 
 class BoxF1:

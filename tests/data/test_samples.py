@@ -12,8 +12,9 @@ from PIL import Image
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
 from sam3_lora.data.dataset import load_image, open_dataset
+from sam3_lora.data.loading import make_loader
 from sam3_lora.data.prompts import EVERYDAY_WORDS, MAX_TOKENS, phrase_of
-from sam3_lora.data.samples import Collator, SampleDataset, make_loader, to_pixel_values
+from sam3_lora.data.samples import Collator, SampleDataset, to_pixel_values
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
 from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split

@@ -64,7 +64,7 @@ def test_signalled_twice_it_ends_at_once_without_a_traceback(config, tmp_path):
 KEPT_LOADER = """
 import builtins
 from torch.utils.data import DataLoader
-from sam3_lora.data.samples import leave_process_group, signals_blocked
+from sam3_lora.data.loading import leave_process_group, signals_blocked
 
 if __name__ == "__main__":
     loader = DataLoader(

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sam3_lora import config_yaml
 from sam3_lora.data.folders import files_ending, is_image, is_inside, is_text, subfolders
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file, text_of
-from sam3_lora.errors import DataError
+from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import read_file
 from sam3_lora.text import short_repr, type_in_words, valid_text
 
@@ -25,6 +24,7 @@ _NUMBERED = re.compile(r"(\d+)\s*(?:[:,)=]\s*|\.\s+|\s)(\S.*)")
 _LISTED = re.compile(r"\d+\s*[:.)=]\s*\D")  # unlike "1 euro" or "1.5 inch" surely no part of a name
 _ESCAPED = str.maketrans({"\a": "/a", "\b": "/b", "\t": "/t", "\n": "/n", "\v": "/v", "\f": "/f", "\r": "/r"})
 _LISTED_SPLITS = ("train", "val", "valid", "test")
+_COUNT = re.compile("[1-9][0-9]{0,3}")
 _MAX_FOLDERS = 64  # that are searched for a YAML file
 _MAX_FILES = 20  # YAML files of a folder that are read
 
@@ -44,8 +44,8 @@ class Settings:
     def pose(self) -> Pose:
         """How poses are recognised, by the shape that data.yaml gives for them."""
         match self.content.get("kpt_shape"):
-            case [int(points), int(values)] if points > 0 and values > 0:
-                return Pose(4 + points * values)
+            case [str(points), str(values)] if _COUNT.fullmatch(points) and _COUNT.fullmatch(values):
+                return Pose(4 + int(points) * int(values))
         return Pose()
 
     @property
@@ -111,30 +111,26 @@ def _is_small(path: Path, root: Path) -> bool:
 def _with_names(path: Path) -> dict[str, Any]:
     """The content of a YAML file if it gives class names, else nothing: it may belong to anything."""
     try:
-        if b"names" not in read_file(path, MAX_BYTES):
+        if b"names" not in read_file(path, config_yaml.MAX_BYTES):
             return {}
-        content = _content(path)
     except OSError:
         return {}
+    content = _content(path)
     return content if isinstance(content.get("names"), (list, dict, str)) else {}
 
 
 def _content(path: Path) -> dict[str, Any]:
     """The content of a YAML file, as far as it is an object."""
-    if path.stat().st_size > MAX_BYTES:
-        return {}
     text, where = "", ""
     for text in _readings(path):
         try:
-            content = yaml.safe_load(text)
+            content = config_yaml.load(text, as_text=True)
             break
-        except yaml.MarkedYAMLError as error:
-            where = f" (line {error.problem_mark.line + 1}: {error.problem})" if error.problem_mark else ""
-        except (ValueError, RecursionError, yaml.YAMLError):
-            continue
+        except config_yaml.YamlError as error:
+            where = str(error)
     else:
         raise DataError(
-            f"Expected YAML in {path}, but it cannot be read as that{where}", "Correct it, or export the dataset again"
+            f"Expected YAML in {path}, but it cannot be read: {where}", "Correct it, or export the dataset again"
         )
     content = content if isinstance(content, dict) else {}
     if "\ufffd" in text and "\ufffd" in str(content.get("names")):
@@ -142,12 +138,18 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def _text(path: Path) -> str:
+    """As :func:`text_of`; raises DataError if the file cannot be read."""
+    with explain_os_errors(DataError, f"{path} cannot be read", "Correct its permissions, or export the dataset again"):
+        return text_of(path)
+
+
 def _readings(path: Path) -> list[str]:
     """The text of a file as it is and with slashes instead of backslashes, which YAML takes for signs of its own.
 
     What is not UTF-8 becomes U+FFFD: it may be in a comment.
     """
-    text = text_of(path)
+    text = _text(path)
     return [text, text.replace("\\", "/")] if "\\" in text else [text]
 
 
@@ -172,7 +174,7 @@ def _decodes(line: bytes, encoding: str) -> bool:
 def _darknet(root: Path) -> Settings | None:
     """The settings in obj.data, lines of ``key = value``, as Darknet and CVAT's YOLO 1.1 have them."""
     for path in _files(root, root, ".data"):
-        pairs = [line.split("=", 1) for line in text_of(path).splitlines() if "=" in line]
+        pairs = [line.split("=", 1) for line in _text(path).splitlines() if "=" in line]
         content = {key.strip().lower(): value.strip() for key, value in pairs}
         if "names" in content or "train" in content:
             return Settings(content, path)
@@ -188,7 +190,7 @@ def _with_lists(settings: Settings, root: Path) -> Settings:
     for split, name in ((split, f"{start}{split}.txt") for start in ("", "autosplit_") for split in _LISTED_SPLITS):
         path = root / name
         if _is_small(path, root):
-            first = next((line.strip() for line in text_of(path).splitlines() if line.strip()), "")
+            first = next((line.strip() for line in _text(path).splitlines() if line.strip()), "")
             if is_image(first):
                 found.setdefault(split, name)
     return Settings({**found, **settings.content}, settings.file)
@@ -240,13 +242,13 @@ def _from_yaml(names: Any, file: Path | None) -> dict[int, str]:
     pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
     found = {}
     for key, name in pairs:
-        if isinstance(name, bool) or name is None:
+        if name is None:
             raise DataError(
                 f"Expected 'names' in {file} to give each class a name, but YAML takes that of {short_repr(key)} for "
-                f"{'nothing' if name is None else 'true or false'}",
-                f"Write it in quotes, such as {'null' if name is None else 'yes'!r}",
+                "nothing",
+                "Write it in quotes, such as 'null'",
             )
-        if not isinstance(name, (str, int, float)) or not isinstance(key, (str, int)):
+        if not isinstance(name, str) or not isinstance(key, (str, int)):
             raise DataError(
                 f"Expected 'names' in {file} to give each class a name, but one is "
                 f"{type_in_words(name)} ({short_repr(key)})",
@@ -254,13 +256,13 @@ def _from_yaml(names: Any, file: Path | None) -> dict[int, str]:
             )
         number = str(key)
         if number.isascii() and number.isdigit() and len(number) < 10:
-            found[int(number)] = str(name)[:1000]
+            found[int(number)] = name[:1000]
     return found
 
 
 def _from_lines(path: Path) -> dict[int, str]:
     """The names in a text file, one per line, the first of class 0; or with their numbers before them."""
-    text = text_of(path)
+    text = _text(path)
     if "\ufffd" in text:
         raise no_utf8(path)
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines()) if line.strip()]

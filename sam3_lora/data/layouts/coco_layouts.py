@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -191,7 +192,7 @@ def _split_folders(parent: Path, root: Path, images: Path | None, only: str = ""
         return None
     for folder in folders:  # a file that cannot be read is an error of its split
         beside = (folder / path.relative_to(parent / other) for other, path in chosen.items())
-        if folder.name not in chosen and (path := next(filter(Path.is_file, beside), None)):
+        if folder.name not in chosen and (path := next(filter(os.path.lexists, beside), None)):
             chosen[folder.name] = path
     words = "COCO JSON, one folder per split" + (", as Roboflow exports it" if only else "")
     ignored = coco_files(parent, root)
@@ -207,7 +208,7 @@ def _split_folders(parent: Path, root: Path, images: Path | None, only: str = ""
 def _file_of_split(folder: Path, root: Path, only: str) -> tuple[Path | None, list[Path]]:
     """The COCO file of a split's folder, None if there is none or if it is unclear which; and all that are there."""
     if only:
-        return (folder / only if (folder / only).is_file() else None), []
+        return (folder / only if os.path.lexists(folder / only) else None), []
     if not is_inside(folder, root) or not (split_word(folder.name) or _has_images(folder)):
         return None, []
     found = [path for place in (folder, *_annotation_folders(folder)) for path in coco_files(place, root)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.errors import ModelError, first_line
+from sam3_lora.files import require_regular
 from sam3_lora.model.base_files import hub
 from sam3_lora.model.base_files.meta_file import PUBLISHED
 from sam3_lora.text import first_names
@@ -23,6 +24,7 @@ TEXTS = ("*.json", "*.txt")  # architecture, processor and tokenizer
 FILES = (*TEXTS, "*.safetensors")
 _CHECKPOINT = "*.pt"
 _CHECKPOINT_ENDINGS = (".pt", ".pth")
+_READ = (".json", ".txt", ".safetensors", *_CHECKPOINT_ENDINGS)
 _SAFETENSORS = "model*.safetensors"  # as transformers names them; an adapter's may lie beside a checkpoint
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -57,7 +59,8 @@ def locate(name_or_path: str | Path, patterns: tuple[str, ...] = FILES) -> BaseF
         if not name or path.is_file():
             return _single_file(path if name else None)
         if path.is_dir():
-            if any(path.iterdir()):
+            if files := list(path.iterdir()):
+                _require_regular(files)
                 return BaseFiles(path, _checkpoint_in(path))
             raise ModelError(f"The folder {path} is empty", DOWNLOAD_FIX)
     except (OSError, RuntimeError) as error:
@@ -66,6 +69,13 @@ def locate(name_or_path: str | Path, patterns: tuple[str, ...] = FILES) -> BaseF
         return _download(name, patterns)
     what = "file" if path.suffix == ".pt" else "folder"
     raise ModelError(f"There is no {what} {path}", DOWNLOAD_FIX)
+
+
+def _require_regular(files: Iterable[Path]) -> None:
+    """Raises OSError for what a library would read for ever by its name: a pipe, a device, a socket."""
+    for file in files:
+        if file.suffix.lower() in _READ and not file.is_dir():
+            require_regular(file)
 
 
 def _single_file(path: Path | None) -> BaseFiles:

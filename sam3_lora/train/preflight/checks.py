@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from sam3_lora.config import RunConfig
+from sam3_lora.data.doctor.image_probe import probe
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.records import Dataset, Split
 from sam3_lora.data.splits.split_use import SplitUse, used_names
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 HIGH_LEARNING_RATE = 5e-3  # beyond it, LoRA on SAM 3 diverges as a rule
 FEW_IMAGES = 10
+_OPENED_AT_ONCE = 32  # images
+_UNREADABLE = frozenset(("image-unreadable", "image-heic", "image-truncated"))  # findings
 # A checkpoint holds the adapter and two numbers of the optimizer for each of its own; an adapter is saved twice.
 _COPIES_PER_CHECKPOINT, _SAVED_ADAPTERS = 3, 2
 
@@ -36,6 +42,7 @@ ProblemKind = Literal[
     "validation-is-training",  # names: the split
     "unknown-sample-images",  # names: the split, then images
     "unknown-categories",  # names: of categories
+    "unreadable-images",  # value: how many, limit: how many were opened; names: of the first
     "high-learning-rate",  # value
     "shorter-than-an-epoch",  # value: steps, limit: steps per epoch
     "warmup-shortened",  # value: steps of warm-up, limit: steps in all
@@ -95,6 +102,31 @@ def check_data(config: RunConfig, splits: Splits) -> Iterator[Problem]:
     known = set(images_shown.images.names)
     if unknown := tuple(name for name in config.output.sample_images if name not in known):
         yield Problem("unknown-sample-images", "warning", names=(images_shown.name, *unknown))
+
+
+def check_images(splits: Splits, seconds: float = 5.0) -> Iterator[Problem]:
+    """Images that cannot be decoded: of all, or of as many as can be opened in a few seconds, chosen at random.
+
+    Args:
+        splits: the images to train and to validate on.
+        seconds: after which no further image is opened.
+    """
+    images = [image for split in (splits.train, splits.valid) if split is not None for image in split.images]
+    Random(0).shuffle(images)
+    ends = time.monotonic() + seconds
+    opened, names = 0, []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for start in range(0, len(images), _OPENED_AT_ONCE):
+            if time.monotonic() > ends:
+                break
+            some = images[start : start + _OPENED_AT_ONCE]
+            opened += len(some)
+            for image, found in zip(some, threads.map(probe, [image.path for image in some]), strict=True):
+                if not found.problems.keys().isdisjoint(_UNREADABLE):
+                    names.append(image.file_name)
+    if names:
+        severity: Literal["error", "warning"] = "error" if len(names) == opened else "warning"
+        yield Problem("unreadable-images", severity, len(names), opened, tuple(names))
 
 
 def check_masks(config: RunConfig, train: Split) -> Iterator[Problem]:

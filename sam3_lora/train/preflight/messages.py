@@ -63,6 +63,11 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         f"data.category_phrases names categories that the dataset does not have: {first_names(it.names)}.",
         "Use the names of the dataset's categories, which the dataset page lists.",
     ),
+    "unreadable-images": lambda it, _: (
+        f"{it.value} of {plural(int(it.limit), 'image')} that were opened cannot be read ({first_names(it.names)}): "
+        "they are left out of training and validation.",
+        "Replace the files, or delete their entries from the annotation file.",
+    ),
     "high-learning-rate": lambda it, _: (
         f"A learning rate of {it.value:g} is so high that training will most likely diverge.",
         "Set training.learning_rate to 5e-4 or less.",

@@ -33,6 +33,7 @@ from sam3_lora.train.preflight.checks import (
     check_data,
     check_dataset,
     check_disk,
+    check_images,
     check_settings,
     existing_parent,
 )
@@ -142,6 +143,8 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     splits = open_splits(config, _ignore, choose, dataset=dataset)
     result.splits = splits.use
     result.problems += check_data(config, splits)
+    progress(0.1, "Opening images")
+    result.problems += check_images(splits)
     images = len(splits.train.images)
     resolved, result.auto = resolve(config, accelerator.device, splits.train)
     result.length = make_plan(resolved.training, images)

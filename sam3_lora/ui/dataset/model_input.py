@@ -118,8 +118,7 @@ def load_input(
     flip = "none" if epoch is None else config.data.flip
     samples = SampleDataset(present, processor, *prompts, seed=seed, phrases=phrases, flip=flip)
     samples.set_epoch(epoch or 0)
-    sample = samples[place]
-    assert not isinstance(sample, DataError)  # it is returned in a worker process only
+    sample = samples.decoded(place)
     assert sample.pixel_values is not None  # read from the image, not from the cache
     settings = processor.image_processor
     pixels = sample.pixel_values.numpy().transpose(1, 2, 0) * settings.image_std + settings.image_mean

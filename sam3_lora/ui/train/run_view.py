@@ -63,6 +63,9 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     if status.skipped_steps:
         steps = plural(status.skipped_steps, "step")
         st.caption(f":material/warning: {steps} did not fit into memory and changed nothing; the log names the images.")
+    if status.left_out_images:
+        images = plural(status.left_out_images, "image")
+        st.caption(f":material/warning: {images} could not be loaded and are left out; the log says which and why.")
 
 
 def _show_output(run: Run) -> None:

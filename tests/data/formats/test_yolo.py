@@ -238,7 +238,7 @@ class TestYoloLists:
 
     @pytest.mark.parametrize(
         "names",
-        ["a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n", "names: {0: {1: x}}\n", "names: [[crack], pothole]\n"],
+        ["names: {0: {1: x}}\n", "names: [[crack], pothole]\n"],
     )
     def test_names_that_are_no_names_are_told(self, folder, names):
         (folder / "data.yaml").write_text(names)
