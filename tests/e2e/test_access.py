@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.e2e.browser import App, failures, open_page, running_app, tab
+from tests.e2e.browser import App, failures, open_page, running_app, tab, wait_until_idle
 from tests.e2e.server import XSRF_COOKIE, ask, netloc, open_session, refusal, websocket
 
 TOKEN = "a-token-of-this-test-file"
@@ -244,7 +244,7 @@ def test_with_a_token_the_app_opens_by_its_link_only(browser, locked: App, tmp_p
             "data:text/html," + quote(f'<a href="{link}">from another site, such as a terminal in the browser</a>')
         )
         page.get_by_role("link").click()
-        page.get_by_test_id("stHeading").first.wait_for(timeout=60_000)
+        page.get_by_test_id("stHeading").first.wait_for(timeout=120_000)
         assert page.url == f"{locked.url}/"
         assert page.evaluate("document.cookie").count("sam3_lora") == 0, "no script of a page can read it"
         for name in ("dataset", "configure", "train", "evaluate", "inference"):
@@ -252,19 +252,19 @@ def test_with_a_token_the_app_opens_by_its_link_only(browser, locked: App, tmp_p
             expect(page.get_by_role("heading", name=name.capitalize(), exact=True)).to_be_visible()
             assert failures(page) == []
 
-        page.get_by_text("Upload", exact=True).click()
         picture = tmp_path / "picture.png"
         Image.new("RGB", (64, 48), (90, 60, 40)).save(picture)
-        page.locator('input[type="file"]').first.set_input_files(picture)
-        expect(page.get_by_text("picture.png").first).to_be_visible()
-        page.get_by_role("textbox", name="Phrases").fill("circle")
+        open_page(page, locked, "inference", phrases="circle")
+        page.get_by_role("radio", name="Upload").click()
+        page.locator('.st-key-image-file input[type="file"]').set_input_files(picture)
+        wait_until_idle(page)
         page.get_by_role("button", name="Prompt", exact=True).click()
-        shown = page.get_by_alt_text(re.compile("picture.png"))
-        expect(shown.first).to_be_visible(timeout=60_000)
-        assert shown.first.evaluate("image => image.naturalWidth") > 0, "/media/ brings its image"
+        shown = page.locator('[class*="st-key-predictions-"] img').first
+        expect(shown).to_be_visible(timeout=120_000)
+        assert shown.evaluate("async image => (await image.decode(), image.naturalWidth)") > 0, "/media brings it"
 
         page.goto("data:text/html," + quote(f'<a href="{locked.url}/train">a colleague\'s link, in a chat</a>'))
         page.get_by_role("link").click()
         page.get_by_role("link", name="Try again").click()
-        expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible(timeout=120_000)
         assert [error for error in errors if "403" not in error] == []
