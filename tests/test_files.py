@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -66,3 +67,23 @@ def test_a_file_of_the_kernel_is_bounded_although_its_size_is_0() -> None:
     assert read_file("/proc/self/stat", 10_000)
     with pytest.raises(OSError, match="larger"):
         read_file("/proc/self/stat", 5)
+
+
+OWN_FILES = {  # read what this project or a package has written itself, never what a user names
+    "demo/broken_copy.py",
+    "demo/faults/files.py",
+    "model/base_files/processor.py",
+    "monitor/healthy_ranges.py",
+    "runs/writer.py",
+    "ui/components/javascript.py",
+    "ui/components/live_chart.py",
+    "ui/train/controls.py",
+}
+
+
+def test_everything_else_reads_files_through_these_functions() -> None:
+    opens = re.compile(r"""\.read_bytes\(|\.read_text\(|open\([^()]*["']rb?["']""")
+    root = Path(files.__file__).parent
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*.py") if opens.search(path.read_text("utf-8"))}
+    assert found - OWN_FILES == {"files.py"}
+    assert found >= OWN_FILES, "no longer needed"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sam3_lora
 from sam3_lora.errors import RunError, explain_os_errors
+from sam3_lora.files import open_regular
 from sam3_lora.runs.run import Run
 from sam3_lora.runs.status import read_status
 
@@ -39,7 +40,7 @@ def launch(run: Run) -> None:
 def process_output(run: Run) -> str:
     """What the process of a run has printed last: at most 100 lines; "" if nothing."""
     try:
-        with (run.folder / OUTPUT_FILE).open("rb") as file:
+        with open_regular(run.folder / OUTPUT_FILE) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:

@@ -39,11 +39,17 @@ def steps(run):
 
 
 def test_two_processes_train_and_validate_one_run(config, tmp_path):
-    settings = {"training.max_steps": 2, "data.valid_split": "holdout", "data.holdout": 0.3}
+    data = write_dataset(tmp_path / "data", splits=("train",), images=6, empty_images=0)
+    broken = sorted((data / "train").glob("*.png"))[:3]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:-40])
+    settings = {"training.max_steps": 2, "data.valid_split": "holdout", "data.holdout": 0.3, "data.path": str(data)}
     run, outcome = train_in_two_processes(config.with_settings(settings), tmp_path)
     assert len(run.held_out().images) == 2 and "4 images with" in run.log_tail()
     assert (outcome["state"], outcome["steps"], outcome["reload_proof"]) == ("finished", 2, "ok")
     assert outcome["best_validation_loss"] > 0
+    noted = [row["images"] for row in run.metrics()[0] if row.get("about") == "image-left-out"]
+    assert sorted(noted) == [[path.name] for path in broken], "whichever process met them"
     assert [row["step"] for row in steps(run)] == [1, 2]
     assert "2 processes" in run.log_tail()
     state = torch.load(run.checkpoints()[0], weights_only=True)
