@@ -59,11 +59,14 @@ def read_rows(path: Path, offset: int = 0, max_bytes: int = -1) -> tuple[list[Ro
     Returns:
         The rows, and the offset for the next call.
     """
-    if not path.is_file():
+    try:
+        with open_regular(path) as file:
+            file.seek(offset)
+            block = file.read(max_bytes)
+    except FileNotFoundError:
         return [], 0
-    with open_regular(path) as file:
-        file.seek(offset)
-        block = file.read(max_bytes)
+    except OSError:  # of another user, or no file
+        return [], offset
     complete, newline, _ = block.rpartition(b"\n")
     rows = [row for line in complete.splitlines() if (row := _parse(line)) is not None]
     return rows, offset + len(complete) + len(newline)
