@@ -177,7 +177,8 @@ def damaged(path: Path, files: dict[str, bytes]) -> None:
         for name, content in files.items():
             archive.writestr(name, content)
     content = path.read_bytes()
-    path.write_bytes(content.replace(files[WEIGHTS][-64:], bytes(64)))
+    end = content.index(files[WEIGHTS]) + len(files[WEIGHTS])
+    path.write_bytes(content[: end - 4] + b"\1\2\3\4" + content[end:])
 
 
 def long_list(path: Path, files: dict[str, bytes]) -> None:
