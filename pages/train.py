@@ -98,6 +98,7 @@ def watch(run: Run, train_job: TrainJob, before: tuple) -> None:
         with st.container(gap="small"):
             alerts = [] if followed.config is None else followed.rolling.alerts(followed.config)
             run_view.show_status(run, status, alerts)
+            run_view.show_notes(followed.rolling.notes())
             if followed.config is not None:
                 show_alerts(alerts, followed.config)
             if followed.problem is not None:

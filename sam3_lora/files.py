@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -14,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 MB = 1_000_000
+LEFTOVER_S = 86_400  # age of what killed processes left; younger files may still be written
+_KEPT_OF_NAME = 40  # letters, of up to four bytes; a name has at most 255 of these
 # A pipe without a writer, or a file of the kernel without news, answers at once instead of blocking for ever; a
 # terminal does not become that of this process.
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -70,7 +75,9 @@ def _require_regular(status: os.stat_result, path: str | Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
-    """A file to write, in a ``.tmp`` beside `path` that is renamed to it at the end, and deleted after an error.
+    """A file to write, in a hidden ``.tmp`` beside `path` that is renamed to it at the end, and deleted after an error.
+
+    A process that is killed leaves the ``.tmp``, which :func:`sweep` deletes.
 
     Args:
         path: where the file appears; replaces an earlier one. Its folder must exist.
@@ -80,43 +87,60 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
         OSError: it cannot be written.
     """
     # Others may write the same file at the same time.
-    partial = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}.tmp")
+    partial = _hidden(path, f"{os.getpid()}-{threading.get_ident()}")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb") as file:
             yield file
+            file.flush()
             if sync:
-                file.flush()
                 os.fsync(file.fileno())
-        partial.replace(path)
+        os.replace(partial, path)
     except BaseException:
         with suppress(OSError):  # where nothing could be written there is nothing to delete
-            partial.unlink(missing_ok=True)
+            os.unlink(partial)
         raise
+    if sync:
+        _sync_folder(path.parent)
 
 
-def atomic_write(path: Path, data: str | bytes) -> None:
-    """Writes a small file (text in UTF-8) so that no reader ever sees half of it. Raises OSError."""
-    with atomic_file(path) as file:
+def atomic_write(path: Path, data: str | bytes, *, sync: bool = False) -> None:
+    """Writes a small file (text in UTF-8) so that no reader ever sees half of it; see :func:`atomic_file`."""
+    with atomic_file(path, sync=sync) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, sync: bool = False, update: bool = False) -> Iterator[Path]:
     """A folder to fill, in a hidden one beside `path`; it is moved to `path` at the end, and deleted after an error.
 
     Args:
         path: where the folder appears; nothing, or an empty folder, is there. Its parent must exist.
+        sync: wait until it is on the disk.
+        update: the files of a folder that is there are replaced instead, each as a whole.
 
     Raises:
-        OSError: it cannot be written, or `path` is a folder that is not empty.
+        OSError: it cannot be written, or `path` is a folder that is not empty and is not to be updated.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
+    hidden = _hidden(path, "")
+    sweep(path.parent, f"{glob.escape(hidden.stem)}*{hidden.suffix}")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden.stem, suffix=hidden.suffix) as temporary:
         written = Path(temporary) / "new"  # a temporary folder itself is for its owner only
-        written.mkdir()
+        os.mkdir(written)
         yield written
-        if path.is_dir():
-            path.rmdir()
-        written.rename(path)
+        if sync:
+            for file in written.rglob("*"):
+                if file.is_file():
+                    _sync_file(file)
+        if update and path.is_dir():
+            for file in sorted(written.iterdir()):
+                os.replace(file, path / file.name)
+        else:
+            if path.is_dir():
+                path.rmdir()
+            os.replace(written, path)
+    if sync:
+        _sync_folder(path)
+        _sync_folder(path.parent)
 
 
 def follow_umask(folder: Path) -> None:
@@ -142,3 +166,82 @@ def check_writable(path: Path) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(4096))
         file.flush()
+
+
+class LineFile:
+    """A file that lines are appended to, each by one write: one that is killed meanwhile leaves half of the last line.
+
+    A half line of an earlier writer is ended first, so that it does not swallow the next one.
+
+    Args:
+        path: made if it is not there.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  closed by close()
+        self._is_torn = False
+        if self._file.seek(0, os.SEEK_END):
+            self._file.seek(-1, os.SEEK_END)
+            self._is_torn = self._file.read(1) != b"\n"
+
+    def write(self, line: str | bytes) -> None:
+        """Appends a line, which is given without its end. Raises OSError."""
+        line = line.encode("utf-8", "replace") if isinstance(line, str) else line
+        rest = memoryview((b"\n" if self._is_torn else b"") + line + b"\n")
+        self._is_torn = True
+        while rest:  # a disk that fills up takes a part
+            rest = rest[self._file.write(rest) or 0 :]
+        self._is_torn = False
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> LineFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sweep(folder: Path, pattern: str = ".*.tmp", older_than_s: float = LEFTOVER_S) -> None:
+    """Deletes what killed processes have left half written. Raises nothing.
+
+    Args:
+        folder: where.
+        pattern: of their names.
+        older_than_s: what is younger may still be written; 0 where nobody else writes.
+    """
+    with suppress(OSError):
+        for left in list(folder.glob(pattern)):
+            with suppress(OSError):
+                if older_than_s and time.time() - left.lstat().st_mtime < older_than_s:
+                    continue
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+
+
+def _hidden(path: Path, distinction: str) -> Path:
+    """The name under which something is written before it is called `path`; not longer than names may be."""
+    return path.with_name(f".{path.name[:_KEPT_OF_NAME]}-{distinction}.tmp")
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "r+b") as file:  # Windows syncs only what is open for writing
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the names in a folder on the disk, where the system can: the files themselves are there already."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

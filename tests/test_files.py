@@ -74,7 +74,6 @@ OWN_FILES = {  # read what this project or a package has written itself, never w
     "demo/faults/files.py",
     "model/base_files/processor.py",
     "monitor/healthy_ranges.py",
-    "runs/writer.py",
     "ui/components/javascript.py",
     "ui/components/live_chart.py",
     "ui/train/controls.py",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sam3_lora.data.samples import Batch, Collator, LeftOut, NothingLoaded, SampleDataset
+from sam3_lora.data.worker_processes import SPAWN, explain_lost_workers
 from sam3_lora.errors import DataError
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -47,7 +48,7 @@ def make_loader(
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(seed),
         # Forking a process that holds threads and a GPU is not safe.
-        multiprocessing_context="spawn" if num_workers else None,
+        multiprocessing_context=SPAWN if num_workers else None,
         worker_init_fn=leave_process_group,
         **batching,
     )
@@ -64,8 +65,9 @@ def batches_of(
 
     Raises:
         DataError: an image cannot be loaded, and samples are not to go on without it.
+        TrainingError: a worker process has ended.
     """
-    with signals_blocked():
+    with explain_lost_workers(), signals_blocked():
         batches = iter(loader)
     return _loaded(batches, left_out)
 
@@ -73,13 +75,14 @@ def batches_of(
 def _loaded(
     batches: Iterator[Batch | NothingLoaded | DataError], left_out: Callable[[LeftOut], None]
 ) -> Iterator[Batch]:
-    for batch in batches:
-        if isinstance(batch, DataError):
-            raise batch
-        for one in batch.left_out:
-            left_out(one)
-        if isinstance(batch, Batch):
-            yield batch
+    with explain_lost_workers():
+        for batch in batches:
+            if isinstance(batch, DataError):
+                raise batch
+            for one in batch.left_out:
+                left_out(one)
+            if isinstance(batch, Batch):
+                yield batch
 
 
 def leave_process_group(_worker: int) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from sam3_lora.data.content_hashes import HASH_BYTES, ContentHashes
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.data.records import ImageRecord
-from sam3_lora.files import atomic_file, open_regular, read_file
+from sam3_lora.files import LEFTOVER_S, atomic_file, open_regular, read_file
 
 Flipped = tuple[int, ...]  # the axes of (H, W) along which an image is flipped, ascending
 
@@ -34,7 +34,6 @@ _NAME = "backbone"
 _CHECKSUM_BYTES = 4  # CRC-32 of all that is before it: features that are wrong would be learned from
 _HEADER_BYTES = 1_024  # more than safetensors' header takes
 _RESERVE_BYTES = 2 * 1024**3  # of the disk, left free
-_LEFTOVER_S = 86_400  # age of what crashed processes left
 _log = logging.getLogger(__name__)
 
 
@@ -151,7 +150,7 @@ class FeatureFiles:
                     state = entry.stat()
                     if entry.name.endswith(".safetensors"):
                         yield state.st_mtime, state.st_size, entry.path
-                    elif entry.name.endswith(".tmp") and state.st_mtime < now - _LEFTOVER_S:
+                    elif entry.name.endswith(".tmp") and state.st_mtime < now - LEFTOVER_S:
                         os.unlink(entry.path)
 
     @property

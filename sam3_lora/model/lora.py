@@ -6,7 +6,6 @@ LoRA is Hu et al., 2021 (arXiv 2106.09685); the arithmetic is PEFT's.
 from __future__ import annotations
 
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
-from sam3_lora.files import follow_umask
+from sam3_lora.files import atomic_folder, follow_umask
 from sam3_lora.model import kept_text
 from sam3_lora.model.adapter_files import adapter_base
 from sam3_lora.model.adapter_files.adapter_base import AdapterBase
@@ -181,8 +180,7 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
     peft_model.peft_config[peft_model.active_adapter].base_model_name_or_path = base_name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            written = Path(temporary) / "new"
+        with atomic_folder(folder, sync=True, update=True) as written:
             # Embeddings are never adapted; with the default "auto", PEFT would query the Hub for the base.
             peft_model.save_pretrained(str(written), save_embedding_layers=False)
             (written / "README.md").unlink(missing_ok=True)  # an empty template
@@ -191,11 +189,6 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
             if card:
                 (written / "README.md").write_text(card, encoding="utf-8")
             follow_umask(written)
-            if not folder.exists():
-                written.rename(folder)
-                return
-            for file in written.iterdir():
-                file.replace(folder / file.name)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"The adapter cannot be written to {folder}: {error}", "Free disk space or choose another folder"

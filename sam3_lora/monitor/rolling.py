@@ -19,6 +19,8 @@ MAX_STEPS = 20_000  # beyond, every other one of the older steps is dropped
 _KEPT = frozenset(
     ("kind", "step", "epoch", "total", "lr", "grad_norm", "grad_norm_by_component", "objects", "phrases", "negatives")
 )
+# The first is an alert, the second is read from its file.
+_SHOWN_ELSEWHERE = ("not-finite", "held-out")
 _NO_TERMS: dict[str, float] = {}
 
 
@@ -42,6 +44,11 @@ class RollingMetrics:
             self._slim = index + 1
         if len(self._rows) > MAX_STEPS:
             self._thin()
+
+    def notes(self) -> list[str]:
+        """What users should know of the run, besides alerts and its validation images: the latest note of each kind."""
+        notes = {row.get("about", ""): row.get("message", "") for row in self._rows if row["kind"] == "note"}
+        return [message for about, message in notes.items() if about not in _SHOWN_ELSEWHERE and message]
 
     def verdicts(self, config: RunConfig) -> dict[str, Verdict]:
         """See :func:`sam3_lora.monitor.healthy_ranges.verdicts`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def zip_run(folder: Path, out: Path) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in [*(folder / name for name in _FILES), *adapters]:
-                if path.is_file():
+                if os.path.isfile(path):
                     # Weights hardly compress, and there may be hundreds of megabytes of them.
                     method = zipfile.ZIP_STORED if path.suffix == ".safetensors" else None
                     archive.write(path, Path(folder.name) / path.relative_to(folder), compress_type=method)

@@ -99,4 +99,4 @@ def write_auto_values(folder: Path, values: tuple[AutoValue, ...]) -> None:
     """Writes the file. Raises RunError."""
     path = folder / AUTO_FILE
     with explain_os_errors(RunError, f"{path} cannot be written", "Free some space, then start again"):
-        atomic_write(path, msgspec.json.format(msgspec.json.encode(values), indent=1))
+        atomic_write(path, msgspec.json.format(msgspec.json.encode(values), indent=1), sync=True)

@@ -39,7 +39,8 @@ class Row(TypedDict, total=False):
     phrases: int
     negatives: int  # phrases without an object
     box_f1_50: float | None  # validation: F1 of boxes at IoU 0.5 and score 0.5
-    about: str  # note: "held-out", "not-finite", "not-finite-validation", "dataset-changed", "image-left-out"
+    about: str  # note: "held-out", "not-finite", "not-finite-validation", "dataset-changed", "image-left-out",
+    # "checkpoint-damaged" or "samples-not-written"
     message: str  # skipped, note
     images: list[str]  # skipped, note: file names
     terms_not_finite: list[str]  # note about "not-finite"; empty if it is the gradients
@@ -57,7 +58,7 @@ def read_rows(path: Path, offset: int = 0, max_bytes: int = -1) -> tuple[list[Ro
         max_bytes: read at once, all if negative; they must hold at least one row.
 
     Returns:
-        The rows, and the offset for the next call.
+        The rows, and the offset for the next call; nothing new where the file is missing or cannot be read.
     """
     try:
         with open_regular(path) as file:
@@ -73,13 +74,20 @@ def read_rows(path: Path, offset: int = 0, max_bytes: int = -1) -> tuple[list[Ro
 
 
 def effective_rows(rows: Iterable[Row]) -> list[Row]:
-    """The rows that count: after a resume at step k, earlier rows beyond k are superseded."""
+    """The rows that count: after a resume at step k, earlier rows beyond k are superseded.
+
+    So is a validation at k that is repeated, because the run ended before it was done with it.
+    """
     kept: list[Row] = []
+    resumed: int | None = None
     for row in rows:
         if row["kind"] == "resume":
+            resumed = row["step"]
             kept = [earlier for earlier in kept if earlier["step"] <= row["step"]]
-        else:
-            kept.append(row)
+            continue
+        if row["kind"] == "validation" and row["step"] == resumed:
+            kept = [earlier for earlier in kept if (earlier["kind"], earlier["step"]) != (row["kind"], row["step"])]
+        kept.append(row)
     return kept
 
 

@@ -12,6 +12,7 @@ REQUESTS: tuple[Request, ...] = get_args(Request)
 # Carried out once and removed; the others stay until the run ends or "continue" is requested.
 ONE_SHOT_REQUESTS: frozenset[Request] = frozenset({"validate", "sample", "save"})
 ENDINGS: frozenset[Request] = frozenset({"stop", "close", "discard"})
+_FIX = "Make the run's folder writable, or free some space"
 
 
 class Requests:
@@ -36,9 +37,7 @@ class Requests:
         if request == "continue":
             self.remove("pause")
             return
-        failed = f"The request to {request} cannot be written to {self._folder}"
-        fix = "Make the run's folder writable, or free some space"
-        with explain_os_errors(RunError, failed, fix):
+        with explain_os_errors(RunError, f"The request to {request} cannot be written to {self._folder}", _FIX):
             self._folder.mkdir(exist_ok=True)
             (self._folder / request).touch()
 
@@ -51,8 +50,9 @@ class Requests:
         return frozenset(request for request in REQUESTS if request in names)
 
     def remove(self, request: Request) -> None:
-        """Removes a request that was carried out or withdrawn."""
-        (self._folder / request).unlink(missing_ok=True)
+        """Removes a request that was carried out or withdrawn. Raises RunError if it cannot be removed."""
+        with explain_os_errors(RunError, f"The request to {request} cannot be removed from {self._folder}", _FIX):
+            (self._folder / request).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Removes all requests: they were meant for a process that has ended."""

@@ -22,11 +22,12 @@ from msgspec.structs import replace
 from sam3_lora.config import RunConfig
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
-from sam3_lora.files import MB, atomic_write, open_regular, read_file
+from sam3_lora.files import MB, atomic_write, read_file, sweep
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS, is_run, run_adapters
-from sam3_lora.runs.auto_values import AutoValue, read_auto_values, with_auto, with_values, write_auto_values
-from sam3_lora.runs.lock import hold, is_held
+from sam3_lora.runs.auto_values import AUTO_FILE, AutoValue, read_auto_values, with_auto, with_values, write_auto_values
+from sam3_lora.runs.lock import hold, how_to_open, is_held, lock_state
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
+from sam3_lora.runs.reading import tail, unreadable
 from sam3_lora.runs.requests import ENDINGS, Requests
 from sam3_lora.runs.samples import Sample, read_samples
 from sam3_lora.runs.status import ACTIVE_STATES, State, Status, read_status, write_status
@@ -37,16 +38,19 @@ __all__ = ["ACTIVE_STATES", "Run", "RunWriter", "Sample", "State", "Status", "ef
 
 HELD_OUT_FILE = "held_out.json"
 # Why a run cannot be resumed -> the sentence for it.
-ResumeObstacle = Literal["active", "finished", "no-checkpoint"]
+ResumeObstacle = Literal["active", "unknown", "finished", "no-checkpoint"]
 RESUME_OBSTACLES: dict[ResumeObstacle, str] = {
     "active": "This run is being trained.",
+    "unknown": "Its lock cannot be opened, so it may be in training.",
     "finished": "This run has taken all its steps.",
     "no-checkpoint": "This run ended before its first checkpoint, so there is nothing to resume from.",
 }
 
 _MAX_HELD_OUT_BYTES = 500 * MB  # the names of some images of a dataset
 _FREE_SPACE = "Free some space, then start again"
-_CLOSE_FILES = "Close programs that have its files open, and try again"
+_CLOSE_FILES = "Make its folder writable, close programs that have its files open, and try again"
+_FILES = ("config.yaml", "status.json", "metrics.jsonl", "log.txt", HELD_OUT_FILE, AUTO_FILE, "samples/samples.jsonl")
+_STARTING_S = 5  # for which a run that was just created may have no lock file yet
 
 
 class Run:
@@ -137,22 +141,31 @@ class Run:
         """Keeps which images are held out, for when the run is resumed or evaluated. Raises RunError."""
         path = self.folder / HELD_OUT_FILE
         with explain_os_errors(RunError, f"{path} cannot be written", _FREE_SPACE):
-            atomic_write(path, msgspec.json.format(msgspec.json.encode(held_out), indent=1))
+            atomic_write(path, msgspec.json.format(msgspec.json.encode(held_out), indent=1), sync=True)
 
     def status(self) -> Status:
-        """The run's state; an active one whose process has ended reads as "crashed"."""
+        """The run's state; an active one whose process has ended reads as "crashed". Raises nothing."""
         status = read_status(self._status_path)
         if status is None:
-            return Status(state="crashed", message="The status file is missing or damaged.")
+            if self.is_locked():
+                return Status(state="running", message="Its status.json cannot be read.")
+            return Status(state="crashed", message="Its status.json is missing, damaged or not readable.")
         if self.is_starting() and not (status.active and self.is_locked()):
             return replace(status, state="preparing", message="A process for it is starting.", launched=True)
-        # A run that was just created has no lock yet; after that, the lock shows at once that its process has ended.
-        grace = 0 if (self.folder / ".lock").exists() else 5
-        if status.active and not self.is_locked() and time.time() - status.updated >= grace:
+        if not status.active:
+            return status
+        lock = lock_state(self._lock_path)
+        if lock == "free" or (lock == "missing" and not _is_new(status)):
             return replace(status, state="crashed", message="The process that trained this run has ended.")
         if status.state in ("running", "paused") and self.requests.pending() & ENDINGS:
-            return replace(status, state="stopping", message="Stopping after this step.")
+            status = replace(status, state="stopping", message="Stopping after this step.")
+        if lock == "unknown":
+            status = replace(status, message=_may_have_ended(status))
         return status
+
+    def unreadable(self) -> dict[str, str]:
+        """The files that cannot be read, though they are there: name -> the system's reason. Raises nothing."""
+        return unreadable(self.folder / name for name in _FILES)
 
     def metrics(self, offset: int = 0, max_bytes: int = -1) -> tuple[list[Row], int]:
         """The rows of metrics.jsonl, see :func:`sam3_lora.runs.metrics.read_rows` and :func:`effective_rows`."""
@@ -160,14 +173,7 @@ class Run:
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of log.txt, reading at most 64 KiB."""
-        path = self.folder / "log.txt"
-        try:
-            with open_regular(path) as file:
-                file.seek(max(0, file.seek(0, 2) - 65_536))
-                text = file.read(65_536).decode("utf-8", errors="replace")
-        except OSError:  # none yet, or that of another user
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return tail(self.folder / "log.txt", lines)
 
     def adapters(self) -> dict[str, Path]:
         """The adapters saved so far, by "best" and "last"."""
@@ -175,23 +181,31 @@ class Run:
 
     def adapter_bytes(self) -> int:
         """The size of a saved adapter's weights; 0 without one."""
-        weights = (folder / WEIGHTS for folder in self.adapters().values())
-        return max((path.stat().st_size for path in weights if path.is_file()), default=0)
+        sizes = [0]
+        for folder in self.adapters().values():
+            with suppress(OSError):
+                sizes.append(os.path.getsize(folder / WEIGHTS))
+        return max(sizes)
 
     def samples(self) -> list[Sample]:
         """The sample predictions at each evaluation, by step; step 0 is the base model."""
         return read_samples(self.folder / "samples")
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints, newest first."""
-        found = (self.folder / "checkpoints").glob("step-*.pt")
-        return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
+        """The checkpoints, newest first; none if their folder cannot be read."""
+        folder = self.folder / "checkpoints"
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            return []
+        found = (folder / name for name in names if re.fullmatch(r"step-\d+\.pt", name))
+        return sorted(filter(os.path.isfile, found), reverse=True)
 
     def resume_obstacle(self) -> ResumeObstacle | None:
         """Why the run cannot be resumed, see :data:`RESUME_OBSTACLES`; None if it can."""
         status = self.status()
         if status.active:
-            return "active"
+            return "unknown" if lock_state(self._lock_path) == "unknown" else "active"
         if status.state == "finished":
             return "finished"
         return None if self.checkpoints() else "no-checkpoint"
@@ -199,7 +213,8 @@ class Run:
     def require_resumable(self) -> None:
         """Raises RunError if the run cannot be resumed."""
         if obstacle := self.resume_obstacle():
-            fix = "Stop it or wait for its end" if obstacle == "active" else "Start a new run instead"
+            fixes = {"active": "Stop it or wait for its end", "unknown": how_to_open(self._lock_path)}
+            fix = fixes.get(obstacle, "Start a new run instead")
             raise RunError(f"The run {self.name} cannot be resumed. {RESUME_OBSTACLES[obstacle]}", fix)
 
     def differences(self, other: Run) -> dict[str, tuple[object, object]]:
@@ -252,7 +267,7 @@ class Run:
 
     def is_locked(self) -> bool:
         """Whether a process is writing this run."""
-        return is_held(self.folder / ".lock")
+        return is_held(self._lock_path)
 
     def is_starting(self) -> bool:
         """Whether somebody has started a process for this run that may not write it yet, see :meth:`starting`."""
@@ -281,11 +296,11 @@ class Run:
             launched: this process is the one that was started in the body of :meth:`starting`.
 
         Raises:
-            RunError: another process is writing this run, or being started for it.
+            RunError: another process is writing this run, being started for it, or its files cannot be written.
         """
         if not launched and self.is_starting():
             raise RunError(f"Another process is being started for the run {self.name}", "Wait for it or stop it")
-        with hold(self.folder / ".lock", f"The run {self.name} is already being trained by another process"):
+        with hold(self._lock_path, f"The run {self.name} is already being trained by another process"):
             fix = "Make its folder writable, or start a new run"
             with explain_os_errors(RunError, f"The files of the run {self.name} cannot be written", fix):
                 if not launched:
@@ -301,6 +316,10 @@ class Run:
                 writer.close()
 
     @property
+    def _lock_path(self) -> Path:
+        return self.folder / ".lock"
+
+    @property
     def _status_path(self) -> Path:
         return self.folder / "status.json"
 
@@ -310,19 +329,23 @@ class Run:
             self.requests.clear()
 
     def _write_config(self, config: RunConfig) -> None:
-        atomic_write(self.folder / "config.yaml", config.to_yaml(comments=True))
+        atomic_write(self.folder / "config.yaml", config.to_yaml(comments=True), sync=True)
 
     def _require_inactive(self, done: str) -> None:
-        if self.is_locked() or self.status().active:
+        state = lock_state(self._lock_path)
+        if state == "held" or self.status().active:
+            if state == "unknown":
+                raise RunError(
+                    f"The run {self.name} may be in training and cannot be {done}", how_to_open(self._lock_path)
+                )
             raise RunError(f"The run {self.name} is being trained and cannot be {done}", "Stop it first")
 
     def _sweep(self) -> None:
-        """Deletes the temporary files of a writer that was killed."""
-        for folder in (self.folder / "adapters").glob(".*"):
-            shutil.rmtree(folder, ignore_errors=True)
-        for pattern in ("*.tmp", "checkpoints/*.tmp", "samples/*.tmp"):
-            for file in self.folder.glob(pattern):
-                file.unlink()
+        """Deletes what a writer that was killed left half written."""
+        sweep(self.folder / "adapters", ".*", older_than_s=0)
+        for folder in (".", "checkpoints", "samples"):
+            sweep(self.folder / folder, "*.tmp", older_than_s=0)
+        sweep(self.folder / "evaluations")  # which others may be writing
 
 
 def list_runs(runs_folder: str | Path) -> list[Run]:
@@ -344,6 +367,17 @@ def list_runs(runs_folder: str | Path) -> list[Run]:
 def newest_first(runs: Iterable[Run]) -> list[Run]:
     """Sorts runs by when they were created."""
     return sorted(runs, key=lambda run: (run.began, run.name), reverse=True)
+
+
+def _is_new(status: Status) -> bool:
+    """Whether a run without a lock file has just been created: it gets one at once. A clock that is set back, or that
+    of another machine, does not make it look new for longer."""
+    return status.state == "preparing" and abs(time.time() - status.updated) < _STARTING_S
+
+
+def _may_have_ended(status: Status) -> str:
+    latest = time.strftime("%d %B %Y at %H:%M:%S", time.localtime(status.updated))
+    return f"Its lock cannot be opened, so it may have ended since its latest news of {latest}."
 
 
 def _slug(name: str) -> str:

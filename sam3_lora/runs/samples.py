@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from sam3_lora.files import MB, atomic_file, read_file
+from sam3_lora.files import MB, LineFile, atomic_file, read_file
 
 _INDEX = "samples.jsonl"
 _MAX_BYTES = 100 * MB  # of the index: a few hundred bytes a picture
@@ -45,8 +46,8 @@ def write_sample(
     with atomic_file(path) as file:
         Image.fromarray(picture).save(file, format="PNG")
     line = msgspec.json.encode(Sample(step, image, path, found, objects), enc_hook=lambda path: path.name)
-    with (folder / _INDEX).open("ab") as index:
-        index.write(b"\n" + line)  # in front, so that half a line of a process that was killed does not swallow it
+    with LineFile(folder / _INDEX) as index:
+        index.write(line)
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -58,8 +59,8 @@ def read_samples(folder: Path) -> list[Sample]:
     samples: dict[Path, Sample] = {}
     for text in lines:
         try:
-            sample = msgspec.json.decode(text, type=Sample, dec_hook=lambda _, name: folder / name)
-        except msgspec.MsgspecError:
+            sample = msgspec.json.decode(text, type=Sample, dec_hook=lambda _, name: folder / Path(name).name)
+        except (msgspec.MsgspecError, RecursionError):
             continue
         samples[sample.path] = sample
-    return [samples[path] for path in sorted(samples) if path.is_file()]
+    return [samples[path] for path in sorted(samples) if os.path.isfile(path)]

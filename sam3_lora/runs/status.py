@@ -62,7 +62,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_status(path: Path) -> Status | None:
-    """The status in a file; None if it is missing or damaged."""
+    """The status in a file; None if it is missing, damaged or not readable."""
     try:
         return msgspec.json.decode(read_file(path, MB), type=Status)
     except (OSError, msgspec.MsgspecError):

@@ -9,11 +9,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from msgspec.structs import replace
 
 from sam3_lora.errors import RunError, Sam3LoraError, explain_os_errors
+from sam3_lora.files import LineFile, atomic_write
 from sam3_lora.runs.status import Status, write_status
 
 _STATUS_INTERVAL_S = 0.5
@@ -49,22 +50,20 @@ class RunWriter:
         )
         self._written = 0.0
         self._counted_to = time.monotonic()
-        self._metrics = self._append("metrics.jsonl")
-        self._log = self._append("log.txt")
-        self._reserve.write_bytes(bytes(_RESERVE_BYTES))
+        self._metrics = LineFile(folder / "metrics.jsonl")
+        self._log = LineFile(folder / "log.txt")
+        atomic_write(self._reserve, bytes(_RESERVE_BYTES))
         self.update(force=True)
 
     def log(self, line: str) -> None:
         """Appends a line with the time. Raises RunError on a full disk, as all methods that write."""
-        with _explain_write_errors(self._log.name):
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
-            self._log.flush()
+        with _explain_write_errors(self._log.path):
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}")
 
     def row(self, **values: Any) -> None:
         """Appends one row to metrics.jsonl with the time; for the columns see :class:`sam3_lora.runs.metrics.Row`."""
-        with _explain_write_errors(self._metrics.name):
-            self._metrics.write(json.dumps({**values, "time": time.time()}) + "\n")
-            self._metrics.flush()
+        with _explain_write_errors(self._metrics.path):
+            self._metrics.write(json.dumps({**values, "time": time.time()}))
 
     def note(self, step: int, about: str, message: str, **values: Any) -> None:
         """Appends something users should know to the log and, as a row of kind "note", to the metrics.
@@ -110,7 +109,7 @@ class RunWriter:
     def close(self) -> None:
         """Closes the files. Raises nothing."""
         for file in (self._metrics, self._log):
-            with suppress(OSError):  # a line that found no space is written again when the file is closed
+            with suppress(OSError):
                 file.close()
         with suppress(OSError):
             self._reserve.unlink(missing_ok=True)
@@ -118,13 +117,6 @@ class RunWriter:
     @property
     def _reserve(self) -> Path:
         return self._folder / ".reserve"
-
-    def _append(self, name: str) -> TextIO:
-        path = self._folder / name
-        file = path.open("a", encoding="utf-8")
-        if _is_torn(path):
-            file.write("\n")
-        return file
 
 
 class SilentWriter:
@@ -141,15 +133,6 @@ class SilentWriter:
 
     def update(self, *, force: bool = False, **changes: Any) -> None:
         self.status = replace(self.status, **changes)
-
-
-def _is_torn(path: Path) -> bool:
-    """Whether the last line has no end: the process before was killed while it wrote it."""
-    if path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
 
 
 @contextmanager

@@ -7,11 +7,12 @@ so the adapter, the fallback to an older checkpoint and the progress would need 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,6 +21,12 @@ from sam3_lora.errors import RunError, cause, first_line
 from sam3_lora.files import atomic_file, open_regular
 from sam3_lora.runs.run import Run
 from sam3_lora.train.setup import Setup
+
+# A checkpoint begins with this and the digest of what follows, which torch has written. Files of earlier versions
+# begin as every file of torch does, in which a changed byte is found by chance only.
+_MAGIC, _MAGIC_OF_TORCH = b"SAM3LoRA", b"PK\x03\x04"
+_DIGEST = "sha256"
+_DIGEST_BYTES = hashlib.new(_DIGEST).digest_size
 
 
 @dataclass
@@ -33,6 +40,16 @@ class Progress:
     best_step: int | None = None
     stale_epochs: int = 0  # since best_step
     skipped: int = 0  # steps whose batch did not fit into memory
+    evaluated_step: int | None = None  # after which the evaluation of an epoch's end was made last
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint says besides the weights and states that it restores."""
+
+    progress: Progress
+    fingerprint: dict[str, str]  # of the dataset then
+    passed_over: tuple[str, ...] = ()  # a sentence about each newer checkpoint that could not be used
 
 
 def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
@@ -55,43 +72,93 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         with atomic_file(path, sync=True) as file:
-            torch.save(_state(setup, progress, randoms), file)
+            _write(file, _state(setup, progress, randoms))
+        # Newer ones can only be of before a resume that could not use them.
+        usable = [each for each in run.checkpoints() if each.name <= path.name]
+        for old in set(run.checkpoints()).difference(usable[: setup.config.training.keep_checkpoints]):
+            old.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
         raise RunError(
             f"The checkpoint after step {progress.step} cannot be written to {path.parent}: {_reason(error)}",
             "Free some space, then resume the run; its last checkpoint and its adapters are as they were",
         ) from error
-    for old in run.checkpoints()[setup.config.training.keep_checkpoints :]:
-        old.unlink(missing_ok=True)
 
 
-def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple[Progress, dict[str, str]]:
-    """Restores adapter, optimizer, schedule and random states from the newest checkpoint that can be read.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, checked against the digest in it.
+
+    Raises:
+        ValueError: a byte of it has changed, or it is none.
+        Exception: of a damaged file of an earlier version torch raises errors of its zip reader, its unpickler and
+            more.
+    """
+    with open_regular(path) as file:
+        magic = file.read(len(_MAGIC))
+        if magic == _MAGIC:
+            digest = file.read(_DIGEST_BYTES)
+            if hashlib.file_digest(file, _DIGEST).digest() != digest:
+                raise ValueError("its content does not match its digest")
+            file.seek(len(_MAGIC) + _DIGEST_BYTES)
+        elif magic.startswith(_MAGIC_OF_TORCH):
+            file.seek(0)
+        else:
+            raise ValueError("it does not begin as a checkpoint does")
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        return state
+
+
+def _write(file: BinaryIO, state: dict[str, Any]) -> None:
+    hashed = _Hashed(file)
+    file.write(_MAGIC + bytes(_DIGEST_BYTES))
+    torch.save(state, hashed)  # type: ignore[arg-type]  # torch calls write() only
+    file.seek(len(_MAGIC))
+    file.write(hashed.digest.digest())
+
+
+class _Hashed:
+    """A file to write, with the digest of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.digest = hashlib.new(_DIGEST)
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> Restored:
+    """Restores adapter, optimizer, schedule and random states from the newest checkpoint that is sound.
 
     Args:
         run: whose checkpoints.
         setup: what is restored, in place.
-        log: gets a line for each newer one that is damaged.
+        log: gets a line for each newer one that is damaged, should none be sound.
 
     Returns:
-        How far the run had come, and the dataset's fingerprint then.
+        How far the run had come, the dataset's fingerprint then, and which newer checkpoints were passed over.
 
     Raises:
         RunError: there is none, all are damaged, or they are of a run with other settings.
     """
     unusable: RunError | None = None
+    passed_over: list[str] = []
     for path in run.checkpoints():
         try:
-            with open_regular(path) as file:
-                state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # of a damaged file torch raises errors of its zip reader, its unpickler and more
-            log(f"The checkpoint {path.name} is damaged ({_reason(error)}); the one before it is used.")
+            state = read_checkpoint(path)
+        except Exception as error:  # see read_checkpoint
+            passed_over.append(f"The checkpoint {path.name} is damaged ({_reason(error)}).")
             continue
         try:
-            return _restore(state, setup, path)
+            return replace(_restore(state, setup, path), passed_over=tuple(passed_over))
         except RunError as error:  # the one before it may be sound
-            log(f"{error.message}.")
+            passed_over.append(f"{error.message}.")
             unusable = unusable or error
+    for sentence in passed_over:
+        log(sentence)
     if unusable is not None:
         raise unusable
     raise RunError(
@@ -100,7 +167,7 @@ def load_checkpoint(run: Run, setup: Setup, log: Callable[[str], None]) -> tuple
     )
 
 
-def _restore(state: dict[str, Any], setup: Setup, path: Path) -> tuple[Progress, dict[str, str]]:
+def _restore(state: dict[str, Any], setup: Setup, path: Path) -> Restored:
     try:
         progress, fingerprint = Progress(**state["progress"]), dict(state["fingerprint"])
         trainable = _trainable(setup)
@@ -116,7 +183,7 @@ def _restore(state: dict[str, Any], setup: Setup, path: Path) -> tuple[Progress,
         # Resumed with more processes than before, the new ones begin with the seed's random state.
         if setup.accelerator.process_index < len(state["random"]):
             restore_random(state["random"][setup.accelerator.process_index])
-        return progress, fingerprint
+        return Restored(progress, fingerprint)
     except Exception as error:
         raise RunError(
             f"The checkpoint {path.name} cannot be used ({type(error).__name__}: {error})",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch
-from sam3_lora.errors import NotFiniteError, TrainingError
+from sam3_lora.data.worker_processes import explain_lost_workers
+from sam3_lora.errors import NotFiniteError, RunError, TrainingError
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.fingerprint import changes
@@ -70,7 +71,8 @@ def train_run(
     with one_at_a_time():
         config = run.config
         accelerator = accelerator or make_accelerator(config.training)
-        with device_lock(accelerator.device), explain_oom(config, accelerator.device):
+        device = accelerator.device
+        with device_lock(device), explain_oom(config, device), explain_lost_workers():
             splits = run_splits(run, accelerator, report, resume=resume)
             if splits.held_out is not None and not resume:
                 report.note(0, "held-out", splits.use.sentence)
@@ -121,16 +123,17 @@ class Training:
 
     def resume(self) -> None:
         """Continues from the newest checkpoint."""
-        self.progress, fingerprint = load_checkpoint(self.run, self.setup, self.report.log)
+        restored = load_checkpoint(self.run, self.setup, self.report.log)
+        self.progress = restored.progress
         step = self.progress.step
         self._left_out.resume(self.run.metrics()[0])
         self.report.row(kind="resume", step=step)
+        for sentence in restored.passed_over:
+            self.report.note(step, "checkpoint-damaged", f"{sentence} The run goes on from step {step} instead.")
         self.report.log(f"Resumed after step {step}.")
-        if changed := changes(fingerprint, self.setup.data.fingerprint):
+        if changed := changes(restored.fingerprint, self.setup.data.fingerprint):
             names = " and ".join(f"'{name}'" for name in changed)
-            message = (
-                f"The dataset's split {names} has changed since step {step}: losses from here on are not comparable."
-            )
+            message = f"The dataset's split {names} has changed since step {step}: losses are not comparable."
             self.report.note(step, "dataset-changed", message)
 
     def train(self) -> Status:
@@ -142,6 +145,7 @@ class Training:
         self._handle_requests()
         if not self._continues() and not self.discarded:
             self._save()  # stopped before the first step
+        self._end_epoch_if_due()  # where the process before ended between the checkpoint and the evaluation
         while self._continues():
             self.setup.train_mode()
             groups = self.setup.data.train_loader.epoch(self.progress.epoch, skip=self.progress.steps_in_epoch)
@@ -150,10 +154,9 @@ class Training:
                 self._handle_requests()
                 if not self._continues():
                     break
-            if self._epoch_is_over() or self._is_last_step():
-                self._end_epoch()
             if not self.discarded:
-                self._save()
+                self._save()  # before the evaluation: until it is done, the steps would not be safe
+            self._end_epoch_if_due()
             self._speed.restart()
         return self._end()
 
@@ -234,19 +237,28 @@ class Training:
         # Beyond, not only at, its end: a dataset that has shrunk since has shorter epochs.
         return self.progress.steps_in_epoch >= self.setup.plan.steps_per_epoch
 
-    def _end_epoch(self) -> None:
-        """Validates and advances to the next epoch; stops early after too many epochs without a better loss."""
-        if not self.discarded:
+    def _end_epoch_if_due(self) -> None:
+        """At an epoch's end and after the last step, validates and advances to the next epoch, unless that is done;
+        stops early after too many epochs without a better loss."""
+        progress = self.progress
+        is_end = self._epoch_is_over() or self._is_last_step()
+        if self.discarded or not is_end:
+            return
+        if self.closing and not self._is_last_step():
+            return  # the app waits for the end: it is made when the run is resumed
+        if progress.evaluated_step != progress.step:
             metrics = self.validate()
             self._write_samples()
             patience = self.setup.config.training.patience
             if metrics is not None:
-                is_best = self.progress.best_step == self.progress.step
-                self.progress.stale_epochs = 0 if is_best else self.progress.stale_epochs + 1
-                self.stops_early = 0 < patience <= self.progress.stale_epochs
+                progress.stale_epochs = 0 if progress.best_step == progress.step else progress.stale_epochs + 1
+                self.stops_early = 0 < patience <= progress.stale_epochs
+            progress.evaluated_step = progress.step
         if self._epoch_is_over():
-            self.progress.epoch += 1
-            self.progress.steps_in_epoch = 0
+            progress.epoch += 1
+            progress.steps_in_epoch = 0
+        if not self._continues():
+            self._save()  # the run ends here, and nothing else would keep what was found
 
     def _pending(self) -> frozenset[Request]:
         """The requests to carry out now, the same in every process."""
@@ -288,8 +300,13 @@ class Training:
         self._speed.restart()
 
     def _write_samples(self, base: bool = False) -> None:
-        if self._samples is not None:
+        """Pictures that cannot be written are no reason to end a run."""
+        if self._samples is None:
+            return
+        try:
             self._samples.write(self.progress.step, base)
+        except RunError as error:
+            self.report.note(self.progress.step, "samples-not-written", f"{error.message}. The run goes on without.")
 
     def _save(self) -> None:
         """The checkpoint first: it is what a run is resumed from."""

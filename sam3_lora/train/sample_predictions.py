@@ -55,7 +55,7 @@ class SampleWriter:
         # A new one each time: a predictor caches features, which training changes.
         predictor = Predictor(self._setup.model.base, self._setup.model.peft, self._setup.config.training.precision)
         predictor.strength = 0.0 if base else 1.0
-        fix = "Free some space, then resume the run from its last checkpoint"
+        fix = "Free some space, or make the folder writable"
         try:
             with explain_os_errors(RunError, f"The samples cannot be written to {self._folder}", fix):
                 for position, image in enumerate(self._images):

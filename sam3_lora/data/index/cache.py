@@ -16,7 +16,7 @@ import msgspec
 
 from sam3_lora.data.folders import is_text
 from sam3_lora.data.index.index import Index, IndexWriter
-from sam3_lora.files import atomic_file
+from sam3_lora.files import atomic_file, sweep
 
 CACHE_VARIABLE = "SAM3_LORA_CACHE"
 _UNUSED_DAYS = 60
@@ -111,8 +111,9 @@ def _built(file: Path, build: Callable[[IndexWriter], None]) -> Index | None:
 
 def _tidy(folder: Path) -> None:
     """Deletes indexes that have not been used for long, and what crashed processes left."""
+    sweep(folder)
     oldest = time.time() - _UNUSED_DAYS * 86_400
-    for path in [found for ending in ("index", "groups", "partial", "tmp") for found in folder.glob(f"*.{ending}")]:
+    for path in [found for ending in ("index", "groups", "partial") for found in folder.glob(f"*.{ending}")]:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < oldest:
                 path.unlink()

@@ -60,6 +60,9 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     with suppress(Sam3LoraError):
         if (held_out := run.held_out()) is not None:
             st.caption(f":material/call_split: {escape(use_of(held_out).sentence)}")
+    if unreadable := run.unreadable():
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())
+        st.caption(f":material/lock: Not shown, because it cannot be read: {escape(reasons)}.")
     if status.skipped_steps:
         steps = plural(status.skipped_steps, "step")
         st.caption(f":material/warning: {steps} did not fit into memory and changed nothing; the log names the images.")
@@ -73,6 +76,12 @@ def _show_output(run: Run) -> None:
     if output := process_output(run):
         with st.expander("Last output of its process", key="process-output"):
             st.code(output, language=None, height=240)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Draws what the run has noted, each as one line."""
+    for note in notes:
+        st.caption(f":material/info: {escape(note)}")
 
 
 def show_numbers(status: Status, history: History) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import streamlit as st
+from PIL import UnidentifiedImageError
 
+from sam3_lora.files import MB, read_file
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.components.layout import escape
 
 _COLUMNS = 4
+_MAX_BYTES = 50 * MB
 
 
 def show_samples(run: Run) -> None:
@@ -24,7 +27,10 @@ def show_samples(run: Run) -> None:
     with st.grid(_COLUMNS):
         for sample in shown:
             with st.container():
-                st.image(str(sample.path), width="stretch")
+                try:
+                    st.image(read_file(sample.path, _MAX_BYTES), width="stretch")
+                except (OSError, UnidentifiedImageError):
+                    st.caption("This picture cannot be read.")
                 st.caption(f"{escape(sample.image)}: {sample.found} predicted, {sample.objects} annotated")
 
 
