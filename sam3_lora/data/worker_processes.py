@@ -30,7 +30,7 @@ if sys.platform != "win32":
         @sentinel.setter
         def sentinel(self, descriptor: int) -> None:  # set when the process has started, before its data is written
             self._alive = descriptor
-            reading, _ = self._fds[-2:]
+            reading, _ = self._fds[-2:]  # type: ignore[attr-defined]
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, reading, inheritable=False)
             os.close(nothing)

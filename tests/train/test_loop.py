@@ -11,6 +11,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
 from sam3_lora.runs.run import Run
 from sam3_lora.train.accelerator import make_accelerator
+from sam3_lora.train.checkpoint import read_checkpoint
 from sam3_lora.train.data_loaders import epoch_order
 from sam3_lora.train.loop import fit
 from sam3_lora.train.optimizer import make_plan
@@ -83,7 +84,7 @@ def test_a_run_that_breaks_leaves_its_last_checkpoint(config, monkeypatch):
     with pytest.raises(RuntimeError, match="a bug"):
         fit(run)
     assert run.status().state == "failed"
-    assert torch.load(run.checkpoints()[0], weights_only=True)["progress"]["step"] == 2
+    assert read_checkpoint(run.checkpoints()[0])["progress"]["step"] == 2
     assert run.resume_obstacle() is None
 
 
@@ -94,7 +95,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_kept(config):
     with pytest.raises(RunError, match="cannot be used"):
         fit(run, resume=True)
     assert run.status().state == "failed" and run.status().step == 2
-    assert torch.load(run.checkpoints()[0], weights_only=True)["progress"]["step"] == 2
+    assert read_checkpoint(run.checkpoints()[0])["progress"]["step"] == 2
 
 
 def test_a_run_resumes_on_a_dataset_that_has_shrunk(config):
@@ -333,3 +334,55 @@ def test_missing_images_are_left_out_and_said(config):
     missing.unlink()
     run = train(config, data__path=str(data), training__max_steps=1)
     assert "1 image of the split 'train' is missing" in run.log_tail()
+
+
+@pytest.mark.parametrize("steps_in_epoch", [3, 2])
+def test_a_run_that_ends_between_checkpoint_and_evaluation_makes_it_when_it_is_resumed(
+    config, monkeypatch, steps_in_epoch
+):
+    """At an epoch's end, and after a last step in the middle of an epoch."""
+    from sam3_lora.train import loop
+
+    original, made = loop.validate, []
+
+    def broken(setup):
+        made.append(1)
+        if len(made) == 2:
+            raise RuntimeError("gone")
+        return original(setup)
+
+    config = config.with_settings({"training.max_steps": 3 + steps_in_epoch, "training.checkpoint_every": 0})
+    whole = train(config)
+    run = Run.create(config)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="gone"):
+        patch.setattr(loop, "validate", broken)
+        fit(run)
+    assert int(run.checkpoints()[0].stem[5:]) == 3 + steps_in_epoch  # before the evaluation
+    assert fit(run, resume=True).state == "finished"
+    for kind in ("step", "validation"):
+        rows = [[row for row in effective_rows(one.metrics()[0]) if row["kind"] == kind] for one in (run, whole)]
+        assert [(row["step"], row["total"]) for row in rows[0]] == [(row["step"], row["total"]) for row in rows[1]]
+    assert (run.status().best_step, run.adapters().keys()) == (whole.status().best_step, whole.adapters().keys())
+    for kind in ("best", "last"):
+        assert weights(run, kind) == weights(whole, kind)
+
+
+def weights(run, kind):
+    return (run.adapters()[kind] / "adapter_model.safetensors").read_bytes()
+
+
+def test_an_evaluation_that_was_made_is_not_repeated(config, monkeypatch):
+    run = Run.create(config.with_settings({"training.max_steps": 6}))
+    with monkeypatch.context() as patch:
+        request_after(patch, 3, "stop")
+        assert fit(run).state == "stopped"
+    fit(run, resume=True)
+    assert [row["step"] for row in run.metrics()[0] if row["kind"] == "validation"] == [3, 6]
+
+
+def test_pictures_that_cannot_be_written_do_not_end_a_run(config):
+    run = Run.create(config)
+    (run.folder / "samples").write_bytes(b"no folder")
+    assert fit(run).state == "finished"
+    notes = [row for row in run.metrics()[0] if row["kind"] == "note"]
+    assert {note["about"] for note in notes} == {"samples-not-written"}
