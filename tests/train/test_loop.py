@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
-from sam3_lora.runs.run import Run
+from sam3_lora.runs.run import Run, effective_rows
 from sam3_lora.train.accelerator import make_accelerator
 from sam3_lora.train.checkpoint import read_checkpoint
 from sam3_lora.train.data_loaders import epoch_order
