@@ -337,9 +337,7 @@ def test_missing_images_are_left_out_and_said(config):
 
 
 @pytest.mark.parametrize("steps_in_epoch", [3, 2])
-def test_a_run_that_ends_between_checkpoint_and_evaluation_makes_it_when_it_is_resumed(
-    config, monkeypatch, steps_in_epoch
-):
+def test_a_run_that_ends_before_its_evaluation_makes_it_when_it_is_resumed(config, monkeypatch, steps_in_epoch):
     """At an epoch's end, and after a last step in the middle of an epoch."""
     from sam3_lora.train import loop
 
