@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch
 from sam3_lora.data.worker_processes import explain_lost_workers
-from sam3_lora.errors import NotFiniteError, RunError, TrainingError
+from sam3_lora.errors import NotFiniteError, TrainingError
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.fingerprint import changes
@@ -118,7 +118,7 @@ class Training:
         self._left_out = LeftOutImages(report, setup.accelerator)
         self._speed = _Speed(setup.plan.total_steps)
         self._samples = (
-            SampleWriter(run.folder / "samples", setup, report.log) if setup.accelerator.is_main_process else None
+            SampleWriter(run.folder / "samples", setup, report) if setup.accelerator.is_main_process else None
         )
 
     def resume(self) -> None:
@@ -300,13 +300,8 @@ class Training:
         self._speed.restart()
 
     def _write_samples(self, base: bool = False) -> None:
-        """Pictures that cannot be written are no reason to end a run."""
-        if self._samples is None:
-            return
-        try:
+        if self._samples is not None:
             self._samples.write(self.progress.step, base)
-        except RunError as error:
-            self.report.note(self.progress.step, "samples-not-written", f"{error.message}. The run goes on without.")
 
     def _save(self) -> None:
         """The checkpoint first: it is what a run is resumed from."""

@@ -12,11 +12,12 @@ from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageRecord, Split
 from sam3_lora.draw import category_colors, overlay
-from sam3_lora.errors import DataError, RunError, explain_os_errors
+from sam3_lora.errors import DataError
 from sam3_lora.predict.export import to_draw
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.runs.samples import write_sample
+from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.train.setup import Setup
 
 IMAGES = 4  # where the settings name none
@@ -30,17 +31,18 @@ class SampleWriter:
     Args:
         folder: where they go.
         setup: the run; its model is used in place.
-        log: gets a line for each image that cannot be loaded.
+        report: gets a line for each image that cannot be loaded, and a note where pictures cannot be written, which is
+            no reason to end a run.
     """
 
-    def __init__(self, folder: Path, setup: Setup, log: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, setup: Setup, report: RunWriter | SilentWriter) -> None:
         self._folder = folder
         self._setup = setup
-        self._log = log
+        self._report = report
         split = setup.data.splits.valid or setup.data.splits.train
         own = setup.config.data.category_phrases
         self._known_phrases = tuple(dict.fromkeys(phrase_of(name, own) for name in setup.data.splits.categories))
-        self._images = choose_images(split, setup.config.output.sample_images, log)
+        self._images = choose_images(split, setup.config.output.sample_images, report.log)
 
     def write(self, step: int, base: bool = False) -> None:
         """Predicts all images; leaves the model in eval mode.
@@ -48,18 +50,17 @@ class SampleWriter:
         Args:
             step: after which this is.
             base: without the adapter.
-
-        Raises:
-            RunError: the pictures cannot be written.
         """
         # A new one each time: a predictor caches features, which training changes.
         predictor = Predictor(self._setup.model.base, self._setup.model.peft, self._setup.config.training.precision)
         predictor.strength = 0.0 if base else 1.0
-        fix = "Free some space, or make the folder writable"
         try:
-            with explain_os_errors(RunError, f"The samples cannot be written to {self._folder}", fix):
-                for position, image in enumerate(self._images):
-                    self._write_one(predictor, step, position, image)
+            for position, image in enumerate(self._images):
+                self._write_one(predictor, step, position, image)
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"The samples cannot be written to {self._folder}: {reason}. The run goes on without."
+            self._report.note(step, "samples-not-written", message)
         finally:
             predictor.strength = 1.0
 
@@ -67,7 +68,7 @@ class SampleWriter:
         try:
             pixels = _at_most(load_image(image), self._setup.model.base.image_size)
         except DataError as error:
-            self._log(f"No sample of {image.file_name}: {error}")
+            self._report.log(f"No sample of {image.file_name}: {error}")
             return
         own = self._setup.config.data.category_phrases
         objects = [item for item in image.annotations if not item.iscrowd]
