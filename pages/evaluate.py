@@ -13,6 +13,7 @@ from sam3_lora.evaluate.messages import trained_on as trained_on_sentence
 from sam3_lora.evaluate.store import folder_of, run_of
 from sam3_lora.runs.held_out import count_trained_on, held_out_split
 from sam3_lora.runs.run import Run
+from sam3_lora.text import first_names
 from sam3_lora.ui import adapters, resources
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
 from sam3_lora.ui.evaluate import history, report_view
@@ -33,16 +34,19 @@ def main() -> None:
             request_evaluation(job, shown.name if shown else "")
         if job.snapshot().active:
             show_progress(job)
-        if shown is None:
+        if (unstored := history.unstored()) is not None:
+            report, name = unstored.report, "unstored"
+        elif shown is not None:
+            report, name = history.report_of(shown), shown.name
+        else:
             if not job.snapshot().active:
                 empty_state("straighten", "No evaluations yet", "Choose an adapter and a split, then press Evaluate.")
             return
-        report = history.report_of(shown)
         with st.container(key="evaluation-report"):
-            report_view.show(report, shown.name)
+            report_view.show(report, name)
         st.divider()
         with st.container(horizontal=True):
-            history.downloads(report, shown.name)
+            history.downloads(report, name)
         history.show(known, shown)
 
 
@@ -55,7 +59,7 @@ def open_awaited(job: EvaluationJob, known: list[history.StoredReport]) -> None:
     if snapshot.error:
         st.error(escape(snapshot.error), icon=":material/error:")
     elif snapshot.result is not None:
-        history.open_path(snapshot.result, known)
+        history.open_result(snapshot.result, known)
     elif snapshot.state == "cancelled":
         st.toast("Evaluation cancelled. Nothing was saved.", icon=":material/info:")
 
@@ -121,6 +125,8 @@ def choose_split(dataset: Dataset, run: Run | None) -> Split:
     if not splits:
         raise DataError("Expected a split with annotated objects, but there is none", "Check the dataset page")
     names = list(splits)
+    if empty := [split.name for split in dataset.splits.values() if len(split.images) and not split.num_objects]:
+        st.caption(f"Nothing can be measured without annotated objects: {escape(first_names(empty))}.")
     keep_valid("measured_split", names)
     preferred = next((place for place, name in enumerate(names) if name in (HOLDOUT, *VALID_NAMES)), 0)
     chosen = st.selectbox(

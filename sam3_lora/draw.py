@@ -201,6 +201,7 @@ def _overlap(a: Rect, b: Rect) -> float:
 
 
 def _ellipsis(text: str, max_length: int = 28) -> str:
+    text = " ".join(text[: 4 * max_length].split())  # in one line
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 

@@ -160,4 +160,4 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 def _as_text(cell: str) -> str:
     """A cell that no spreadsheet interprets as a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else cell

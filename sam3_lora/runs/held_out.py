@@ -85,7 +85,7 @@ def is_same_path(path: str, other: str) -> bool:
 def use_of(held_out: HeldOut) -> SplitUse:
     """How a run uses the images of the split that it holds some out of."""
     images = len(held_out.images)
-    return SplitUse(held_out.split, held_out.of - images, HOLDOUT if images else None, images, held_out)
+    return SplitUse(held_out.split, held_out.of - images, HOLDOUT if images else None, images, held_out=held_out)
 
 
 def _held_out(run: Run | None) -> HeldOut | None:

@@ -41,7 +41,7 @@ class Splits:
         name = self.train.name
         if valid is None:
             return SplitUse(name, len(self.train.images), held_out=held_out)
-        return SplitUse(name, len(self.train.images), valid.name, len(valid.images), held_out)
+        return SplitUse(name, len(self.train.images), valid.name, len(valid.images), valid.num_objects, held_out)
 
 
 def run_splits(run: Run, accelerator: Accelerator, report: RunWriter | SilentWriter, *, resume: bool) -> Splits:

@@ -203,3 +203,13 @@ def test_worst_images_are_sorted_by_the_chosen_error_and_drawn_to_scale(data: Pa
         x0, y0, x1, y1 = drawn.box_xyxy
         assert (columns.min(), rows.min()) == pytest.approx((x0, y0), abs=4)
         assert (columns.max(), rows.max()) == pytest.approx((x1, y1), abs=4)
+
+
+def test_a_report_that_cannot_be_stored_is_shown_all_the_same(app: AppTest, tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "runs")
+    (run.folder / "evaluations").write_text("a file where the folder would be")
+    visit(app, data)
+    evaluate(app)
+    (sentence,) = [box.value for box in app.warning if "only copy" in box.value]
+    assert str(run.name) in sentence.replace("\\", "")
+    assert len(app.metric) == 4

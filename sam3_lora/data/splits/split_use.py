@@ -22,6 +22,7 @@ class SplitUse:
         train_images: of it that are trained on.
         valid: name of the split to validate on; None without one.
         valid_images: to validate on, held-out ones included.
+        valid_objects: annotated in them; None if they are not counted.
         held_out: which images of the training split are kept out of training, or why none; None if that is not tried.
         is_estimate: how many images are held out depends on copies, which were not looked for yet.
     """
@@ -30,6 +31,7 @@ class SplitUse:
     train_images: int
     valid: str | None = None
     valid_images: int = 0
+    valid_objects: int | None = None
     held_out: HeldOut | None = None
     is_estimate: bool = False
 
@@ -41,7 +43,9 @@ class SplitUse:
             trained = f"Trained on the {plural(self.train_images, 'image')} of '{self.train}'"
             if self.valid is None:
                 return f"{trained}, without validation."
-            return f"{trained}, validated on the {plural(self.valid_images, 'image')} of '{self.valid}'."
+            text = f"{trained}, validated on the {plural(self.valid_images, 'image')} of '{self.valid}'"
+            nothing = ", which have no annotated object: their loss and F1 say nothing about what is learned"
+            return f"{text}{nothing if self.valid_objects == 0 else ''}."
         if held_out.obstacle:
             why = (
                 f"has fewer than {MIN_IMAGES} different images"
@@ -130,14 +134,14 @@ def expected_use(dataset: Dataset, data: DataConfig, seed: int) -> SplitUse:
     valid = validation_split(dataset, data.valid_split, train.name)
     count = len(train.images)
     if isinstance(valid, Split):
-        return SplitUse(train.name, count, valid.name, len(valid.images))
+        return SplitUse(train.name, count, valid.name, len(valid.images), valid.num_objects)
     if not valid or not data.holdout:
         return SplitUse(train.name, count)
     held_out = HeldOut(train.name, annotations_of(train), "", data.holdout, seed, count)
     if count < MIN_IMAGES:
         return SplitUse(train.name, count, held_out=replace(held_out, obstacle="few-images"))
     images = max(1, round(data.holdout * count))
-    return SplitUse(train.name, count - images, HOLDOUT, images, held_out, is_estimate=True)
+    return SplitUse(train.name, count - images, HOLDOUT, images, held_out=held_out, is_estimate=True)
 
 
 def used_names(dataset: Dataset, data: DataConfig) -> set[str]:

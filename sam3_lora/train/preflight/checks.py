@@ -40,6 +40,7 @@ ProblemKind = Literal[
     "no-validation",  # splits: which may say why
     "held-out-alike",
     "validation-is-training",  # names: the split
+    "validation-without-objects",  # names: the split
     "unknown-sample-images",  # names: the split, then images
     "unknown-categories",  # names: of categories
     "unreadable-images",  # value: how many, limit: how many were opened; names: of the first
@@ -96,6 +97,8 @@ def check_data(config: RunConfig, splits: Splits) -> Iterator[Problem]:
             yield Problem("error", "error", cause=error)
     elif valid.name == train.name:
         yield Problem("validation-is-training", "warning", names=(train.name,))
+    elif not valid.num_objects:
+        yield Problem("validation-without-objects", "warning", names=(valid.name,))
     elif splits.held_out and splits.held_out.alike:
         yield Problem("held-out-alike", "warning")
     images_shown = valid or train

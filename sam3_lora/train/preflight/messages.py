@@ -55,6 +55,11 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         f"The run is validated on '{it.names[0]}', the images it is trained on.",
         "Set data.valid_split to another split.",
     ),
+    "validation-without-objects": lambda it, _: (
+        f"The split '{it.names[0]}', which the run is validated on, has no annotated object: its loss and F1 say "
+        "nothing about what is learned.",
+        "Annotate its images, or set data.valid_split to another split.",
+    ),
     "unknown-sample-images": lambda it, _: (
         f"output.sample_images names images that the split '{it.names[0]}' does not have: {first_names(it.names[1:])}.",
         "Correct the names, or leave the list empty for the first four images with objects.",

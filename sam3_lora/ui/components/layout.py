@@ -15,6 +15,7 @@ from sam3_lora.errors import ConfigError, Sam3LoraError
 from sam3_lora.ui.access import AccessGuard
 from sam3_lora.ui.resources import log_unexpected
 
+_MAX_FILE_NAME = 120  # characters
 # What Streamlit replaces after Markdown has been parsed, where a backslash does not help: names of emoji and icons,
 # arrows and dashes. A word joiner, which is invisible and has no width, keeps it from that.
 _REPLACED = re.compile(r":(?=material/|[\w+-]+:)|(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S)")
@@ -139,14 +140,14 @@ def download(label: str, content: Callable[[], str | bytes], name: str, key: str
     Args:
         label, key: of the button.
         content: makes the file.
-        name: of the file; its type follows from its ending.
+        name: of the file, of which signs that some system does not allow become "-"; its type follows from its ending.
         meaning: tooltip.
         others: as Streamlit's download_button takes them.
     """
     st.download_button(
         label,
         content,
-        file_name=name,
+        file_name=re.sub(r"[^\w. -]+", "-", name)[-_MAX_FILE_NAME:],
         mime=mimetypes.guess_type(name)[0],
         icon=":material/download:",
         on_click="ignore",

@@ -10,6 +10,7 @@ import streamlit as st
 
 from sam3_lora.monitor.curves import Picture
 from sam3_lora.ui.components.javascript import component
+from sam3_lora.ui.components.plots import plot_text
 
 LINEAR, CLIPPED, LOG = "Linear", "Clipped", "Log"
 _LIBRARY = component("plotly_library")
@@ -51,7 +52,7 @@ def live_chart(picture: Picture, *, key: str, label: str, scale: str = LINEAR, h
     """
     data = {
         "key": key,
-        "curves": picture.curves,
+        "curves": [curve | {"name": plot_text(curve["name"])} for curve in picture.curves],
         "xTitle": picture.x_title,
         "yTitle": picture.y_title,
         "label": label,

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 
+from sam3_lora.text import printable
+
+_MAX_TEXT = 40  # characters
 GRID = "rgba(128, 128, 128, 0.2)"
 NO_TOOLBAR = {"displayModeBar": False}
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
@@ -26,5 +32,16 @@ def empty_figure(height: int) -> go.Figure:
 
 
 def plot_text(text: str) -> str:
-    """Text escaped for Plotly, which renders some HTML."""
+    """Text for Plotly, which renders some HTML: shortened and escaped."""
+    text = " ".join(printable(text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…").split())
     return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def plot_names(names: Sequence[str]) -> list[str]:
+    """Names for an axis of Plotly, see :func:`plot_text`; those that look the same are numbered."""
+    seen: Counter[str] = Counter()
+    texts = []
+    for text in map(plot_text, names):
+        seen[text] += 1
+        texts.append(text if seen[text] == 1 else f"{text} ({seen[text]})")
+    return texts

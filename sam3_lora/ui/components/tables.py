@@ -8,6 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from sam3_lora.text import short
+
+_MAX_TEXT = 200  # characters of a cell
 DATE = st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm")
 
 
@@ -37,8 +40,21 @@ def show_table(
         name: number(format=column) if isinstance(column, str) else column for name, column in (columns or {}).items()
     }
     return st.dataframe(
-        pd.DataFrame(rows), hide_index=True, placeholder=placeholder, column_config=config, alt=alt, **others
+        _shortened(pd.DataFrame(rows)),
+        hide_index=True,
+        placeholder=placeholder,
+        column_config=config,
+        alt=alt,
+        **others,
     )
+
+
+def _shortened(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without very long texts, which no column shows whole."""
+    table = table.rename(columns=lambda name: short(str(name)))
+    for name in table.select_dtypes(["object", "string"]):
+        table[name] = [short(cell, _MAX_TEXT) if isinstance(cell, str) else cell for cell in table[name]]
+    return table
 
 
 def _follow_selection(key: str, open_row: Callable[[int], None]) -> None:

@@ -17,6 +17,7 @@ from sam3_lora.data.images import MAX_PIXELS
 from sam3_lora.draw import Color, ink
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_columns
+from sam3_lora.text import short
 from sam3_lora.ui.components.images import RECORD_KEY, Layers, data_url, fitted_hw
 from sam3_lora.ui.components.javascript import component
 
@@ -130,7 +131,7 @@ def viewer_object(
     if area is not None:
         mask = f"Mask {area:,} px, {100 * area / (size_hw[0] * size_hw[1]):.2f} % of the image"
     return {
-        "name": name,
+        "name": short(name),
         "color": "#{:02x}{:02x}{:02x}".format(*color),
         "ink": "#{:02x}{:02x}{:02x}".format(*ink(color)),
         "box": [x, y, w, h],

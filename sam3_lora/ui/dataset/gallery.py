@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from sam3_lora.data.dataset import ImageRecord, Split
 from sam3_lora.data.splits.holdout import annotations_of
 from sam3_lora.draw import Color
 from sam3_lora.errors import DataError, Sam3LoraError
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import empty_state, escape, one_page
 from sam3_lora.ui.dataset import page_state as view
@@ -104,7 +103,7 @@ def _choose_split_and_filters(opened: OpenedDataset) -> SplitIndex:
 
 def _choose_split(names: list[str]) -> None:
     if sum(map(len, names)) <= _MAX_SEGMENT_LETTERS:
-        st.segmented_control("Split", names, required=True, key=view.SPLIT, persist_state="session")
+        st.segmented_control("Split", names, format_func=escape, required=True, key=view.SPLIT, persist_state="session")
     else:
         st.selectbox("Split", names, key=view.SPLIT, persist_state="session")
 
@@ -163,7 +162,7 @@ def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None
     square = "display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px"
     entries = [
         f'<span style="white-space: nowrap; margin-right: 1.25em">'
-        f'<span style="{square}; background: rgb{colors[name]}"></span> {escape(html.escape(name, quote=False))}</span>'
+        f'<span style="{square}; background: rgb{colors[name]}"></span> {escape(short(name))}</span>'
         for name in categories[:_MAX_LEGEND]
     ]
     if len(categories) > _MAX_LEGEND:
@@ -194,7 +193,7 @@ def _show_page(opened: OpenedDataset, index: SplitIndex, found: np.ndarray, imag
 def _caption(label: str) -> str:
     """A long name without its folders, which would fill the line so that all images had the same."""
     name = re.split(r"[/\\]", label)[-1]
-    return label if len(label) <= _MAX_CAPTION or name == label else f"…/{name}"
+    return short(label if len(label) <= _MAX_CAPTION or name == label else f"…/{name}")
 
 
 def _show_thumbnail(opened: OpenedDataset, record: ImageRecord, layers: images.Layers) -> None:

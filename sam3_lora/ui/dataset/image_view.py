@@ -14,6 +14,7 @@ from sam3_lora.data.dataset import ImageRecord
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_area
+from sam3_lora.text import first_names
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.arrow_keys import arrow_keys
 from sam3_lora.ui.components.layout import escape, show_error, step_buttons
@@ -91,7 +92,7 @@ def _show_annotations(
         st.caption(f"{record.width} × {record.height} pixels, {view.objects_of(record)}, split {split}")
         layers = _choose_layers(categories)
         if categories:
-            st.caption(f"Filtered: only {escape(', '.join(categories))}.")
+            st.caption(f"Filtered: only {escape(first_names(categories))}.")
         st.caption("Scroll to zoom, drag to pan, double-click to zoom in or out. ← and → change the image.")
     places = [place for place, annotation in enumerate(record.annotations) if layers.shows(annotation)]
     with picture, st.container(key="large-image"):

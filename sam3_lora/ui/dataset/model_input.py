@@ -20,7 +20,7 @@ from sam3_lora.data.samples import Sample, SampleDataset
 from sam3_lora.data.splits.split_use import training_split
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError
-from sam3_lora.text import plural
+from sam3_lora.text import first_names, plural
 from sam3_lora.ui import state
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.images import to_png
@@ -210,7 +210,7 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
     if inputs.sample.image.absent_categories is not None:
         st.caption("The annotation file lists what is absent here: nothing else is used as a negative.")
     if cut := [phrase for phrase, n in zip(inputs.sample.phrases, inputs.tokens, strict=True) if n > MAX_TOKENS]:
-        st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(', '.join(cut))}.")
+        st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(first_names(cut))}.")
     if trained_on:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("Negatives change in each epoch. Epoch:", width="content")

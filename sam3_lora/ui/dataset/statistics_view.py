@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from sam3_lora.data.doctor import Histogram, Report, Statistics
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.components.plots import LEGEND_ABOVE, NO_TOOLBAR, empty_figure, plot_text
+from sam3_lora.ui.components.plots import LEGEND_ABOVE, NO_TOOLBAR, empty_figure, plot_names, plot_text
 
 # Readable on light and dark backgrounds; a split has the same color in every chart.
 COLORS = ("#14998c", "#d6a13b", "#7f8fa6", "#b07aa1", "#8c8c8c")
@@ -62,8 +62,8 @@ def category_chart(statistics: Statistics) -> go.Figure:
             continue
         figure.add_bar(
             x=[counts.get(name, 0) for name in names],
-            y=[_label(name) for name in names],
-            name=_label(split),
+            y=plot_names(names),
+            name=plot_text(split),
             orientation="h",
             marker_color=COLORS[min(index, len(COLORS) - 1)],
             hovertemplate="%{y}: %{x:,} objects<extra>%{fullData.name}</extra>",
@@ -183,7 +183,7 @@ def _categories_sentence(statistics: Statistics) -> str:
     if most < 2 * least:
         return f"All {len(ordered)} categories have about the same number of objects."
     times = f"{most / least:.0f} times as many as the rarest of {len(ordered)} categories"
-    return f"{escape(name)} has {plural(most, 'object')}, {times}.{note}"
+    return f"{escape(short(name))} has {plural(most, 'object')}, {times}.{note}"
 
 
 def _sizes_sentence(shares: Histogram) -> str:
@@ -203,8 +203,3 @@ def _image_sizes_sentence(statistics: Statistics) -> str:
     return (
         f"{len(statistics.image_sizes):,} sizes; the most frequent is {width} × {height}, in {plural(images, 'image')}."
     )
-
-
-def _label(name: str) -> str:
-    """A name for Plotly, whose texts may contain HTML: shortened and escaped."""
-    return plot_text(name if len(name) <= 28 else name[:27] + "…")

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from sam3_lora.draw import Color
 from sam3_lora.evaluate.prompt_leak import Leak
 from sam3_lora.evaluate.report import Curve, Report
-from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_text
+from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_names
 
 _RECALLS = np.linspace(0, 1, 101)
 _ANYWHERE = "anywhere"
@@ -81,8 +81,8 @@ def leak_chart(leak: Leak, rows: list[int], with_names: bool) -> go.Figure:
     figure = empty_figure(60 + 24 * len(rows))
     figure.add_heatmap(
         z=[[np.nan if share is None else share for share in line] for line in values],
-        x=[plot_text(name) for name in columns],
-        y=[plot_text(leak.rows[row]) for row in rows],
+        x=plot_names(columns),
+        y=plot_names([leak.rows[row] for row in rows]),
         text=[[f"{share:.0%}" if share else "" for share in line] for line in values],
         texttemplate="%{text}",
         textfont={"color": _ON_CELLS},

@@ -1,4 +1,4 @@
-"""StoredReport evaluations: the choice of one, their table, comparison and downloads."""
+"""Stored evaluations: the choice of one, their table, comparison and downloads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.store import StoredReport, read_report, stored_reports, to_json
 from sam3_lora.text import plural
 from sam3_lora.ui import state
-from sam3_lora.ui.components.layout import download_report
+from sam3_lora.ui.components.layout import download_report, escape
 from sam3_lora.ui.components.tables import DATE, show_table
+from sam3_lora.ui.evaluate.job import Evaluated
 from sam3_lora.ui.evaluate.report_view import described
 from sam3_lora.ui.resources import runs_folder
 
 PARAMETER = "evaluation"  # in the page's address: the name of a stored evaluation
 _SHOWN = "evaluation-shown"
+_UNSTORED = "evaluation-unstored"  # Evaluated that is in no file
 _TABLE = "evaluations-table"
 
 
@@ -43,7 +45,26 @@ def choose(known: list[StoredReport]) -> StoredReport | None:
 
 def open_path(path: Path, known: list[StoredReport]) -> None:
     """Makes the evaluation in this file the one that is shown."""
+    st.session_state[_UNSTORED] = None
     st.session_state[_SHOWN] = next((one.name for one in known if one.path == path), None)
+
+
+def open_result(result: Evaluated, known: list[StoredReport]) -> None:
+    """Makes the result of an evaluation the one that is shown, also if it could not be stored."""
+    if result.path is not None:
+        open_path(result.path, known)
+    else:
+        st.session_state[_UNSTORED] = result
+
+
+def unstored() -> Evaluated | None:
+    """The result that is shown although it could not be stored, below a sentence that says so; None without one."""
+    result: Evaluated | None = st.session_state.get(_UNSTORED)
+    if result is not None and result.problem is not None:
+        problem = result.problem
+        text = f"{escape(problem.message)}. This is the only copy: download it below. {escape(problem.fix)}."
+        st.warning(text, icon=":material/warning:")
+    return result
 
 
 def report_of(one: StoredReport) -> Report:
@@ -61,12 +82,12 @@ def downloads(report: Report, name: str) -> None:
     download_report(f"evaluation-{name.replace('/', '-')}", lambda: to_json(report), lambda: to_markdown(report))
 
 
-def show(known: list[StoredReport], shown: StoredReport) -> None:
+def show(known: list[StoredReport], shown: StoredReport | None) -> None:
     """Draws the table of all evaluations: one selected row can be opened, several are compared.
 
     Args:
         known: all evaluations.
-        shown: the one that the page shows.
+        shown: the one that the page shows, if it is among them.
     """
     if len(known) < 2:
         return
@@ -88,7 +109,7 @@ def show(known: list[StoredReport], shown: StoredReport) -> None:
         st.caption("Select one row to open it, or several to compare them.")
 
 
-def _row(one: StoredReport, shown: StoredReport) -> dict[str, object]:
+def _row(one: StoredReport, shown: StoredReport | None) -> dict[str, object]:
     head = one.summary
     return {
         "": "shown" if one == shown else "",

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
-from sam3_lora.evaluate import EvaluationRequest, evaluate, store
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, store
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.resources import SharedPredictor
 
-EvaluationJob = BackgroundJob[str, Path]  # what is evaluated, in words -> the path of the stored report
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The result of the job: the report, and its file, or why it could not be stored."""
+
+    report: Report
+    path: Path | None
+    problem: Sam3LoraError | None = None
+
+
+EvaluationJob = BackgroundJob[str, Evaluated]  # started with what is evaluated, in words
 
 
 @st.cache_resource(show_spinner=False)
@@ -34,9 +46,12 @@ def start_evaluation(job: EvaluationJob, shared: SharedPredictor, request: Evalu
         False, with nothing done, while the job is active.
     """
 
-    def work() -> Path:
+    def work() -> Evaluated:
         report = evaluate(shared.predictor, request, progress=job.report_or_end, lock=shared.lock)
-        return store.save(report, folder)
+        try:
+            return Evaluated(report, store.save(report, folder))
+        except Sam3LoraError as error:  # what took minutes to measure is shown all the same
+            return Evaluated(report, None, error)
 
     return job.start(
         f"{request.adapter_name or 'base model alone'}, split {request.split.name} of {request.dataset}", work

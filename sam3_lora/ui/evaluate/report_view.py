@@ -8,7 +8,7 @@ from sam3_lora.evaluate.messages import alert_sentence, not_defined_sentences, n
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.verdict import alerts_of
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import action_button, bullets, choose_one, escape
 from sam3_lora.ui.components.plots import NO_TOOLBAR
@@ -117,7 +117,7 @@ def _show_curves(report: Report, colors: PhraseColors) -> None:
         for phrase in phrases:
             with st.container(gap="xxsmall"):
                 ap = report.judged.phrases[phrase]["ap50_segm"]
-                st.markdown(f"**{escape(phrase)}** :gray[average precision {number(ap)}]")
+                st.markdown(f"**{escape(short(phrase))}** :gray[average precision {number(ap)}]")
                 figure = charts.curve_chart(report, phrase, colors.of(phrase))
                 st.plotly_chart(figure, key=f"curve-{phrase}", config=NO_TOOLBAR)
 

@@ -11,6 +11,7 @@ from sam3_lora.evaluate.messages import changes, interval, number, reason
 from sam3_lora.evaluate.metrics import LOWER_IS_BETTER, METRICS
 from sam3_lora.evaluate.report import Difference, Report
 from sam3_lora.evaluate.verdict import NEGLIGIBLE, improvement
+from sam3_lora.text import short
 from sam3_lora.ui.components.layout import escape
 
 _TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric
@@ -117,8 +118,8 @@ def leak_summary(report: Report) -> str:
             else "No false alarms for absent phrases."
         )
     if leaks:
-        phrase, name, share = leaks[0]
-        sentences.append(f"Prompted with **{escape(phrase)}**, it marks **{share:.0%}** of **{escape(name)}** objects.")
+        phrase, name = (escape(short(text)) for text in leaks[0][:2])
+        sentences.append(f"Prompted with **{phrase}**, it marks **{leaks[0][2]:.0%}** of **{name}** objects.")
     else:
         sentences.append("No phrase marks objects of another one.")
     return " ".join(sentences)

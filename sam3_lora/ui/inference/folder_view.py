@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.text import plural
+from sam3_lora.text import first_names, plural
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.job_progress import show_job
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, one_page
@@ -32,7 +32,7 @@ def show(form: PromptForm, view: ViewState) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{escape(str(request.folder))}**", width="content")
-        phrases = ", ".join(request.phrases)
+        phrases = first_names(request.phrases, 20)
         st.caption(escape(f"{phrases} · {request.model} · {request.view.summary()}"), width="content")
     if show_job(job, snapshot, "Cancel", "cancel-folder", "Ends after this image; the predictions until then stay"):
         return

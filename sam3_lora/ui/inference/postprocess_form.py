@@ -8,6 +8,7 @@ import streamlit as st
 
 from sam3_lora.data.prompts import normalized
 from sam3_lora.predict.postprocess import DUPLICATE_IOU, PostprocessConfig
+from sam3_lora.text import short
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
 from sam3_lora.ui.state import ADVISED_THRESHOLDS
@@ -102,7 +103,9 @@ def choose_thresholds(phrases: Sequence[str]) -> dict[str, float]:
             persist_state="session",
             help="They replace the slider's threshold for these phrases.",
         )
-        st.caption(escape(", ".join(f"{phrase} {value:.2f}" for phrase, value in known.items())), width="content")
+        st.caption(
+            escape(", ".join(f"{short(phrase)} {value:.2f}" for phrase, value in known.items())), width="content"
+        )
     return known if wanted else {}
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.curves import COMPARED, compare
 from sam3_lora.runs.run import Run
+from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.runs import TABLE_COLUMNS, follow, run_title, table_row
 from sam3_lora.ui.state import keep_valid
@@ -56,7 +57,7 @@ def _show_differences(compared: list[Run]) -> None:
         names = {name: None for other in others for name in first.differences(other) if name not in _NOT_COMPARED}
         settings = {run_title(each.name): each.config.model_dump() for each in compared}
     except Sam3LoraError as error:
-        st.caption(f":material/info: The settings cannot be compared: {error.message}.")
+        st.caption(f":material/info: The settings cannot be compared: {escape(error.message)}.")
         return
     if not names:
         st.caption("These runs have the same settings.")

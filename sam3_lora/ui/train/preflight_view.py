@@ -11,7 +11,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.monitor.curves import Picture
 from sam3_lora.runs.auto_values import describe as describe_auto
 from sam3_lora.runs.auto_values import with_values
-from sam3_lora.text import duration, plural
+from sam3_lora.text import duration, first_names, plural
 from sam3_lora.ui.background_job import BackgroundJob, Snapshot
 from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.job_progress import show_job
@@ -137,8 +137,8 @@ def _show_costs(result: Preflight, measured: Measured) -> None:
         (
             "Memory",
             "too much" if peak is None else f"{peak / 1e9:.1f} GB",
-            f"Peak of a step on the heaviest images ({', '.join(measured.heaviest)}), of {available / 1e9:.1f} GB on "
-            f"{result.device}.",
+            f"Peak of a step on the heaviest images ({escape(first_names(measured.heaviest))}), of "
+            f"{available / 1e9:.1f} GB on {result.device}.",
         ),
         (
             "Largest batch",

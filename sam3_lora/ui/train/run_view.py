@@ -177,7 +177,7 @@ def show_adapters(run: Run, status: Status) -> None:
             after = "" if status.best_step is None else f", after step {status.best_step:,}"
             meaning = f"lowest validation loss{after}"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{name.capitalize()}**, {meaning}: `{folder}`", width="stretch")
+            st.markdown(f"**{name.capitalize()}**, {meaning}: {escape(str(folder))}", width="stretch")
             if not status.active:
                 st.page_link(
                     "pages/inference.py",
