@@ -1,11 +1,13 @@
 """The pre-flight: what it finds before anything starts, and that it leaves nothing behind."""
 
+import json
 import threading
 
 import pytest
 import torch
 
 from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.splits.split_use import expected_use
 from sam3_lora.errors import ConfigError, ModelError, RunError
 from sam3_lora.train import accelerator, memory, setup
 from sam3_lora.train.optimizer import make_plan
@@ -17,7 +19,7 @@ from sam3_lora.train.resolve import resolve
 from sam3_lora.train.splits import open_splits
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.train.preflight_view import start_check
-from tests.factories import octagon, write_spoiled
+from tests.factories import octagon, write_dataset, write_spoiled
 from tests.train.helpers import steps, train
 
 
@@ -228,3 +230,18 @@ def test_a_run_of_one_step_is_described_in_the_singular(config):
     warmup, _ = describe(problems["warmup-shortened"], config)
     assert "only 1 step, and the warm-up may take half of it: it is shortened from 1,000 to 0 steps" in warmup
     assert "ends after 1 step, before" in describe(problems["shorter-than-an-epoch"], config)[0]
+
+
+def test_a_validation_split_without_objects_is_said(config, tmp_path):
+    folder = write_dataset(tmp_path / "data")
+    file = folder / "valid" / "_annotations.coco.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    config = config.with_settings({"data.path": str(folder), "output.sample_images": []})
+    dataset = open_dataset(folder)
+    use = expected_use(dataset, config.data, 0)
+    assert use.valid == "valid" and use.valid_objects == 0 and "no annotated object" in use.sentence
+    found = [
+        problem for problem in check_data(config, open_splits(config, lambda line: None)) if problem.names == ("valid",)
+    ]
+    assert [problem.kind for problem in found] == ["validation-without-objects"]
+    assert all(describe(found[0], config))

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.components.plots import plot_names
+from sam3_lora.ui.components.tables import shortened
 
 
 def failing_page(kind: str) -> None:
@@ -75,3 +78,21 @@ def test_escape_leaves_nothing_for_markdown_to_act_on(text: str) -> None:
     escaped = escape(text)
     assert escaped.replace("\\\\", "\0").replace("\\", "").replace("\0", "\\") == text
     assert all(escaped[i - 1] == "\\" for i, c in enumerate(escaped) if c in "*_[]`$~<>|:" and i)
+
+
+def test_escape_keeps_streamlit_from_replacing_names_of_icons_and_emoji() -> None:
+    for text in (":material/delete:", ":smile:", ":streamlit:", "a -> b", "a -- b"):
+        escaped = escape(text)
+        assert "\u2060" in escaped
+        assert escaped.replace("\u2060", "").replace("\\", "") == text
+    assert "\u2060" not in escape("C:\\data at 10:30, a--b")
+
+
+def test_long_names_stay_apart_in_charts_and_are_cut_in_tables() -> None:
+    names = ["x" * 100_000 + end for end in ("a", "b", "c")]
+    shown = plot_names([*names, "<b>y</b>\nz"])
+    assert len(set(shown)) == 4 and max(map(len, shown)) < 60
+    assert shown[-1] == "&lt;b>y&lt;/b> z"
+    table = shortened(pd.DataFrame({"Category": names, "Objects": [1, 2, 3], names[0]: [None, "a", 2.5]}))
+    assert max(len(str(cell)) for cell in [*table.columns, *table.to_numpy().ravel()]) <= 200
+    assert table["Objects"].tolist() == [1, 2, 3]

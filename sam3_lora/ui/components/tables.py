@@ -40,7 +40,7 @@ def show_table(
         name: number(format=column) if isinstance(column, str) else column for name, column in (columns or {}).items()
     }
     return st.dataframe(
-        _shortened(pd.DataFrame(rows)),
+        shortened(pd.DataFrame(rows)),
         hide_index=True,
         placeholder=placeholder,
         column_config=config,
@@ -49,7 +49,7 @@ def show_table(
     )
 
 
-def _shortened(table: pd.DataFrame) -> pd.DataFrame:
+def shortened(table: pd.DataFrame) -> pd.DataFrame:
     """The table without very long texts, which no column shows whole."""
     table = table.rename(columns=lambda name: short(str(name)))
     for name in table.select_dtypes(["object", "string"]):
