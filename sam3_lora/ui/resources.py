@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sam3_lora.ui.train_job import TrainJob
 
 
+K, V = TypeVar("K"), TypeVar("V")
 _WATCHED = (".json", ".yaml", ".yml")  # files whose changes mean that a dataset has changed
 _MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
@@ -105,10 +106,16 @@ def open_dataset(path: str) -> Dataset:
 
     with _progress_bar() as progress:
         dataset = open_dataset(progress=progress, **reading)
-    _datasets()[key] = files, dataset
-    for oldest in list(_datasets())[:-_KEPT_DATASETS]:
-        _datasets().pop(oldest, None)
+    _keep(_datasets(), key, (files, dataset))
     return dataset
+
+
+def _keep(cache: dict[K, V], key: K, value: V) -> None:
+    """Adds an entry to a cache of datasets, and drops those added longest ago."""
+    cache.pop(key, None)
+    cache[key] = value
+    for oldest in list(cache)[:-_KEPT_DATASETS]:
+        cache.pop(oldest, None)  # another tab may have dropped it
 
 
 @st.cache_resource(show_spinner=False)
@@ -179,7 +186,7 @@ def _files(path: str) -> tuple[tuple[str, int, int], ...]:
     # Overwriting an image in place changes none of these: the number of reloads does, and all images are drawn again.
     found = (("read", len(_reloads()), 0), *files)
     took = time.monotonic() - began
-    _fingerprints()[path] = time.monotonic() + (_PAUSE * took if took > _LONG_S else 0), found
+    _keep(_fingerprints(), path, (time.monotonic() + (_PAUSE * took if took > _LONG_S else 0), found))
     return found
 
 
