@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from sam3_lora.ui.train_job import TrainJob
 
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 _WATCHED = (".json", ".yaml", ".yml")  # files whose changes mean that a dataset has changed
 _MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
