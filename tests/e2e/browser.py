@@ -44,6 +44,7 @@ class App:
     url: str
     runs: Path
     log: Path
+    server: subprocess.Popen[bytes]
 
 
 @contextmanager
@@ -67,8 +68,8 @@ def running_app(folder: Path, *options: str, **environment: str) -> Iterator[App
             stderr=subprocess.STDOUT,
         )
     try:
-        app = App(f"http://localhost:{port}", runs, log)
-        _wait_until_healthy(app, server)
+        app = App(f"http://localhost:{port}", runs, log, server)
+        _wait_until_healthy(app)
         yield app
     finally:
         server.terminate()
@@ -85,10 +86,10 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait_until_healthy(app: App, server: subprocess.Popen) -> None:
+def _wait_until_healthy(app: App) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        assert server.poll() is None, f"The app ended at once:\n{app.log.read_text()}"
+        assert app.server.poll() is None, f"The app ended at once:\n{app.log.read_text()}"
         try:
             with urllib.request.urlopen(f"{app.url}/_stcore/health", timeout=1) as reply:
                 if reply.status == 200:

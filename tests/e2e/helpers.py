@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,6 +12,8 @@ from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
 from tests.e2e.browser import App
+from tests.factories import write_dataset
+from tests.ui.run_folders import create_run
 
 CHART = ".sam3-live-chart"
 
@@ -65,3 +69,24 @@ def save_adapter(app: App) -> Run:
             torch.nn.init.constant_(parameter, 0.05)
     lora.save(model, run.folder / "adapters" / "best", "demo")
     return run
+
+
+def quick_run(runs: Path, base: Path, folder: Path, steps: int) -> Run:
+    """A run that was not started, whose settings the next one takes over: a model and a dataset that are quick."""
+    dataset = write_dataset(folder / "data", images=39, empty_images=1)
+    settings = {
+        "model.base": str(base),
+        "data.path": str(dataset),
+        "lora.rank": 4,
+        "training.max_steps": steps,
+        "training.epochs": 1000,
+        "training.batch_size": 1,
+        "training.precision": "fp32",  # what is auto is chosen when a run starts, and this one never did
+        "model.gradient_checkpointing": False,
+        "data.num_workers": 0,
+        "output.sample_images": ["1_000.png"],
+        "training.checkpoint_every": 50,
+        "training.device": "cpu",
+        "data.valid_split": "",
+    }
+    return create_run(runs, "earlier", **settings)

@@ -9,9 +9,8 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
-from tests.e2e.helpers import CHART, chart_state, same_view, wait_for_more, zoom
-from tests.factories import write_dataset
-from tests.ui.run_folders import create_run, write_adapter, write_steps
+from tests.e2e.helpers import CHART, chart_state, quick_run, same_view, wait_for_more, zoom
+from tests.ui.run_folders import write_adapter, write_steps
 
 STEPS = 120
 PATIENCE_MS = 240_000
@@ -58,24 +57,8 @@ def test_from_the_check_to_the_archive(browser, app: App, tiny_base: Path, tmp_p
 
 
 def _earlier_run(app: App, tiny_base: Path, folder: Path) -> None:
-    """One to compare with, whose settings the next run takes over: a model and a dataset that are quick."""
-    dataset = write_dataset(folder / "data", images=39, empty_images=1)
-    settings = {
-        "model.base": str(tiny_base),
-        "data.path": str(dataset),
-        "lora.rank": 4,
-        "training.max_steps": STEPS,
-        "training.epochs": 1000,
-        "training.batch_size": 1,
-        "training.precision": "fp32",  # what is auto is chosen when a run starts, and this one never did
-        "model.gradient_checkpointing": False,
-        "data.num_workers": 0,
-        "output.sample_images": ["1_000.png"],
-        "training.checkpoint_every": 50,
-        "training.device": "cpu",
-        "data.valid_split": "",
-    }
-    run = create_run(app.runs, "earlier", **settings)
+    """One to compare with, whose settings the next run takes over."""
+    run = quick_run(app.runs, tiny_base, folder, STEPS)
     with run.writing() as writer:
         write_steps(writer, 1, 30, 30)
         write_adapter(run, "last")

@@ -18,6 +18,7 @@ function createChart(node) {
   let view = null; // what the user chose: {ranges: by axis, hidden: by curve}; lives in sessionStorage
   let viewKey = null;
   let drawn = false;
+  let drawing = null; // the promise of Plotly's last draw, which goes on after the call
   let held = false; // a pointer is down on the chart: redrawing now would take the drag away
   let late = false; // an update came while it was held
   let revision = 0;
@@ -30,7 +31,7 @@ function createChart(node) {
     const traces = wanted.curves.map((curve) => toTrace(curve, theme, view));
     const layout = toLayout(wanted, theme, view);
     layout.datarevision = ++revision; // without it Plotly skips the axis ranges when only the theme changes
-    window.Plotly.react(node, traces, layout, {
+    drawing = window.Plotly.react(node, traces, layout, {
       displayModeBar: false,
       responsive: true,
       doubleClick: "autosize",
@@ -94,7 +95,8 @@ function createChart(node) {
       window.removeEventListener("pointerup", release);
       window.removeEventListener("pointercancel", release);
       window.removeEventListener("sam3-plotly-ready", draw);
-      if (drawn) window.Plotly.purge(node);
+      // A draw that has not ended would miss what is purged; a new chart on the same node keeps it.
+      drawing?.finally(() => node.sam3Chart || window.Plotly.purge(node));
     },
   };
 }
