@@ -144,7 +144,7 @@ def _is_error(message: ConsoleMessage) -> bool:
 def open_page(page: Page, app: App, name: str = "", **query: str) -> None:
     """Opens a page of the app by its name in the address ("" is the dataset page) and waits until it is drawn."""
     page.goto(f"{app.url}/{name}" + (f"?{urlencode(query)}" if query else ""))
-    page.get_by_test_id("stHeading").first.wait_for(timeout=30_000)
+    page.get_by_test_id("stHeading").first.wait_for(timeout=90_000)
     wait_until_idle(page)
 
 
