@@ -28,7 +28,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import psutil
 
@@ -107,9 +106,8 @@ def main() -> None:
         material = prepare(folder, arguments.photos, arguments.steps)
         if arguments.objects:
             install(folder)
-        with mock.patch.dict(os.environ, {"TMPDIR": str(folder / "tmp")}):  # of the server, not of the browser
-            app = stack.enter_context(running_app(folder))
-        server = next(one for one in psutil.Process().children() if "streamlit" in " ".join(one.cmdline()))
+        app = stack.enter_context(running_app(folder, TMPDIR=str(folder / "tmp")))
+        server = psutil.Process(app.server.pid)
         browser = stack.enter_context(chromium())
         sampler = Sampler(server, time.monotonic())
         end = sampler.began + 60 * arguments.minutes
