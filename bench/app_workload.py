@@ -352,7 +352,8 @@ class Workload:
         page.wait_for_timeout(2000)
         page.wait_for_function(
             "() => !document.querySelector('.st-key-cancel-folder') && "
-            "document.querySelectorAll('[class*=\"st-key-found-\"] img').length >= 6"
+            "document.querySelectorAll('[class*=\"st-key-found-\"] img').length >= 6",
+            timeout=600_000,
         )
         wait_until_idle(page, 180)
 
