@@ -6,7 +6,6 @@ The form in the app, the commented YAML and the command line's help all read the
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from sam3_lora.config_errors import all_in_one, did_you_mean, explain
 from sam3_lora.config_yaml import RENAMED, dump, read_yaml, renamed_note, renamed_settings, with_current_names
 from sam3_lora.errors import ConfigError
+from sam3_lora.files import user_path
 from sam3_lora.text import short
 
 DEMO = "demo"  # names the model and the dataset that ship with the app
@@ -300,7 +300,7 @@ class OutputConfig(Section):
     @property
     def runs_folder(self) -> Path:
         """The folder that contains the runs, with ~ expanded."""
-        return Path(os.path.expanduser(self.runs))
+        return user_path(self.runs)
 
 
 class RunConfig(Section):

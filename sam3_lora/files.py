@@ -24,6 +24,17 @@ _KEPT_OF_NAME = 40  # letters, of up to four bytes; a name has at most 255 of th
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
+def user_path(path: str | Path) -> Path:
+    """A path that a person gave, in which "~" is the home folder; as it is where that names nobody.
+
+    No error: whoever opens the path says in words that there is nothing.
+    """
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # a name that no system can hold
+        return Path(path)
+
+
 def open_regular(path: str | Path) -> BufferedReader:
     """Opens a regular file to read its bytes. Links to one are followed.
 

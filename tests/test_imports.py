@@ -34,7 +34,7 @@ ALLOWED = {
     "masks": {"errors", "boxes"},
     "config_errors": {"errors", "text"},
     "config_yaml": {"errors", "files", "text"},
-    "config": {"errors", "config_errors", "config_yaml", "text"},
+    "config": {"errors", "config_errors", "config_yaml", "files", "text"},
     "resolved": {"config"},
     "recipes": {"config", "errors"},
     "draw": {"boxes", "masks"},

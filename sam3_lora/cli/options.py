@@ -10,6 +10,7 @@ import typer
 from sam3_lora.cli.output import echo
 from sam3_lora.config import DEMO, DataConfig, ModelConfig
 from sam3_lora.errors import ConfigError
+from sam3_lora.files import user_path
 
 _DATA, _MODEL = DataConfig.model_fields, ModelConfig.model_fields
 
@@ -27,7 +28,7 @@ def _adapter_folder(path: Path | None) -> Path | None:
     from sam3_lora.model.adapter_files.find_adapter import find_adapter
 
     folder = find_adapter(path)
-    if folder != path.expanduser():
+    if folder != user_path(path):
         echo(f"Uses the adapter {folder}", err=True)
     return folder
 

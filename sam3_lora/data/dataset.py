@@ -14,6 +14,7 @@ from sam3_lora.data.layouts.layouts import recognize
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Annotation, Dataset, ImageRecord, Split, prompted
 from sam3_lora.errors import DataError
+from sam3_lora.files import user_path
 from sam3_lora.text import first_names, short_repr, valid_text
 
 __all__ = ["Annotation", "Dataset", "ImageRecord", "Split", "load_image", "open_dataset"]
@@ -88,7 +89,7 @@ def _format(layout: str, findings: list[Finding]) -> str:
 def _images_folder(images: str | Path | None) -> Path | None:
     if images is None or not str(images).strip():
         return None
-    folder = Path(images).expanduser()
+    folder = user_path(images)
     listing(folder)  # raises if there is no such folder
     require_text(folder.absolute())
     return folder
@@ -108,10 +109,7 @@ def _root(path: str | Path) -> Path:
         return ASSETS / "demo" / "dataset"
     if not str(path).strip():
         raise DataError("Expected a dataset's folder, got an empty path", "Give a folder, or 'demo'")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise DataError(f"Expected a dataset's folder, but {path} names an unknown user", "Correct the path") from None
+    return user_path(path)
 
 
 def _check_categories(splits: dict[str, Split], categories: tuple[str, ...], findings: FindingCollector) -> None:

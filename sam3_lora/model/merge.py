@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sam3_lora.errors import ModelError, explain_os_errors, first_line
-from sam3_lora.files import atomic_folder, check_writable, follow_umask
+from sam3_lora.files import atomic_folder, check_writable, follow_umask, user_path
 from sam3_lora.markdown import escape
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_files import adapter_base
@@ -79,7 +79,7 @@ def merge_into_folder(
         ModelError: base or adapter cannot be loaded, they do not fit each other, or the folder is not empty or cannot
             be written.
     """
-    out = Path(out).expanduser()
+    out = user_path(out)
     _check_free(out)
     cannot_write = partial(explain_os_errors, ModelError, f"The merged model cannot be written to {out}", _REMEDY)
     with cannot_write():

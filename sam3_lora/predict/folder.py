@@ -12,6 +12,7 @@ import numpy as np
 
 from sam3_lora.data.folders import IMAGE_SUFFIXES, is_litter
 from sam3_lora.errors import DataError
+from sam3_lora.files import user_path
 from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor, read_image
@@ -41,7 +42,7 @@ def images_in(folder: str | Path) -> list[Path]:
     Raises:
         DataError: there is no such folder, or no image in it.
     """
-    root = Path(os.path.expanduser(folder))
+    root = user_path(folder)
     if not os.path.isdir(root):  # unlike Path.is_dir, never raises: the name may be too long
         raise DataError(f"Expected a folder of images, but there is none at {root}", "Check the path")
     found = []

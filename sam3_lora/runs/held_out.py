@@ -10,6 +10,7 @@ from sam3_lora.data.dataset import Dataset, Split
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.data.splits.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError, Sam3LoraError
+from sam3_lora.files import user_path
 from sam3_lora.runs.run import Run
 
 
@@ -79,7 +80,9 @@ def count_trained_on(dataset: Dataset, path: str, split: Split, run: Run | None)
 
 def is_same_path(path: str, other: str) -> bool:
     """Whether two paths of datasets lead to the same place."""
-    return os.path.realpath(os.path.expanduser(path)) == os.path.realpath(os.path.expanduser(other))
+    with suppress(ValueError):  # a text that no file system can hold
+        return os.path.realpath(user_path(path)) == os.path.realpath(user_path(other))
+    return path == other
 
 
 def use_of(held_out: HeldOut) -> SplitUse:

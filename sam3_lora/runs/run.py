@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from sam3_lora.config import RunConfig
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
-from sam3_lora.files import MB, atomic_write, read_file, sweep
+from sam3_lora.files import MB, atomic_write, read_file, sweep, user_path
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS, is_run, run_adapters
 from sam3_lora.runs.auto_values import AUTO_FILE, AutoValue, read_auto_values, with_auto, with_values, write_auto_values
 from sam3_lora.runs.lock import hold, how_to_open, is_held, lock_state
@@ -76,7 +76,7 @@ class Run:
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Opens an existing run; "~" is the home folder. Raises RunError if the folder is not a run."""
-        folder = Path(os.path.expanduser(folder))
+        folder = user_path(folder)
         if os.path.isfile(folder / "config.yaml"):  # unlike Path.is_file, never raises: the name may be too long
             return cls(folder)
         if around := next(filter(is_run, folder.parents[:3]), None):
@@ -350,7 +350,7 @@ class Run:
 
 def list_runs(runs_folder: str | Path) -> list[Run]:
     """The runs in a folder, newest first; other folders and files are skipped."""
-    root = os.path.expanduser(runs_folder)
+    root = user_path(runs_folder)
     try:
         with os.scandir(root) as entries:
             names = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam3_lora.config import HOLDOUT, RunConfig
@@ -14,6 +13,7 @@ from sam3_lora.data.splits.holdout import HeldOut, Progress, hold_out
 from sam3_lora.data.splits.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import store
+from sam3_lora.files import user_path
 from sam3_lora.runs.held_out import is_same_path
 from sam3_lora.text import plural
 from sam3_lora.train.accelerator import from_main
@@ -131,7 +131,7 @@ def choose_held_out(
         log: gets a line before all images are read.
         progress: see :func:`sam3_lora.data.splits.holdout.hold_out`.
     """
-    earlier = store.run_of(Path(config.model.adapter).expanduser()) if config.model.adapter else None
+    earlier = store.run_of(user_path(config.model.adapter)) if config.model.adapter else None
     held_out = earlier.held_out() if earlier else None
     if earlier is not None and held_out is not None and held_out.images and held_out.is_of(train):
         return replace(held_out, taken_from=earlier.name)

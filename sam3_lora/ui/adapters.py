@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.evaluate.store import known_phrases, run_of
+from sam3_lora.files import user_path
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.adapter_files.settings import base_model_of
 from sam3_lora.model.base import SAM3
@@ -186,7 +186,7 @@ def explain_demo_model(base: str) -> None:
 def explain_choice(model: ModelChoice) -> None:
     """Says which adapter is used if another path was typed; without any adapter, explains how to get one."""
     known = known_adapters()
-    if model.folder and model.adapter not in known and model.folder != Path(os.path.expanduser(model.adapter or "")):
+    if model.folder and model.adapter not in known and model.folder != user_path(model.adapter or ""):
         st.caption(f"Uses the adapter {escape(str(model.folder))}")
     if known or model.folder:
         return

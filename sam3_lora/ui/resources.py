@@ -17,6 +17,7 @@ import streamlit as st
 
 from sam3_lora.config import ASSETS, DEMO, RunConfig
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.files import user_path
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS
 from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
@@ -72,7 +73,7 @@ def current_dataset() -> str:
 
 def dataset_folder(path: str) -> Path:
     """The folder of a dataset: the demo's, or the path as typed."""
-    return ASSETS / "demo" / "dataset" if path == DEMO else Path(os.path.expanduser(path))
+    return ASSETS / "demo" / "dataset" if path == DEMO else user_path(path)
 
 
 @st.cache_resource(show_spinner=False)

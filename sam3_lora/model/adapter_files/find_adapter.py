@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from sam3_lora.errors import ModelError
+from sam3_lora.files import user_path
 from sam3_lora.text import first_names
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -31,7 +32,7 @@ def find_adapter(path: str | Path) -> Path:
     Raises:
         ModelError: there is none; it names those nearby.
     """
-    given = Path(os.path.expanduser(path))
+    given = user_path(path)
     if os.path.isfile(given) and _is_adapter(given.parent):
         return given.parent
     in_run = (folder / kind for folder in (given / "adapters", given) for kind in _KINDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.errors import ModelError, first_line
-from sam3_lora.files import require_regular
+from sam3_lora.files import require_regular, user_path
 from sam3_lora.model.base_files import hub
 from sam3_lora.model.base_files.meta_file import PUBLISHED
 from sam3_lora.text import first_names
@@ -55,7 +55,7 @@ def locate(name_or_path: str | Path, patterns: tuple[str, ...] = FILES) -> BaseF
     """
     name = str(name_or_path).strip()
     try:
-        path = ASSETS / "demo" / "model" if name == DEMO else Path(name).expanduser()
+        path = ASSETS / "demo" / "model" if name == DEMO else user_path(name)
         if not name or path.is_file():
             return _single_file(path if name else None)
         if path.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import streamlit as st
 from sam3_lora.data.dataset import Dataset, load_image
 from sam3_lora.draw import category_colors
 from sam3_lora.errors import DataError
+from sam3_lora.files import user_path
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components import images
 from sam3_lora.ui.components.layout import choose_one, guarded
@@ -118,7 +118,7 @@ def _choose_folder() -> Path | None:
         help="On the machine that runs this app. Subfolders are included.",
     )
     path = (typed or "").strip()
-    return Path(os.path.expanduser(path)) if path else None
+    return user_path(path) if path else None
 
 
 def _proposed_folder() -> str:
