@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sam3_lora.data.samples import Batch, Collator, LeftOut, NothingLoaded, SampleDataset
-from sam3_lora.data.worker_processes import SPAWN, explain_lost_workers
+from sam3_lora.data.worker_processes import SPAWN, end_with_parent, explain_lost_workers
 from sam3_lora.errors import DataError
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -91,6 +91,7 @@ def leave_process_group(_worker: int) -> None:
     A terminal or a cluster signals a whole group to stop, but the step in progress still needs its images. The worker
     ends with the loader, or with the process that started it.
     """
+    end_with_parent()
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     if _CAN_BLOCK:

@@ -1,12 +1,13 @@
-"""The processes that load images beside the one that trains: how they are started, and missed when they end."""
+"""The processes that load images beside the one that trains: how they start, end with it, and are missed."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.context import BaseContext
 
 from sam3_lora.errors import TrainingError
@@ -44,6 +45,23 @@ if sys.platform != "win32":
         Process = _Process
 
     SPAWN = _Context()
+
+
+def end_with_parent() -> None:
+    """Ends this process, which multiprocessing has started, as soon as the one that started it has: a killed one too.
+
+    torch's own watch asks every few seconds whether the parent is another than at first, which it is not if it died
+    while this process was starting: such a worker would wait for ever.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, name="end-with-parent", daemon=True).start()
 
 
 @contextmanager

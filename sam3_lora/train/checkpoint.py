@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from sam3_lora.data.worker_processes import explain_lost_workers
 from sam3_lora.errors import RunError, cause, first_line
 from sam3_lora.files import atomic_file, open_regular
 from sam3_lora.runs.run import Run
@@ -71,7 +72,8 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
     path = run.folder / "checkpoints" / f"step-{progress.step:08d}.pt"
     try:
         path.parent.mkdir(exist_ok=True)
-        with atomic_file(path, sync=True) as file:
+        # The end of a process that loads images is an error wherever this one is.
+        with explain_lost_workers(), atomic_file(path, sync=True) as file:
             _write(file, _state(setup, progress, randoms))
         # Newer ones can only be of before a resume that could not use them.
         usable = [each for each in run.checkpoints() if each.name <= path.name]

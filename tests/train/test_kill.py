@@ -31,8 +31,8 @@ def totals(run):
 
 @pytest.mark.timeout(900)
 def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, processes):
-    def let_live(run, resume, *end):
-        process = processes.Process(target=live, args=(str(run.folder), resume, *end))
+    def let_live(run, resume, *end, in_app=False):
+        process = processes.Process(target=live, args=(str(run.folder), resume, *end), kwargs={"in_app": in_app})
         process.start()
         process.join()
         return process.exitcode
@@ -43,7 +43,8 @@ def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, pro
     for life in range(KILLS):
         # Steps, checkpoints, evaluations, adapters being saved: the delay lands in any of them.
         end = reached + (chance.choice((1, 2, 3)) if life else 2), chance.uniform(0, 0.08)
-        assert let_live(killed, life > 0, *end) == -signal.SIGKILL, killed.log_tail()
+        in_app = life % 2 == 1  # the thread of the app dies with it
+        assert let_live(killed, life > 0, *end, in_app=in_app) == -signal.SIGKILL, killed.log_tail()
         assert killed.status().state == "crashed"
         assert killed.resume_obstacle() is None
         for adapter in killed.adapters().values():
