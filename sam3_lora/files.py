@@ -88,7 +88,8 @@ def _require_regular(status: os.stat_result, path: str | Path) -> None:
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     """A file to write, in a hidden ``.tmp`` beside `path` that is renamed to it at the end, and deleted after an error.
 
-    A process that is killed leaves the ``.tmp``, which :func:`sweep` deletes.
+    A process that is killed leaves the ``.tmp``, which :func:`sweep` deletes: where such files are written that is up
+    to the caller.
 
     Args:
         path: where the file appears; replaces an earlier one. Its folder must exist.
@@ -115,25 +116,30 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
 
 
 def atomic_write(path: Path, data: str | bytes, *, sync: bool = False) -> None:
-    """Writes a small file (text in UTF-8) so that no reader ever sees half of it; see :func:`atomic_file`."""
+    """Writes a small file (text in UTF-8) so that no reader ever sees half of it; see :func:`atomic_file`.
+
+    What was left of the same file long ago is deleted.
+    """
+    _sweep_for(path)
     with atomic_file(path, sync=sync) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 @contextmanager
-def atomic_folder(path: Path, *, sync: bool = False, update: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, sync: bool = False, update: bool = False, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, in a hidden one beside `path`; it is moved to `path` at the end, and deleted after an error.
 
     Args:
         path: where the folder appears; nothing, or an empty folder, is there. Its parent must exist.
         sync: wait until it is on the disk.
         update: the files of a folder that is there are replaced instead, each as a whole.
+        replace: a folder that is there is deleted; a process that is killed between the two leaves none.
 
     Raises:
-        OSError: it cannot be written, or `path` is a folder that is not empty and is not to be updated.
+        OSError: it cannot be written, or `path` is a folder that is not empty and is not to be updated or replaced.
     """
     hidden = _hidden(path, "")
-    sweep(path.parent, f"{glob.escape(hidden.stem)}*{hidden.suffix}")
+    _sweep_for(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden.stem, suffix=hidden.suffix) as temporary:
         written = Path(temporary) / "new"  # a temporary folder itself is for its owner only
         os.mkdir(written)
@@ -146,7 +152,9 @@ def atomic_folder(path: Path, *, sync: bool = False, update: bool = False) -> It
             for file in sorted(written.iterdir()):
                 os.replace(file, path / file.name)
         else:
-            if path.is_dir():
+            if path.is_dir() and replace:
+                os.replace(path, Path(temporary) / "old")  # deleted where it is, half of it would be in the way
+            elif path.is_dir():
                 path.rmdir()
             os.replace(written, path)
     if sync:
@@ -236,6 +244,12 @@ def sweep(folder: Path, pattern: str = ".*.tmp", older_than_s: float = LEFTOVER_
                     shutil.rmtree(left)
                 else:
                     left.unlink()
+
+
+def _sweep_for(path: Path) -> None:
+    """Deletes what killed processes have left of this file or folder."""
+    hidden = _hidden(path, "")
+    sweep(path.parent, f"{glob.escape(hidden.stem)}*{hidden.suffix}")
 
 
 def _hidden(path: Path, distinction: str) -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 from sam3_lora import files
 
-Step = Literal["open", "write", "half", "fsync", "rename", "folder", "delete", "done"]
+Step = Literal["open", "make", "write", "half", "fsync", "rename", "folder", "delete", "done"]
 OnStep = Callable[[Step, Path], None]
 
 
@@ -24,7 +24,8 @@ OnStep = Callable[[Step, Path], None]
 def at_each_step(on_step: OnStep) -> Iterator[None]:
     """Calls on_step before each step, with the file it is about.
 
-    "half" is in the middle of a write, "folder" before the names in a folder are put on the disk, "done" after it.
+    "make" is before a folder to be filled is made, "half" in the middle of a write, "folder" before names in a folder
+    are put on the disk, "done" after it.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "open", _open_with(on_step), raising=False)
@@ -74,6 +75,10 @@ class _Os:
         if os.path.isdir(path):
             self._on_step("folder", Path(path))
         return os.open(path, flags, *rest)
+
+    def mkdir(self, path: Any) -> None:
+        self._on_step("make", Path(path))
+        os.mkdir(path)
 
     def fsync(self, descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))

@@ -1,141 +1,23 @@
 """A process that dies, or is refused, at any step of any write leaves the old file or the new one, never half of it."""
 
 import errno
+import os
+import resource
 import shutil
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-import torch
 
-from sam3_lora.config import RunConfig
-from sam3_lora.data.content_hashes import ContentHashes
-from sam3_lora.data.splits.holdout import HeldOut
-from sam3_lora.data.vision_features import FeatureFiles
+from sam3_lora.demo.broken_copy import GUIDE
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.files import LineFile, atomic_folder, sweep
-from sam3_lora.runs.archive import zip_run
-from sam3_lora.runs.auto_values import AutoValue, read_auto_values, write_auto_values
-from sam3_lora.runs.metrics import read_rows
-from sam3_lora.runs.run import Run
-from sam3_lora.runs.samples import read_samples, write_sample
-from sam3_lora.runs.status import Status, read_status, write_status
-from sam3_lora.train import checkpoint
+from sam3_lora.files import sweep
 from tests.faults import at_each_step
-
-OLD, NEW = 1, 2  # what is written first, and then
-
-
-@dataclass
-class Writer:
-    write: Callable[[Path, int], Any]
-    read: Callable[[Path], Any]  # what was written; raises nothing
-    synced: bool = False
-    steps: frozenset[str] = frozenset({"open", "write", "rename"})
+from tests.writers import NEW, OLD, WRITERS, in_environment, write_broken_copy
 
 
-def features(folder: Path) -> FeatureFiles:
-    return FeatureFiles("source", (4, 3), torch.float32, 10**9, folder)
-
-
-def write_folder(folder: Path, version: int) -> None:
-    with atomic_folder(folder / "adapter", sync=True, update=True) as written:
-        (written / "weights").write_text(str(version) * 1000)
-
-
-def read_folder(folder: Path) -> int | None:
-    path = folder / "adapter" / "weights"
-    return int(path.read_text()[0]) if path.exists() and len(path.read_text()) == 1000 else None
-
-
-def write_checkpoint(folder: Path, version: int) -> None:
-    with checkpoint.atomic_file(folder / "step.pt", sync=True) as file:
-        checkpoint._write(file, {"version": torch.tensor(version)})
-
-
-def write_config(folder: Path, version: int) -> None:
-    Run(folder)._write_config(RunConfig().with_settings({"training.epochs": version}))
-
-
-def write_archive(folder: Path, version: int) -> None:
-    run = folder / "run"
-    run.mkdir(exist_ok=True)
-    (run / "log.txt").write_text(str(version))
-    zip_run(run, folder / "run.zip")
-
-
-def read_archive(folder: Path) -> int | None:
-    if not (folder / "run.zip").exists():
-        return None
-    with zipfile.ZipFile(folder / "run.zip") as archive:
-        return int(archive.read("run/log.txt"))
-
-
-def write_hashes(folder: Path, version: int) -> None:
-    (folder / f"image-{version}").write_bytes(bytes(version))
-    hashes = ContentHashes(folder / "hashes")
-    hashes.of(folder / f"image-{version}")
-    hashes.save()
-
-
-def read_hashes(folder: Path) -> int | None:
-    path = folder / "hashes"
-    return len(msgspec.msgpack.decode(path.read_bytes())) if path.exists() else None
-
-
-def append(folder: Path, version: int) -> None:
-    with LineFile(folder / "metrics.jsonl") as lines:
-        lines.write(f'{{"kind": "step", "step": {version}, "total": 1.0, "terms": {{}}}}')
-
-
-WRITERS = {
-    "status": Writer(
-        lambda folder, version: write_status(folder / "status.json", Status(step=version)),
-        lambda folder: getattr(read_status(folder / "status.json"), "step", None),
-    ),
-    "config": Writer(write_config, lambda folder: Run(folder).config.training.epochs, synced=True),
-    "auto values": Writer(
-        lambda folder, version: write_auto_values(folder, (AutoValue("data.num_workers", version, "cores"),)),
-        lambda folder: read_auto_values(folder)[0].value,
-        synced=True,
-    ),
-    "held out": Writer(
-        lambda folder, version: Run(folder).write_held_out(held_out(version)),
-        lambda folder: Run(folder).held_out().of,
-        synced=True,
-    ),
-    "checkpoint": Writer(
-        write_checkpoint, lambda folder: int(checkpoint.read_checkpoint(folder / "step.pt")["version"]), synced=True
-    ),
-    "adapter": Writer(write_folder, read_folder, synced=True, steps=frozenset({"rename"})),
-    "vision features": Writer(
-        lambda folder, version: features(folder).save(folder / "f.safetensors", torch.full((4, 3), float(version))),
-        lambda folder: int(features(folder).load(folder / "f.safetensors")[0, 0]),
-    ),
-    "hashes": Writer(write_hashes, read_hashes),
-    "archive": Writer(write_archive, read_archive),
-    "lines": Writer(
-        append,
-        lambda folder: read_rows(folder / "metrics.jsonl")[0][-1]["step"],
-        steps=frozenset({"open", "write", "half"}),
-    ),
-    "samples": Writer(
-        lambda folder, version: write_sample(folder / "samples", version, 0, "a.png", picture(), 1, 1),
-        lambda folder: read_samples(folder / "samples")[-1].step,
-    ),
-}
-
-
-def held_out(of: int) -> HeldOut:
-    return HeldOut("train", "annotations.json", "digest", 0.1, 0, of, ("1.png",))
-
-
-def picture():
-    return torch.zeros(8, 8, 3, dtype=torch.uint8).numpy()
+@pytest.fixture(scope="module", autouse=True)
+def _sources(tmp_path_factory):
+    with in_environment(SOURCES=tmp_path_factory.mktemp("sources")):
+        yield
 
 
 @pytest.fixture(params=WRITERS)
@@ -192,9 +74,44 @@ def test_a_full_disk_or_one_that_is_read_only_leaves_old_or_new(writer, tmp_path
     assert writer.read(tmp_path) == NEW
 
 
-def test_leftovers_are_swept_when_they_are_old(tmp_path):
-    import os
+def test_a_file_that_cannot_grow_leaves_old_or_new(writer, tmp_path):
+    """Refused by the system, so at any write, by whichever library: halfway through the largest file."""
+    for folder in ("first", "then"):
+        (tmp_path / folder).mkdir()
+    writer.write(tmp_path / "first", NEW)
+    largest = max(path.stat().st_size for path in (tmp_path / "first").rglob("*") if path.is_file())
+    folder = tmp_path / "then"
+    writer.write(folder, OLD)
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, most))
+    try:
+        writer.write(folder, NEW)
+    except (Sam3LoraError, OSError) as error:
+        assert "\n" not in str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    assert writer.read(folder) == OLD
+    assert not list(folder.rglob("*.tmp"))
+    writer.write(folder, NEW)
+    assert writer.read(folder) == NEW
 
+
+def test_a_broken_copy_that_is_being_replaced_is_old_or_new_or_none(tmp_path):
+    """None between the two, and the next one may be made."""
+    write_broken_copy(tmp_path, OLD)
+    seen = []
+
+    def look(step, path):
+        seen.append(step)
+        copy = tmp_path / "copy"
+        assert not copy.exists() or ((copy / GUIDE).exists() and (copy / "version").read_text() == str(OLD))
+
+    with at_each_step(look):
+        write_broken_copy(tmp_path, NEW)
+    assert seen == ["make", "rename", "rename"]
+
+
+def test_leftovers_are_swept_when_they_are_old(tmp_path):
     (tmp_path / ".a-1.tmp").write_bytes(b"half")
     (tmp_path / ".b-2.tmp").mkdir()
     (tmp_path / "kept.tmp").write_bytes(b"")
@@ -204,3 +121,23 @@ def test_leftovers_are_swept_when_they_are_old(tmp_path):
     os.utime(tmp_path / ".b-2.tmp", (0, 0))
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.tmp"]
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("report", ".report.md-1-2.tmp"),
+        ("preferences", ".app.json-1-2.tmp"),
+        ("predictions", ".a-overlay.png-1-2.tmp"),
+        ("evaluation", "evaluations/.20260102-100000.json-1-2.tmp"),
+        ("adapter", ".adapter-abc.tmp"),
+    ],
+)
+def test_what_was_left_long_ago_is_swept_by_the_next_who_writes_it(name, left, tmp_path):
+    """Where no run sweeps its own folder."""
+    (tmp_path / "evaluations").mkdir()
+    for path in (tmp_path / left, tmp_path / ".another-1-2.tmp"):
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    WRITERS[name].write(tmp_path, NEW)
+    assert [path.name for path in tmp_path.rglob(".*.tmp")] == [".another-1-2.tmp"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from sam3_lora.cli.options import Adapter, AsJson, Base, Device, ImageSize, Precision, ProcessorOption, base_model
 from sam3_lora.cli.output import check_folder, echo, echo_json
-from sam3_lora.errors import Sam3LoraError
+from sam3_lora.errors import Sam3LoraError, explain_os_errors
 from sam3_lora.text import plural, short
 
 if TYPE_CHECKING:
@@ -82,15 +83,19 @@ def _write_images(folder: Path, name: str, pixels: np.ndarray, results: dict[str
     from PIL import Image
 
     from sam3_lora.draw import category_color, overlay
+    from sam3_lora.files import atomic_write
     from sam3_lora.predict.export import each_mask, file_part, found_image, to_draw
 
-    try:
+    def write(name: str, picture: np.ndarray) -> None:
+        written.append(folder / name)
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, format="PNG")
+        atomic_write(written[-1], content.getvalue())
+
+    written: list[Path] = []
+    with explain_os_errors(Sam3LoraError, f"Cannot write to {folder}", "Give another folder after --out"):
         folder.mkdir(parents=True, exist_ok=True)
-        written = [folder / f"{file_part(Path(name).stem)}-overlay.png"]
-        Image.fromarray(overlay(pixels, to_draw(results, category_color))).save(written[0])
+        write(f"{file_part(Path(name).stem)}-overlay.png", overlay(pixels, to_draw(results, category_color)))
         for part, mask in each_mask([found_image(name, pixels.shape[:2], results)]):
-            written.append(folder / part.replace("/", "-"))
-            Image.fromarray(mask).save(written[-1])
-    except OSError as error:
-        raise Sam3LoraError(f"Cannot write to {folder} ({error})", "Give another folder after --out") from None
+            write(part.replace("/", "-"), mask)
     return written

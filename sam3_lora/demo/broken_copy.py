@@ -51,9 +51,8 @@ def make_broken_copy(source: Path, out: Path) -> Path:
     _check_free(out)
     with explain_os_errors(DataError, f"The broken copy cannot be written to {out}", "Give another folder"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(out) as work:
+        with atomic_folder(out, replace=True) as work:
             _write(images, work)
-            shutil.rmtree(out, ignore_errors=True)
     return out
 
 

@@ -99,7 +99,7 @@ def merge_into_folder(
             if layout == "meta":
                 loading = _write_checkpoint(merged, base, written)
             else:
-                merged.save_pretrained(written)
+                _write_model(merged, written)
                 loading = _LOADING[layout]
             loaded.processor.save_pretrained(written)
             library = "library_name: transformers\n" if layout == "transformers" else ""
@@ -108,6 +108,15 @@ def merge_into_folder(
             (written / "README.md").write_text(card, encoding="utf-8")
             follow_umask(written)
     return out
+
+
+def _write_model(merged: Sam3Model, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        merged.save_pretrained(folder)
+    except SafetensorError as error:  # for a full disk
+        raise ModelError(f"The merged model cannot be written: {first_line(error)}", _REMEDY) from error
 
 
 def _write_checkpoint(merged: Sam3Model, base: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -213,10 +214,8 @@ def _groups(split: Split, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     states = [state_of(path) for path in paths]
     key = repr((_GROUPS_VERSION, list(zip(paths, split.images.names, states, strict=True))))
     file = cache_file(key, "groups")
-    with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
-        found = msgspec.msgpack.decode(read_file(file, _MAX_CACHE_BYTES), type=tuple[list[int], list[int]])
-        if len(found[0]) == len(found[1]) == len(paths):
-            return np.array(found[0]), np.array(found[1])
+    if (found := kept_groups(file, len(paths))) is not None:
+        return found
     images: list[near_duplicates.ProbedImage] = []
     threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
     try:
@@ -227,7 +226,21 @@ def _groups(split: Split, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     finally:
         threads.shutdown(cancel_futures=True)  # else a cancelled check would go on to the last image
     copies, similar = near_duplicates.groups(images)
+    keep_groups(file, copies, similar)
+    return copies, similar
+
+
+def kept_groups(file: Path, images: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """What :func:`keep_groups` wrote, each (images,); None if it is of other images, damaged or not there."""
+    with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
+        found = msgspec.msgpack.decode(read_file(file, _MAX_CACHE_BYTES), type=tuple[list[int], list[int]])
+        if len(found[0]) == len(found[1]) == images:
+            return np.array(found[0]), np.array(found[1])
+    return None
+
+
+def keep_groups(file: Path, copies: np.ndarray, similar: np.ndarray) -> None:
+    """Keeps groups for the next time, if the file can be written."""
     with contextlib.suppress(OSError):  # where nothing can be kept, it is done again
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, msgspec.msgpack.encode((copies.tolist(), similar.tolist())))
-    return copies, similar
