@@ -44,6 +44,14 @@ def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
     assert "taken all its steps" in app.button(key="resume").help
 
 
+@pytest.mark.parametrize("name", ["a__b", "___", "__"])
+def test_a_run_with_any_name_has_its_chart(runs: Path, name: str) -> None:
+    run = finished_run(runs, "any")
+    run.folder.rename(runs / f"{run.name}{name}")
+    app = train_page()
+    assert "Step 40 of 40" in texts(app) and not app.error
+
+
 def test_the_table_of_the_last_step_adds_up_to_the_total(runs: Path) -> None:
     run = finished_run(runs)
     app = train_page(details="Last step")

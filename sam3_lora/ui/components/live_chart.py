@@ -60,4 +60,5 @@ def live_chart(picture: Picture, *, key: str, label: str, scale: str = LINEAR, h
         "clip": scale == CLIPPED,
         "height": height,
     }
-    _CHART(key=key, data=data, height=height)
+    # Streamlit takes no "__" in a key; the name of a run may have it.
+    _CHART(key=key.replace("__", "_-"), data=data, height=height)
