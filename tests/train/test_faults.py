@@ -1,12 +1,15 @@
-"""A run whose disk fills up or becomes read-only at any write: it resumes as if nothing was."""
+"""A run whose disk fills up or becomes read-only, or whose process dies, at any write: it resumes as if nothing was."""
 
 import errno
+import shutil
 
 import pytest
+from safetensors.torch import load_file
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.runs.run import Run
 from sam3_lora.train import loop
+from sam3_lora.train.checkpoint import read_checkpoint
 from sam3_lora.train.loop import fit
 from tests.faults import at_each_step
 from tests.train.helpers import totals, train
@@ -78,3 +81,29 @@ def test_a_disk_that_becomes_read_only_ends_a_run_in_a_sentence_and_it_resumes(s
     fit(run, resume=True)
     assert outcome(run) == outcome(whole)
     assert not list(run.folder.rglob("*.tmp"))
+
+
+def test_what_a_killed_run_leaves_is_whole_and_resumes(settings, whole, tmp_path):
+    run, left, seen = Run.create(settings), [], set()
+
+    def look(step, path):
+        if not path.is_relative_to(run.folder) or not run.checkpoints():
+            return
+        kind = (step, path.relative_to(run.folder).as_posix().split("/")[0])
+        if kind in seen or step not in ("half", "rename", "done"):
+            return
+        seen.add(kind)
+        left.append(Run(tmp_path / f"{len(left)}" / run.name))
+        shutil.copytree(run.folder, left[-1].folder)
+
+    with at_each_step(look):
+        fit(run)
+    assert {name for _, name in seen} >= {"checkpoints", "adapters", "metrics.jsonl", "log.txt", "status.json"}
+    for dead in left:
+        assert dead.status().state == "crashed" and dead.config == run.config
+        assert [read_checkpoint(checkpoint)["progress"]["step"] for checkpoint in dead.checkpoints()]
+        assert all(load_file(folder / "adapter_model.safetensors") for folder in dead.adapters().values())
+    for dead in left[::5]:  # a second or more each
+        fit(dead, resume=True)
+        assert outcome(dead) == outcome(run) == outcome(whole)
+        assert not list(dead.folder.rglob("*.tmp"))
