@@ -2,86 +2,113 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from io import BytesIO
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, Page
+from PIL import Image
 
 from tests.e2e.browser import App, open_page, wait_until_idle
-from tests.e2e.test_hostile_names import check, watched
+from tests.e2e.hostile_page import FieldWalk, check, go_to, watched
+from tests.factories import write_dataset
 from tests.hostile import CONTROLS, FORMATTED, LONG, MARKUP
+from tests.ui.run_folders import finished_run
 
+pytestmark = pytest.mark.slow  # a walk through all pages
+
+ALL = " ".join((*MARKUP, *FORMATTED, *CONTROLS))
 PATHS = (
     "../../../../etc/passwd",
-    "~root",
+    "~root/x",
+    "~no\0body/x",
     "/dev/zero",
-    "\\\\host\\share",
     "//evil.invalid/x",
     "a" * 300,
     "/proc/self/mem",
+    "nul\0byte",
+    "\\\\host\\share",
 )
-TEXTS = (" ".join((*MARKUP, *FORMATTED)), *PATHS, *(text.replace("\0", "\ufffd") for text in CONTROLS), LONG[:20_000])
-NUMBERS = ("-1", "1e308", "99999999999999999999", "0.1e-320", "NaN")
-FILES = ("<img src=x onerror=window.__pwned=1>.zip", "../../x.yaml", "**b** :smile:.png", "a" * 200 + ".zip")
-PAGES = {"dataset": "", "configure": "configure", "train": "train", "inference": "inference", "evaluate": "evaluate"}
-PARAMETERS = {
-    "": ("path", "view", "split", "image", "see"),
-    "train": ("run", "details", "compare-with", "run-curves", "run-scale", "run-along", "run-smoothing"),
-    "inference": ("adapter", "on_image", "phrases", "dataset", "ask", "image_source", "image_folder"),
-    "evaluate": ("evaluation", "evaluation-view", "measured_split", "adapter"),
+TEXTS = (LONG, ALL, *PATHS)  # the first once for each page
+GATE_TEXTS = ("~no\0body/x", "../../../../etc/passwd", ALL)
+NUMBERS = ("-1", "1e308", "99999999999999999999", "0.1e-320", "-0", "")
+PAGES = ("Dataset", "Configure", "Train", "Inference", "Evaluate")
+# Fields on which depends what else a page shows.
+LAST = {
+    "Dataset": ("Dataset folder", "Image folder, if separate"),
+    "Configure": ("Path", "Base"),
+    "Train": ("Run",),
+    "Inference": ("Adapter", "Folder of images", "Phrases", "Image of the dataset"),
+    "Evaluate": ("Adapter",),
 }
-_FIELDS = '[data-testid="stMain"] :is(input, textarea):visible'
-MAX_FIELDS = 12  # of a page; of more, every so manieth
+FIELDS = {"Dataset": 9, "Configure": 2, "Train": 3, "Inference": 2, "Evaluate": 2}  # at least
+UPLOADED = {"Configure": 1, "Inference": 1}
+PARAMETERS = {
+    "Dataset": ("path", "view", "split", "image", "see"),
+    "Configure": (),
+    "Train": ("run", "details", "compare-with", "run-curves", "run-scale", "run-along", "run-smoothing"),
+    "Inference": ("adapter", "on_image", "phrases", "dataset", "ask", "image_source", "image_folder"),
+    "Evaluate": ("evaluation", "evaluation-view", "measured_split", "adapter"),
+}
+
+
+def png() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (64, 48), (90, 60, 40)).save(file, "PNG")
+    return file.getvalue()
+
+
+UPLOADS = tuple(
+    {"name": f"{name}.{end}", "mimeType": "application/octet-stream", "buffer": content}
+    for end, name, content in (
+        ("zip", "<img src=x onerror=window.__pwned=1>", MARKUP[0].encode()),
+        ("yaml", "..\\..\\**b** :smile:", ALL.encode()),
+        ("yaml", "a" * 200, b"output: {name: '<img src=x onerror=window.__pwned=1>'}\ndata: {path: '![i](x)'}\n"),
+        ("png", "![i](x)", png()),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def data(app: App, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset; two runs, so that all pages have what they can show."""
+    for name in ("one", "two"):
+        finished_run(app.runs, name, 3)
+    return write_dataset(tmp_path_factory.mktemp("data"), images=2)
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_field_takes_hostile_text(browser, app: App, name: str) -> None:
-    texts, numbers = cycle(TEXTS), cycle(NUMBERS)
+def test_every_field_of_a_page_takes_hostile_text(browser, app: App, data: Path, name: str) -> None:
+    address = "" if name == "Dataset" else name.lower()
     with watched(browser, app) as page:
-        open_page(page, app, PAGES[name], **({"path": "demo"} if name == "dataset" else {}))
-        count = page.locator(_FIELDS).count()
-        step = max(1, count // MAX_FIELDS)
-        for number in range(0, count, step):
-            fill(page, number, next(texts), next(numbers))
-            check(page)
-        upload(page)
-        open_page(page, app, PAGES[name])
-        check(page)
-        assert page.get_by_test_id("stHeading").count(), "the app answers"
-        assert "Traceback" not in app.log.read_text()
+        open_page(page, app, address, **dict.fromkeys(PARAMETERS[name], MARKUP[0] + FORMATTED[1] + "\u202e/../.."))
+        check(page, app)
+        open_page(page, app, path=str(data))
+        if name != "Dataset":
+            go_to(page, name)
+        walk = FieldWalk(page, app, TEXTS, NUMBERS, LAST[name], UPLOADS)
+        walk.everything()
+        if name == "Train":
+            rename(walk)
+        for label in LAST[name]:
+            walk.fill(label, *GATE_TEXTS)
+        if name == "Inference":
+            page.get_by_role("button", name="Prompt", exact=True).click()
+            wait_until_idle(page)
+            check(page, app)
+        assert len(walk.filled) >= FIELDS[name], walk.filled.keys()
+        assert walk.uploaded >= UPLOADED.get(name, 0)
+        for other in (PAGES[PAGES.index(name) - 1], name):
+            go_to(page, other)
+            check(page, app)
 
 
-def fill(page: Page, number: int, text: str, digits: str) -> None:
-    """Puts a text into one of the fields of the page, as far as it takes text, and sends it."""
-    field = page.locator(_FIELDS).nth(number)
-    kind = field.get_attribute("type", timeout=2000) if field.count() else "gone"
-    if kind in ("checkbox", "radio", "file", "range", "gone"):
-        return
-    try:
-        field.fill(digits if kind == "number" else text, timeout=2000)
-        field.press("Enter", timeout=2000)
-    except Error:
-        return  # it is disabled, covered, or takes no such text: a person cannot type it either
+def rename(walk: FieldWalk) -> None:
+    """Gives the run that the page shows a hostile name, in a dialog."""
+    page = walk.page
+    page.get_by_role("button", name="More", exact=True).click()
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_role("dialog").get_by_label("Name").wait_for(timeout=60_000)
+    walk.fill("Name", ALL)
+    page.get_by_role("dialog").get_by_role("button", name="Rename", exact=True).click()
     wait_until_idle(page)
-    page.keyboard.press("Escape")
-
-
-def upload(page: Page) -> None:
-    """Gives each upload of the page files with hostile names and contents."""
-    for number in range(page.locator('input[type="file"]').count()):
-        for name in FILES:
-            field = page.locator('input[type="file"]').nth(number)
-            content = {"name": name.replace("/", "-"), "mimeType": "text/plain", "buffer": MARKUP[0].encode()}
-            if field.count():
-                field.set_input_files([content])
-                wait_until_idle(page)
-                check(page)
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_every_parameter_of_an_address_takes_hostile_text(browser, app: App, name: str) -> None:
-    with watched(browser, app) as page:
-        for text in (MARKUP[0] + FORMATTED[1] + "\u202e/../..", LONG[:4000]):
-            open_page(page, app, name, **dict.fromkeys(PARAMETERS[name], text))
-            check(page)
-        assert "Traceback" not in app.log.read_text()
+    check(page, walk.app)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,48 +16,19 @@ from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.evaluate import EvaluationRequest, evaluate
 from sam3_lora.evaluate.store import FOLDER, save
-from tests.e2e.browser import App, open_page, tab, wait_until_idle
+from tests.e2e.browser import App, open_page, wait_until_idle
+from tests.e2e.hostile_page import check, download, each, go_to, watched
 from tests.evaluate.fake_predictor import FakePredictor, no_loss, without_model  # noqa: F401
 from tests.factories import coco, write_split
 from tests.hostile import CONTROLS, FORMATTED, LONG, MARKUP
+from tests.test_markdown import rendered
 from tests.ui.run_folders import finished_run
+
+pytestmark = pytest.mark.slow  # a walk through all pages
 
 NAMES = (*MARKUP, *FORMATTED)
 HOSTILE = "<img src=x onerror=window.__pwned=1>"  # may be the name of a file and of a folder
 FILES = (HOSTILE, "![i](x)", ":red[r] :smile: **b**", "turned\u202earound", "$x^2$ `c`", "new\nline")
-
-
-@contextmanager
-def watched(browser, app: App) -> Iterator[Page]:
-    """A tab; nothing that it shows may run a script, open a dialog or ask another machine."""
-    dialogs, foreign = [], []
-    with tab(browser) as (page, errors):
-        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url, app) else None)
-        yield page
-        assert dialogs == [] and foreign == []
-        assert [error for error in errors if "evil" in error or "pwned" in error] == []
-
-
-def is_foreign(url: str, app: App) -> bool:
-    return not url.startswith((app.url, app.url.replace("http", "ws", 1), "data:", "blob:"))
-
-
-def check(page: Page) -> None:
-    """Nothing acts, and no page has failed."""
-    assert page.evaluate("() => window.__pwned") is None
-    acting = page.evaluate(
-        """() => [...document.querySelectorAll('[data-testid="stApp"] *')].filter((node) =>
-            ["SCRIPT", "IFRAME", "OBJECT"].includes(node.tagName) && !node.src?.startsWith(location.origin)
-            || [...node.attributes].some((one) => one.name.startsWith("on")
-                || ["src", "srcset", "style"].includes(one.name) && one.value.includes("evil")
-                || one.name === "href" && /javascript:/i.test(one.value)
-            || one.name === "href" && one.value.includes("evil") && !decodeURI(one.value).includes(node.textContent))
-        ).map((node) => node.outerHTML.slice(0, 300))"""
-    )
-    assert acting == []
-    assert page.get_by_test_id("stException").count() == 0
-    assert page.get_by_text("An unexpected error occurred").count() == 0
 
 
 def text_of(page: Page) -> str:
@@ -98,98 +71,116 @@ def run(app: App, data: Path) -> str:
         good = dict.fromkeys(shown, (1.0, 0.5))
         report = evaluate(FakePredictor(split, dict.fromkeys(shown, (0.3, 1.0)), good), request)
     save(report, made.folder / FOLDER)
-    name = f"{made.name}-{HOSTILE}"
+    name = f"{made.name}-__{HOSTILE}"
     made.folder.rename(app.runs / name)
     finished_run(app.runs, "other", 3).folder.rename(app.runs / f"20250101-000000-{FILES[2]}")
     return name
 
 
-@pytest.mark.parametrize("view", ["", "Findings", "Statistics", "Phrases"])
-def test_the_dataset_page_shows_names_as_they_are(browser, app: App, data: Path, view: str) -> None:
-    with watched(browser, app) as page:
-        open_page(page, app, path=str(data), **({"view": view} if view else {}))
-        check(page)
-        if view == "Statistics":
-            page.get_by_role("button", name="Scan all images").click()
-            page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
-            wait_until_idle(page)
-            check(page)
-            assert MARKUP[0][:30] in text_of(page)
-        elif not view:
-            text = text_of(page)
-            assert [name for name in MARKUP[:9] if name not in text] == []
-            hover_tooltips(page)
-            page.locator(".st-key-split").get_by_role("combobox").or_(page.locator(".st-key-split button")).last.click()
-            page.keyboard.press("End")
-            page.keyboard.press("Enter")
-            wait_until_idle(page)
-            text = text_of(page)
-            if "of the 17" not in text:
-                assert [name for name in FORMATTED[:12] if " ".join(name.split()) not in text] == [], text[:3000]
-        else:
-            assert (MARKUP[0] in text_of(page)) or view == "Phrases"
-
-
-def hover_tooltips(page: Page) -> None:
-    """Shows the tooltips of the first thumbnails, which are Markdown with their file's name."""
-    for number in range(3):
-        page.locator(f".st-key-open-{number} button").first.hover()
-        page.get_by_test_id("stTooltipContent").first.wait_for(timeout=10_000)
-        check(page)
-
-
-@pytest.mark.parametrize("see", ["Annotations", "What the model sees"])
-def test_an_image_with_hostile_objects_is_drawn(browser, app: App, data: Path, see: str) -> None:
-    with watched(browser, app) as page:
-        open_page(page, app, path=str(data), split="valid", image=f"{HOSTILE}.png", see=see)
-        check(page)
-        if see == "Annotations":
-            assert HOSTILE in text_of(page)
-            box = page.locator(".sam3-viewer").bounding_box()
-            assert box is not None
-            for share in (0.3, 0.5, 0.7):
-                page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
-                check(page)
-
-
-def test_the_other_pages_show_names_as_they_are(browser, app: App, data: Path, run: str) -> None:
+def test_the_dataset_page_shows_names_as_they_are(browser, app: App, data: Path) -> None:
     with watched(browser, app) as page:
         open_page(page, app, path=str(data))
-        for name in ("Configure", "Train", "Inference", "Evaluate"):
-            page.get_by_test_id("stSidebarNavItems").get_by_role("link", name=name).click()
-            page.get_by_role("heading", name=name, exact=True).wait_for(timeout=30_000)
-            wait_until_idle(page)
-            check(page)
-            assert HOSTILE in text_of(page) or name == "Configure"
+        check(page, app)
+        text = text_of(page)
+        assert [name for name in MARKUP[:9] if name not in text] == []
+        for number in range(3):  # tooltips are Markdown with a file's name
+            page.locator(f".st-key-open-{number} button").first.hover()
+            page.get_by_test_id("stTooltipContent").first.wait_for(timeout=30_000)
+            check(page, app)
+        page.mouse.move(0, 0)
+        each(page, app, ("Phrases",), lambda view: None)
+        page.evaluate("() => document.querySelectorAll('.st-key-view button')[1].click()")  # Findings (number)
+        wait_until_idle(page)
+        check(page, app)
+        assert MARKUP[0] in text_of(page)
+        each(page, app, ("Statistics",), lambda view: None)
+        page.get_by_role("button", name="Scan all images").click()
+        page.locator(".js-plotly-plot").first.wait_for(timeout=120_000)
+        wait_until_idle(page)
+        check(page, app)
+        assert MARKUP[0][:30] in text_of(page)
 
 
-@pytest.mark.parametrize("details", ["Adapters", "Compare", "All runs", "Log"])
-def test_a_run_with_a_hostile_name_is_shown(browser, app: App, run: str, details: str) -> None:
+def test_an_image_with_hostile_objects_is_drawn(browser, app: App, data: Path) -> None:
     with watched(browser, app) as page:
-        open_page(page, app, "train", run=run, details=details)
-        check(page)
+        open_page(page, app, path=str(data), split="valid", image=f"{HOSTILE}.png")
+        check(page, app)
+        assert HOSTILE in text_of(page)
+        box = page.locator(".sam3-viewer").bounding_box()
+        assert box is not None
+        for share in (0.3, 0.5, 0.7):
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
+            check(page, app)
+        each(page, app, ("What the model sees",), lambda view: None)
+        assert "tensor(" in text_of(page)
+
+
+def test_a_run_with_a_hostile_name_is_shown(browser, app: App, run: str) -> None:
+    def look(details: str) -> None:
         assert HOSTILE in text_of(page)
         if details == "Compare":
             page.get_by_label("Compare with").click()
             page.keyboard.press("Enter")
             wait_until_idle(page)
-            check(page)
+            check(page, app)
             assert page.locator(".sam3-live-chart").count() == 2
 
-
-@pytest.mark.parametrize("view", ["Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds"])
-def test_an_evaluation_shows_phrases_as_they_are(browser, app: App, run: str, view: str) -> None:
     with watched(browser, app) as page:
-        open_page(page, app, "evaluate", **{"evaluation-view": view})
-        check(page)
+        open_page(page, app, "train", run=run)
+        names = ("Sample predictions", "Adapters", "Last step", "Compare", "All runs", "Log", "Settings")
+        each(page, app, names, look)
+        page.get_by_role("button", name="More", exact=True).click()
+        file, content = download(page, "Download")
+        members = zipfile.ZipFile(io.BytesIO(content)).namelist()
+        assert len(members) > 3 and not any(".." in name or name.startswith("/") for name in members)
+        assert file.suggested_filename.endswith(".zip")
+
+
+def test_an_evaluation_shows_phrases_as_they_are(browser, app: App, run: str) -> None:
+    def look(view: str) -> None:
         text = text_of(page)
         assert HOSTILE in text
         if view == "Curves":
             assert phrase_of(MARKUP[3]) in text and "long long" in text and len(text) < 20_000
         if view in ("Curves", "Prompt leak"):
-            page.locator(".js-plotly-plot").first.wait_for(timeout=30_000)
+            page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
             page.locator(".js-plotly-plot").first.hover()
-            check(page)
-        with page.expect_download() as download:
-            page.get_by_role("button", name="Markdown").click()
-        assert "<" not in download.value.suggested_filename and "/" not in download.value.suggested_filename
+            check(page, app)
+
+    with watched(browser, app) as page:
+        open_page(page, app, "evaluate")
+        each(page, app, ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds"), look)
+        _, markdown = download(page, "Markdown")
+        texts, _ = rendered(markdown.decode())
+        assert any(HOSTILE in text for text in texts)
+        _, content = download(page, "JSON")
+        assert json.loads(content)["adapter_name"] == f"{MARKUP[0]}/best"
+
+
+def test_predictions_for_hostile_names_are_shown_and_saved(browser, app: App, data: Path) -> None:
+    with watched(browser, app) as page:
+        open_page(page, app, path=str(data))
+        go_to(page, "Configure")
+        check(page, app)
+        go_to(page, "Inference")
+        check(page, app)
+        assert HOSTILE in text_of(page)
+        page.get_by_role("slider", name="Score threshold").focus()
+        page.keyboard.press("Home")
+        wait_until_idle(page)
+        page.get_by_role("button", name="Prompt", exact=True).click()
+        page.get_by_role("button", name="CSV", exact=True).wait_for(timeout=120_000)
+        wait_until_idle(page)
+        check(page, app)
+        _, table = download(page, "CSV")
+        rows = list(csv.reader(io.StringIO(table.decode())))
+        assert len(rows) > 1 and not any(cell[:1] in "=+-@\t\r\n" and cell for row in rows for cell in row)
+        _, coco_json = download(page, "COCO")
+        found = json.loads(coco_json)
+        assert len(found["annotations"]) == len(rows) - 1
+        assert {row[1].removeprefix("'") for row in rows[1:]} <= {one["name"] for one in found["categories"]}
+        _, masks = download(page, "Masks")
+        names = zipfile.ZipFile(io.BytesIO(masks)).namelist()
+        assert len(names) == len(rows) - 1 and all(re.fullmatch(r"[\w-]+/[\w-]+\.png", name) for name in names)
+        _, picture = download(page, "Image")
+        assert picture.startswith(b"\x89PNG")

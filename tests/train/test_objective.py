@@ -122,9 +122,11 @@ def test_loss_and_gradients_are_those_of_all_masks(objective, batches, in_double
     largest = {name: float(gradient.abs().max()) for name, gradient in of_all_masks.items()}
     has_masks = case in ("all masks valid", "some masks valid")
     assert any(largest[name] > 0 for name in largest if IN_MASK_DECODER in name) == has_masks
+    # Some are zero but for rounding: those of attention to a single token.
+    rounding = 1e-15 * max(largest.values())
     for name, gradient in gradients(objective).items():
         worst = float((gradient - of_all_masks[name]).abs().max())
-        assert worst <= 1e-10 * largest[name] + 1e-16, name
+        assert worst <= 1e-10 * largest[name] + rounding, name
 
 
 def test_the_mask_decoder_runs_once_for_each_phrase_with_a_mask(tiny_base, batches) -> None:

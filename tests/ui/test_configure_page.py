@@ -284,7 +284,7 @@ def test_names_of_earlier_versions_in_a_file_are_read_with_a_note() -> None:
     ("content", "words"),
     [
         (b"lora:\n  rank: 9999\n  nope: 1\n", "there is no setting 'lora.nope'"),
-        (b"lora: [1, 2\n", "cannot be parsed"),
+        (b"lora: [1, 2\n", "cannot be read"),
         (b"", "empty"),
         (b"\x89PNG\r\n\xff\xfe", "binary file"),
         (b"just words", "sections"),
