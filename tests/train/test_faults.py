@@ -83,6 +83,7 @@ def test_a_disk_that_becomes_read_only_ends_a_run_in_a_sentence_and_it_resumes(s
     assert not list(run.folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_leaves_is_whole_and_resumes(settings, whole, tmp_path):
     run, left, seen = Run.create(settings), [], set()
 

@@ -90,6 +90,7 @@ def test_a_worker_that_ends_before_it_has_read_its_data_is_an_error(monkeypatch)
         batches_of(make_loader([bytes(1_000_000)] * 2, list, 1, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_whose_workers_or_process_are_killed_loses_nothing(config, processes, only_steps):
     settings = {"training.max_steps": 12, "training.checkpoint_every": 1, "training.batch_size": 1}
