@@ -51,9 +51,8 @@ def test_ctrl_c_saves_the_run_and_after_the_next_start_it_goes_on(browser, tiny_
     assert totals(run) == totals(unbroken)
 
 
-@pytest.mark.parametrize(
-    ("number", "times", "code"), [("SIGINT", 2, 130), pytest.param("SIGTERM", 1, 0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "times", "code"), [("SIGTERM", 1, 0), ("SIGINT", 2, 130)])
 def test_a_check_in_progress_is_waited_for_unless_told_twice(
     browser, tiny_base: Path, tmp_path: Path, number: str, times: int, code: int
 ) -> None:

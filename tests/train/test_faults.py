@@ -74,6 +74,7 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_it_resumes(settings, whole):
     assert outcome(run) == outcome(whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_ends_a_run_in_a_sentence_and_it_resumes(settings, whole):
     run = Run.create(settings)
     for name in READ_ONLY:  # the lock shows that the run has crashed: the status cannot be written

@@ -41,6 +41,7 @@ def wait_for(condition, seconds=200):
         time.sleep(0.02)
 
 
+@pytest.mark.slow  # the browser test of a killed app starts one, too
 def test_a_run_of_its_own_process_loses_nothing_by_being_stopped_and_told_to_end(config):
     config = config.with_settings({"training.max_steps": 80, "training.epochs": 500, "training.batch_size": 1})
     job = TrainJob()
