@@ -250,20 +250,21 @@ class Workload:
         page.locator('[class*="st-key-thumb-0"] img').first.click(force=True)
         page.locator(".sam3-viewer").wait_for()
         wait_until_idle(page, 180)
-        for _ in range(4):
-            page.keyboard.press("ArrowRight")
-            page.wait_for_timeout(300)
-            wait_until_idle(page, 180)
+        self._step_through(page, 4)
         page.get_by_text("What the model sees", exact=True).click()
         wait_until_idle(page, 180)
-        for _ in range(2):
-            page.keyboard.press("ArrowRight")
-            page.wait_for_timeout(300)
-            wait_until_idle(page, 180)
+        self._step_through(page, 2)
         page.get_by_text("Annotations", exact=True).click()
         wait_until_idle(page, 180)
         page.get_by_role("button", name="All images").click()
         wait_until_idle(page, 180)
+
+    @staticmethod
+    def _step_through(page: Any, images: int) -> None:
+        for _ in range(images):
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(300)
+            wait_until_idle(page, 180)
 
     def _open_dataset(self, page: Any, dataset: str) -> None:
         if not page.locator(".st-key-path input").count():

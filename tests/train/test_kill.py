@@ -1,6 +1,5 @@
 """A training process that is killed at any moment loses nothing but the steps since its last checkpoint."""
 
-import multiprocessing
 import random
 import signal
 
@@ -14,13 +13,6 @@ from tests.train.lives import live
 KILLS, STEPS = 10, 60
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-
-
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.train.lives"])
-    return context
 
 
 def totals(run):

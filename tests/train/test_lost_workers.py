@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -23,13 +22,6 @@ from tests.train.lives import live, workers_of
 END_S = 5  # after which none may be left; more than a busy machine needs
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-
-
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.train.lives"])
-    return context
 
 
 def wait_for(condition, seconds=120):

@@ -85,6 +85,9 @@ def without_objects(targets: Targets) -> Targets:
     )
 
 
+ZERO = (
+    1e-12  # gradients that are zero but for rounding, as of attention to a single token: how large depends on the CPU
+)
 CASES: dict[str, Callable[[Targets], Targets]] = {
     "all masks valid": lambda targets: targets,
     "some masks valid": lambda targets: replace(targets, mask_valid=torch.arange(len(targets.boxes)) % 3 == 0),
@@ -122,11 +125,12 @@ def test_loss_and_gradients_are_those_of_all_masks(objective, batches, in_double
     largest = {name: float(gradient.abs().max()) for name, gradient in of_all_masks.items()}
     has_masks = case in ("all masks valid", "some masks valid")
     assert any(largest[name] > 0 for name in largest if IN_MASK_DECODER in name) == has_masks
-    # Some are zero but for rounding: those of attention to a single token.
-    rounding = 1e-15 * max(largest.values())
     for name, gradient in gradients(objective).items():
+        if largest[name] < ZERO:
+            assert float(gradient.abs().max()) < ZERO, name
+            continue
         worst = float((gradient - of_all_masks[name]).abs().max())
-        assert worst <= 1e-10 * largest[name] + rounding, name
+        assert worst <= 1e-10 * largest[name] + 1e-16, name
 
 
 def test_the_mask_decoder_runs_once_for_each_phrase_with_a_mask(tiny_base, batches) -> None:
