@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sam3_lora.config import AUTO, DEMO, RunConfig
+from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.config.fields import AUTO
 from sam3_lora.errors import ConfigError
 
 FUSION = ["detr_encoder", "detr_decoder", "presence_head", "mask_decoder", "scoring"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sam3_lora.config import BatchSize, DataConfig, ModelConfig, Precision, RunConfig, TrainingConfig, WorkerCount
+from sam3_lora.config import DataConfig, ModelConfig, Precision, RunConfig, TrainingConfig
+from sam3_lora.config.fields import BatchSize, WorkerCount
 
 
 class ResolvedData(DataConfig):

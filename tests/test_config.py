@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sam3_lora.config import Auto, BatchSize, ConfigError, RunConfig, WorkerCount, number_rules
-from sam3_lora.config_yaml import RENAMED, parse_yaml, renamed_settings
+from sam3_lora.config import RunConfig
+from sam3_lora.config.fields import Auto, BatchSize, WorkerCount, number_rules
+from sam3_lora.config.yaml_text import RENAMED, parse_yaml, renamed_settings
+from sam3_lora.errors import ConfigError
 from sam3_lora.recipes import PRESETS, preset
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import yaml
 
-from sam3_lora.config_yaml import MAX_BYTES, YamlError, dump, load
+from sam3_lora.config.yaml_text import MAX_BYTES, YamlError, dump, load
 from sam3_lora.errors import ConfigError
 from tests.cli.helpers import call
 from tests.test_config import from_yaml

@@ -17,7 +17,6 @@ FOUNDATION = {
     "boxes",
     "masks",
     "config",
-    "config_yaml",
     "resolved",
     "draw",
 }
@@ -32,9 +31,7 @@ ALLOWED = {
     "structures": {"errors"},
     "boxes": {"errors"},
     "masks": {"errors", "boxes"},
-    "config_errors": {"errors", "text"},
-    "config_yaml": {"errors", "files", "text"},
-    "config": {"errors", "config_errors", "config_yaml", "files", "text"},
+    "config": {"errors", "files", "text"},
     "resolved": {"config"},
     "recipes": {"config", "errors"},
     "draw": {"boxes", "masks"},

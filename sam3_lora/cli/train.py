@@ -16,7 +16,7 @@ from sam3_lora.cli.options import AsJson
 from sam3_lora.cli.output import echo, echo_json
 from sam3_lora.cli.preflight import run_preflight
 from sam3_lora.config import RunConfig
-from sam3_lora.config_yaml import YamlError, load
+from sam3_lora.config.yaml_text import YamlError, load
 from sam3_lora.errors import ConfigError
 from sam3_lora.text import plural, short
 

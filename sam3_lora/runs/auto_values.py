@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from sam3_lora.config import AUTO, RunConfig
+from sam3_lora.config import RunConfig
+from sam3_lora.config.fields import AUTO
 from sam3_lora.errors import RunError, explain_os_errors
 from sam3_lora.files import MB, atomic_write, read_file
 

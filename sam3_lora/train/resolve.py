@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sam3_lora.config import AUTO, AUTO_BATCH, DEMO, RunConfig
+from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.config.fields import AUTO, AUTO_BATCH
 from sam3_lora.data.records import Split
 from sam3_lora.model.base import load_config
 from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate, estimate_memory

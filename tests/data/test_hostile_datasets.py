@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sam3_lora.config_yaml import read_yaml
+from sam3_lora.config.yaml_text import read_yaml
 from sam3_lora.data.content_hashes import ContentHashes
 from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.doctor.image_probe import probe

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import Sam3Config
 
-from sam3_lora.config import AUTO, RunConfig
+from sam3_lora.config import RunConfig
+from sam3_lora.config.fields import AUTO
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.errors import RunError
 from sam3_lora.model.memory_estimate import estimate_memory

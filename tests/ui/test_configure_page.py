@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import AdapterConfig, RunConfig
-from sam3_lora.config_yaml import parse_yaml
+from sam3_lora.config.yaml_text import parse_yaml
 from sam3_lora.recipes import PRESETS, preset, recipe_for
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG

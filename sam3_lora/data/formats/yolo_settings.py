@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sam3_lora import config_yaml
+from sam3_lora.config import yaml_text
 from sam3_lora.data.folders import files_ending, is_image, is_inside, is_text, subfolders
 from sam3_lora.data.formats.yolo_lines import MAX_BYTES, Pose, is_label_file, text_of
 from sam3_lora.errors import DataError, explain_os_errors
@@ -111,7 +111,7 @@ def _is_small(path: Path, root: Path) -> bool:
 def _with_names(path: Path) -> dict[str, Any]:
     """The content of a YAML file if it gives class names, else nothing: it may belong to anything."""
     try:
-        if b"names" not in read_file(path, config_yaml.MAX_BYTES):
+        if b"names" not in read_file(path, yaml_text.MAX_BYTES):
             return {}
     except OSError:
         return {}
@@ -124,9 +124,9 @@ def _content(path: Path) -> dict[str, Any]:
     text, where = "", ""
     for text in _readings(path):
         try:
-            content = config_yaml.load(text, as_text=True)
+            content = yaml_text.load(text, as_text=True)
             break
-        except config_yaml.YamlError as error:
+        except yaml_text.YamlError as error:
             where = str(error)
     else:
         raise DataError(

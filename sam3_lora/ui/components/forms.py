@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from sam3_lora import config as settings
-from sam3_lora.config import AUTO, Auto, Pattern, RunConfig, number_rules
+from sam3_lora.config import RunConfig
+from sam3_lora.config.fields import AUTO, Auto, Pattern, number_rules
 from sam3_lora.ui.components.layout import escape
 
 # Parts of setting names that a label spells differently.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sam3_lora.config import AUTO, RunConfig
+from sam3_lora.config import RunConfig
+from sam3_lora.config.fields import AUTO
 from sam3_lora.model.image_size import image_size_of, image_size_step, with_image_size
 from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate
 from sam3_lora.train.memory import MAX_BATCH, smaller_settings

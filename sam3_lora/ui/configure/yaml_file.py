@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from sam3_lora.config import RunConfig
-from sam3_lora.config_yaml import parse_yaml, renamed_note, renamed_settings
+from sam3_lora.config.yaml_text import parse_yaml, renamed_note, renamed_settings
 from sam3_lora.errors import ConfigError
 from sam3_lora.ui.components.layout import download, escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import use_settings

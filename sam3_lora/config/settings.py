@@ -6,57 +6,33 @@ The form in the app, the commented YAML and the command line's help all read the
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
+from pydantic import Field, ValidationError, field_validator
+
+from sam3_lora.config.errors import all_in_one, did_you_mean, explain
+from sam3_lora.config.fields import (
+    AUTO,
+    AUTO_BATCH,
+    Auto,
+    BatchSize,
+    PhraseText,
+    RunName,
+    Section,
+    WorkerCount,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
-
-from sam3_lora.config_errors import all_in_one, did_you_mean, explain
-from sam3_lora.config_yaml import RENAMED, dump, read_yaml, renamed_note, renamed_settings, with_current_names
+from sam3_lora.config.yaml_text import RENAMED, dump, read_yaml, renamed_note, renamed_settings, with_current_names
 from sam3_lora.errors import ConfigError
 from sam3_lora.files import user_path
 from sam3_lora.text import short
 
 DEMO = "demo"  # names the model and the dataset that ship with the app
 HOLDOUT = "holdout"  # as data.valid_split: a share of the training images
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Metadata of a text setting: a regular expression that it must match, and the same in words.
-
-    Attributes:
-        regex: searched for anywhere in the text.
-        words: what the text may contain, as a message shows it: "letters a to z".
-    """
-
-    regex: str
-    words: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def _check(self, value: str) -> str:
-        if not re.search(self.regex, value):
-            raise PydanticCustomError("pattern", "expected {words}", {"words": self.words})
-        return value
 
 
 Component = Literal[
@@ -70,51 +46,11 @@ Component = Literal[
     "scoring",
 ]
 Flip = Literal["none", "horizontal", "both"]
-# A setting that may be left to the program: sam3_lora/train/resolve.py chooses its value at the start of a run.
-Auto = Literal["auto"]
-AUTO: Auto = "auto"
-AUTO_BATCH = 2  # images per forward pass that a batch size of auto stands for, in one pass or in two
-BatchSize = Annotated[int, Field(ge=1, le=256)]
-WorkerCount = Annotated[int, Field(ge=0, le=32)]
 Precision = Literal["fp32", "bf16", "fp16"]
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
-PhraseText = Annotated[str, StringConstraints(max_length=200), Pattern(r"\w", "words")]
-RunName = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=60),
-    Pattern(r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", "letters a to z, digits, spaces, dots and dashes"),
-]
 
 # Shown where the text encoder is chosen all the same.
 TEXT_ENCODER_NOTE = "A few hundred images hold too few phrases to adapt the text encoder: SAM 3 forgets other words."
-
-
-class Section(BaseModel):
-    """A group of settings. Unknown names are errors: a typo must not silently leave a default in force.
-
-    A setting's docstring is its description; its title is the label where the name alone says too little.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, validate_default=True, use_attribute_docstrings=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _normalize(cls, value: Any, info: ValidationInfo) -> Any:
-        """Rejects true as a number (pydantic reads it as 1) and NUL in text; an empty optional number is None."""
-        kind = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and kind in (int, float, int | None, BatchSize | Auto, WorkerCount | Auto):
-            raise PydanticCustomError("number", "expected a number")
-        if isinstance(value, str) and "\0" in value:
-            raise PydanticCustomError("nul", "expected text without the NUL character")
-        return None if value == "" and kind == (int | None) else value
-
-
-def number_rules(info: FieldInfo) -> list[Any]:
-    """The bounds of a number, such as annotated_types.Ge; also of one that may be auto instead."""
-    numbers = [kind for kind in get_args(info.annotation) if get_origin(kind) is Annotated]
-    return [*info.metadata, *(rule for kind in numbers for field in get_args(kind)[1:] for rule in field.metadata)]
 
 
 class DataConfig(Section):
@@ -293,7 +229,7 @@ class OutputConfig(Section):
     """Folder that contains the runs."""
     name: RunName = Field("run", title="Run name")
     """Name of the run: letters a to z, digits, spaces, dots and dashes."""
-    sample_images: list[str] = []
+    sample_images: list[str] = Field([])
     """File names of validation images to predict at each validation, as sample predictions; empty for the first four
     with objects."""
 

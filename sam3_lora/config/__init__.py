@@ -1,0 +1,39 @@
+"""All settings of a run (settings.py), as YAML (yaml_text.py), and what is wrong with them (errors.py)."""
+
+from sam3_lora.config.settings import (
+    ASSETS,
+    DEMO,
+    HOLDOUT,
+    TEXT_ENCODER_NOTE,
+    AdapterConfig,
+    Component,
+    DataConfig,
+    Flip,
+    LossConfig,
+    ModelConfig,
+    ModuleKind,
+    OutputConfig,
+    Precision,
+    RunConfig,
+    TrainingConfig,
+    problems,
+)
+
+__all__ = [
+    "ASSETS",
+    "DEMO",
+    "HOLDOUT",
+    "TEXT_ENCODER_NOTE",
+    "AdapterConfig",
+    "Component",
+    "DataConfig",
+    "Flip",
+    "LossConfig",
+    "ModelConfig",
+    "ModuleKind",
+    "OutputConfig",
+    "Precision",
+    "RunConfig",
+    "TrainingConfig",
+    "problems",
+]
