@@ -17,6 +17,7 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.findings.findings import Finding
@@ -42,7 +43,7 @@ def asked(folder: Path) -> list[tuple[dict[str, bool], set[str]]]:
     (split,) = dataset.splits.values()
     found = []
     for image in split.images:
-        positives, negatives = phrases_for(image, dataset.prompt_categories, 999, random.Random(0))
+        positives, negatives = phrases_for(image, dataset.prompt_categories, Negatives(999), random.Random(0))
         found.append(({one.phrase: one.exhaustive for one in positives}, set(negatives)))
     return found
 

@@ -19,6 +19,7 @@ FOUNDATION = {
     "config",
     "resolved",
     "draw",
+    "words",
 }
 MIDDLE = {"data", "model", "loss", "predict", "runs"}
 
@@ -33,6 +34,7 @@ ALLOWED = {
     "masks": {"errors", "boxes"},
     "config": {"errors", "files", "text"},
     "resolved": {"config"},
+    "words": {"config"},
     "recipes": {"config", "errors"},
     "draw": {"boxes", "masks"},
     "data": FOUNDATION,

@@ -1,5 +1,6 @@
 """All settings of a run (settings.py), as YAML (yaml_text.py), and what is wrong with them (errors.py)."""
 
+from sam3_lora.config.fields import Negatives
 from sam3_lora.config.settings import (
     ASSETS,
     DEMO,
@@ -14,6 +15,7 @@ from sam3_lora.config.settings import (
     ModuleKind,
     OutputConfig,
     Precision,
+    ReplayConfig,
     RunConfig,
     TrainingConfig,
     problems,
@@ -31,8 +33,10 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "ModuleKind",
+    "Negatives",
     "OutputConfig",
     "Precision",
+    "ReplayConfig",
     "RunConfig",
     "TrainingConfig",
     "problems",

@@ -54,6 +54,21 @@ RunName = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Negatives:
+    """The negative phrases of an image.
+
+    Attributes:
+        count: how many, at most.
+        foreign: how many of them, at least, are foreign words.
+        refused: foreign words of the user's own.
+    """
+
+    count: int
+    foreign: int = 0
+    refused: tuple[str, ...] = ()
+
+
 class Section(BaseModel):
     """A group of settings. Unknown names are errors: a typo must not silently leave a default in force.
 

@@ -18,6 +18,7 @@ from sam3_lora.config.fields import (
     AUTO_BATCH,
     Auto,
     BatchSize,
+    Negatives,
     PhraseText,
     RunName,
     Section,
@@ -74,6 +75,10 @@ class DataConfig(Section):
     every brush mask so."""
     num_negatives: int = Field(3, ge=0, le=32, title="Negative phrases per image")
     """Phrases per image that match no object there. Without any, the adapter detects something for every phrase."""
+    min_foreign: int = Field(1, ge=0, le=32, title="Foreign words among the negatives")
+    """At least so many of the negative phrases are everyday words that have nothing to do with the dataset."""
+    refused_phrases: list[PhraseText] = Field([], max_length=1_000, title="Phrases to refuse")
+    """Further foreign words: phrases for which the adapter is to detect nothing."""
     flip: Flip = "horizontal"
     """Random flips, each with probability 0.5: 'horizontal' left to right, 'both' also upside down (aerial views),
     'none' if orientation matters."""
@@ -85,6 +90,11 @@ class DataConfig(Section):
     vision_cache_gb: float = Field(20, ge=0, le=100_000, title="Vision cache (GB)")
     """Disk space outside the dataset for what the vision encoder makes of each image, where it is not adapted: it then
     runs once per image instead of in every step. Of all runs together; 0 switches the cache off."""
+
+    @property
+    def negatives(self) -> Negatives:
+        """The negative phrases of each image."""
+        return Negatives(self.num_negatives, self.min_foreign, tuple(self.refused_phrases))
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -175,6 +185,24 @@ class LossConfig(Section):
     """Divide by the number of objects in this process's batch ('local'), or by its mean over processes ('global')."""
 
 
+class ReplayConfig(Section):
+    """Replay: the adapter is held to the base model's predictions for other phrases, so that it forgets less."""
+
+    source: Literal["own", "folder", "none"] = Field("own", title="Images to replay")
+    """Images that other phrases are asked of: 'own' the training images, 'folder' unlabelled photographs such as the
+    adapter will meet besides, 'none' for no replay."""
+    folder: str = Field("", max_length=1_000, title="Folder of photographs")
+    """Folder of the photographs for 'folder'; annotations are not needed."""
+    images_per_step: int = Field(2, ge=1, le=64, title="Replayed images per step")
+    """Images that each step replays, in a pass of their own."""
+    phrases_per_image: int = Field(4, ge=1, le=64, title="Replayed phrases per image")
+    """Half of them are phrases for which the base detects something in the image, as far as there are any."""
+    weight: float = Field(2.0, gt=0, le=1_000, title="Weight of replay")
+    """Factor on the loss of replayed phrases. A higher weight keeps more knowledge, and learns more slowly."""
+    phrases: list[PhraseText] = Field([], max_length=1_000, title="Phrases to preserve")
+    """Phrases besides those of the dataset that matter to you: they are replayed more often than others."""
+
+
 class TrainingConfig(Section):
     """Length of the training, optimizer, precision and checkpoints."""
 
@@ -246,6 +274,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     lora: AdapterConfig = AdapterConfig()
     loss: LossConfig = LossConfig()
+    replay: ReplayConfig = ReplayConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()
 

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.records import Annotation, ImageRecord
+from sam3_lora.words import foreign_words
 
 MAX_TOKENS = 32  # of a phrase in SAM 3's text encoder, two of them for start and end; the rest is cut off
-# Nouns for things that are rarely in images people train on, so that they make good negatives; each group has the words
-# that mean all of it.
-_EVERYDAY: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("animal", "wildlife", "mammal"): ("giraffe", "kangaroo", "polar bear", "camel", "hedgehog", "rhinoceros"),
-    ("animal", "wildlife", "bird"): ("penguin", "flamingo", "parrot", "peacock"),
-    ("animal", "wildlife", "sea animal", "fish"): ("octopus", "dolphin", "starfish", "seahorse"),
-    ("fruit", "food", "produce"): ("pineapple", "strawberry", "watermelon", "coconut", "cherry"),
-    ("dish", "food", "meal", "dessert", "pastry"): ("pizza", "croissant", "ice cream", "pancake", "birthday cake"),
-    ("instrument", "musical instrument"): ("violin", "trumpet", "accordion", "harp", "grand piano", "saxophone"),
-    ("furniture", "household item"): ("rocking chair", "bunk bed", "chandelier", "bathtub", "fireplace"),
-    ("clothing", "clothes", "garment"): ("wedding dress", "bow tie", "cowboy hat", "kimono", "mitten"),
-    ("vehicle", "aircraft", "watercraft"): ("hot air balloon", "submarine", "sailboat", "gondola", "space shuttle"),
-    ("toy", "game"): ("teddy bear", "chessboard", "rubber duck", "kite", "rocking horse"),
-    ("tableware", "kitchenware", "dishes"): ("teapot", "wine glass", "candlestick", "sugar bowl"),
-    ("sports equipment", "sport"): ("surfboard", "tennis racket", "ice skate", "snowboard"),
-    ("building", "structure"): ("lighthouse", "windmill", "igloo"),
-    ("tool", "household item"): ("telescope", "hourglass", "birdcage", "typewriter"),
-}
-EVERYDAY_WORDS: tuple[str, ...] = tuple(word for words in _EVERYDAY.values() for word in words)
-_MEANINGS = {word: meanings for meanings, words in _EVERYDAY.items() for word in words}
 
 
 class Prompt(NamedTuple):
@@ -140,7 +122,7 @@ def image_phrases(
 def phrases_for(
     image: ImageRecord,
     categories: Iterable[str],
-    num_negatives: int,
+    wanted: Negatives,
     rng: _Shuffles,
     phrases: Mapping[str, str] | None = None,
 ) -> tuple[list[Prompt], list[str]]:
@@ -149,15 +131,15 @@ def phrases_for(
     Args:
         image: its crowds and unusable annotations give no positive, but rule their category out as a negative.
         categories: of the dataset, as written there.
-        num_negatives: how many negative phrases, at most.
+        wanted: the negative phrases.
         rng: draws the negatives.
         phrases: the user's own words by category, see :func:`phrase_of`.
 
     Returns:
-        The positives, one per phrase, in the order of the image's annotations; and the negatives:
-        absent categories first, then everyday words. A phrase that could mean something present (its
-        plural, a more general or a more special one) is never among them. Where the file lists what is
-        absent, only that is.
+        The positives, one per phrase, in the order of the image's annotations; and the negatives: absent categories,
+        then foreign words, which take the place of some categories where they would be too few. A phrase that could
+        mean something present (its plural, a more general or a more special one) is never among them. Where the file
+        lists what is absent, only that is.
     """
     categories = tuple(categories)
     known = image_phrases(image, categories, phrases)
@@ -167,12 +149,20 @@ def phrases_for(
 
     absent = [phrase for phrase in dict.fromkeys(phrase_of(one, phrases) for one in categories) if known.lacks(phrase)]
     rng.shuffle(absent)
-    negatives = absent[:num_negatives]
-    if len(negatives) < num_negatives:
-        everyday = [word for word in EVERYDAY_WORDS if word not in negatives and known.lacks(word)]
-        rng.shuffle(everyday)
-        negatives += everyday[: num_negatives - len(negatives)]
+    foreign = _foreign(known, absent, wanted.refused, rng)
+    categories_used = absent[: wanted.count - min(wanted.foreign, wanted.count, len(foreign))]
+    negatives = categories_used + foreign[: wanted.count - len(categories_used)]
     return positives, negatives
+
+
+def _foreign(known: ImagePhrases, absent: Collection[str], refused: Iterable[str], rng: _Shuffles) -> list[str]:
+    """Foreign words that are surely absent and no absent categories, shuffled; the first is one of the user's own."""
+    own = [word for word in dict.fromkeys(map(normalized, refused)) if word not in absent and known.lacks(word)]
+    words = [word for word in foreign_words() if word not in absent and word not in own and known.lacks(word)]
+    rng.shuffle(own)
+    words += own[1:]
+    rng.shuffle(words)
+    return own[:1] + words
 
 
 @functools.lru_cache(maxsize=65536)
@@ -186,7 +176,7 @@ def could_mean(phrase: str, present: str) -> bool:
         phrase: as :func:`phrase_of` gives it.
         present: the phrase of an object in the image.
     """
-    if any(_words(meaning) <= _words(present) for meaning in _MEANINGS.get(phrase, ())):
+    if any(_words(meaning) <= _words(present) for meaning in foreign_words().get(phrase, ())):
         return True
     words, other = _words(phrase), _words(present)
     return words <= other or other <= words or _reads_like(phrase, present)

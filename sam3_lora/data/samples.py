@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam3_lora.config import Flip
+from sam3_lora.config import Flip, Negatives
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import MAX_TOKENS, Prompt, phrases_for
-from sam3_lora.data.records import ImageRecord, Split
+from sam3_lora.data.records import ImageRecord
 from sam3_lora.data.targets import pack_targets, targets_of
 from sam3_lora.data.vision_features import Flipped, SplitFeatures
 from sam3_lora.errors import DataError
@@ -108,14 +108,14 @@ class Batch(OnDevice):
 
 
 class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
-    """A split's images as samples.
+    """Images as samples.
 
     Args:
-        split: the images.
+        images: of a split, with their annotations.
         processor: transformers' Sam3Processor of the base model.
         categories: of the whole dataset: the absent ones make the hardest negatives.
-        num_negatives: negative phrases per image. An image without objects gets at least one, since nothing is learned
-            from a sample without any phrase.
+        negatives: negative phrases of each image. One without objects gets at least one, since nothing is learned from
+            a sample without any phrase.
         seed: with the epoch and the index it determines the negatives, in whichever process the sample is loaded.
         phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
         flip: how samples may be flipped, each way half of the time; determined as the negatives are.
@@ -129,19 +129,19 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
 
     def __init__(
         self,
-        split: Split,
+        images: Sequence[ImageRecord],
         processor: Any,
         categories: Iterable[str],
-        num_negatives: int,
+        negatives: Negatives,
         seed: int,
         phrases: Mapping[str, str] | None = None,
         flip: Flip = "none",
         unreadable: Literal["error", "replace", "leave-out"] = "error",
     ) -> None:
-        self._images = split.images
+        self._images = images
         self._image_processor = processor.image_processor
         self._categories = tuple(categories)
-        self._num_negatives = num_negatives
+        self._negatives = negatives
         self._seed = seed
         self._phrases = dict(phrases or {})
         self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[flip]
@@ -209,14 +209,27 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
         """A sample with its pixels, whether features are kept or not. Raises DataError."""
         return self._load(index, None)
 
+    def without_prompts(self, index: int) -> Sample:
+        """An image that is asked nothing and not flipped. Raises DataError."""
+        record = self._images[index]
+        pixel_values, backbone, path = self._input(index, (), self.features)
+        targets = targets_of(record, (), input_size(self._image_processor))
+        return Sample(pixel_values, (), targets, record, (), backbone, path)
+
+    def _input(
+        self, index: int, flipped: Flipped, features: SplitFeatures | None
+    ) -> tuple[Tensor | None, Tensor | None, Path | None]:
+        """Pixels, not flipped yet, or the backbone's output where it is kept; and the file that it is kept in."""
+        path = None if features is None else features.path(index, flipped)
+        backbone = None if features is None or path is None else features.files.load(path)
+        return (self.pixel_values(index) if backbone is None else None), backbone, path
+
     def _load(self, index: int, features: SplitFeatures | None) -> Sample:
         record = self._images[index]
         rng = np.random.default_rng((self._seed, int(self._epoch), index))
-        asked = sample_prompts(record, self._categories, self._num_negatives, rng, self._phrases)
+        asked = sample_prompts(record, self._categories, self._negatives, rng, self._phrases)
         flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
-        path = None if features is None else features.path(index, flipped)
-        backbone = None if features is None or path is None else features.files.load(path)
-        pixel_values = self.pixel_values(index) if backbone is None else None
+        pixel_values, backbone, path = self._input(index, flipped, features)
         targets = targets_of(record, asked, input_size(self._image_processor))
         phrases = tuple(one.phrase for one in asked)
         return _flipped(Sample(pixel_values, phrases, targets, record, flipped, backbone, path))
@@ -225,7 +238,7 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
 def sample_prompts(
     record: ImageRecord,
     categories: Iterable[str],
-    num_negatives: int,
+    negatives: Negatives,
     rng: np.random.Generator,
     phrases: Mapping[str, str],
 ) -> list[Prompt]:
@@ -234,17 +247,17 @@ def sample_prompts(
     Args:
         record: the image.
         categories: see :class:`SampleDataset`.
-        num_negatives: see there.
+        negatives: see there.
         rng: draws the negatives.
         phrases: see :class:`SampleDataset`.
     """
     has_objects = any(not item.iscrowd for item in record.annotations)
-    num_negatives = num_negatives if has_objects else max(num_negatives, 1)
-    positives, negatives = phrases_for(record, categories, num_negatives, rng, phrases)
-    if not positives and not negatives:
+    wanted = negatives if has_objects else replace(negatives, count=max(negatives.count, 1))
+    positives, absent = phrases_for(record, categories, wanted, rng, phrases)
+    if not positives and not absent:
         # What the file lists is ruled out, by a crowd of it for example. A batch needs a phrase: an everyday word.
-        negatives = phrases_for(replace(record, absent_categories=None), (), 1, rng, phrases)[1]
-    return [*positives, *(Prompt(phrase, ()) for phrase in negatives)]
+        absent = phrases_for(replace(record, absent_categories=None), (), Negatives(1), rng, phrases)[1]
+    return [*positives, *(Prompt(phrase, ()) for phrase in absent)]
 
 
 class Collator:

@@ -15,7 +15,7 @@ from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, match_predictions
 from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult, mask_ious
 
 # Nouns for things that hardly any image holds. Training never uses them as negatives (its own are in
-# data.prompts.EVERYDAY_WORDS), so an adapter cannot have learned to stay silent on exactly these.
+# assets/words/foreign.txt), so an adapter cannot have learned to stay silent on exactly these.
 UNRELATED_PHRASES = ("walrus", "toucan", "lobster", "lasagna", "banjo", "hammock", "wheelbarrow", "trombone")
 # Common objects that a base model finds wherever they are.
 COMMON_PHRASES = ("person", "car", "tree", "building", "sign", "chair", "bottle", "dog")

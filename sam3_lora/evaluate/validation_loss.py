@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sam3_lora.config import LossConfig
+from sam3_lora.config import LossConfig, Negatives
 from sam3_lora.data.dataset import ImageRecord, Split
 from sam3_lora.data.loading import batches_of, make_loader
 from sam3_lora.data.samples import Batch, Collator, LeftOut, SampleDataset, input_size, sample_prompts
@@ -22,7 +22,7 @@ from sam3_lora.predict.phrase_subsets import join_phrases
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.structures import Detections, Targets
 
-NUM_NEGATIVES, BATCH_SIZE = 3, 2  # of an evaluation, so that its losses can be compared
+NEGATIVES, BATCH_SIZE = Negatives(3), 2  # of an evaluation, so that its losses can be compared
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SplitLoss:
         """What is asked of an image, the same at every evaluation; call it once for each, in the order of the split."""
         rng = np.random.default_rng((0, 0, self._images))  # as SampleDataset draws them
         self._images += 1
-        prompts = sample_prompts(image, self._categories, NUM_NEGATIVES, rng, self._phrases)
+        prompts = sample_prompts(image, self._categories, NEGATIVES, rng, self._phrases)
         prompts = [one for one in prompts if one.phrase]  # a category's name may be all punctuation
         return ImageTargets(tuple(one.phrase for one in prompts), targets_of(image, prompts, self._size_hw))
 
@@ -124,7 +124,7 @@ def validation_loader(
     split: Split,
     processor: Any,
     categories: tuple[str, ...],
-    num_negatives: int,
+    negatives: Negatives,
     batch_size: int,
     num_workers: int = 0,
     phrases: Mapping[str, str] | None = None,
@@ -136,14 +136,14 @@ def validation_loader(
         split: with annotations.
         processor: the base model's Sam3Processor.
         categories: the dataset's, from which negatives are drawn.
-        num_negatives: absent phrases per image.
+        negatives: absent phrases of each image.
         batch_size: in images.
         num_workers: processes that load images; 0 loads them in this one.
         phrases: the user's own phrase of each category.
         pin_memory: see :func:`sam3_lora.data.loading.make_loader`.
     """
-    prompts = (processor, categories, num_negatives)
-    samples = SampleDataset(split, *prompts, seed=0, phrases=phrases, unreadable="leave-out")
+    prompts = (processor, categories, negatives)
+    samples = SampleDataset(split.images, *prompts, seed=0, phrases=phrases, unreadable="leave-out")
     return make_loader(samples, Collator(processor), num_workers, 0, pin_memory, batch_size=batch_size)
 
 

@@ -81,10 +81,10 @@ def make_data(
         DataError: the dataset was removed since it was opened.
     """
     data, training = config.data, config.training
-    prompts = (processor, splits.categories, data.num_negatives)
+    prompts = (processor, splits.categories, data.negatives)
     phrases = data.category_phrases
     samples = SampleDataset(
-        splits.train, *prompts, seed=training.seed, phrases=phrases, flip=data.flip, unreadable="replace"
+        splits.train.images, *prompts, seed=training.seed, phrases=phrases, flip=data.flip, unreadable="replace"
     )
     collate = Collator(processor)
     valid_loader = None

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.dataset import Dataset, open_dataset
 from sam3_lora.data.prompts import phrase_of, phrases_for
 from sam3_lora.data.samples import SampleDataset
@@ -61,7 +62,7 @@ def check(dataset: Dataset) -> None:
                 x, y, w, h = item.bbox_xywh
                 assert x >= 0 and y >= 0 and w > 0 and h > 0
                 assert x + w <= record.width + 1e-6 and y + h <= record.height + 1e-6
-            _, negatives = phrases_for(record, dataset.categories, 3, np.random.default_rng(0))
+            _, negatives = phrases_for(record, dataset.categories, Negatives(3), np.random.default_rng(0))
             there = {item.category for item in record.annotations} | record.unusable_categories
             assert len(negatives) == 3 and not set(negatives) & set(map(phrase_of, there))
 
@@ -91,7 +92,7 @@ def test_random_mutations_never_crash(sound, seed):
             continue
         opened += 1
         check(dataset)
-        samples = SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, 2, seed)
+        samples = SampleDataset(dataset.split("train").images, tiny_processor(), dataset.categories, Negatives(2), seed)
         for index in range(len(samples)):
             try:
                 targets = samples[index].targets

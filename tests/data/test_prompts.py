@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3_lora.data.prompts import EVERYDAY_WORDS, phrase_of, phrases_for
+from sam3_lora.config import Negatives
+from sam3_lora.data.prompts import phrase_of, phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord
+from sam3_lora.words import foreign_words
+
+FOREIGN = list(foreign_words())
 
 
 def image(*categories: str, crowds: tuple[str, ...] = (), unusable: tuple[str, ...] = ()) -> ImageRecord:
@@ -19,7 +23,7 @@ def image(*categories: str, crowds: tuple[str, ...] = (), unusable: tuple[str, .
 
 
 def ask(record: ImageRecord, categories: tuple[str, ...] = (), num_negatives: int = 3, seed: int = 0):
-    positives, negatives = phrases_for(record, categories, num_negatives, np.random.default_rng(seed))
+    positives, negatives = phrases_for(record, categories, Negatives(num_negatives), np.random.default_rng(seed))
     return {positive.phrase: [item.id for item in positive.annotations] for positive in positives}, negatives
 
 
@@ -50,7 +54,7 @@ def test_absent_categories_come_before_everyday_words():
     categories = ("crack", "pothole", "joint", "stain", "patch")
     _, negatives = ask(image("crack"), categories, num_negatives=6)
     assert set(negatives[:4]) == {"pothole", "joint", "stain", "patch"}
-    assert set(negatives[4:]) <= set(EVERYDAY_WORDS) and len(negatives) == 6
+    assert set(negatives[4:]) <= set(FOREIGN) and len(negatives) == 6
     _, few = ask(image("crack"), categories, num_negatives=2)
     assert set(few) < {"pothole", "joint", "stain", "patch"}
 
@@ -93,8 +97,8 @@ def test_everyday_words_that_could_be_there_are_left_out():
 
 
 def test_everyday_words_are_many_different_and_already_phrases():
-    assert len(EVERYDAY_WORDS) >= 60 and len(set(EVERYDAY_WORDS)) == len(EVERYDAY_WORDS)
-    assert [phrase_of(word) for word in EVERYDAY_WORDS] == list(EVERYDAY_WORDS)
+    assert len(FOREIGN) >= 200 and len(set(FOREIGN)) == len(FOREIGN)
+    assert [phrase_of(word) for word in FOREIGN] == list(FOREIGN)
 
 
 def test_negatives_differ_from_each_other_and_follow_the_random_numbers():
@@ -106,23 +110,46 @@ def test_negatives_differ_from_each_other_and_follow_the_random_numbers():
 
 
 def test_an_everyday_word_that_is_also_a_category_is_asked_once():
-    _, negatives = ask(image("crack"), EVERYDAY_WORDS[:3], num_negatives=32)
-    assert len(set(negatives)) == 32 and set(EVERYDAY_WORDS[:3]) <= set(negatives)
+    _, negatives = ask(image("crack"), FOREIGN[:3], num_negatives=32)
+    assert len(set(negatives)) == 32 and set(FOREIGN[:3]) <= set(negatives)
 
 
 def test_no_negatives_if_none_are_wanted_and_any_generator_will_do():
     assert ask(image("crack"), ("joint",), num_negatives=0)[1] == []
-    assert len(phrases_for(image("crack"), ("joint",), 3, random.Random(0))[1]) == 3
+    assert len(phrases_for(image("crack"), ("joint",), Negatives(3), random.Random(0))[1]) == 3
 
 
 def test_own_words_are_asked_instead_of_names_and_keep_out_what_they_mean():
     own = {"crack": " Long  Fissure ", "joint": "fissure"}
-    positives, negatives = phrases_for(image("crack"), ("crack", "joint", "stain"), 5, random.Random(0), own)
+    positives, negatives = phrases_for(image("crack"), ("crack", "joint", "stain"), Negatives(5), random.Random(0), own)
     assert [positive.phrase for positive in positives] == ["long fissure"]
     assert "stain" in negatives and not {"crack", "joint", "fissure"} & set(negatives)
 
 
 def test_categories_with_the_same_own_words_are_one_phrase():
     own = {"crack": "damage", "pothole": "Damage"}
-    positives, _ = phrases_for(image("crack", "pothole"), ("crack", "pothole"), 0, random.Random(0), own)
+    positives, _ = phrases_for(image("crack", "pothole"), ("crack", "pothole"), Negatives(0), random.Random(0), own)
     assert [(positive.phrase, len(positive.annotations)) for positive in positives] == [("damage", 2)]
+
+
+def test_some_negatives_are_foreign_words_even_where_categories_would_do():
+    categories = ("pothole", "joint", "stain", "patch")
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        _, negatives = phrases_for(image("crack"), categories, Negatives(3, foreign=1), rng)
+        assert [word in categories for word in negatives] == [True, True, False] and negatives[2] in FOREIGN
+    _, all_foreign = phrases_for(image("crack"), categories, Negatives(2, foreign=5), np.random.default_rng(0))
+    assert set(all_foreign) < set(FOREIGN) and len(all_foreign) == 2
+
+
+def test_phrases_that_the_user_refuses_are_asked_of_each_image_unless_they_could_be_there():
+    wanted = Negatives(3, foreign=1, refused=("Manhole  Cover", "cracks"))
+    for seed in range(10):
+        _, negatives = phrases_for(image("crack"), ("joint", "stain"), wanted, np.random.default_rng(seed))
+        assert "manhole cover" in negatives and "cracks" not in negatives
+
+
+def test_words_that_may_be_anywhere_are_no_foreign_words():
+    assert not set(FOREIGN) & set(known_words("facebook/sam3"))
+    assert len(known_words("facebook/sam3")) > 300
+    assert {"circle", "blue star", "dotted bar"} < set(known_words("demo"))

@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
+from sam3_lora.config import Negatives
 from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.loading import make_loader
-from sam3_lora.data.prompts import EVERYDAY_WORDS, MAX_TOKENS, phrase_of
+from sam3_lora.data.prompts import MAX_TOKENS, phrase_of
 from sam3_lora.data.samples import Collator, SampleDataset, to_pixel_values
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
+from sam3_lora.words import foreign_words
 from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split
 
 HEIGHT, WIDTH = SIZE_HW
@@ -24,7 +26,9 @@ HEIGHT, WIDTH = SIZE_HW
 
 def samples_of(folder, num_negatives=3, seed=0) -> SampleDataset:
     dataset = open_dataset(folder)
-    return SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, num_negatives, seed)
+    return SampleDataset(
+        dataset.split("train").images, tiny_processor(), dataset.categories, Negatives(num_negatives), seed
+    )
 
 
 def one_image(folder, annotations, **entry):
@@ -159,7 +163,7 @@ def test_targets_say_which_phrases_are_not_exhaustive(tmp_path):
 def test_an_image_has_a_phrase_although_all_that_its_file_lists_is_ruled_out(tmp_path):
     crowd = {"bbox": [1, 1, 20, 20], "iscrowd": 1, "category_id": 2}
     sample = one_image(tmp_path, [crowd], neg_category_ids=[2])[0]
-    assert len(sample.phrases) == 1 and sample.phrases[0] in EVERYDAY_WORDS
+    assert len(sample.phrases) == 1 and sample.phrases[0] in foreign_words()
 
 
 def test_negatives_have_no_objects_and_come_last(samples):
@@ -192,7 +196,9 @@ def test_flipped_samples_are_the_same_in_a_mirror(tmp_path):
     write_dataset(tmp_path)
     dataset = open_dataset(tmp_path)
     plain, sideways, both = (
-        SampleDataset(dataset.split("train"), tiny_processor(), dataset.categories, 3, seed=0, flip=flip)
+        SampleDataset(
+            dataset.split("train").images, tiny_processor(), dataset.categories, Negatives(3), seed=0, flip=flip
+        )
         for flip in ("none", "horizontal", "both")
     )
     seen = []

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sam3_lora.config import LossConfig, RunConfig
+from sam3_lora.config import LossConfig, Negatives, RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.samples import SampleDataset
 from sam3_lora.evaluate import EvaluationRequest, evaluate
@@ -68,7 +68,7 @@ def test_what_training_has_kept_of_images_is_not_encoded_again(split, tiny_base,
     predictor = with_adapter(str(tiny_base), ["detr_decoder"])
     before = evaluate(predictor, requested(split))
     cache = VisionCache(predictor.detector, predictor.precision, predictor.processor, limit_gb=1)
-    samples = SampleDataset(split, predictor.processor, split.prompt_categories, 1, seed=0)
+    samples = SampleDataset(split.images, predictor.processor, split.prompt_categories, Negatives(1), seed=0)
     cache.attach(samples)
     readable = [(0, number) for number, image in enumerate(split.images) if image.path != split.images[1].path]
     assert list(cache.fill([samples], readable))[-1].plan.missing == IMAGES

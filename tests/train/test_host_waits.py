@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from sam3_lora.config import Negatives
 from sam3_lora.train.accelerator import make_accelerator
 from sam3_lora.train.setup import Setup, prepare
 from sam3_lora.train.step import take_step
@@ -27,7 +28,7 @@ def setup(quick_config) -> Setup:
 
 
 def counted_step(setup: Setup, phrases_per_image: int, by_component: bool = False) -> HostWaits:
-    setup.data.samples._num_negatives = phrases_per_image
+    setup.data.samples._negatives = Negatives(phrases_per_image)
     group = next(iter(setup.data.train_loader.epoch(0)))
     assert len(group) == 1
     batch, kept = group[0], group[0].targets

@@ -13,7 +13,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from sam3_lora.config import AdapterConfig, LossConfig
+from sam3_lora.config import AdapterConfig, LossConfig, Negatives
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.samples import Batch, Collator, SampleDataset
 from sam3_lora.loss import LossReport, Sam3LossWrapper
@@ -57,7 +57,7 @@ def batches(tiny_base, tmp_path_factory) -> Callable[..., Batch]:
         "train"
     )
     processor = load_base(str(tiny_base)).processor
-    samples = SampleDataset(split, processor, split.prompt_categories, num_negatives=2, seed=0)
+    samples = SampleDataset(split.images, processor, split.prompt_categories, Negatives(2), seed=0)
     return lambda *images: Collator(processor)([samples[image] for image in images])
 
 

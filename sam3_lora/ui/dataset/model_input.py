@@ -114,9 +114,9 @@ def load_input(
     present = index.split if record.missing else index.split.present()
     place = position if record.missing else int((~left_out[:position]).sum())
     seed = 0 if epoch is None else config.training.seed
-    prompts = (opened.dataset.prompt_categories, config.data.num_negatives)
+    prompts = (opened.dataset.prompt_categories, config.data.negatives)
     flip = "none" if epoch is None else config.data.flip
-    samples = SampleDataset(present, processor, *prompts, seed=seed, phrases=phrases, flip=flip)
+    samples = SampleDataset(present.images, processor, *prompts, seed=seed, phrases=phrases, flip=flip)
     samples.set_epoch(epoch or 0)
     sample = samples.decoded(place)
     assert sample.pixel_values is not None  # read from the image, not from the cache

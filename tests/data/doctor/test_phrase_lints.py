@@ -5,7 +5,7 @@ import pytest
 from sam3_lora.config import ASSETS
 from sam3_lora.data.doctor.phrase_lints import check, lint, min_tokens
 from sam3_lora.data.findings.findings import FindingCollector
-from sam3_lora.data.prompts import EVERYDAY_WORDS
+from sam3_lora.words import foreign_words
 
 # Names out of COCO, LVIS and people's own sets that look odd to a careless rule.
 SOUND = (
@@ -17,7 +17,7 @@ SOUND = (
 ).split(", ")
 
 
-@pytest.mark.parametrize("name", [*SOUND, *EVERYDAY_WORDS])
+@pytest.mark.parametrize("name", [*SOUND, *foreign_words()])
 def test_ordinary_names_are_left_alone(name):
     assert lint(name) is None
 
@@ -90,7 +90,7 @@ def test_no_phrase_has_fewer_tokens_than_counted():
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "demo" / "model")
-    for phrase in (*SOUND[:20], *EVERYDAY_WORDS, "a man in a red coat, walking 12 dogs!", "crack " * 10):
+    for phrase in (*SOUND[:20], *foreign_words(), "a man in a red coat, walking 12 dogs!", "crack " * 10):
         assert min_tokens(phrase) <= len(tokenizer(phrase)["input_ids"]), phrase
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.prompts import phrases_for
 from tests.cli.helpers import call
@@ -89,7 +90,7 @@ def test_they_are_learned_as_objects_if_asked(tmp_path):
     split, (finding,) = dataset.split("train"), dataset.findings
     assert (split.num_objects, split.num_crowds) == (8, 0)
     assert (finding.kind, finding.severity, finding.variant, finding.count) == ("crowds", "info", "as-objects", 8)
-    positives, _ = phrases_for(split.images[0], dataset.categories, 0, __import__("random").Random(0))
+    positives, _ = phrases_for(split.images[0], dataset.categories, Negatives(0), __import__("random").Random(0))
     assert sum(len(positive.annotations) for positive in positives) == 2
 
 

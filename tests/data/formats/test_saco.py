@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.prompts import phrases_for
 from sam3_lora.masks import decode_segmentation, encode_rle
@@ -42,7 +43,7 @@ def asked(dataset, split="train"):
     """File name -> positive phrase -> (boxes, whether it is exhaustive); and file name -> possible negatives."""
     positive, negative = {}, {}
     for image in dataset.split(split).images:
-        positives, negatives = phrases_for(image, dataset.prompt_categories, 99, random.Random(0))
+        positives, negatives = phrases_for(image, dataset.prompt_categories, Negatives(99), random.Random(0))
         positive[image.file_name] = {
             one.phrase: ([item.bbox_xywh for item in one.annotations], one.exhaustive) for one in positives
         }

@@ -6,8 +6,10 @@ import random
 
 import pytest
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.data.prompts import EVERYDAY_WORDS, phrases_for
+from sam3_lora.data.prompts import phrases_for
+from sam3_lora.words import foreign_words
 from tests.data.findings.helpers import opened
 from tests.factories import coco, kinds, write_split
 
@@ -18,7 +20,7 @@ def asked(dataset, phrases=None, split="train"):
     """Of each image: positive phrase -> whether it is exhaustive; and all phrases that may be negative."""
     found = []
     for image in dataset.split(split).images:
-        positives, negatives = phrases_for(image, dataset.prompt_categories, 999, random.Random(0), phrases)
+        positives, negatives = phrases_for(image, dataset.prompt_categories, Negatives(999), random.Random(0), phrases)
         found.append(({one.phrase: one.exhaustive for one in positives}, set(negatives)))
     return found
 
@@ -142,7 +144,7 @@ class TestLists:
         dataset = opened(tmp_path, listing(neg_category_ids=[JOINT]))
         first, second, *_ = asked(dataset)
         assert first == ({"crack": True, "pothole": True}, {"joint"})
-        assert set(EVERYDAY_WORDS) < second[1]  # its entry lists nothing
+        assert set(foreign_words()) < second[1]  # its entry lists nothing
         assert kinds(dataset) == ["negatives-listed"] and dataset.findings[0].image_names == ("0_000.png",)
 
     def test_a_listed_category_is_a_negative_however_it_reads(self, tmp_path):
