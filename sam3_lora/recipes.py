@@ -144,6 +144,31 @@ _SAM3: tuple[tuple[str, tuple[Any, Any, Any], str], ...] = (
     ("training.gradient_accumulation_steps", _same(1), "SAM 3's paper, few-shot: 2 images per step"),
     ("training.max_grad_norm", _same(0.1), "Meta's fine-tuning configuration"),
     (
+        "augmentation.scale_min",
+        _same(0.476),
+        "Meta's fine-tuning configuration: images of 480 to 1008 pixels, padded to 1008",
+    ),
+    (
+        "augmentation.crop_min",
+        (0.7, 0.7, 1.0),
+        "Usual for detectors where there are few images, as DETR's random crops",
+    ),
+    (
+        "augmentation.color_jitter",
+        (0.2, 0.2, 0.0),
+        "Usual where there are few images, which light and camera make alike; off in Meta's fine-tuning configuration",
+    ),
+    (
+        "augmentation.boxes_added",
+        _same(0.1),
+        "SAM 3 was trained with exemplar boxes beside words; without any, prompts by boxes may be forgotten",
+    ),
+    (
+        "augmentation.word_dropped",
+        _same(0.1),
+        "SAM 3 was trained with exemplar boxes instead of words, as the phrase 'visual'",
+    ),
+    (
         "data.num_negatives",
         _same(5),
         "SAM 3's paper: 0, 5, 15 and 30 negatives per image give a cgF1 of 28.3, 39.4, 41.8 and 43.0",

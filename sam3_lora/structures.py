@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+PADDING_LABEL = -10  # of exemplar boxes that only pad a batch, as in Sam3Processor
+VISUAL = "visual"  # the phrase SAM 3 was trained with for prompts of exemplar boxes alone
+
 
 def to_device(numbers: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Numbers as a tensor on a device; those of the host are copied without waiting for a GPU's work so far."""

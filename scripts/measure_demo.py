@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,12 @@ from sam3_lora.evaluate import cgf1
 from sam3_lora.evaluate.average_precision import AveragePrecision, mean_ap
 from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
 from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, asked_of, phrases_of, predict_image
+from sam3_lora.masks import decode_segmentation, mask_to_box_xyxy
 from sam3_lora.monitor.healthy_ranges import WINDOW
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
-from sam3_lora.predict.predictor import PhraseResult, Predictor
+from sam3_lora.predict.predictor import Exemplars, PhraseResult, Predictor
 from sam3_lora.runs.run import Run
+from sam3_lora.structures import VISUAL
 from sam3_lora.train.loop import fit
 from scripts import scenes
 from scripts.healthy_stages import measure_stages, save_stages
@@ -107,6 +109,46 @@ def unrelated_firing(predictor: Predictor, images: Iterable) -> dict[str, float]
     return dict(zip(UNRELATED, np.mean(fired, axis=0).tolist(), strict=True))
 
 
+def exemplar_f1(predictor: Predictor, pictures: Iterable[tuple[np.ndarray, list[list[np.ndarray]]]]) -> float:
+    """F1 by boxes alone: of each phrase the box of one object, to find all of them; at the best threshold.
+
+    Args:
+        predictor: the base model, or an adapter.
+        pictures: images (H, W, 3), and for each phrase in it the masks of its objects, at least one.
+    """
+    scores, is_tp, num_objects = [], [], 0
+    rng = np.random.default_rng(0)
+    for image, phrases in pictures:
+        predictor.set_image(image)
+        for gt in phrases:
+            box = np.array([mask_to_box_xyxy(gt[int(rng.integers(len(gt)))])])
+            found = predictor.prompt([], 0.05, exemplars=Exemplars(box, np.ones(1, dtype=bool)))
+            result = postprocess_all(found, PostprocessConfig(0.05))[VISUAL]
+            num_objects += len(gt)
+            scores += result.scores.tolist()
+            is_tp += true_positives(result, gt)
+    sweep = ThresholdSweep(np.array(scores), np.array(is_tp, dtype=bool), num_objects)
+    return sweep.at(sweep.best_threshold() or SCORE_THRESHOLD).f1
+
+
+def objects_by_kind(count: int) -> Iterator[tuple[np.ndarray, list[list[np.ndarray]]]]:
+    """Unseen scenes for :func:`exemplar_f1`."""
+    for number in range(count):
+        scene = scenes.make_scene(np.random.default_rng((0, UNSEEN, number)))
+        kinds = dict.fromkeys(figure.kind for figure in scene.figures)
+        yield scene.image, [[one.mask for one in scene.figures if one.kind == kind] for kind in kinds]
+
+
+def objects_by_phrase(split: Split) -> Iterator[tuple[np.ndarray, list[list[np.ndarray]]]]:
+    """A split's images for :func:`exemplar_f1`."""
+    for image in split.images:
+        phrases: dict[str, list[np.ndarray]] = {}
+        for item in image.annotations:
+            mask = decode_segmentation(item.segmentation, (image.height, image.width))
+            phrases.setdefault(item.category, []).append(mask)
+        yield load_image(image), list(phrases.values())
+
+
 def seconds_per_image(predictor: Predictor, images: Sequence) -> float:
     """The median time to set an image and prompt it for three phrases that are not in the cache."""
     times = []
@@ -147,6 +189,8 @@ def measure(
         "valid_cgf1": metrics["cgf1"],
         "foreign_firing": float(np.mean(list(unrelated.values()))),
         "foreign_firing_worst_word": max(unrelated.values()),
+        "exemplar_f1": exemplar_f1(predictor, objects_by_phrase(valid)),
+        "exemplar_scenes_f1": exemplar_f1(predictor, objects_by_kind(min(num_scenes, 60))),
         "seconds_per_image": seconds_per_image(predictor, valid.images),
     }
 

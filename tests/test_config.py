@@ -122,16 +122,19 @@ def test_the_folder_of_the_runs_may_begin_at_home():
     assert config.output.runs_folder == Path.home() / "x"
 
 
-OLD = {"data": {"images": "a", "phrase": "b", "phrases": {"c": "d"}}, "training": {"accumulation": 4}}
+OLD = {
+    "data": {"images": "a", "phrase": "b", "phrases": {"c": "d"}, "flip": "both"},
+    "training": {"accumulation": 4},
+}
 
 
 def test_names_of_earlier_versions_are_read():
     config = RunConfig.from_dict(OLD)
     assert (config.data.image_dir, config.data.default_phrase, config.data.category_phrases) == ("a", "b", {"c": "d"})
     assert config.training.gradient_accumulation_steps == 4
-    assert config == RunConfig().with_settings(
-        {"data.images": "a", "data.phrase": "b", "data.phrases": {"c": "d"}, "training.accumulation": 4}
-    )
+    assert config.augmentation.flip == "both"
+    settings = {f"{section}.{name}": value for section, values in OLD.items() for name, value in values.items()}
+    assert config == RunConfig().with_settings(settings)
 
 
 def test_names_of_earlier_versions_are_told_apart():

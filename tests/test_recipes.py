@@ -37,6 +37,10 @@ def test_real_sam_3_by_size_of_the_dataset(images, epochs, vision):
         assert (training.learning_rate, training.max_grad_norm, training.images_per_step) == (1e-4, 0.1, 2)
         assert training.vision_lr_factor == pytest.approx(1 / 3, abs=1e-3)
         assert (config.lora.rank, config.lora.alpha, config.data.num_negatives) == (16, 32.0, 5)
+        changes = config.augmentation
+        assert changes.scale_min == pytest.approx(480 / 1008, abs=1e-3)
+        assert (changes.crop_min < 1, changes.color_jitter > 0) == (not vision, not vision)
+        assert changes.boxes_added > 0 and changes.word_dropped > 0 and changes.rotation == changes.hue == 0
 
 
 def test_what_was_not_measured_says_so_and_all_say_where_they_come_from():

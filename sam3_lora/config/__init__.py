@@ -1,5 +1,6 @@
-"""All settings of a run (settings.py), as YAML (yaml_text.py), and what is wrong with them (errors.py)."""
+"""All settings of a run (settings.py, augmentation.py), as YAML (yaml_text.py), and what is wrong (errors.py)."""
 
+from sam3_lora.config.augmentation import AugmentationConfig, Flip
 from sam3_lora.config.fields import Negatives
 from sam3_lora.config.settings import (
     ASSETS,
@@ -9,7 +10,6 @@ from sam3_lora.config.settings import (
     AdapterConfig,
     Component,
     DataConfig,
-    Flip,
     LossConfig,
     ModelConfig,
     ModuleKind,
@@ -27,6 +27,7 @@ __all__ = [
     "HOLDOUT",
     "TEXT_ENCODER_NOTE",
     "AdapterConfig",
+    "AugmentationConfig",
     "Component",
     "DataConfig",
     "Flip",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from sam3_lora.config.augmentation import AugmentationConfig
 from sam3_lora.config.errors import all_in_one, did_you_mean, explain
 from sam3_lora.config.fields import (
     AUTO,
@@ -46,7 +47,6 @@ Component = Literal[
     "mask_decoder",
     "scoring",
 ]
-Flip = Literal["none", "horizontal", "both"]
 Precision = Literal["fp32", "bf16", "fp16"]
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
 
@@ -55,7 +55,7 @@ TEXT_ENCODER_NOTE = "A few hundred images hold too few phrases to adapt the text
 
 
 class DataConfig(Section):
-    """Training data: the dataset, its splits, phrases and augmentation."""
+    """Training data: the dataset, its splits, and phrases."""
 
     path: str = Field(DEMO, min_length=1, title="Dataset")
     """Dataset folder (COCO, YOLO or one JSON per image), or 'demo' for the one that ships with the app."""
@@ -79,9 +79,6 @@ class DataConfig(Section):
     """At least so many of the negative phrases are everyday words that have nothing to do with the dataset."""
     refused_phrases: list[PhraseText] = Field([], max_length=1_000, title="Phrases to refuse")
     """Further foreign words: phrases for which the adapter is to detect nothing."""
-    flip: Flip = "horizontal"
-    """Random flips, each with probability 0.5: 'horizontal' left to right, 'both' also upside down (aerial views),
-    'none' if orientation matters."""
     category_phrases: dict[str, PhraseText] = Field({}, title="Phrase per category")
     """Phrase to use for a category, by category name, up to 200 characters; other categories use their name."""
     num_workers: WorkerCount | Auto = Field(AUTO, title="Data loading workers")
@@ -89,7 +86,8 @@ class DataConfig(Section):
     GPU trains, else 0."""
     vision_cache_gb: float = Field(20, ge=0, le=100_000, title="Vision cache (GB)")
     """Disk space outside the dataset for what the vision encoder makes of each image, where it is not adapted: it then
-    runs once per image instead of in every step. Of all runs together; 0 switches the cache off."""
+    runs once per image instead of in every step, unless augmentation changes more than flips. Of all runs together;
+    0 switches the cache off."""
 
     @property
     def negatives(self) -> Negatives:
@@ -271,6 +269,7 @@ class RunConfig(Section):
     """All settings of a run."""
 
     data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     model: ModelConfig = ModelConfig()
     lora: AdapterConfig = AdapterConfig()
     loss: LossConfig = LossConfig()

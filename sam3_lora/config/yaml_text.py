@@ -21,6 +21,7 @@ from sam3_lora.text import short
 
 # Names of earlier versions, in files, runs and --set -> the names of today.
 RENAMED = {
+    "data.flip": "augmentation.flip",
     "data.images": "data.image_dir",
     "data.phrase": "data.default_phrase",
     "data.phrases": "data.category_phrases",
@@ -226,8 +227,9 @@ def with_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of nested settings with the names of today for those of earlier versions."""
     copy = {name: dict(section) if isinstance(section, dict) else section for name, section in values.items()}
     for old, new in renamed_settings(copy).items():
-        section, _, field = old.partition(".")
-        copy[section][new.partition(".")[2]] = copy[section].pop(field)
+        (section, field), (to, name) = old.split("."), new.split(".")
+        if isinstance(target := copy.setdefault(to, {}), dict):
+            target[name] = copy[section].pop(field)
     return copy
 
 

@@ -6,20 +6,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sam3_lora.config import Flip, Negatives
+from sam3_lora.config import AugmentationConfig, Negatives
+from sam3_lora.data.augmentation.exemplars import pack_boxes, with_exemplars
+from sam3_lora.data.augmentation.flips import flipped_targets
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import MAX_TOKENS, Prompt, phrases_for
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.data.targets import pack_targets, targets_of
-from sam3_lora.data.vision_features import Flipped, SplitFeatures
+from sam3_lora.data.vision_features import Flipped, SplitFeatures, stack_features
 from sam3_lora.errors import DataError
 from sam3_lora.structures import OnDevice, Targets
+
+if TYPE_CHECKING:
+    from sam3_lora.data.augmentation.pictures import Change
 
 MAX_REPLACEMENTS = 16  # images tried for one that cannot be loaded: if none can, most of the dataset cannot
 
@@ -53,6 +58,9 @@ class Sample:
         backbone: (H*W, C), the vision backbone's output for the flipped pixels, where it is kept on disk.
         features_at: the file that it is in, or should be; None if it is not kept.
         left_out: images that cannot be loaded, in whose place this one is.
+        change: what else augmentation has done to the image.
+        boxes: exemplar boxes (P, K, 4) cxcywh in [0, 1], None if no phrase has any.
+        box_labels: theirs, see :meth:`sam3_lora.model.detector.Sam3Detector.detect`.
     """
 
     pixel_values: Tensor | None
@@ -63,6 +71,9 @@ class Sample:
     backbone: Tensor | None = None
     features_at: Path | None = None
     left_out: tuple[LeftOut, ...] = ()
+    change: Change | None = None
+    boxes: Tensor | None = None
+    box_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Batch(OnDevice):
         input_ids, attention_mask: int64 (P, T), on the host, too.
         targets: packed over all P phrases.
         images: B records.
+        boxes: exemplar boxes (P, K, 4), those of samples with fewer padded; None if no sample has any.
+        box_labels: int64 (P, K).
         backbone: (B, H*W, C), the vision backbone's output, in place of pixel_values where it is kept on disk.
         unencoded: the rows of `backbone` that are not on disk and still zero: their pixels are in pixel_values, here
             (len(unencoded), 3, S, S). They have to be filled in before :attr:`inputs` are used.
@@ -90,16 +103,19 @@ class Batch(OnDevice):
     attention_mask: Tensor
     targets: Targets
     images: tuple[ImageRecord, ...]
+    boxes: Tensor | None = None
+    box_labels: Tensor | None = None
     backbone: Tensor | None = None
     unencoded: tuple[int, ...] = ()
     features_at: tuple[Path | None, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
     @property
-    def inputs(self) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
+    def inputs(self) -> tuple[Tensor | None, ...]:
         """The arguments of :meth:`sam3_lora.model.detector.Sam3Detector.forward`."""
         assert not self.unencoded, f"backbone rows {self.unencoded} have not been computed"
-        return self.pixel_values, self.input_ids, self.attention_mask, self.image_index, self.backbone
+        asked = (self.input_ids, self.attention_mask, self.image_index)
+        return self.pixel_values, *asked, self.backbone, self.boxes, self.box_labels
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         # What the host looks at: phrases are told by their tokens.
@@ -118,7 +134,7 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
             a sample without any phrase.
         seed: with the epoch and the index it determines the negatives, in whichever process the sample is loaded.
         phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
-        flip: how samples may be flipped, each way half of the time; determined as the negatives are.
+        augmentation: how samples are changed, other each time; determined as the negatives are. None: not at all.
         unreadable: what becomes of an image that cannot be loaded: an error; another image in its place, drawn as the
             negatives are, so that a resumed run has the same one; or it is left out.
 
@@ -135,7 +151,7 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
         negatives: Negatives,
         seed: int,
         phrases: Mapping[str, str] | None = None,
-        flip: Flip = "none",
+        augmentation: AugmentationConfig | None = None,
         unreadable: Literal["error", "replace", "leave-out"] = "error",
     ) -> None:
         self._images = images
@@ -144,7 +160,8 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
         self._negatives = negatives
         self._seed = seed
         self._phrases = dict(phrases or {})
-        self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[flip]
+        self._augmentation = augmentation or AugmentationConfig(flip="none")
+        self._flippable = {"none": (), "horizontal": (1,), "both": (0, 1)}[self._augmentation.flip]
         self._unreadable = unreadable
         self.features: SplitFeatures | None = None
         self.flips: tuple[Flipped, ...] = tuple(
@@ -225,14 +242,40 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
         return (self.pixel_values(index) if backbone is None else None), backbone, path
 
     def _load(self, index: int, features: SplitFeatures | None) -> Sample:
-        record = self._images[index]
+        record, changes = self._images[index], self._augmentation
+        assert features is None or not changes.changes_pixels, "the features are of unchanged images"
         rng = np.random.default_rng((self._seed, int(self._epoch), index))
         asked = sample_prompts(record, self._categories, self._negatives, rng, self._phrases)
         flipped = tuple(axis for axis in self._flippable if rng.random() < 0.5)
-        pixel_values, backbone, path = self._input(index, flipped, features)
-        targets = targets_of(record, asked, input_size(self._image_processor))
-        phrases = tuple(one.phrase for one in asked)
-        return _flipped(Sample(pixel_values, phrases, targets, record, flipped, backbone, path))
+        if changes.changes_pixels:
+            sample = self._augmented(index, asked)
+        else:
+            pixel_values, backbone, path = self._input(index, flipped, features)
+            targets = targets_of(record, asked, input_size(self._image_processor))
+            phrases = tuple(one.phrase for one in asked)
+            sample = Sample(pixel_values, phrases, targets, record, backbone=backbone, features_at=path)
+        return self._with_exemplars(_flipped(sample, flipped), index)
+
+    def _augmented(self, index: int, asked: Sequence[Prompt]) -> Sample:
+        """The sample scaled, cropped, rotated and recolored."""
+        from sam3_lora.data.augmentation.pictures import augment  # torchvision takes a second to import
+
+        record = self._images[index]
+        rng = np.random.default_rng((self._seed, int(self._epoch), index, 2))
+        found = augment(load_image(record), record, asked, self._image_processor, self._augmentation, rng)
+        phrases = tuple(one.phrase for one in found.asked)
+        pixel_values = to_pixel_values(found.image, self._image_processor)
+        return Sample(pixel_values, phrases, found.targets, record, change=found.change)
+
+    def _with_exemplars(self, sample: Sample, index: int) -> Sample:
+        added, dropped = self._augmentation.boxes_added, self._augmentation.word_dropped
+        if not added + dropped:
+            return sample
+        rng = np.random.default_rng((self._seed, int(self._epoch), index, 3))
+        found = with_exemplars(sample.phrases, sample.targets, added, dropped, rng)
+        if found is None:
+            return sample
+        return replace(sample, phrases=found.phrases, boxes=found.boxes, box_labels=found.labels)
 
 
 def sample_prompts(
@@ -285,7 +328,8 @@ class Collator:
         tokens = tokenize(self._tokenizer, phrases)
         counts = torch.tensor([len(sample.phrases) for sample in loaded])
         pixels = [sample.pixel_values for sample in loaded if sample.pixel_values is not None]
-        backbone, unencoded = _stack_backbone(loaded)
+        backbone, unencoded = stack_features([sample.backbone for sample in loaded])
+        boxes, box_labels = pack_boxes([(len(one.phrases), one.boxes, one.box_labels) for one in loaded])
         return Batch(
             pixel_values=torch.stack(pixels) if pixels else None,
             image_index=torch.arange(len(loaded)).repeat_interleave(counts),
@@ -294,6 +338,8 @@ class Collator:
             attention_mask=tokens["attention_mask"],
             targets=pack_targets([sample.targets for sample in loaded], self._size_hw),
             images=tuple(sample.image for sample in loaded),
+            boxes=boxes,
+            box_labels=box_labels,
             backbone=backbone,
             unencoded=unencoded,
             features_at=files if any(files := tuple(sample.features_at for sample in loaded)) else (),
@@ -342,23 +388,9 @@ def input_size(image_processor: Any) -> tuple[int, int]:
     return image_processor.size["height"], image_processor.size["width"]
 
 
-def _stack_backbone(samples: Sequence[Sample]) -> tuple[Tensor | None, tuple[int, ...]]:
-    """`Batch.backbone` and `Batch.unencoded` of samples of which all, some or none have the backbone's output."""
-    known = next((sample.backbone for sample in samples if sample.backbone is not None), None)
-    if known is None:
-        return None, ()
-    rows = [torch.zeros_like(known) if sample.backbone is None else sample.backbone for sample in samples]
-    return torch.stack(rows), tuple(row for row, sample in enumerate(samples) if sample.backbone is None)
-
-
-def _flipped(sample: Sample) -> Sample:
-    """The sample with pixels, boxes and masks flipped along its axes."""
-    if not sample.flipped:
+def _flipped(sample: Sample, axes: Flipped) -> Sample:
+    """The sample with pixels, boxes and masks flipped along axes of (H, W)."""
+    if not axes:
         return sample
-    targets, last_axes = sample.targets, [axis - 2 for axis in sample.flipped]
-    boxes = targets.boxes.clone()
-    for axis in sample.flipped:
-        boxes[:, 1 - axis] = 1 - boxes[:, 1 - axis]  # cxcywh: x belongs to W, the second axis
-    masks = None if targets.masks is None else targets.masks.flip(last_axes)
-    pixels = None if sample.pixel_values is None else sample.pixel_values.flip(last_axes)
-    return replace(sample, pixel_values=pixels, targets=replace(targets, boxes=boxes, masks=masks))
+    pixels = None if sample.pixel_values is None else sample.pixel_values.flip([axis - 2 for axis in axes])
+    return replace(sample, pixel_values=pixels, targets=flipped_targets(sample.targets, axes), flipped=axes)

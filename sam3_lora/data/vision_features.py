@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -209,6 +209,18 @@ class SplitFeatures:
         """Where an image's features are, or should be; None while it has no name."""
         identity = bytes(self._identities[place].tolist())
         return self.files.path(identity, flipped) if any(identity) else None
+
+
+def stack_features(features: Sequence[Tensor | None]) -> tuple[Tensor | None, tuple[int, ...]]:
+    """Features (B, H*W, C) of several images, zero where they are None, and which rows these are.
+
+    None and no rows if no image has any.
+    """
+    known = next((one for one in features if one is not None), None)
+    if known is None:
+        return None, ()
+    rows = [torch.zeros_like(known) if one is None else one for one in features]
+    return torch.stack(rows), tuple(row for row, one in enumerate(features) if one is None)
 
 
 def _checksum(content: bytes) -> bytes:

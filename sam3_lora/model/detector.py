@@ -19,14 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from sam3_lora.model import kept_text
 from sam3_lora.model.decoder import Decoder
 from sam3_lora.model.mask_head import MaskHead
-from sam3_lora.structures import Detections, TextFeatures, VisionFeatures, to_device
+from sam3_lora.structures import PADDING_LABEL, Detections, TextFeatures, VisionFeatures, to_device
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
 
 __all__ = ["PADDING_LABEL", "Detections", "Sam3Detector", "TextFeatures", "VisionFeatures"]
-
-PADDING_LABEL = -10  # of boxes that only pad a batch, as in Sam3Processor
 
 
 class Sam3Detector(nn.Module):
@@ -74,6 +72,8 @@ class Sam3Detector(nn.Module):
         attention_mask: Tensor,
         image_index: Tensor,
         backbone: Tensor | None = None,
+        boxes: Tensor | None = None,
+        box_labels: Tensor | None = None,
         *,
         masks: bool = True,
     ) -> Detections:
@@ -85,11 +85,13 @@ class Sam3Detector(nn.Module):
             attention_mask: see :meth:`encode_text`.
             image_index: see :meth:`detect`.
             backbone: see :meth:`encode_images`.
+            boxes: see :meth:`detect`.
+            box_labels: see :meth:`detect`.
             masks: see :meth:`detect`.
         """
         vision = self.encode_images(pixel_values, backbone=backbone)
         text = self.encode_text(input_ids, attention_mask)
-        return self.detect(vision, text, image_index, masks=masks)
+        return self.detect(vision, text, image_index, boxes, box_labels, masks=masks)
 
     def encode_backbone(self, pixel_values: Tensor) -> Tensor:
         """The vision backbone's output (B, H*W, C) before the neck, independent of any phrase.

@@ -28,12 +28,11 @@ from sam3_lora.model.precision import autocast, convert_frozen, resolve_precisio
 from sam3_lora.predict.chunks import phrases_at_once
 from sam3_lora.predict.feature_cache import FeatureCache
 from sam3_lora.predict.postprocess import PhraseResult, phrase_results
-from sam3_lora.structures import Detections, TextFeatures, VisionFeatures
+from sam3_lora.structures import VISUAL, Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-VISUAL = "visual"  # the phrase SAM 3 was trained with for prompts of exemplar boxes alone
 MAX_STRENGTH = 2.0
 CACHED_IMAGE_BYTES = 400 * 10**6  # at full size the features of one image take 112 MB, in bf16 the half
 # Raised in the first forward pass when numbers of the model's configuration contradict each other.

@@ -84,7 +84,12 @@ def make_data(
     prompts = (processor, splits.categories, data.negatives)
     phrases = data.category_phrases
     samples = SampleDataset(
-        splits.train.images, *prompts, seed=training.seed, phrases=phrases, flip=data.flip, unreadable="replace"
+        splits.train.images,
+        *prompts,
+        seed=training.seed,
+        phrases=phrases,
+        augmentation=config.augmentation,
+        unreadable="replace",
     )
     collate = Collator(processor)
     valid_loader = None

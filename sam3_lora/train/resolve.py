@@ -138,6 +138,11 @@ def estimate_step(config: RunConfig, architecture: Sam3Config, phrases: int, obj
 
 def reads_vision_cache(config: RunConfig) -> bool:
     """Whether a run will read the vision encoder's output from disk: no adapter changes it, and it may be kept."""
+    return may_read_vision_cache(config) and not config.augmentation.changes_pixels
+
+
+def may_read_vision_cache(config: RunConfig) -> bool:
+    """Whether it will unless augmentation makes other pixels of an image each time."""
     return "vision_encoder" not in config.lora.components and config.data.vision_cache_gb > 0
 
 

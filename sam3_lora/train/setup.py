@@ -31,7 +31,7 @@ from sam3_lora.train.memory import is_out_of_memory
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
 from sam3_lora.train.preflight.checks import check_masks, check_settings
 from sam3_lora.train.preflight.messages import describe
-from sam3_lora.train.resolve import resolve
+from sam3_lora.train.resolve import reads_vision_cache, resolve
 from sam3_lora.train.splits import Splits, open_splits
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def prepare(
     plan = make_plan(training, len(data.samples), processes)
     problems = [*check_settings(config, plan, str(accelerator.device)), *check_masks(config, splits.train)]
     for problem in problems:
-        if problem.kind in ("warmup-shortened", "no-masks"):
+        if problem.kind in ("warmup-shortened", "no-masks", "vision-cache-off"):
             log(" ".join(describe(problem, config)))
     vision = _vision_cache(config, accelerator, model, data)
     if config.model.compile and vision is not None:
@@ -177,8 +177,8 @@ def prepare(
 def _vision_cache(
     config: ResolvedConfig, accelerator: Accelerator, model: AdaptedModel, data: TrainingData
 ) -> VisionCache | None:
-    """The cache that the run's samples are read from; None where it is switched off or vision is adapted."""
-    if not config.data.vision_cache_gb or not can_cache(model.detector):
+    """The cache that the run's samples are read from; None where it is off, or vision or pixels change."""
+    if not reads_vision_cache(config) or not can_cache(model.detector):
         return None
     precision, limit_gb = config.training.precision, config.data.vision_cache_gb
     cache = VisionCache(model.detector, precision, model.base.processor, limit_gb)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
-from sam3_lora.config import Negatives
+from sam3_lora.config import AugmentationConfig, Negatives
 from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.loading import make_loader
 from sam3_lora.data.prompts import MAX_TOKENS, phrase_of
@@ -197,7 +197,12 @@ def test_flipped_samples_are_the_same_in_a_mirror(tmp_path):
     dataset = open_dataset(tmp_path)
     plain, sideways, both = (
         SampleDataset(
-            dataset.split("train").images, tiny_processor(), dataset.categories, Negatives(3), seed=0, flip=flip
+            dataset.split("train").images,
+            tiny_processor(),
+            dataset.categories,
+            Negatives(3),
+            seed=0,
+            augmentation=AugmentationConfig(flip=flip),
         )
         for flip in ("none", "horizontal", "both")
     )
@@ -271,7 +276,10 @@ ON_HOST = {"image_index", "input_ids", "attention_mask", "targets.counts", "targ
 @pytest.fixture
 def full_batch(samples):
     """A batch in which no field is left out."""
-    return dataclasses.replace(Collator(tiny_processor())([samples[0]]), backbone=torch.ones(1, 4, 8))
+    batch = Collator(tiny_processor())([samples[0]])
+    phrases = len(batch.phrases)
+    boxes = {"boxes": torch.ones(phrases, 1, 4), "box_labels": torch.ones(phrases, 1, dtype=torch.int64)}
+    return dataclasses.replace(batch, backbone=torch.ones(1, 4, 8), **boxes)
 
 
 def test_every_tensor_of_a_batch_is_pinned(full_batch, monkeypatch):

@@ -279,3 +279,19 @@ def test_training_on_a_gpu_in_bf16_with_checkpointing(own_demo: LoadedModel, inp
         total = scalar(detector(*(tensor.to("cuda") for tensor in inputs)))
     total.backward()
     assert all(p.grad.isfinite().all() for p in peft_model.parameters() if p.requires_grad)
+
+
+def test_a_phrase_without_boxes_is_the_same_beside_one_with_boxes(detector: Sam3Detector, inputs) -> None:
+    pixels, ids, mask, index = inputs
+    boxes, labels = some_boxes(len(ids))
+    labels[1:] = PADDING_LABEL
+    boxes[1:] = 0
+    with torch.no_grad():
+        mixed = tensors(detector(pixels, ids, mask, index, None, boxes, labels))
+        without = tensors(detector(pixels, ids, mask, index))
+    for name, value in without.items():
+        axis = 1 if name in ("logits", "boxes", "presence") else 0
+        ours, expected = (one.movedim(axis, 0) for one in (mixed[name], value))
+        scale = max(1.0, expected.abs().max().item())
+        torch.testing.assert_close(ours[1:], expected[1:], rtol=0, atol=1e-6 * scale)
+        assert (ours[0] - expected[0]).abs().max() > 1e-3

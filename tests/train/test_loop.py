@@ -118,7 +118,14 @@ def test_accumulation_adds_up_batches_before_a_step(config):
 # Each setting, a value unlike the quick default, and where its effect must show.
 EFFECTS = [
     ("data.num_negatives", 3, "total"),
-    ("data.flip", "both", "total"),
+    ("augmentation.flip", "both", "total"),
+    ("augmentation.scale_min", 0.5, "total"),
+    ("augmentation.crop_min", 0.5, "total"),
+    ("augmentation.rotation", 20.0, "total"),
+    ("augmentation.color_jitter", 0.5, "total"),
+    ("augmentation.hue", 0.5, "total"),
+    ("augmentation.boxes_added", 1.0, "total"),
+    ("augmentation.word_dropped", 1.0, "total"),
     ("lora.rank", 8, "total"),
     ("lora.alpha", 128.0, "total"),
     ("lora.dropout", 0.5, "total"),

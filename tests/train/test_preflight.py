@@ -224,6 +224,16 @@ def test_without_negatives_images_without_objects_have_one_nevertheless(config):
     assert warnings_of(config.with_settings({"data.num_negatives": 0}))["no-negatives"].value == 1
 
 
+def test_that_augmentation_keeps_the_vision_cache_off_is_said_where_it_would_be_on(config):
+    frozen = {"lora.components": ["detr_decoder", "scoring"]}
+    changing = {"augmentation.scale_min": 0.5}
+    message, fix = describe(warnings_of(config.with_settings(frozen | changing))["vision-cache-off"], config)
+    assert "runs in every step" in message and "augmentation.scale_min" in fix
+    adapted = {"lora.components": ["vision_encoder"]}
+    for settings in (frozen, adapted | changing, frozen | changing | {"data.vision_cache_gb": 0}):
+        assert "vision-cache-off" not in warnings_of(config.with_settings(settings))
+
+
 def test_a_run_of_one_step_is_described_in_the_singular(config):
     config = config.with_settings({"training.max_steps": 1, "training.warmup_steps": 1000})
     problems = warnings_of(config)

@@ -75,6 +75,22 @@ def test_a_run_with_the_cache_has_the_losses_of_one_without(frozen, decoded, pre
         assert validations(run) == pytest.approx(validations(without), rel=1e-5)
 
 
+def test_images_that_are_changed_each_time_are_not_kept(frozen, decoded):
+    """With more than flips every step encodes its images, as without a cache, and the log says why."""
+    changed = frozen.with_settings({"augmentation.scale_min": 0.5})
+    run = train(changed)
+    assert not features_folder().exists()
+    assert run.log_tail().count("The frozen vision encoder runs in every step") == 1
+    assert totals(run) == pytest.approx(totals(train(changed, data__vision_cache_gb=0)), rel=1e-5)
+
+
+def test_exemplar_boxes_leave_the_cache_on(frozen, decoded):
+    boxed = frozen.with_settings({"augmentation.boxes_added": 0.5, "augmentation.word_dropped": 0.5})
+    run = train(boxed)
+    assert len(decoded) == IMAGES and len(files()) == VARIANTS
+    assert totals(run) == pytest.approx(totals(train(boxed, data__vision_cache_gb=0)), rel=1e-5)
+
+
 def test_loading_workers_read_the_cache(frozen):
     frozen = frozen.with_settings({"training.max_steps": 2, "data.valid_split": ""})
     without = train(frozen, data__vision_cache_gb=0)

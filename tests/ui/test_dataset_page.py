@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sam3_lora.config import Negatives
+from sam3_lora.config import AugmentationConfig, Negatives
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.samples import SampleDataset
 from sam3_lora.ui.dataset import page_state as view
@@ -262,7 +262,12 @@ def test_the_model_sees_what_training_loads(app: AppTest, tmp_path: Path) -> Non
     open_first_as_the_model_sees_it(open_path(app, tmp_path))
     dataset = open_dataset(tmp_path)
     samples = SampleDataset(
-        dataset.split("train").images, tiny_processor(), dataset.categories, Negatives(3), seed=0, flip="horizontal"
+        dataset.split("train").images,
+        tiny_processor(),
+        dataset.categories,
+        Negatives(3),
+        seed=0,
+        augmentation=AugmentationConfig(),
     )
     for epoch in (1, 2):
         app.number_input(key="model-view-epoch").set_value(epoch).run()

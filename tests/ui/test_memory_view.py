@@ -52,7 +52,7 @@ def test_the_largest_batch_fits_and_one_more_does_not() -> None:
 
 
 def test_the_cache_takes_a_file_per_image_and_way_of_flipping_it() -> None:
-    config = RunConfig().with_settings({"lora.components": ["detr_decoder"], "data.flip": "horizontal"})
+    config = RunConfig().with_settings({"lora.components": ["detr_decoder"], "augmentation.flip": "horizontal"})
     assert outlook(config).reads_cache
     assert outlook(config).cache_bytes(10, 3) == (10 * 2 + 3) * 72 * 72 * 1024 * 2
     assert not outlook(config.with_settings({"data.vision_cache_gb": 0})).reads_cache

@@ -19,6 +19,7 @@ from sam3_lora.data.records import Dataset, Split
 from sam3_lora.data.splits.split_use import SplitUse, used_names
 from sam3_lora.errors import ConfigError, RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.train.optimizer import TrainPlan
+from sam3_lora.train.resolve import may_read_vision_cache, reads_vision_cache
 
 if TYPE_CHECKING:
     from sam3_lora.train.splits import Splits
@@ -48,6 +49,7 @@ ProblemKind = Literal[
     "shorter-than-an-epoch",  # value: steps, limit: steps per epoch
     "warmup-shortened",  # value: steps of warm-up, limit: steps in all
     "text-encoder",
+    "vision-cache-off",
     "fp32-on-gpu",
     "disk",  # value: bytes needed, limit: bytes free
     "out-of-memory",  # limit: bytes of the device; changes: settings that make it fit
@@ -173,6 +175,8 @@ def check_settings(config: RunConfig, plan: TrainPlan, device: str) -> Iterator[
         yield Problem("warmup-shortened", "warning", plan.warmup_steps, plan.total_steps)
     if "text_encoder" in config.lora.components:
         yield Problem("text-encoder", "warning")
+    if may_read_vision_cache(config) and not reads_vision_cache(config):
+        yield Problem("vision-cache-off", "warning")
     if training.precision == "fp32" and device.startswith("cuda"):
         yield Problem("fp32-on-gpu", "warning")
 

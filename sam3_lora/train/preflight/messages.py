@@ -91,6 +91,11 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         "The text encoder is adapted too: with a few hundred phrases SAM 3 forgets its other words.",
         "Remove it from lora.components.",
     ),
+    "vision-cache-off": lambda it, _: (
+        "The frozen vision encoder runs in every step: augmentation makes other pixels of an image each time, so "
+        "nothing can be kept.",
+        "For faster steps leave only flips on: augmentation.scale_min and crop_min at 1, the others at 0.",
+    ),
     "fp32-on-gpu": lambda it, _: (
         "fp32 needs about twice the memory and time of bf16 on this GPU.",
         "Set training.precision to bf16.",

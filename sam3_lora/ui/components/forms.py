@@ -167,7 +167,7 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
         empty: dict[str, Any] = {"value": None, "placeholder": placeholder} if optional or auto else {}
         st.number_input(label, step=1, **empty, **shared)
     elif kind is float:
-        st.number_input(label, step=_step(info.default), format="%g", **shared)
+        st.number_input(label, step=_step(info), format="%g", **shared)
     elif get_origin(kind) is Literal:
         st.selectbox(label, get_args(kind), **shared)
     elif get_origin(kind) is list:
@@ -207,9 +207,14 @@ def _is_empty_auto(name: str) -> bool:
     return auto and kind is int
 
 
-def _step(default: float) -> float:
-    """The step of a number input, by the default's magnitude: 5e-4 -> 1e-4, 0.05 -> 0.01, 32 -> 1."""
-    return min(1.0, 10.0 ** math.floor(math.log10(default))) if default > 0 else 0.01
+def _step(info: FieldInfo) -> float:
+    """The step of a number input, by the default's magnitude: 5e-4 -> 1e-4, 0.05 -> 0.01, 32 -> 1.
+
+    Where that is 0 or the bound 1, by the bound: 0.05 for a share, else 1.
+    """
+    if info.default in (0, 1):
+        return 0.05 if any(getattr(rule, "le", math.inf) <= 1 for rule in number_rules(info)) else 1.0
+    return min(1.0, 10.0 ** math.floor(math.log10(info.default)))
 
 
 def _sections() -> dict[str, type[BaseModel]]:

@@ -127,5 +127,5 @@ class MemoryOutlook:
         backbone = vision.backbone_config
         size = self.resolved.model.image_size or image_size_of(self.architecture)
         number = 4 if self.resolved.training.precision == "fp32" else 2
-        variants = {"none": 1, "horizontal": 2, "both": 4}[self.config.data.flip]
+        variants = {"none": 1, "horizontal": 2, "both": 4}[self.config.augmentation.flip]
         return (train * variants + valid) * (size // backbone.patch_size) ** 2 * backbone.hidden_size * number

@@ -24,6 +24,7 @@ _NUMBERS = ("lora.rank", "training.epochs", "training.batch_size", "training.lea
 _ESSENTIAL = ("data.path", "model.base", "lora.components", *_NUMBERS, "output.name")  # what a first run needs
 _SECTIONS = {
     "data": "Data and prompts",
+    "augmentation": "Augmentation",
     "lora": "LoRA layers",
     "training": "Training",
     "model": "Model and memory",
@@ -90,6 +91,20 @@ def _show_section(section: str, title: str, problems: dict[str, str], dataset: D
         for index, name in enumerate(names):
             with columns[index % 2]:
                 _field(name, problems, _choices(name, dataset), dataset)
+        if section == "augmentation":
+            _show_cost_of_augmentation()
+
+
+def _show_cost_of_augmentation() -> None:
+    """Says that the vision cache is off where it would be on without augmentation."""
+    config, _ = read_form()
+    if config is None or not config.augmentation.changes_pixels:
+        return
+    if config.data.vision_cache_gb and "vision_encoder" not in config.lora.components:
+        st.caption(
+            ":material/info: The frozen vision encoder runs in every step, since an image has other pixels each time. "
+            "With flips alone it runs once per image (vision cache)."
+        )
 
 
 def _field(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import streamlit as st
 import torch
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize
-from sam3_lora.config import RunConfig
+from sam3_lora.config import AugmentationConfig, RunConfig
 from sam3_lora.data.images import MAX_PIXELS
 from sam3_lora.data.prompts import MAX_TOKENS
 from sam3_lora.data.records import ImageRecord
@@ -20,6 +21,7 @@ from sam3_lora.data.samples import Sample, SampleDataset
 from sam3_lora.data.splits.split_use import training_split
 from sam3_lora.draw import DrawObject, overlay
 from sam3_lora.errors import DataError, Sam3LoraError
+from sam3_lora.structures import VISUAL
 from sam3_lora.text import first_names, plural
 from sam3_lora.ui import state
 from sam3_lora.ui.components.colors import PhraseColors
@@ -31,9 +33,13 @@ from sam3_lora.ui.resources import get_processor
 from sam3_lora.ui.split_index import SplitIndex
 
 _EPOCH = "model-view-epoch"
+_AUGMENTED = "model-view-augmented"
+_EPOCHS_SHOWN = 6
 _MAX_ROWS = 10  # of a tensor before it scrolls
 _MAX_DRAWN = 300  # targets
 _MAX_BYTES = 2**30  # of one image's masks
+_EXEMPLAR = (255, 255, 255)  # color of exemplar boxes
+_UNCHANGED = AugmentationConfig(flip="none")
 _MIN_SIDE = 480  # pixels that a small tensor is enlarged to, without smoothing
 
 
@@ -75,6 +81,8 @@ def show(opened: OpenedDataset, index: SplitIndex, position: int, phrases: Mappi
     with prompts:
         _show_phrases(inputs, trained_on)
     _show_numbers(inputs)
+    if trained_on and config.augmentation != _UNCHANGED:
+        _show_augmented(partial(load_input, opened, index, position, phrases, config), epoch, colors)
 
 
 def load_input(
@@ -92,7 +100,7 @@ def load_input(
         index: of one of its splits.
         position: of the image in the split.
         phrases: the user's own, by category.
-        config: of the next run: its base model, negatives, flips and seed.
+        config: of the next run: its base model, negatives, augmentation and seed.
         epoch: of training, from 0; None for validation, whose negatives do not change.
 
     Raises:
@@ -115,8 +123,8 @@ def load_input(
     place = position if record.missing else int((~left_out[:position]).sum())
     seed = 0 if epoch is None else config.training.seed
     prompts = (opened.dataset.prompt_categories, config.data.negatives)
-    flip = "none" if epoch is None else config.data.flip
-    samples = SampleDataset(present.images, processor, *prompts, seed=seed, phrases=phrases, flip=flip)
+    augmentation = None if epoch is None else config.augmentation
+    samples = SampleDataset(present.images, processor, *prompts, seed=seed, phrases=phrases, augmentation=augmentation)
     samples.set_epoch(epoch or 0)
     sample = samples.decoded(place)
     assert sample.pixel_values is not None  # read from the image, not from the cache
@@ -154,8 +162,46 @@ def _show_tensor(inputs: ModelInput) -> None:
         f"float32 {_shape(pixels)}, from {pixels.min():.2f} to {pixels.max():.2f}, mean {pixels.mean():.2f}. "
         "Resized to a square, then normalized; shown without the normalization."
     )
-    if axes := [("upside down", "left to right")[axis] for axis in inputs.sample.flipped]:
-        st.caption(f"Flipped {' and '.join(axes)} in this epoch (*data.flip*).")
+    if changes := _changes(inputs.sample):
+        st.caption(f"In this epoch {', '.join(changes)} (*augmentation*).")
+
+
+def _changes(sample: Sample) -> list[str]:
+    """What augmentation has done to the image, each in a few words."""
+    changes = [f"flipped {('upside down', 'left to right')[axis]}" for axis in sample.flipped]
+    if (change := sample.change) is not None:
+        changes += [f"scaled to {change.scale:.0%}"] if change.scale < 1 else []
+        changes += [f"cropped to {change.zoom:.0%} of its sides"] if change.zoom < 1 else []
+        changes += [f"rotated by {change.degrees:.0f}°"] if change.degrees else []
+        changes += ["recolored"] if change.color else []
+    return changes
+
+
+def _show_augmented(load: Callable[[int], ModelInput], epoch: int, colors: PhraseColors) -> None:
+    """Draws what augmentation makes of the image, with targets, in several epochs; only when asked.
+
+    Args:
+        load: the model's input in an epoch, from 0.
+        epoch: the first of these, from 1.
+        colors: of the phrases.
+    """
+    if not st.toggle(
+        "Samples of the augmentation", key=_AUGMENTED, help="This image as training gets it, epoch by epoch"
+    ):
+        return
+    columns = st.columns(_EPOCHS_SHOWN // 2, gap="medium") * 2
+    for number, column in enumerate(columns, start=epoch):
+        try:
+            inputs = load(number - 1)
+        except Sam3LoraError as error:
+            show_error(error)
+            return
+        picture = _enlarged(inputs.picture)
+        with column:
+            drawn = overlay(picture, _drawn(inputs, picture.shape[0], colors), opacity=0.6)
+            changes = ", ".join(_changes(inputs.sample)) or "unchanged"
+            st.image(to_png(drawn), width="stretch", alt=f"The image with its targets in epoch {number}: {changes}")
+            st.caption(f"Epoch {number}: {changes}.")
 
 
 def _show_targets(inputs: ModelInput, colors: PhraseColors) -> None:
@@ -183,7 +229,7 @@ def _drawn(inputs: ModelInput, side: int, colors: PhraseColors) -> list[DrawObje
     """The targets, to be drawn on an image of side x side pixels."""
     targets = inputs.sample.targets
     boxes = denormalize(cxcywh_to_xyxy(targets.boxes), (side, side))
-    objects = []
+    objects = _exemplars(inputs.sample, side)
     for place, phrase in enumerate(_phrase_of_each(inputs.sample)[:_MAX_DRAWN]):
         mask = None
         if targets.masks is not None and targets.mask_valid[place]:
@@ -192,16 +238,26 @@ def _drawn(inputs: ModelInput, side: int, colors: PhraseColors) -> list[DrawObje
     return objects
 
 
+def _exemplars(sample: Sample, side: int) -> list[DrawObject]:
+    """The exemplar boxes, to be drawn on an image of side x side pixels."""
+    if sample.boxes is None or sample.box_labels is None:
+        return []
+    boxes = denormalize(cxcywh_to_xyxy(sample.boxes[sample.box_labels == 1]), (side, side))
+    return [DrawObject("exemplar", _EXEMPLAR, None, tuple(box)) for box in boxes.tolist()]
+
+
 def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
     counts, exhaustive = inputs.sample.targets.counts.tolist(), inputs.sample.targets.exhaustive.tolist()
     st.markdown("**Phrases**")
     rows = [
         {
             "Phrase": phrase,
-            "Kind": f"positive: {plural(count, 'object')}{'' if whole else ' or more'}" if count else "negative",
+            "Kind": f"positive: {plural(count, 'object')}{'' if whole else ' or more'}{boxed}" if count else "negative",
             "Tokens": min(tokens, MAX_TOKENS),
         }
-        for phrase, count, whole, tokens in zip(inputs.sample.phrases, counts, exhaustive, inputs.tokens, strict=True)
+        for phrase, count, whole, boxed, tokens in zip(
+            inputs.sample.phrases, counts, exhaustive, _boxed(inputs.sample), inputs.tokens, strict=True
+        )
     ]
     tokens = st.column_config.NumberColumn(help=f"Including start and end tokens; at most {MAX_TOKENS}")
     show_table(rows, "Phrases: " + ", ".join(inputs.sample.phrases), {"Tokens": tokens}, key="asked-phrases")
@@ -211,6 +267,8 @@ def _show_phrases(inputs: ModelInput, trained_on: bool) -> None:
         st.caption("The annotation file lists what is absent here: nothing else is used as a negative.")
     if cut := [phrase for phrase, n in zip(inputs.sample.phrases, inputs.tokens, strict=True) if n > MAX_TOKENS]:
         st.caption(f":orange[:material/warning:] Cut off after {MAX_TOKENS} tokens: {escape(first_names(cut))}.")
+    if VISUAL in inputs.sample.phrases:
+        st.caption(f"“{VISUAL}”: asked by an exemplar box, without the word (*augmentation.word_dropped*).")
     if trained_on:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("Negatives change in each epoch. Epoch:", width="content")
@@ -242,6 +300,13 @@ def _show_numbers(inputs: ModelInput) -> None:
         language="python",
         height=360 if len(rows) > _MAX_ROWS else "content",
     )
+
+
+def _boxed(sample: Sample) -> list[str]:
+    """For each phrase, words about its exemplar box."""
+    if sample.box_labels is None:
+        return [""] * len(sample.phrases)
+    return [", with a box" if label == 1 else "" for label in sample.box_labels[:, 0].tolist()]
 
 
 def _phrase_of_each(sample: Sample) -> list[str]:

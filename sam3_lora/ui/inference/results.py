@@ -145,7 +145,7 @@ def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | N
     scores = [float(result.scores.max()) for result in predictions.results.values() if len(result)]
     if scores and max(scores) >= MIN_THRESHOLD:
         return f"The best score is {max(scores):.2f}: lower the threshold to see it."
-    from sam3_lora.predict.predictor import VISUAL
+    from sam3_lora.structures import VISUAL
 
     fix = "draw another box" if VISUAL in predictions.results else "try other phrases"
     return f"No object scores {MIN_THRESHOLD:.2f} or more: {fix}."
