@@ -9,7 +9,7 @@ import pytest
 from sam3_lora.config import Negatives
 from sam3_lora.data.prompts import phrase_of, phrases_for
 from sam3_lora.data.records import Annotation, ImageRecord
-from sam3_lora.words import foreign_words
+from sam3_lora.words import foreign_words, known_words
 
 FOREIGN = list(foreign_words())
 
