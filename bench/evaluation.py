@@ -29,7 +29,7 @@ from sam3_lora.data.dataset import Split, load_image, open_dataset
 from sam3_lora.evaluate import EvaluationRequest, evaluate
 from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, asked_of, phrases_of
 from sam3_lora.evaluate.prompt_leak import phrase_groups
-from sam3_lora.evaluate.validation_loss import BATCH_SIZE, NUM_NEGATIVES, mean_loss, validation_loader
+from sam3_lora.evaluate.validation_loss import BATCH_SIZE, NEGATIVES, mean_loss, validation_loader
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
@@ -59,7 +59,7 @@ def naive(predictor: Predictor, split: Split) -> None:
     """The same questions, each with a pass of its own."""
     groups = phrase_groups(split, phrases_of(split), None, "demo")
     loss = Sam3LossWrapper.from_config(LossConfig()).eval()
-    loader = validation_loader(split, predictor.processor, split.prompt_categories, NUM_NEGATIVES, BATCH_SIZE)
+    loader = validation_loader(split, predictor.processor, split.prompt_categories, NEGATIVES, BATCH_SIZE)
     for strength in (0.0, 1.0):
         predictor.strength = strength
         for image in split.images:

@@ -221,7 +221,7 @@ def _window(
     for _ in range(_TRIES):
         box = boxes_xyxy[rng.integers(len(boxes_xyxy))]
         offsets = np.array([_offset(box[axis], box[axis + 2], side, room, rng) for axis in (0, 1)])
-        inside = ((starts > offsets - 0.5) & (ends < offsets + side + 0.5)).all(1)
+        inside = np.all((starts > offsets - 0.5) & (ends < offsets + side + 0.5), axis=1)
         if (inside | _is_outside(starts, ends, offsets, side)).all():
             return int(offsets[0]), int(offsets[1])
     return None
@@ -236,7 +236,7 @@ def _offset(start: float, end: float, side: int, room: int, rng: np.random.Gener
 
 def _is_outside(starts: np.ndarray, ends: np.ndarray, offsets: np.ndarray, side: int) -> np.ndarray:
     """Whether boxes (N, 2) to (N, 2) have less than half a pixel in a window."""
-    outside: np.ndarray = ((ends < offsets + 0.5) | (starts > offsets + side - 0.5)).any(1)
+    outside: np.ndarray = np.any((ends < offsets + 0.5) | (starts > offsets + side - 0.5), axis=1)
     return outside
 
 
