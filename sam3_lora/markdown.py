@@ -8,8 +8,9 @@ from typing import Any
 
 from sam3_lora.text import printable, short
 
-# What Markdown acts on: anywhere, and what begins a list, a rule or the underline of a heading.
-_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#$~:|&]|^[-+=]|(?<=www)\.")
+# What Markdown acts on: anywhere (a colon but before a space, as in sentences), and what begins a list, a rule, a
+# definition or the underline of a heading.
+_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#$~|&]|:(?! )|^[-+=:]|(?<=www)\.")
 _NUMBERED = re.compile(r"^(\d+)([.)])")
 _MAX_TEXT, _MAX_CELL = 2000, 120  # characters; more is no sentence, and no name in a table
 

@@ -36,7 +36,16 @@ FORMATTED = (
     "naïve 🚧 日本語",
 )
 NAMES = MARKUP + FORMATTED
-RULES = ("=====", "---", "***", "+ a", "12) b")  # no names of categories, which need a word
+RULES = (
+    "=====",
+    "---",
+    "***",
+    "+ a",
+    "12) b",
+    ": a",
+    "::: a",
+    "a: :red[b]:",
+)  # no names of categories, which need a word
 CONTROLS = ("nul\0byte", "bell\a \x1b[31mred", "turned\u202earound", "zero\u200bwidth", "line\u2028separator\nnew\ttab")
 LONG = "long " * 20_000
 

@@ -51,6 +51,12 @@ def test_an_escaped_name_is_shown_as_it_is(name: str, around: str) -> None:
         assert [text for text in texts if text != "b"] == [shown(name)] * (2 if "|" in around else 1)
 
 
+def test_a_sentence_stays_readable_in_the_source() -> None:
+    assert escape("Not decided: mask mAP goes from 0.1 to 0.2.") == "Not decided: mask mAP goes from 0.1 to 0.2."
+    for acting in ("http://a.invalid", "javascript:a", ":red[a]", ":smile:", "::: a", ": a"):
+        assert r"\:" in escape(acting)
+
+
 def hostile_dataset(folder: Path) -> Path:
     """A split in which category, file and folder names are hostile, and a third of the images is missing."""
     names = [*NAMES, *CONTROLS, LONG]
