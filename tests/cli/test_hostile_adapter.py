@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,15 +25,18 @@ LOOK_AHEAD = settings(target_modules=r"(?=dot_product_scoring).*_proj")
 NO_FILE = replaced(WEIGHTS, os.mkfifo)
 
 
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     components = AdapterConfig(components=["scoring"], modules=["q_proj", "k_proj"])
-    return save(lora.attach(load_base("demo").model, components), tmp_path / "adapter")
-
-
-def save(model, folder: Path) -> Path:
-    lora.save(model, folder, "demo")
+    folder = tmp_path_factory.mktemp("adapter") / "good"
+    lora.save(lora.attach(load_base("demo").model, components), folder, "demo")
     return folder
+
+
+@pytest.fixture
+def adapter(good: Path, tmp_path: Path) -> Path:
+    """A copy, to be damaged."""
+    return Path(shutil.copytree(good, tmp_path / "adapter"))
 
 
 def of_command(*arguments: object) -> Callable[[Path, Path], str]:

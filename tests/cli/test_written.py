@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,21 @@ def test_an_examination_is_printed_although_its_report_cannot_be_written(data, t
     assert not list(tmp_path.glob("*report*"))
 
 
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sam3_lora.model import lora
     from sam3_lora.model.base import load_base
 
+    folder = tmp_path_factory.mktemp("adapter") / "saved"
+    lora.save(lora.attach(load_base("demo").model, RunConfig().lora), folder, "demo")
+    return folder
+
+
+@pytest.fixture
+def adapter(saved: Path, tmp_path: Path) -> Path:
+    """The adapter of a run."""
     run = Run.create(RunConfig().with_settings({"output.runs": str(tmp_path / "runs"), "output.name": "tried"}))
-    lora.save(lora.attach(load_base("demo").model, run.config.lora), run.folder / "adapters" / "best", "demo")
-    return run.folder / "adapters" / "best"
+    return Path(shutil.copytree(saved, run.folder / "adapters" / "best"))
 
 
 @pytest.mark.parametrize("place", ["sam3_lora.evaluate.store.atomic_write", "sam3_lora.cli.output.atomic_write"])
