@@ -97,6 +97,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
             pressed = st.button("Evaluate", type="primary", key="evaluate", disabled=busy, help=help_text)
             st.caption(f"Dataset: {escape(path)}", width="content")
         adapters.explain_demo_model(model.base)
+        routing = adapters.explain_routing(model)
     if not pressed:
         return
     shared = resources.get_predictor(adapter=model.folder, **model.loading)
@@ -111,6 +112,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         category_phrases=phrases,
         trained_on=trained_on,
         retention_phrases=tuple(split_phrases(preserved or "", known)),
+        routing=routing,
     )
     reports = folder_of(model.folder, resources.runs_folder())
     st.session_state[AWAITED] = start_evaluation(job, shared, request, reports)

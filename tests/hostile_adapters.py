@@ -15,6 +15,7 @@ from torch import Tensor
 from sam3_lora.config import AdapterConfig
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_files.find_adapter import SETTINGS, WEIGHTS
+from sam3_lora.model.adapter_files.taught_phrases import FILE as TAUGHT
 from sam3_lora.model.base import load_base
 
 Damage = Callable[[Path], object]
@@ -40,7 +41,7 @@ def make_adapter(folder: Path) -> Path:
     """A good adapter for the demo's base: rank 4, every attention and MLP of the decoder."""
     torch.manual_seed(0)
     model = lora.attach(load_base("demo").model, AdapterConfig(rank=4, alpha=8, components=["detr_decoder"]))
-    lora.save(model, folder, "demo")
+    lora.save(model, folder, "demo", taught=["crack"])
     return folder
 
 
@@ -230,4 +231,31 @@ FILES_CASES: dict[str, tuple[Damage, str]] = {
     "weights are elsewhere": (replaced(WEIGHTS, lambda path: path.symlink_to("nowhere")), "there is none"),
 }
 
-CASES = SETTINGS_CASES | WEIGHTS_CASES | FILES_CASES
+
+def _taught(content: str | bytes) -> Damage:
+    """Replaces taught_phrases.json."""
+    return lambda folder: (folder / TAUGHT).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+TAUGHT_CASES: dict[str, tuple[Damage, str]] = {
+    f"taught phrases: {name}": (damage, f"{TAUGHT}.*cannot be read: {said}")
+    for name, damage, said in (
+        ("numbers", _taught('{"phrases": [1]}'), r".*\$.phrases\[0\]"),
+        ("one text", _taught('{"phrases": "crack"}'), "Expected `array`"),
+        ("nested deeply", _taught('{"phrases": ' + "[" * 100_000 + "]" * 100_000 + "}"), ""),
+        ("a list", _taught('["crack"]'), "Expected `object`"),
+        ("nothing in it", _taught("{}"), ".*phrases"),
+        ("a blank one", _taught('{"phrases": [""]}'), ""),
+        ("an endless one", _taught(json.dumps({"phrases": ["x" * 100_000]})), ".*<= 1000"),
+        ("too many", _taught(json.dumps({"phrases": ["x"] * 30_000})), ".*<= 20000"),
+        ("padded to 2 MB", _taught('{"phrases": ["crack"]}' + " " * 2_000_000), "it is larger than"),
+        ("not UTF-8", _taught(b'{"phrases": ["\xff"]}'), ""),
+        ("half a letter", _taught(r'{"phrases": ["\ud800"]}'), ""),
+        ("empty", _taught(""), ""),
+        ("a pipe", replaced(TAUGHT, os.mkfifo), "it is no regular file"),
+        ("without an end", replaced(TAUGHT, lambda path: path.symlink_to("/dev/zero")), "it is no regular file"),
+        ("a folder", replaced(TAUGHT, Path.mkdir), "it is a folder"),
+    )
+}
+
+CASES = SETTINGS_CASES | WEIGHTS_CASES | FILES_CASES | TAUGHT_CASES

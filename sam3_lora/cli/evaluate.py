@@ -20,6 +20,7 @@ from sam3_lora.cli.options import (
     ImageSize,
     Precision,
     ProcessorOption,
+    Taught,
     base_model,
 )
 from sam3_lora.cli.output import check_report_file, echo, echo_json, progress_bar, write_report
@@ -50,10 +51,11 @@ def evaluate(
             "--retention-phrase", "--word", help="A phrase that the base model knows and must not forget; repeatable."
         ),
     ] = None,
+    taught: Taught = None,
     out: Annotated[Path | None, typer.Option(help="Also write the report to this .md or .json file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure base model and adapter side by side on a split.
+    """Measure base model and adapter side by side on a split, the adapter also routed by phrase.
 
     The report is also stored in the run that the adapter belongs to.
     """
@@ -61,6 +63,7 @@ def evaluate(
     from sam3_lora.evaluate import EvaluationRequest, store
     from sam3_lora.evaluate import evaluate as run_evaluation
     from sam3_lora.predict.predictor import Predictor
+    from sam3_lora.predict.routing import Routing
     from sam3_lora.runs.held_out import count_trained_on, split_to_evaluate
 
     check_report_file(out)
@@ -80,7 +83,13 @@ def evaluate(
         category_phrases=run.config.data.category_phrases if run else {},
         trained_on=count_trained_on(opened, dataset, chosen, run),
         retention_phrases=tuple(retention_phrase or ()),
+        routing=Routing.of(adapter, taught or ()),
     )
+    if adapter is not None and request.routing is None:
+        echo(
+            "The adapter does not know which phrases it was taught: to measure it routed, give them with --taught",
+            err=True,
+        )
     with progress_bar("Evaluating") as progress:
         report = run_evaluation(predictor, request, progress=progress)
     stored, written, problem = _write(report, folder, out)
@@ -136,17 +145,24 @@ def _write(
 
 
 def _as_json(report: Report, stored: Path | None) -> dict[str, Any]:
-    """The metrics of base and adapter by model, and the rest of the report beside them."""
+    """The metrics of base, adapter and routed adapter by model, and the rest of the report beside them."""
     from sam3_lora.evaluate.store import to_json
 
     whole = json.loads(to_json(report))
-    models = {name: values for name in ("base", "adapter") if (values := whole.pop(name))}
+    models = {name: values for name in ("base", "adapter", "routed") if (values := whole.pop(name))}
     metrics = {name: values.pop("metrics") for name, values in models.items()}
     return {**metrics, **whole, "details": models, "stored": str(stored) if stored else None}
 
 
 def _print(report: Report) -> None:
-    from sam3_lora.evaluate.messages import alert_sentence, change_rows, not_defined_sentences
+    from sam3_lora.evaluate.messages import (
+        alert_sentence,
+        change_rows,
+        columns,
+        kept_sentence,
+        not_defined_sentences,
+        routed_sentence,
+    )
     from sam3_lora.evaluate.metrics import METRICS
     from sam3_lora.evaluate.verdict import alerts_of
 
@@ -154,12 +170,13 @@ def _print(report: Report) -> None:
     echo(f"  Split '{report.split}': {plural(report.images, 'image')}, {plural(report.objects, 'object')}.")
     for line in (*map(alert_sentence, alerts_of(report)), *report.notes):
         echo(f"  {line}")
-    columns = ("base", "adapter", "difference", "95 % interval") if report.adapter else ("base",)
     for subject, title in (("all", ""), ("phrase", METRICS[report.main_metric][0]), ("size", "")):
-        echo(f"{title:18}" + "".join(f"{name:>18}" for name in columns))
+        echo(f"{title:18}" + "".join(f"{name.lower():>18}" for name in columns(report)))
         for name, *values in change_rows(report, subject):
             echo(f"{name:18}" + "".join(f"{value:>18}" for value in values))
-    for sentence in not_defined_sentences(report):
+    if report.retention is not None and report.retention.found:
+        echo(kept_sentence(report))
+    for sentence in [*([routed_sentence(report)] if report.routed else []), *not_defined_sentences(report)]:
         echo(sentence)
     for phrase, threshold in report.best_thresholds().items():
         echo(f"Best threshold for {short(phrase)!r}: {threshold:.2f}")

@@ -57,6 +57,10 @@ ImageSize = Annotated[
         "the size the adapter was trained with, or the base's own.",
     ),
 ]
+Taught = Annotated[
+    list[str] | None,
+    typer.Option(help="A phrase that the adapter was taught, to route by instead of those stored with it; repeatable."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[
     str, typer.Option(help="auto (bf16 on a GPU that computes in it, else fp32), fp32, bf16 or fp16.")

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam3_lora.cli.options import Adapter, AsJson, Base, Device, ImageSize, Precision, ProcessorOption, base_model
+from sam3_lora.cli.options import (
+    Adapter,
+    AsJson,
+    Base,
+    Device,
+    ImageSize,
+    Precision,
+    ProcessorOption,
+    Taught,
+    base_model,
+)
 from sam3_lora.cli.output import check_folder, echo, echo_json
 from sam3_lora.errors import Sam3LoraError, explain_os_errors
 from sam3_lora.text import plural, short
@@ -17,6 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sam3_lora.predict.postprocess import PhraseResult
+    from sam3_lora.predict.routing import Routing
+
+
+_MODELS = {"base": "base model", "adapter": "adapter"}
 
 
 def predict(
@@ -29,6 +43,13 @@ def predict(
     adapter: Adapter = None,
     processor: ProcessorOption = "",
     image_size: ImageSize = None,
+    route: Annotated[
+        bool | None,
+        typer.Option(
+            help="The adapter answers the phrases that it was taught, the base model all others; --taught implies it."
+        ),
+    ] = None,
+    taught: Taught = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of an object.")] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Folder for an overlay image and the masks as PNG.")] = None,
     device: Device = "auto",
@@ -51,23 +72,41 @@ def predict(
         )
     if not all(map(str.isprintable, phrases)):
         raise Sam3LoraError("Expected phrases of plain text, but one contains other bytes", "Write it in UTF-8")
+    routing = _routing(adapter, taught or []) if route or (taught and route is None) else None
     check_folder(out)
     pixels = read_image(image)
     predictor = Predictor.load(
         base_model(base, adapter), adapter, device, precision=precision, image_size=image_size, processor=processor
     )
     predictor.set_image(pixels)
-    results = postprocess_all(predictor.prompt(phrases, threshold), PostprocessConfig(threshold))
+    results = postprocess_all(predictor.prompt(phrases, threshold, routing=routing), PostprocessConfig(threshold))
     written = [] if out is None else _write_images(out, image.name, pixels, results)
     if as_json:
-        echo_json({"phrases": {phrase: _as_json(result) for phrase, result in results.items()}})
+        objects = {phrase: _as_json(result) for phrase, result in results.items()}
+        echo_json({"phrases": objects, "answered_by": {phrase: one.answered_by for phrase, one in results.items()}})
         return
     for phrase, result in results.items():
-        echo(f"{short(phrase)}: {len(result.scores)} found")
+        echo(
+            f"{short(phrase)}: {len(result.scores)} found"
+            + (f" by the {_MODELS[result.answered_by]}" if routing else "")
+        )
         for one in _as_json(result):
             echo(f"  score {one['score']:.2f}  box {one['box_xyxy']}  area {one['area']} px")
     for path in written:
         echo(f"Wrote {path}")
+
+
+def _routing(adapter: Path | None, taught: list[str]) -> Routing:
+    """Raises Sam3LoraError if there is no adapter, or nobody knows what it was taught."""
+    from sam3_lora.predict.routing import Routing
+
+    if adapter is None:
+        raise Sam3LoraError("Expected an adapter to route phrases to, but there is none", "Give one with --adapter")
+    if (routing := Routing.of(adapter, taught)) is None:
+        raise Sam3LoraError(
+            f"The adapter in {adapter} does not know which phrases it was taught", "Give each of them with --taught"
+        )
+    return routing
 
 
 def _as_json(result: PhraseResult) -> list[dict[str, float | list[float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,17 +20,19 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
-from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, phrases_of, predict_image
+from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, phrases_of, predict_image, routed
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
 from sam3_lora.evaluate.report import ModelMetrics, PhraseCount, Report
 from sam3_lora.evaluate.validation_loss import SplitLoss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
 from sam3_lora.evaluate.worst_images import worst_images
+from sam3_lora.predict.postprocess import ADAPTER, BASE
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.predict.routing import Routing
 from sam3_lora.predict.vision_cache import KeptFeatures
 
 Progress = Callable[[float, str], None]
-BASE, ADAPTER = "base", "adapter"
+ROUTED = "routed"  # by phrase: the adapter's predictions for what it was taught, the base's for all else
 _STRENGTHS = {BASE: 0.0, ADAPTER: 1.0}
 _PREDICTED, _COUNTED = 0.9, 0.93  # shares of the progress at which these stages end
 
@@ -46,6 +49,7 @@ class EvaluationRequest:
     category_phrases: Mapping[str, str] = field(default_factory=dict)  # the user's own phrase of each category
     trained_on: int = 0  # images of the split that the adapter was trained on
     retention_phrases: tuple[str, ...] = ()  # what the base model finds and the adapter must not forget
+    routing: Routing | None = None  # the adapter is also measured routed by these phrases; None: they are not known
 
 
 def evaluate(
@@ -96,6 +100,11 @@ class _Evaluation:
             self._split, phrases, request.category_phrases, request.base_name, request.retention_phrases
         )
         predictions, losses = self._predict(groups)
+        if ADAPTER in predictions and request.routing is not None:
+            pairs = zip(predictions[BASE], predictions[ADAPTER], strict=True)
+            taught = set(filter(request.routing.is_taught, (*groups.categories, *groups.extra)))
+            predictions[ROUTED] = [routed(before, after, taught) for before, after in pairs]
+            losses[ROUTED] = math.nan  # each model's loss is over all phrases of an image at once
         self.progress(_PREDICTED, "Computing metrics")
         calculators = {model: MetricCalculator(images, groups) for model, images in predictions.items()}
         metrics = {model: one.metrics(losses[model]) for model, one in calculators.items()}
@@ -104,8 +113,13 @@ class _Evaluation:
             differences = bootstrap.differences(
                 calculators[BASE], calculators[ADAPTER], report, self._resampling_progress
             )
-            retention = bootstrap.retention(predictions[BASE], predictions[ADAPTER], groups)
-            report = replace_struct(report, differences=differences, retention=retention)
+            retention, routed_retention = (
+                bootstrap.retention(predictions[BASE], predictions[model], groups) if model in predictions else None
+                for model in (ADAPTER, ROUTED)
+            )
+            report = replace_struct(
+                report, differences=differences, retention=retention, routed_retention=routed_retention
+            )
         base = report.base.metrics[report.main_metric]
         verdict = judge(report.differences, alerts_of(report), report.main_metric, report.images, base)
         self.progress(1.0, "Done")
@@ -154,6 +168,8 @@ class _Evaluation:
             trained_on=request.trained_on if has_adapter else 0,
             resamples=bootstrap.resamples_for(base.num_images, len(phrases)),
             worst=worst_images(predictions[BASE], predictions.get(ADAPTER)),
+            routed=metrics.get(ROUTED),
+            taught=list(request.routing.taught) if request.routing and has_adapter else [],
         )
 
     def _predict(self, groups: PhraseGroups) -> tuple[dict[str, list[ImagePredictions]], dict[str, float]]:

@@ -11,7 +11,6 @@ from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind, alerts_of
 from sam3_lora.markdown import escape, table
 from sam3_lora.text import first_names, plural, short
 
-_COLUMNS = ("Base", "Adapter", "Difference", "95 % interval")
 _MAX_ROWS = 10  # leaks and images that are listed
 _REASONS = {
     NO_NEGATIVES: "every image contains every phrase, so there are no negatives",
@@ -159,9 +158,35 @@ def changes(report: Report, subject: str) -> list[Difference]:
     return [Difference(subject, name, main, one[ap], None, None) for name, one in values.items()]
 
 
+def columns(report: Report) -> list[str]:
+    """The heads of the numbers in :func:`change_rows`."""
+    if not report.adapter:
+        return ["Base"]
+    return ["Base", "Adapter", *(["Routed"] if report.routed else []), "Difference", "95 % interval"]
+
+
+def routed_value(report: Report, one: Difference) -> float | None:
+    """The number of the adapter routed by phrase beside those of a row of :func:`changes`."""
+    if report.routed is None:
+        return None
+    if one.subject == "all":
+        return report.routed.metrics.get(one.metric)
+    values = report.routed.phrases if one.subject == "phrase" else report.routed.sizes
+    return values[one.name][one.metric.replace("map_", "ap_")]
+
+
+def routed_sentence(report: Report) -> str:
+    """How the routed numbers were made."""
+    return (
+        f"Routed by phrase: the adapter answers what it was taught ({first_names(report.taught, _MAX_ROWS)}), the base "
+        "model all other phrases. Difference and interval are those of the adapter without routing."
+    )
+
+
 def to_markdown(report: Report) -> str:
     """The whole report but the pictures."""
     who = f"adapter {report.adapter_name} beside base {report.base_name}" if report.adapter else report.base_name
+    head = columns(report)
     parts = [
         "# Evaluation\n",
         f"**{escape(report.verdict)}**\n",
@@ -169,9 +194,10 @@ def to_markdown(report: Report) -> str:
         f"{plural(report.objects, 'object')}; {report.made.replace('T', ' ')}.\n",
         *_bullets("Got worse", map(alert_sentence, alerts_of(report))),
         *_bullets("Notes", [*report.notes, *not_defined_sentences(report)]),
-        _table("Metrics", ["Metric", *_COLUMNS], change_rows(report, "all")),
-        _table("By phrase", [f"{METRICS[report.main_metric][0]} of", *_COLUMNS], change_rows(report, "phrase")),
-        _table("By object size", [f"{METRICS[report.main_metric][0]} of", *_COLUMNS], change_rows(report, "size")),
+        _table("Metrics", ["Metric", *head], change_rows(report, "all")),
+        f"{escape(routed_sentence(report))}\n" if report.routed else "",
+        _table("By phrase", [f"{METRICS[report.main_metric][0]} of", *head], change_rows(report, "phrase")),
+        _table("By object size", [f"{METRICS[report.main_metric][0]} of", *head], change_rows(report, "size")),
         *_retention(report),
         _leaks(report),
         _thresholds(report),
@@ -181,12 +207,14 @@ def to_markdown(report: Report) -> str:
 
 
 def change_rows(report: Report, subject: str) -> list[list[str]]:
-    """:func:`changes` in print: the name, base and, with an adapter, adapter, difference and interval."""
+    """:func:`changes` in print: the name, and the numbers under :func:`columns`."""
     rows = []
     for one in changes(report, subject):
-        name = METRICS[one.metric][0] if subject == "all" else short(one.name)
-        values = [number(one.base), number(one.adapter), number(one.difference, True), interval(one)]
-        rows.append([name, *values] if report.adapter else [name, values[0]])
+        row = [METRICS[one.metric][0] if subject == "all" else short(one.name), number(one.base)]
+        if report.adapter:
+            routed = [number(routed_value(report, one))] if report.routed else []
+            row += [number(one.adapter), *routed, number(one.difference, True), interval(one)]
+        rows.append(row)
     return rows
 
 
@@ -196,19 +224,41 @@ def _retention(report: Report) -> list[str]:
         return []
     if not retention.found:
         return ["## Forgetting\n", "The base model finds nothing with other phrases on these images.\n"]
+    head = ["Phrase", "Base finds", "Adapter still finds"]
     rows = [[phrase, str(found), str(kept)] for phrase, (found, kept) in retention.by_phrase.items()]
-    total = f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter finds "
-    return [_table("Forgetting", ["Phrase", "Base finds", "Adapter still finds"], rows), f"{total}{retention.kept}.\n"]
+    if (routed := report.routed_retention) is not None:
+        head.append("Routed finds")
+        rows = [[*row, str(routed.by_phrase[phrase][1])] for row, phrase in zip(rows, retention.by_phrase, strict=True)]
+    return [_table("Forgetting", head, rows), f"{kept_sentence(report)}\n"]
+
+
+def kept_sentence(report: Report) -> str:
+    """How many of the base model's objects the adapter still finds, for a report with an adapter."""
+    retention, routed = report.retention, report.routed_retention
+    assert retention is not None, "there is an adapter"
+    between = "" if retention.low is None else f" (95 % interval {retention.low:.0%} to {retention.high:.0%})"
+    by_route = "" if routed is None else f", routed by phrase {routed.kept}"
+    return (
+        f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter still finds "
+        f"{retention.kept}{between}{by_route}."
+    )
 
 
 def _leaks(report: Report) -> str:
-    before = {(phrase, of): share for phrase, of, share in report.base.leak.by_share()}
+    before, routed = (
+        {(phrase, of): share for phrase, of, share in (model.leak.by_share() if model else ())}
+        for model in (report.base, report.routed)
+    )
     cells = report.judged.leak.by_share()[:_MAX_ROWS]
     if not cells:
         return "## Prompt leak\n\nNo phrase marks objects of another phrase.\n"
-    rows = [[phrase, of, f"{before.get((phrase, of), 0):.0%}", f"{share:.0%}"] for phrase, of, share in cells]
-    head = ["Phrase", "marks objects of", "Base", "Adapter"]
-    return _table("Prompt leak", head, rows if report.adapter else [row[:3] for row in rows])
+    rows = [
+        [phrase, of, *(f"{value:.0%}" for value in (before.get((phrase, of), 0), share, routed.get((phrase, of), 0)))]
+        for phrase, of, share in cells
+    ]
+    shown = 5 if report.routed else 4 if report.adapter else 3
+    head = ["Phrase", "marks objects of", "Base", "Adapter", "Routed"]
+    return _table("Prompt leak", head, [row[:shown] for row in rows])
 
 
 def _thresholds(report: Report) -> str:

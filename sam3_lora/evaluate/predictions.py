@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -171,6 +171,22 @@ def predict_image(
     )
     detections = take_phrases(join_phrases(parts), [rows[phrase] for phrase in asked.for_loss]) if parts else None
     return predictions, detections
+
+
+def routed(base: ImagePredictions, adapter: ImagePredictions, taught: Collection[str]) -> ImagePredictions:
+    """The predictions of one image routed by phrase: the adapter's for the phrases it was taught, else the base's.
+
+    Args:
+        base: by the base model.
+        adapter: by the adapter, for the same phrases.
+        taught: the phrases that the adapter answers.
+    """
+
+    def choose(of_base: list[PromptResult], of_adapter: list[PromptResult]) -> list[PromptResult]:
+        pairs = zip(of_base, of_adapter, strict=True)
+        return [after if before.phrase in taught else before for before, after in pairs]
+
+    return replace(base, results=choose(base.results, adapter.results), extra=choose(base.extra, adapter.extra))
 
 
 def _limited(result: PhraseResult) -> PhraseResult:

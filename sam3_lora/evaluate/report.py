@@ -136,6 +136,10 @@ class Report(Summary, frozen=True, kw_only=True):
     resamples: int
     trained_on: int = 0  # images that the adapter was trained on
     worst: list[WorstImage]
+    # Routed by phrase: the adapter's predictions for the phrases it was taught, the base's for all others.
+    routed: ModelMetrics | None = None  # None without an adapter, or where its phrases are not known
+    routed_retention: Retention | None = None
+    taught: list[str] = []
 
     @property
     def main_metric(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from sam3_lora.config import AdapterConfig, Component
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.files import atomic_folder, follow_umask
 from sam3_lora.model import kept_text
-from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files import adapter_base, taught_phrases
 from sam3_lora.model.adapter_files.adapter_base import AdapterBase
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.adapter_files.layers import peft_config
@@ -158,7 +158,15 @@ def attach(base_model: Sam3Model, lora: AdapterConfig) -> PeftModel:
     return model.train(base_model.training)
 
 
-def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = "", *, processor: str = "") -> None:
+def save(
+    peft_model: PeftModel,
+    folder: str | Path,
+    base_name: str,
+    card: str = "",
+    *,
+    processor: str = "",
+    taught: Sequence[str] = (),
+) -> None:
     """Writes the adapter in PEFT's format; an earlier one in the folder is replaced only when the new one is complete.
 
     Each file is replaced atomically: a process that is killed here leaves the old weights or the new ones.
@@ -170,6 +178,7 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
         base_name: the base as the user named it, stored in the adapter's settings.
         card: text of README.md; empty for none.
         processor: as given to :func:`sam3_lora.model.base.load_base`.
+        taught: the phrases that the adapter was taught, for ``taught_phrases.json``; without any there is no such file.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -186,6 +195,8 @@ def save(peft_model: PeftModel, folder: str | Path, base_name: str, card: str = 
             (written / "README.md").unlink(missing_ok=True)  # an empty template
             base: Any = peft_model.get_base_model()
             adapter_base.write(written, AdapterBase(image_size_of(base.config), processor))
+            if taught:
+                taught_phrases.write(written, taught)
             if card:
                 (written / "README.md").write_text(card, encoding="utf-8")
             follow_umask(written)

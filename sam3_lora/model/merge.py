@@ -34,6 +34,9 @@ base_model: {}
 
 Base: {}. Adapter: {}. {loading}
 
+This model cannot route by phrase: the adapter's changes act on every phrase, also on those that it was not taught. To
+have these answered as the base does, use base and adapter unmerged.
+
 The base's license holds for this model, too.
 """
 _LOADING: dict[Layout, str] = {

@@ -5,5 +5,6 @@
 
 from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig
 from sam3_lora.predict.predictor import Exemplars, Predictor
+from sam3_lora.predict.routing import Routing
 
-__all__ = ["Exemplars", "PhraseResult", "PostprocessConfig", "Predictor"]
+__all__ = ["Exemplars", "PhraseResult", "PostprocessConfig", "Predictor", "Routing"]

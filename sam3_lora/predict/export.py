@@ -16,9 +16,9 @@ from PIL import Image
 
 from sam3_lora.draw import Color, DrawObject
 from sam3_lora.masks import decode_segmentation, encode_rle
-from sam3_lora.predict.postprocess import PhraseResult
+from sam3_lora.predict.postprocess import BASE, Answerer, PhraseResult
 
-_COLUMNS = ("image", "phrase", "score", "left", "top", "right", "bottom", "area_px", "area_percent")
+_COLUMNS = ("image", "phrase", "score", "left", "top", "right", "bottom", "area_px", "area_percent", "answered_by")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class FoundObject:
     box_xyxy: tuple[float, float, float, float]  # in pixels
     area: int  # pixels of the mask
     rle: dict[str, Any]  # the mask as COCO's compressed run lengths
+    answered_by: Answerer = BASE  # the model that predicted it
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def found_image(name: str, size_hw: tuple[int, int], results: Mapping[str, Phras
         results: by phrase.
     """
     objects = [
-        FoundObject(phrase, float(score), tuple(box.tolist()), int(mask.sum()), encode_rle(mask))
+        FoundObject(phrase, float(score), tuple(box.tolist()), int(mask.sum()), encode_rle(mask), result.answered_by)
         for phrase, result in results.items()
         for score, box, mask in zip(result.scores, result.boxes_xyxy, result.each_mask(), strict=True)
     ]
@@ -72,7 +73,7 @@ def to_draw(results: Mapping[str, PhraseResult], color_of: Callable[[str], Color
 
 
 def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, Any]:
-    """Predictions as a COCO dataset, with a score in each annotation.
+    """Predictions as a COCO dataset, with a score and the model that predicted it in each annotation.
 
     Args:
         images: all become entries, also those without objects.
@@ -93,6 +94,7 @@ def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, A
                     "segmentation": one.rle,
                     "iscrowd": 0,
                     "score": round(one.score, 4),
+                    "answered_by": one.answered_by,
                 }
             )
     return {
@@ -106,7 +108,7 @@ def to_coco(images: Sequence[FoundImage], phrases: Iterable[str]) -> dict[str, A
 
 
 def to_csv(images: Iterable[FoundImage]) -> str:
-    """One line per object: image, phrase, score, box in pixels, area in pixels and in percent of the image."""
+    """One line per object: image, phrase, score, box in pixels, area in pixels and in percent of the image, model."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
@@ -115,7 +117,7 @@ def to_csv(images: Iterable[FoundImage]) -> str:
             share = 100 * one.area / (image.size_hw[0] * image.size_hw[1])
             box = (f"{side:.1f}" for side in one.box_xyxy)
             name, phrase = map(_as_text, (image.name, one.phrase))
-            table.writerow([name, phrase, f"{one.score:.4f}", *box, one.area, f"{share:.4f}"])
+            table.writerow([name, phrase, f"{one.score:.4f}", *box, one.area, f"{share:.4f}", one.answered_by])
     return text.getvalue()
 
 

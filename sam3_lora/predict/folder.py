@@ -16,6 +16,7 @@ from sam3_lora.files import user_path
 from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor, read_image
+from sam3_lora.predict.routing import Routing
 
 MIN_SCORE, MAX_OBJECTS = 0.05, 50  # lowest threshold, and objects per phrase before post-processing
 
@@ -66,6 +67,7 @@ def predict_images(
     thresholds: Mapping[str, float] | None = None,
     *,
     strength: float | None = None,
+    routing: Routing | None = None,
     lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008, it holds no state
 ) -> Iterator[FolderPrediction | Skipped]:
     """Prompts one image after the other.
@@ -78,6 +80,7 @@ def predict_images(
         config: post-processing steps.
         thresholds: minimum scores of phrases that do not take the one of `config`.
         strength: of the adapter; None leaves it as it is.
+        routing: see :meth:`sam3_lora.predict.predictor.Predictor.prompt`.
         lock: held while the model is at work, and released between two images.
     """
     # What post-processing drops by its score anyway needs no mask.
@@ -94,6 +97,6 @@ def predict_images(
             if strength is not None:
                 predictor.strength = strength
             predictor.set_image(pixels)
-            results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=config.use_presence)
+            results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=config.use_presence, routing=routing)
         size_hw = pixels.shape[0], pixels.shape[1]
         yield FolderPrediction(found_image(name, size_hw, postprocess_all(results, config, thresholds)), pixels)

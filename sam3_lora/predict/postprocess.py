@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from sam3_lora.boxes import cxcywh_to_xyxy, denormalize, pairwise_iou
 from sam3_lora.structures import Detections
 
 T = TypeVar("T", np.ndarray, Tensor)
+Answerer = Literal["base", "adapter"]  # the base model alone, or with an adapter at a strength above 0
+BASE: Answerer = "base"
+ADAPTER: Answerer = "adapter"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class PhraseResult:
         mask_logits: (K, h, w) float32 at the model's resolution; positive on the object.
         size_hw: the image's height and width in pixels.
         presence: probability in [0, 1] that the phrase is in the image at all; a factor of every score.
+        answered_by: the model that predicted them.
     """
 
     phrase: str
@@ -47,6 +51,7 @@ class PhraseResult:
     mask_logits: np.ndarray
     size_hw: tuple[int, int]
     presence: float = 1.0
+    answered_by: Answerer = BASE
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -179,6 +184,7 @@ def phrase_results(
     threshold: float | Mapping[str, float],
     limit: int | None = None,
     use_presence: bool = True,
+    answered_by: Answerer = BASE,
 ) -> dict[str, PhraseResult]:
     """The detector's objects for each phrase, sorted by score, in pixels of the image; in float32.
 
@@ -192,6 +198,7 @@ def phrase_results(
         limit: maximum number of objects per phrase; None for all.
         use_presence: whether the scores that are compared with the threshold include the probability that the phrase
             is in the image; those of the result always do.
+        answered_by: the model that the detections are of.
     """
     assert detections.presence is not None, "the one-to-many half is not a prediction"
     scores = detections.scores.float().cpu()
@@ -213,6 +220,7 @@ def phrase_results(
             mask_logits=mask_logits,
             size_hw=size_hw,
             presence=presences[row],
+            answered_by=answered_by,
         )
         for row, (phrase, queries, mask_logits) in enumerate(
             zip(phrases, chosen, _mask_logits(detections, chosen), strict=True)

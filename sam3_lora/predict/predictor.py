@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
 from sam3_lora.predict.chunks import phrases_at_once
 from sam3_lora.predict.feature_cache import FeatureCache
-from sam3_lora.predict.postprocess import PhraseResult, phrase_results
+from sam3_lora.predict.postprocess import ADAPTER, BASE, PhraseResult, phrase_results
+from sam3_lora.predict.routing import Routing
 from sam3_lora.structures import VISUAL, Detections, TextFeatures, VisionFeatures
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class Predictor:
         limit: int | None = None,
         exemplars: Exemplars | None = None,
         use_presence: bool = True,
+        routing: Routing | None = None,
     ) -> dict[str, PhraseResult]:
         """Finds every object that each phrase names in the image set last.
 
@@ -227,6 +229,8 @@ class Predictor:
             exemplars: boxes on this image that apply to every phrase.
             use_presence: whether the scores that are compared with the threshold include the probability that the
                 phrase is in the image, as those of the results do.
+            routing: which phrases the adapter answers, at its strength; the base model answers the others. Boxes
+                alone are the adapter's. None: the adapter answers all.
 
         Returns:
             By phrase, in the order given: the objects, best first, in pixels of the image. Duplicates are still in
@@ -237,9 +241,9 @@ class Predictor:
             ModelError: the model's configuration contradicts itself.
         """
         results: dict[str, PhraseResult] = {}
-        for chunk in self.prompt_in_chunks(phrases, threshold, limit, exemplars, use_presence):
+        for chunk in self.prompt_in_chunks(phrases, threshold, limit, exemplars, use_presence, routing):
             results |= chunk.results
-        return results
+        return {phrase: results[phrase] for phrase in _distinct(phrases) or (VISUAL,)}
 
     @torch.inference_mode()
     def prompt_in_chunks(
@@ -249,22 +253,40 @@ class Predictor:
         limit: int | None = None,
         exemplars: Exemplars | None = None,
         use_presence: bool = True,
+        routing: Routing | None = None,
     ) -> Iterator[Chunk]:
-        """As :meth:`prompt`, as many phrases at a time as memory allows, with the detections of all their queries."""
+        """As :meth:`prompt`, as many phrases at a time as memory allows, with the detections of all their queries.
+
+        Routed phrases come in two parts, the base model's first. While the caller has a chunk, the strength is that of
+        its answers, for the mask head.
+        """
         if self._image is None:
             raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
-        names = tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
+        names = _distinct(phrases)
         boxes = None if exemplars is None else self._exemplar_boxes(exemplars)
         if not names and boxes is None:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to find, such as "pothole"')
-        names = names or (VISUAL,)
+        of_base = () if routing is None else tuple(name for name in names if not routing.is_taught(name))
+        of_adapter = tuple(name for name in names or (VISUAL,) if name not in of_base)
         size = phrases_at_once(self._base.model.config, self.device, self.precision)
-        for start in range(0, len(names), size):
-            some = names[start : start + size]
-            with self.autocast():
-                detections = self._detect(some, boxes)
-                results = phrase_results(some, detections, self._size_hw, threshold, limit, use_presence)
-            yield Chunk(results, detections)
+        for strength, group in ((0.0, of_base), (self._strength, of_adapter)):
+            for start in range(0, len(group), size):
+                some = group[start : start + size]
+                with self._at(strength):
+                    with self.autocast():
+                        detections = self._detect(some, boxes)
+                        options = (threshold, limit, use_presence, ADAPTER if strength else BASE)
+                        results = phrase_results(some, detections, self._size_hw, *options)
+                    yield Chunk(results, detections)
+
+    @contextmanager
+    def _at(self, strength: float) -> Iterator[None]:
+        """Sets the strength, and the one before afterwards."""
+        before, self.strength = self._strength, strength
+        try:
+            yield
+        finally:
+            self.strength = before
 
     def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
         image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
@@ -329,6 +351,11 @@ class Predictor:
         tokens = tokenize(self.processor.tokenizer, phrases)
         state = (self._weights, self._strength)
         return self.detector.encode_text(tokens["input_ids"], tokens["attention_mask"], state=state)
+
+
+def _distinct(phrases: Sequence[str]) -> tuple[str, ...]:
+    """The phrases without spaces around them, blank ones and repetitions."""
+    return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
 
 
 def _num_bytes(tensors: Sequence[Tensor]) -> int:

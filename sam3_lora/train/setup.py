@@ -122,8 +122,8 @@ class Setup:
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card; only the main process writes."""
         if self.accelerator.is_main_process:
-            model = self.config.model
-            lora.save(self.model.peft, folder, model.base, card, processor=model.processor)
+            model, taught = self.config.model, self.data.splits.taught_phrases(self.config.data.category_phrases)
+            lora.save(self.model.peft, folder, model.base, card, processor=model.processor, taught=taught)
 
 
 def prepare(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sam3_lora.config import HOLDOUT, RunConfig
 from sam3_lora.data.dataset import Dataset, Split, open_dataset
 from sam3_lora.data.findings import messages_prompts
+from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.splits.holdout import HeldOut, Progress, hold_out
 from sam3_lora.data.splits.split_use import SplitUse, training_split, validation_split
 from sam3_lora.errors import DataError
@@ -42,6 +43,15 @@ class Splits:
         if valid is None:
             return SplitUse(name, len(self.train.images), held_out=held_out)
         return SplitUse(name, len(self.train.images), valid.name, len(valid.images), valid.num_objects, held_out)
+
+    def taught_phrases(self, phrases: Mapping[str, str]) -> tuple[str, ...]:
+        """The phrases that have objects to learn from, each once.
+
+        Args:
+            phrases: the user's own words by category, see :func:`sam3_lora.data.prompts.phrase_of`.
+        """
+        learned = (phrase_of(name, phrases) for name, count in self.train.objects_per_category().items() if count)
+        return tuple(dict.fromkeys(filter(None, learned)))
 
 
 def run_splits(run: Run, accelerator: Accelerator, report: RunWriter | SilentWriter, *, resume: bool) -> Splits:

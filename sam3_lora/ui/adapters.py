@@ -11,12 +11,16 @@ import streamlit as st
 
 from sam3_lora.config import DEMO
 from sam3_lora.data.index.cache import cache_folder
+from sam3_lora.data.phrase_list import split_phrases
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.evaluate.store import known_phrases, run_of
 from sam3_lora.files import user_path
+from sam3_lora.model.adapter_files import taught_phrases as taught_file
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.adapter_files.settings import base_model_of
 from sam3_lora.model.base import SAM3
+from sam3_lora.predict.routing import Routing
+from sam3_lora.text import first_names
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
@@ -172,6 +176,41 @@ def trained_phrases(folder: Path | None) -> list[str]:
     with suppress(Sam3LoraError):  # its settings are damaged
         return known_phrases(folder)
     return []
+
+
+def taught_key(model: ModelChoice) -> str:
+    """The key of the text in which this tab's user has changed the phrases that an adapter was taught."""
+    return f"taught-{model.folder}"
+
+
+def taught_phrases(model: ModelChoice) -> tuple[str, ...]:
+    """The phrases that an adapter was taught: as this tab's user has changed them, or as stored; () if not known.
+
+    Raises:
+        ModelError: the stored ones cannot be read.
+    """
+    stored = (model.folder and taught_file.read(model.folder)) or ()
+    typed = st.session_state.get(taught_key(model))
+    return stored if typed is None else tuple(split_phrases(typed, stored))
+
+
+def routing_of(model: ModelChoice) -> Routing | None:
+    """The routing by :func:`taught_phrases`; None without an adapter, or if they are not known. Raises ModelError."""
+    routing = Routing(taught_phrases(model)) if model.folder else None
+    return routing if routing and routing.taught else None
+
+
+def explain_routing(model: ModelChoice) -> Routing | None:
+    """Says by which phrases the adapter is measured routed, or that nobody knows them; gives the routing."""
+    routing = routing_of(model)
+    if routing is not None:
+        st.caption(f"Also measured routed by phrase. The adapter answers {escape(first_names(routing.taught, 12))}.")
+    elif model.folder:
+        st.caption(
+            ":material/info: This adapter does not know which phrases it was taught. To measure it routed by phrase, "
+            "too, type them on the Inference page under *Route by phrase*."
+        )
+    return routing
 
 
 def explain_demo_model(base: str) -> None:

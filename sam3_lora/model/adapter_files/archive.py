@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from sam3_lora.errors import ModelError, explain_os_errors
 from sam3_lora.files import MB, atomic_folder
-from sam3_lora.model.adapter_files import adapter_base
+from sam3_lora.model.adapter_files import adapter_base, taught_phrases
 from sam3_lora.model.adapter_files.adapter_base import FILE, AdapterBase
 from sam3_lora.model.adapter_files.find_adapter import SETTINGS, WEIGHTS
 from sam3_lora.text import short_repr
@@ -60,7 +60,8 @@ def unpack(
         digest = hashlib.file_digest(archive, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
         entries = _checked(opened, archive.seek(0, 2))
         root = _root_of_adapter(entries)
-    chosen = {name: entries[root / name] for name in (SETTINGS, WEIGHTS, FILE) if root / name in entries}
+    names = (SETTINGS, WEIGHTS, FILE, taught_phrases.FILE)
+    chosen = {name: entries[root / name] for name in names if root / name in entries}
     safe_name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
     folder = into / f"{safe_name}-{digest}"
     if folder.is_dir():

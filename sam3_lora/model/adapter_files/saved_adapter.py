@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.model.adapter_files.layers import LayerUpdate, select_layers
 from sam3_lora.model.adapter_files.settings import AdapterSettings, read_settings
 from sam3_lora.model.adapter_files.weights import read_weights
@@ -37,4 +38,5 @@ def open_adapter(model: nn.Module, folder: Path, place: str | None = None) -> Sa
     place = place or str(folder)
     settings = read_settings(folder, place)
     layers = select_layers(model, settings, place)
+    taught_phrases.read(folder, place)  # a damaged list is told now, not when somebody routes by it
     return SavedAdapter(settings, layers, read_weights(folder, model, settings, layers, place))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sam3_lora.evaluate.messages import alert_sentence, not_defined_sentences, number
+from sam3_lora.evaluate.messages import (
+    alert_sentence,
+    kept_sentence,
+    not_defined_sentences,
+    number,
+    routed_sentence,
+)
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.verdict import alerts_of
@@ -22,7 +28,7 @@ _VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
 _COLUMNS = {
-    **dict.fromkeys(("Base", "Adapter", *PHRASE_COLUMNS), "%.3f"),
+    **dict.fromkeys(("Base", "Adapter", "Routed", *PHRASE_COLUMNS), "%.3f"),
     "Difference": "%+.3f",
     "Change": st.column_config.TextColumn(width=130),
     "Meaning": st.column_config.TextColumn(width="large"),
@@ -90,6 +96,8 @@ def described(adapter: str | None, dataset: str, split: str) -> str:
 
 def _show_numbers(report: Report) -> None:
     show_table(table(report, "all"), "All metrics of the base model and the adapter", _COLUMNS)
+    if report.routed:
+        st.caption(escape(routed_sentence(report)))
     for sentence in not_defined_sentences(report):
         st.caption(escape(sentence))
     main = METRICS[report.main_metric][0]
@@ -129,11 +137,13 @@ def _show_leak(report: Report) -> None:
     )
     st.markdown(leak_summary(report))
     rows = charts.leak_rows(report)
-    panels = [("Base", report.base.leak)] + ([("Adapter", report.adapter.leak)] if report.adapter else [])
-    for column, (name, leak) in zip(st.columns([1.2, 1][: len(panels)], gap="medium"), panels, strict=True):
+    models = {"Base": report.base, "Adapter": report.adapter, "Routed": report.routed}
+    panels = {name: model.leak for name, model in models.items() if model}
+    # The first has the phrases' names beside it.
+    for column, name in zip(st.columns([1.2, 1, 1][: len(panels)], gap="medium"), panels, strict=True):
         with column, st.container(gap="xxsmall"):
             st.markdown(f"**{name}**")
-            figure = charts.leak_chart(leak, rows, with_names=name == "Base")
+            figure = charts.leak_chart(panels[name], rows, with_names=name == "Base")
             st.plotly_chart(figure, key=f"leak-{name}", config=NO_TOOLBAR)
 
 
@@ -145,12 +155,11 @@ def _show_forgetting(report: Report) -> None:
     if not retention.found:
         st.caption("The base model finds nothing with other phrases on these images: forgetting cannot be measured.")
         return
-    between = "" if retention.low is None else f" (95 % interval {retention.low:.0%} to {retention.high:.0%})"
-    st.caption(
-        f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter still finds "
-        f"{retention.kept}{between}."
-    )
+    st.caption(escape(kept_sentence(report)))
+    routed = report.routed_retention
     rows = [{"Phrase": phrase, "Base": found, "Adapter": kept} for phrase, (found, kept) in retention.by_phrase.items()]
+    for row in rows if routed else ():
+        row["Routed"] = routed.by_phrase[row["Phrase"]][1]
     show_table(rows, "Objects found with other phrases, by model", width=420)
 
 

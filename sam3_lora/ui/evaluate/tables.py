@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from sam3_lora.evaluate.messages import changes, interval, number, reason
+from sam3_lora.evaluate.messages import changes, interval, number, reason, routed_value
 from sam3_lora.evaluate.metrics import LOWER_IS_BETTER, METRICS
 from sam3_lora.evaluate.report import Difference, Report
 from sam3_lora.evaluate.verdict import NEGLIGIBLE, improvement
@@ -57,7 +57,7 @@ def _tile(one: Difference, report: Report) -> Tile:
 
 
 def table(report: Report, subject: str) -> pd.DataFrame:
-    """One row per metric, phrase or size: base, adapter, difference, its interval, and the change in words.
+    """One row per metric, phrase or size: base, adapter, routed, difference, its interval, and the change in words.
 
     Args:
         report: of the evaluation.
@@ -72,8 +72,10 @@ def table(report: Report, subject: str) -> pd.DataFrame:
             row["Objects"] = report.sizes[one.name]
         row["Base"] = one.base
         if report.adapter:
-            row |= {"Adapter": one.adapter, "Difference": one.difference, "95 % interval": interval(one)}
-            row["Change"] = change(one)
+            row["Adapter"] = one.adapter
+            if report.routed:
+                row["Routed"] = routed_value(report, one)
+            row |= {"Difference": one.difference, "95 % interval": interval(one), "Change": change(one)}
         if subject == "all":
             row["Meaning"] = METRICS[one.metric][1]
         rows.append(row)
@@ -99,7 +101,7 @@ def phrase_table(report: Report) -> pd.DataFrame:
     """One row per phrase and model: precision, recall, F1, AP at IoU 0.5."""
     rows = []
     for phrase in report.phrases:
-        for model, numbers in (("Base", report.base), ("Adapter", report.adapter)):
+        for model, numbers in (("Base", report.base), ("Adapter", report.adapter), ("Routed", report.routed)):
             values = numbers.phrases.get(phrase) if numbers else None
             if values:
                 by_label = {label: values[name] for label, name in PHRASE_COLUMNS.items()}

@@ -24,7 +24,7 @@ def show(form: PromptForm, view: ViewState) -> None:
         with guarded():
             shared = resources.get_predictor(adapter=form.prompt.model.folder, **form.prompt.model.loading)
             with st.spinner("Running the model"):
-                predicted = results.compare(shared, form.prompt, form.source.pixels, view.strength)
+                predicted = results.compare(shared, form.prompt, form.source.pixels, view.answering)
             st.session_state[_COMPARISON] = predicted
     comparison: results.Comparison | None = st.session_state.get(_COMPARISON)
     if comparison is None:
@@ -59,33 +59,34 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
         result_view.show("Base model", "base", comparison, *table["Base"], view.colors)
     with right, guarded():
         if adapter := comparison.prompt.model.adapter:
-            predictions = _adapter_predictions(comparison, view.strength)
+            predictions = _adapter_predictions(comparison, view.answering)
             table["Adapter"] = (predictions, view.apply(predictions.results))
-            title = f"Adapter {adapter}" + (f", strength {view.strength:g}" if view.strength != 1 else "")
+            routed = ", routed by phrase" if view.routing else ""
+            title = f"Adapter {adapter}{routed}" + (f", strength {view.strength:g}" if view.strength != 1 else "")
             result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
         else:
             empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
     show_table(
-        results.counts_table(table),
+        results.counts_table(table, routed=view.routing is not None and "Adapter" in table),
         "Objects, area and best score of each phrase",
         {f"{model}: {what}": "%.2f" for model in table for what in ("best score", "area %")},
     )
 
 
-def _adapter_predictions(comparison: results.Comparison, strength: float) -> results.Predictions:
-    if strength in comparison.adapters:
-        return comparison.adapters[strength]
+def _adapter_predictions(comparison: results.Comparison, answering: results.Answering) -> results.Predictions:
+    if answering in comparison.adapters:
+        return comparison.adapters[answering]
     shared = resources.get_predictor(adapter=comparison.prompt.model.folder, **comparison.prompt.model.loading)
     with st.spinner("Running the model"):
-        return results.with_strength(shared, comparison, strength)
+        return results.with_adapter(shared, comparison, answering)
 
 
 def _show_downloads(comparison: results.Comparison, view: ViewState, source: Source) -> None:
     """Downloads of one model's predictions, and the link to this prompt."""
     prompt = comparison.prompt
     models = {"Base model": comparison.base}
-    if view.strength in comparison.adapters:
-        models = {"Adapter": comparison.adapters[view.strength], **models}
+    if view.answering in comparison.adapters:
+        models = {"Adapter": comparison.adapters[view.answering], **models}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         model = choose_one("Download", list(models), f"download-of-{len(models)}")
         name = Path(prompt.image_name)
@@ -96,4 +97,4 @@ def _show_downloads(comparison: results.Comparison, view: ViewState, source: Sou
             list(comparison.base.results),
             view.colors,
         )
-        share_link.show(prompt, source.in_dataset and prompt.image_name == source.name)
+        share_link.show(prompt, view.routing, source.in_dataset and prompt.image_name == source.name)

@@ -76,6 +76,7 @@ def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderReque
         view.postprocess,
         view.thresholds,
         strength=request.strength,
+        routing=view.routing,
         lock=shared.lock,
     )
     for image in predictions:

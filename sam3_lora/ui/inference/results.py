@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.predict.routing import Routing
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.images import data_url
 from sam3_lora.ui.resources import SharedPredictor
@@ -25,6 +26,7 @@ MIN_THRESHOLD = 0.05
 MAX_PER_PHRASE = 200
 SENT_SIZE = 1400  # pixels of the longer side of the image that is sent to the browser
 _KEPT_STRENGTHS = 6
+Answering = tuple[float, Routing | None]  # the adapter's strength, and which phrases it answers; None: all
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Comparison:
     prompt: Prompt
     image: np.ndarray  # (H, W, 3) uint8
     base: Predictions
-    adapters: dict[float, Predictions] = field(default_factory=dict)  # by strength, the last one used at the end
+    adapters: dict[Answering, Predictions] = field(default_factory=dict)  # the last one used at the end
 
     @cached_property
     def image_url(self) -> str:
@@ -69,39 +71,56 @@ class Comparison:
         return data_url(self.image, SENT_SIZE)
 
 
-def compare(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength: float) -> Comparison:
+def compare(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, answering: Answering) -> Comparison:
     """Runs the base model and, if the prompt names one, its adapter.
 
     Args:
         shared: the base model with that adapter.
         prompt: what to look for.
         image: (H, W, 3) uint8.
-        strength: of the adapter.
+        answering: how the adapter is used.
 
     Raises:
         Sam3LoraError: there is neither a phrase nor a box, or memory is short.
     """
     comparison = Comparison(prompt, image, _predict(shared, prompt, image, 0.0))
     if prompt.model.adapter:
-        with_strength(shared, comparison, strength)
+        with_adapter(shared, comparison, answering)
     return comparison
 
 
-def with_strength(shared: SharedPredictor, comparison: Comparison, strength: float) -> Predictions:
-    """The adapter's predictions at a strength; each strength runs once. Raises as :func:`compare`.
+def with_adapter(shared: SharedPredictor, comparison: Comparison, answering: Answering) -> Predictions:
+    """The adapter's predictions, routed or not; nothing runs twice. Raises as :func:`compare`.
 
     Args:
         shared: the base model with the adapter.
-        comparison: keeps the predictions of the last strengths.
-        strength: 0 is the base model, 1 the adapter as trained.
+        comparison: keeps the last predictions.
+        answering: strength 0 is the base model, 1 the adapter as trained.
     """
-    known = comparison.adapters.pop(strength, None)
+    known = comparison.adapters.pop(answering, None)
     if known is None:
-        known = comparison.base if strength == 0 else _predict(shared, comparison.prompt, comparison.image, strength)
-    comparison.adapters[strength] = known
+        strength, routing = answering
+        if strength == 0:
+            known = comparison.base
+        elif routing is None or not comparison.prompt.phrases:
+            known = _predict(shared, comparison.prompt, comparison.image, strength)
+        else:
+            known = _routed(shared, comparison, strength, routing)
+    comparison.adapters[answering] = known
     for oldest in list(comparison.adapters)[:-_KEPT_STRENGTHS]:
         del comparison.adapters[oldest]
     return known
+
+
+def _routed(shared: SharedPredictor, comparison: Comparison, strength: float, routing: Routing) -> Predictions:
+    """The adapter's predictions for the phrases it was taught; the base model's, which are known, for the others."""
+    prompt, base = comparison.prompt, comparison.base
+    taught = tuple(filter(routing.is_taught, prompt.phrases))
+    of_adapter = comparison.adapters.get((strength, None))
+    if of_adapter is None and taught:
+        of_adapter = _predict(shared, replace(prompt, phrases=taught), comparison.image, strength)
+    chosen = {phrase: of_adapter.results[phrase] for phrase in taught} if of_adapter else {}
+    return Predictions(base.results | chosen, of_adapter.seconds if of_adapter else base.seconds, base.outlines)
 
 
 def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strength: float) -> Predictions:
@@ -151,11 +170,14 @@ def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | N
     return f"No object scores {MIN_THRESHOLD:.2f} or more: {fix}."
 
 
-def counts_table(models: Mapping[str, tuple[Predictions, Mapping[str, PhraseResult]]]) -> pd.DataFrame:
+def counts_table(
+    models: Mapping[str, tuple[Predictions, Mapping[str, PhraseResult]]], routed: bool = False
+) -> pd.DataFrame:
     """One row per phrase: objects shown, their share of the image and the best score of all, for each model.
 
     Args:
         models: by the model's short name, all that it predicts and what of that is shown.
+        routed: whether the table says who has answered the last one's phrases.
     """
     predictions, _ = next(iter(models.values()))
     rows = []
@@ -167,5 +189,7 @@ def counts_table(models: Mapping[str, tuple[Predictions, Mapping[str, PhraseResu
             row[f"{name}: objects"] = len(result)
             row[f"{name}: area %"] = 100 * float(result.areas.sum()) / (height * width)
             row[f"{name}: best score"] = float(scores.max()) if len(scores) else None
+        if routed:
+            row["Answered by"] = predictions.results[phrase].answered_by
         rows.append(row)
     return pd.DataFrame(rows)

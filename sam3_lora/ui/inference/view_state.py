@@ -11,10 +11,13 @@ import streamlit as st
 from sam3_lora.draw import Color, category_colors
 from sam3_lora.errors import DataError
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
+from sam3_lora.predict.routing import Routing
 from sam3_lora.ui import resources
+from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import choose_one
-from sam3_lora.ui.inference import postprocess_form
+from sam3_lora.ui.inference import postprocess_form, routing_form
+from sam3_lora.ui.inference.results import Answering
 from sam3_lora.ui.next_run import phrases_of_dataset
 
 if TYPE_CHECKING:
@@ -46,7 +49,13 @@ class ViewState:
     postprocess: PostprocessConfig
     thresholds: dict[str, float]  # of the phrases that have one of their own
     strength: float  # of the adapter
+    routing: Routing | None  # None: the adapter answers every phrase
     colors: ObjectColors
+
+    @property
+    def answering(self) -> Answering:
+        """How the adapter is used."""
+        return self.strength, self.routing
 
     def apply(self, results: Mapping[str, PhraseResult]) -> dict[str, PhraseResult]:
         """What of the results is shown, by phrase."""
@@ -58,15 +67,16 @@ class ViewState:
         """Thresholds and post-processing as a line under a folder's results, such as "score ≥ 0.50"."""
         own = [f"{phrase} ≥ {value:.2f}" for phrase, value in self.thresholds.items()]
         steps = postprocess_form.active_steps(self.postprocess)
-        return ", ".join([f"score ≥ {self.postprocess.threshold:.2f}", *own, *steps])
+        routed = ["routed by phrase"] if self.routing else []
+        return ", ".join([f"score ≥ {self.postprocess.threshold:.2f}", *own, *steps, *routed])
 
 
-def choose(phrases: Sequence[str], has_adapter: bool) -> ViewState:
+def choose(phrases: Sequence[str], model: ModelChoice) -> ViewState:
     """Draws the controls.
 
     Args:
         phrases: of the prompt, which may have thresholds of their own.
-        has_adapter: without one its strength cannot be chosen.
+        model: without an adapter neither strength nor routing can be chosen.
     """
     by_threshold, by_strength, by_color, by_steps = st.columns([4, 4, 5, 5], gap="medium", vertical_alignment="bottom")
     with by_threshold:
@@ -80,17 +90,18 @@ def choose(phrases: Sequence[str], has_adapter: bool) -> ViewState:
             0.1,
             key="strength",
             persist_state="session",
-            disabled=not has_adapter,
+            disabled=model.adapter is None,
             help="0 is the base model, 1 the adapter as trained; higher values exaggerate what it learned.",
         )
     with by_color:
         by = choose_one("Colors", (BY_PHRASE, BY_OBJECT), "color-by", persist_state="session")
     with by_steps:
         config = postprocess_form.choose_postprocess(threshold)
+    routing = routing_form.choose(model)
     thresholds = postprocess_form.choose_thresholds(phrases)
     if steps := postprocess_form.active_steps(config):  # so that nobody misses objects without knowing why
         st.caption(f":material/cleaning_services: Post-processing: {', '.join(steps)}.")
-    return ViewState(config, thresholds, round(strength, 2), ObjectColors(phrase_colors(), by))
+    return ViewState(config, thresholds, round(strength, 2), routing, ObjectColors(phrase_colors(), by))
 
 
 def phrase_colors() -> PhraseColors:
