@@ -30,7 +30,16 @@ from sam3_lora.text import plural, short
 
 if TYPE_CHECKING:
     from sam3_lora.evaluate import Report
+    from sam3_lora.predict.routing import Routing
     from sam3_lora.runs.run import Run
+
+
+RetentionPhrase = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retention-phrase", "--word", help="A phrase that the base model knows and must not forget; repeatable."
+    ),
+]
 
 
 def evaluate(
@@ -45,12 +54,7 @@ def evaluate(
     image_dir: ImageDir = "",
     default_phrase: DefaultPhrase = "",
     crowds_as_objects: CrowdsAsObjects = False,
-    retention_phrase: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--retention-phrase", "--word", help="A phrase that the base model knows and must not forget; repeatable."
-        ),
-    ] = None,
+    retention_phrase: RetentionPhrase = None,
     taught: Taught = None,
     out: Annotated[Path | None, typer.Option(help="Also write the report to this .md or .json file.")] = None,
     as_json: AsJson = False,
@@ -63,7 +67,6 @@ def evaluate(
     from sam3_lora.evaluate import EvaluationRequest, store
     from sam3_lora.evaluate import evaluate as run_evaluation
     from sam3_lora.predict.predictor import Predictor
-    from sam3_lora.predict.routing import Routing
     from sam3_lora.runs.held_out import count_trained_on, split_to_evaluate
 
     check_report_file(out)
@@ -83,13 +86,8 @@ def evaluate(
         category_phrases=run.config.data.category_phrases if run else {},
         trained_on=count_trained_on(opened, dataset, chosen, run),
         retention_phrases=tuple(retention_phrase or ()),
-        routing=Routing.of(adapter, taught or ()),
+        routing=_routing(adapter, taught or []),
     )
-    if adapter is not None and request.routing is None:
-        echo(
-            "The adapter does not know which phrases it was taught: to measure it routed, give them with --taught",
-            err=True,
-        )
     with progress_bar("Evaluating") as progress:
         report = run_evaluation(predictor, request, progress=progress)
     stored, written, problem = _write(report, folder, out)
@@ -101,6 +99,16 @@ def evaluate(
             echo(f"Wrote {path}")
     if problem is not None:  # after the report, which is printed in any case
         raise problem
+
+
+def _routing(adapter: Path | None, taught: list[str]) -> Routing | None:
+    """By which phrases the adapter is also measured; None, with a note for an adapter, where they are not known."""
+    from sam3_lora.predict.routing import Routing
+
+    routing = Routing.of(adapter, taught)
+    if routing is None and adapter is not None:
+        echo("Not measured routed by phrase: what the adapter was taught is not known; give it with --taught", err=True)
+    return routing
 
 
 def _folder_in(run: Run | None) -> Path | None:

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from sam3_lora.predict.routing import Routing
 
 
+Route = Annotated[
+    bool | None,
+    typer.Option(
+        help="The adapter answers the phrases that it was taught, the base model all others; --taught implies it."
+    ),
+]
 _MODELS = {"base": "base model", "adapter": "adapter"}
 
 
@@ -43,12 +49,7 @@ def predict(
     adapter: Adapter = None,
     processor: ProcessorOption = "",
     image_size: ImageSize = None,
-    route: Annotated[
-        bool | None,
-        typer.Option(
-            help="The adapter answers the phrases that it was taught, the base model all others; --taught implies it."
-        ),
-    ] = None,
+    route: Route = None,
     taught: Taught = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of an object.")] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Folder for an overlay image and the masks as PNG.")] = None,

@@ -1,4 +1,4 @@
-"""Phrases on the command line: those that the adapter was trained with are prompted as they were trained."""
+"""Phrases on the command line: those that the adapter was trained with are prompted as trained, and routed."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.config import AdapterConfig, RunConfig
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.model import lora
+from sam3_lora.model.adapter_files.taught_phrases import FILE as TAUGHT
+from sam3_lora.model.adapter_files.taught_phrases import write as write_taught
 from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
 from tests.cli.helpers import IMAGE, call
 from tests.factories import write_dataset
+from tests.hostile_adapters import make_adapter
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +52,30 @@ def test_of_a_dataset_that_is_gone_the_phrases_in_the_settings_are_known(adapter
     called = call("predict", IMAGE, "--prompt", "pipe; rusty", "--adapter", adapter, "--json")
     data.with_name("moved").rename(data)
     assert list(json.loads(called.stdout)["phrases"]) == ["pipe; rusty"]
+
+
+@pytest.mark.parametrize(
+    ("options", "of_adapter"),
+    [
+        ([], {"pothole", "toucan"}),
+        (["--route"], {"pothole"}),
+        (["--taught", "toucans"], {"toucan"}),
+        (["--route", "--taught", "joint"], set()),
+        (["--no-route", "--taught", "joint"], {"pothole", "toucan"}),
+    ],
+)
+def test_a_phrase_says_who_answered_it(options: list[str], of_adapter: set[str], tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter")
+    write_taught(adapter, ["potholes"])
+    called = call("predict", IMAGE, "--prompt", "pothole, toucan", "--adapter", adapter, *options, "--json")
+    answered = json.loads(called.stdout)["answered_by"]
+    assert answered == {phrase: "adapter" if phrase in of_adapter else "base" for phrase in ("pothole", "toucan")}
+
+
+def test_what_cannot_be_routed_is_refused_before_a_model_is_loaded(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sam3_lora.predict.predictor.Predictor.load", lambda *_, **__: pytest.fail("it is loaded"))
+    adapter = make_adapter(tmp_path / "adapter")
+    (adapter / TAUGHT).unlink()
+    for options, said in (([], "Expected an adapter"), (["--adapter", adapter], "does not know which phrases")):
+        refused = call("predict", IMAGE, "--prompt", "pothole", *options, "--route").exception
+        assert isinstance(refused, Sam3LoraError) and said in str(refused)

@@ -10,10 +10,11 @@ import pytest
 
 from sam3_lora.cli.evaluate import _as_json
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, read_report
+from sam3_lora.evaluate import EvaluationRequest, Report, bootstrap, evaluate, read_report
 from sam3_lora.evaluate.messages import changes, kept_sentence, routed_sentence, routed_value, to_markdown
 from sam3_lora.evaluate.predictions import routed
 from sam3_lora.evaluate.store import save
+from sam3_lora.markdown import escape
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui.evaluate.tables import phrase_table, table
 from tests.evaluate.fake_predictor import FakePredictor, without_model
@@ -23,7 +24,7 @@ from tests.factories import write_dataset
 # The adapter knows cracks and potholes, has forgotten joints and lines, and fires on a word that is nowhere.
 BASE = {"crack": (0.0, 0.5), "pothole": (0.0, 0.5), "joint": (1.0, 0.0), "line": (0.0, 1.0)}
 ADAPTER = {"crack": (1.0, 0.0), "pothole": (1.0, 0.0), "walrus": (0.0, 1.0)}
-Measure = Callable[[Routing | None], tuple[Report, FakePredictor]]
+Measure = Callable[..., tuple[Report, FakePredictor]]
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,13 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
     folder = write_dataset(tmp_path_factory.mktemp("data"), ("valid",), images=6, objects=3, empty_images=1)
     split = open_dataset(folder).split("valid")
 
-    def measured(routing: Routing | None) -> tuple[Report, FakePredictor]:
-        predictor = FakePredictor(split, BASE, ADAPTER)
+    def measured(routing: Routing | None, adapter: dict | None = ADAPTER) -> tuple[Report, FakePredictor]:
+        predictor = FakePredictor(split, BASE, adapter)
         request = EvaluationRequest(split, dataset="made up", base_name="demo", adapter_name="a", routing=routing)
         with pytest.MonkeyPatch.context() as patch:
             without_model(patch)
+            patch.setattr(bootstrap, "RESAMPLES", 5)
+            patch.setattr(bootstrap, "MIN_RESAMPLES", 5)
             return evaluate(predictor, request), predictor
 
     return measured
@@ -94,9 +97,8 @@ def test_nothing_is_asked_again_and_the_other_numbers_are_the_same(measure: Meas
         assert getattr(plain, name) == getattr(again, name)
 
 
-def test_the_base_alone_is_not_routed(measure: Measure, monkeypatch) -> None:
-    monkeypatch.setattr(FakePredictor, "has_adapter", property(lambda self: False, lambda self, value: None))
-    report, _ = measure(Routing(("crack",)))
+def test_the_base_alone_is_not_routed(measure: Measure) -> None:
+    report, _ = measure(Routing(("crack",)), adapter=None)
     assert report.adapter is report.routed is report.routed_retention is None and report.taught == []
 
 
@@ -108,14 +110,13 @@ def test_it_is_stored_printed_and_shown(report: Report, tmp_path: Path) -> None:
     json.dumps(printed)
     text = to_markdown(report)
     assert "| Base | Adapter | Routed | Difference |" in text and "Routed finds" in text
-    assert routed_sentence(report) in text and kept_sentence(report) in text
+    assert escape(routed_sentence(report)) in text and kept_sentence(report) in text
     shown = table(report, "all").set_index("Metric")
     assert shown["Routed"].dropna().tolist() == [v for v in report.routed.metrics.values() if v is not None]
     assert set(phrase_table(report)["Model"]) == {"Base", "Adapter", "Routed"}
     for subject in ("phrase", "size"):
-        assert table(report, subject)["Routed"].tolist() == [
-            routed_value(report, one) for one in changes(report, subject)
-        ]
+        values = [routed_value(report, one) for one in changes(report, subject)]
+        assert table(report, subject)["Routed"].dropna().tolist() == [one for one in values if one is not None] != []
 
 
 def test_a_report_without_it_shows_no_empty_column(measure: Measure) -> None:

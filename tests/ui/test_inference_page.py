@@ -18,6 +18,7 @@ from sam3_lora.config import DataConfig, RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.model import lora
+from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.adapters import NONE
@@ -104,6 +105,52 @@ def test_a_phrase_of_the_adapter_is_one_whatever_dataset_is_open(app: AppTest, t
     app.button(key="prompt").click().run()
     assert not app.exception and not app.error
     assert app.dataframe[0].value["Phrase"].tolist() == ["damage, severe", "pothole"]
+
+
+def routed_phrases(app: AppTest) -> dict[str, str]:
+    """Who has answered each phrase, as the table says."""
+    table = app.dataframe[0].value
+    return dict(zip(table["Phrase"], table["Answered by"], strict=True))
+
+
+def test_phrases_are_routed_by_what_the_adapter_was_taught_or_the_user_types(
+    app: AppTest, runs: Path, monkeypatch
+) -> None:
+    from sam3_lora.predict.predictor import Predictor
+
+    asked: list[tuple[str, ...]] = []
+    prompt = Predictor.prompt
+    monkeypatch.setattr(
+        Predictor,
+        "prompt",
+        lambda self, phrases, *a, **k: asked.append((self.strength, *phrases)) or prompt(self, phrases, *a, **k),
+    )
+    (folder,) = runs.glob("*/adapters/best")
+    visit(app, runs, monkeypatch)
+    app.text_input(key="phrases").set_value("crack, toucan")
+    app.toggle(key="route").set_value(True).run()
+    assert "does not know which phrases" in texts(app) and not app.error
+    app.button(key="prompt").click().run()
+    assert "Answered by" not in app.dataframe[0].value and asked == [(0, "crack", "toucan"), (1, "crack", "toucan")]
+
+    app.text_area(key=f"taught-{folder}").set_value("Toucans").run()
+    assert routed_phrases(app) == {"crack": "base", "toucan": "adapter"}
+    assert len(asked) == 2, "both answers are known"
+    app.slider(key="strength").set_value(0.5).run()
+    assert routed_phrases(app) == {"crack": "base", "toucan": "adapter"} and asked[2:] == [(0.5, "toucan")]
+    table = app.dataframe[0].value.set_index("Phrase")
+    assert table.loc["crack", "Adapter: best score"] == table.loc["crack", "Base: best score"]
+    assert table.loc["toucan", "Adapter: best score"] != table.loc["toucan", "Base: best score"]
+    assert "routed by phrase" in texts(app)
+
+    app.text_area(key=f"taught-{folder}").set_value("").run()
+    taught_phrases.write(folder, ["crack"])
+    assert "does not know" in texts(app), "the user's own word counts in this tab"
+    other = visit(new_app(), runs, monkeypatch)
+    other.toggle(key="route").set_value(True).run()
+    assert "The adapter answers crack" in texts(other)
+    assert other.text_area(key=f"taught-{folder}").value == "crack"
+    (folder / taught_phrases.FILE).unlink()
 
 
 def test_threshold_filters_without_running_the_model_again(app: AppTest, runs: Path, monkeypatch) -> None:
