@@ -138,7 +138,7 @@ class Report(Summary, frozen=True, kw_only=True):
     worst: list[WorstImage]
     # Routed by phrase: the adapter's predictions for the phrases it was taught, the base's for all others.
     routed: ModelMetrics | None = None  # None without an adapter, or where its phrases are not known
-    routed_retention: Retention | None = None
+    routed_retention: Retention | None = field(name="routed_kept", default=None)
     taught: list[str] = []
 
     @property

@@ -57,7 +57,7 @@ def _tile(one: Difference, report: Report) -> Tile:
 
 
 def table(report: Report, subject: str) -> pd.DataFrame:
-    """One row per metric, phrase or size: base, adapter, routed, difference, its interval, and the change in words.
+    """One row per metric, phrase or size: base, adapter, difference, its interval, and the change in words.
 
     Args:
         report: of the evaluation.
@@ -73,7 +73,8 @@ def table(report: Report, subject: str) -> pd.DataFrame:
         row["Base"] = one.base
         if report.adapter:
             row["Adapter"] = one.adapter
-            if report.routed:
+            # A phrase's is the base's or the adapter's, and its table is narrow.
+            if report.routed and subject == "all":
                 row["Routed"] = routed_value(report, one)
             row |= {"Difference": one.difference, "95 % interval": interval(one), "Change": change(one)}
         if subject == "all":
@@ -101,7 +102,7 @@ def phrase_table(report: Report) -> pd.DataFrame:
     """One row per phrase and model: precision, recall, F1, AP at IoU 0.5."""
     rows = []
     for phrase in report.phrases:
-        for model, numbers in (("Base", report.base), ("Adapter", report.adapter), ("Routed", report.routed)):
+        for model, numbers in (("Base", report.base), ("Adapter", report.adapter)):
             values = numbers.phrases.get(phrase) if numbers else None
             if values:
                 by_label = {label: values[name] for label, name in PHRASE_COLUMNS.items()}
