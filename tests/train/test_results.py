@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from sam3_lora.config import AdapterConfig, ModelConfig
 from sam3_lora.errors import ConfigError, ModelError
 from sam3_lora.model import lora
+from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
 from sam3_lora.runs.samples import read_samples, write_sample
@@ -81,6 +82,7 @@ def test_the_model_card_tells_what_it_was_trained_on(run):
         for part in ("my potholes", "6 images with 10 objects", "crack, pothole, joint", "rank: 4", "Best validation"):
             assert part in card, (kind, part)
         assert str(run.folder.parent) not in card
+        assert set(taught_phrases.read(folder)) == {"crack", "pothole", "joint"} and taught_phrases.FILE in card
 
 
 def test_the_code_on_the_model_card_loads_the_adapter(run, tmp_path, capsys):

@@ -202,3 +202,16 @@ def test_a_run_whose_held_out_images_are_gone_says_so(config: RunConfig, tmp_pat
     stored.write_text(json.dumps({"split": "train"}))
     with pytest.raises(Sam3LoraError, match="held_out"):
         fit(run, resume=True)
+
+
+def test_taught_are_the_phrases_with_objects_to_learn_from(tmp_path: Path) -> None:
+    names = ("Crack", "pot-hole", "joint", "crowd only", "_", "in valid only")
+    data = coco(images=2, objects=5, empty_images=0, categories=names)
+    for number, one in enumerate(data["annotations"]):
+        one["category_id"] = data["categories"][number % 5]["id"]
+        one["iscrowd"] = int(number % 5 == 3)
+    write_split(tmp_path / "train", data)
+    write_split(tmp_path / "valid", coco(seed=1, categories=names))
+    splits = splits_of(tmp_path)
+    assert set(splits.taught_phrases({})) == {"crack", "pot hole", "joint"}
+    assert splits.taught_phrases(dict.fromkeys(names, "Road  Damage")) == ("road damage",)
