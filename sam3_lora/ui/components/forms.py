@@ -172,9 +172,9 @@ def _draw(label: str, info: FieldInfo, shared: dict[str, Any]) -> None:
         st.selectbox(label, get_args(kind), **shared)
     elif get_origin(kind) is list:
         (choice,) = get_args(kind)
-        if choice is str:  # free text: the options are what was typed so far
+        if get_origin(choice) is not Literal:  # free text: the options are what was typed so far
             typed = st.session_state.get(shared["key"]) or []
-            st.multiselect(label, typed, accept_new_options=True, placeholder="Type a name", wrap=True, **shared)
+            st.multiselect(label, typed, accept_new_options=True, placeholder="Type, then Enter", wrap=True, **shared)
         else:
             st.multiselect(label, get_args(choice), format_func=label_of, wrap=True, **shared)
     elif get_origin(kind) is dict:

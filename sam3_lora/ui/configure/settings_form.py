@@ -26,6 +26,7 @@ _SECTIONS = {
     "data": "Data and prompts",
     "augmentation": "Augmentation",
     "lora": "LoRA layers",
+    "replay": "Replay",
     "training": "Training",
     "model": "Model and memory",
     "loss": "Loss weights",
