@@ -90,6 +90,8 @@ _TYPE = """(texts) => {
         node.blur();
     }
 }"""
+_PLACES = """() => [...document.querySelectorAll('[data-testid="stFileUploaderDropzone"]')].map((node) =>
+    "." + [...node.closest('[class*="st-key-"]').classList].find((name) => name.startsWith("st-key-")))"""
 _OPEN_EXPANDERS = """() => document.querySelectorAll('[data-testid="stExpander"] details:not([open]) > summary')
     .forEach((summary) => summary.click())"""
 _CHOICES = """() => [...document.querySelectorAll(
@@ -115,7 +117,7 @@ class FieldWalk:
     last: tuple[str, ...] = ()
     uploads: tuple[dict, ...] = ()
     filled: dict[str, str] = field(default_factory=dict)  # field -> what was typed
-    uploaded: int = 0
+    uploaded: set[str] = field(default_factory=set)  # selectors of places where files were uploaded
 
     def __post_init__(self) -> None:
         first, *others = self.texts
@@ -181,14 +183,15 @@ class FieldWalk:
         raise AssertionError(f"no field {label}: {self.page.evaluate(_FIELDS)}")
 
     def _upload(self) -> None:
-        fields = self.page.locator('[data-testid="stFileUploaderDropzone"] input[type="file"]')
-        for number in range(fields.count()):
-            for file in self.uploads:
-                if number < fields.count():
-                    fields.nth(number).set_input_files([file])
+        """Uploads each file to each place for uploads, once."""
+        for place in self.page.evaluate(_PLACES):
+            for file in () if place in self.uploaded else self.uploads:
+                upload = self.page.locator(f'{place} input[type="file"]')
+                if upload.count():
+                    upload.first.set_input_files([file])
                     wait_until_idle(self.page)
                     check(self.page, self.app)
-                    self.uploaded += 1
+            self.uploaded.add(place)
 
 
 def each(page: Page, app: App, names: tuple[str, ...], look: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.browser import App, open_page, wait_until_idle
-from tests.e2e.hostile_page import FieldWalk, check, go_to, watched
+from tests.e2e.hostile_page import FieldWalk, check, each, go_to, watched
 from tests.factories import write_dataset
 from tests.hostile import CONTROLS, FORMATTED, LONG, MARKUP
 from tests.ui.run_folders import finished_run
@@ -35,12 +35,13 @@ PAGES = ("Dataset", "Configure", "Train", "Inference", "Evaluate")
 # Fields on which depends what else a page shows.
 LAST = {
     "Dataset": ("Dataset folder", "Image folder, if separate"),
-    "Configure": ("Path", "Base"),
+    "Configure": ("Dataset", "Base model"),
     "Train": ("Run",),
-    "Inference": ("Adapter", "Folder of images", "Phrases", "Image of the dataset"),
+    "Inference": ("Folder of images", "Image of the dataset", "Phrases", "Adapter"),
     "Evaluate": ("Adapter",),
 }
-FIELDS = {"Dataset": 9, "Configure": 2, "Train": 3, "Inference": 2, "Evaluate": 2}  # at least
+SOURCES = {"Folder of images": "A folder", "Image of the dataset": "From the dataset"}  # what shows these fields
+FIELDS = {"Dataset": 9, "Configure": 50, "Train": 4, "Inference": 5, "Evaluate": 3}  # at least
 UPLOADED = {"Configure": 1, "Inference": 1}
 PARAMETERS = {
     "Dataset": ("path", "view", "split", "image", "see"),
@@ -90,13 +91,15 @@ def test_every_field_of_a_page_takes_hostile_text(browser, app: App, data: Path,
         if name == "Train":
             rename(walk)
         for label in LAST[name]:
+            if label in SOURCES:
+                each(page, app, (SOURCES[label],), lambda view: None)
+            if (name, label) == ("Inference", "Adapter"):  # a hostile one leaves nothing to be pressed
+                page.get_by_role("button", name="Prompt", exact=True).click()
+                wait_until_idle(page)
+                check(page, app)
             walk.fill(label, *GATE_TEXTS)
-        if name == "Inference":
-            page.get_by_role("button", name="Prompt", exact=True).click()
-            wait_until_idle(page)
-            check(page, app)
         assert len(walk.filled) >= FIELDS[name], walk.filled.keys()
-        assert walk.uploaded >= UPLOADED.get(name, 0)
+        assert len(walk.uploaded) >= UPLOADED.get(name, 0)
         for other in (PAGES[PAGES.index(name) - 1], name):
             go_to(page, other)
             check(page, app)
@@ -107,8 +110,9 @@ def rename(walk: FieldWalk) -> None:
     page = walk.page
     page.get_by_role("button", name="More", exact=True).click()
     page.get_by_role("button", name="Rename", exact=True).click()
-    page.get_by_role("dialog").get_by_label("Name").wait_for(timeout=60_000)
+    dialog = page.get_by_test_id("stDialog")
+    dialog.get_by_label("Name").wait_for(timeout=60_000)
     walk.fill("Name", ALL)
-    page.get_by_role("dialog").get_by_role("button", name="Rename", exact=True).click()
+    dialog.get_by_role("button", name="Rename", exact=True).click()
     wait_until_idle(page)
     check(page, walk.app)
