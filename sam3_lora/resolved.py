@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam3_lora.config import DataConfig, ModelConfig, Precision, RunConfig, TrainingConfig
+from sam3_lora.config import BestBy, DataConfig, ModelConfig, Precision, RunConfig, TrainingConfig
 from sam3_lora.config.fields import BatchSize, WorkerCount
 
 
@@ -19,10 +19,11 @@ class ResolvedModel(ModelConfig):
 
 
 class ResolvedTraining(TrainingConfig):
-    """Training with a batch size and a precision."""
+    """Training with a batch size, a precision and a number that tells the best adapter."""
 
     batch_size: BatchSize
     precision: Precision
+    select_best_by: BestBy
 
 
 class ResolvedConfig(RunConfig):

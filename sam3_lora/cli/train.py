@@ -108,6 +108,8 @@ def _parse_settings(settings: list[str]) -> dict[str, Any]:
 @contextmanager
 def _progress_lines(run: Run, err: bool) -> Iterator[None]:
     """Prints what the run writes to its metrics, from a thread that reads them; on stderr if `err`."""
+    from sam3_lora.runs.metrics import validation_numbers
+
     echo(f"Run {run.folder}", err=err)
     ended = threading.Event()
     _, written_before = run.metrics()  # by the run that is resumed
@@ -128,7 +130,7 @@ def _progress_lines(run: Run, err: bool) -> Iterator[None]:
                 if row["kind"] in ("note", "skipped"):
                     echo(f"  {row.get('message', '')}", err=err)
                 elif row["kind"] == "validation":
-                    echo(f"  epoch {row['epoch']}: validation loss {row['total']:.3f}", err=err)
+                    echo(f"  epoch {row['epoch']}: {validation_numbers(row)}", err=err)
                 elif row["kind"] == "step" and (time.monotonic() - shown > _PROGRESS_S or row["step"] == 1):
                     shown = time.monotonic()
                     speed = f"{row['images_per_second']:.1f} images/s"
@@ -170,6 +172,9 @@ def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
                 "state": status.state,
                 "steps": status.step,
                 "best_validation_loss": status.best_validation_loss,
+                "best_by": status.best_by,
+                "best_value": status.best,
+                "best_step": status.best_step,
                 "reload_proof": status.reload_proof,
             }
         )
@@ -178,7 +183,7 @@ def _print_outcome(run: Run, status: Status, as_json: bool) -> None:
     if not run.folder.exists():
         echo(f"Discarded after {steps}.")
         return
-    best = "" if status.best_validation_loss is None else f", best validation loss {status.best_validation_loss:.3f}"
+    best = f", best {status.best_sentence} after step {status.best_step}" if status.best_sentence else ""
     echo(f"{status.state.capitalize()} after {steps}{best}.")
     for name, folder in run.adapters().items():
         echo(f"  {name} adapter: {folder}")

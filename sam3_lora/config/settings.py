@@ -48,6 +48,7 @@ Component = Literal[
     "scoring",
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
+BestBy = Literal["cgf1", "f1", "loss"]  # what an adapter can be the best by
 ModuleKind = Literal["q_proj", "k_proj", "v_proj", "o_proj", "mlp"]
 
 # Shown where the text encoder is chosen all the same.
@@ -238,8 +239,11 @@ class TrainingConfig(Section):
     """Steps between checkpoints to resume from, besides those after each epoch and on stop; 0 for no others."""
     keep_checkpoints: int = Field(2, ge=1, le=1_000, title="Checkpoints to keep")
     """Number of newest checkpoints to keep; older ones are deleted."""
+    select_best_by: Literal[Auto, BestBy] = Field(AUTO, title="Best adapter by")
+    """What makes an adapter the best: cgF1 or F1 of masks as Evaluate measures them, or the loss, on the validation
+    images. auto: cgf1 where there are negatives, otherwise f1, and without objects to validate on the loss."""
     patience: int = Field(0, ge=0, le=10_000, title="Early-stopping patience")
-    """Stop after this many epochs without a new lowest validation loss; 0 disables early stopping."""
+    """Stop after this many epochs without a new best adapter (select_best_by); 0 disables early stopping."""
 
     @property
     def images_per_step(self) -> int:

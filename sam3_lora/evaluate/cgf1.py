@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,14 @@ def count(results: list[PromptResult]) -> ImageCounts:
         else:
             fp_absent[image] += num_predictions
     return ImageCounts(tp_fp_fn, fp_absent, presence)
+
+
+def summed(parts: Sequence[ImageCounts]) -> ImageCounts:
+    """The sum over all images of at least one part, as the counts of one image."""
+    tp_fp_fn = np.concatenate([part.tp_fp_fn for part in parts])
+    fp_absent = np.concatenate([part.fp_absent for part in parts])
+    presence = np.concatenate([part.presence for part in parts])
+    return ImageCounts(tp_fp_fn, fp_absent, presence).weighted(np.ones((1, len(fp_absent))))
 
 
 def scores(counts: ImageCounts) -> dict[str, np.ndarray]:

@@ -154,9 +154,7 @@ def predict_image(
     for chunk in predictor.prompt_in_chunks(tuple(thresholds), thresholds) if thresholds else ():
         for phrase, found in chunk.results.items():
             if phrase in asked.measured:
-                kept = _limited(postprocess(found, PostprocessConfig(threshold=0.0)))
-                complete = phrase not in asked.known.incomplete
-                results[phrase] = replace(_result(image, asked.measured[phrase], kept), exhaustive=complete)
+                results[phrase] = measured_result(image, asked, found)
             if phrase in asked.extra:
                 extra[phrase] = _result(image, [], postprocess(found, PostprocessConfig(SCORE_THRESHOLD)))
         own = {phrase: row for row, phrase in enumerate(chunk.results) if phrase in asked.for_loss}
@@ -187,6 +185,30 @@ def routed(base: ImagePredictions, adapter: ImagePredictions, taught: Collection
         return [after if before.phrase in taught else before for before, after in pairs]
 
     return replace(base, results=choose(base.results, adapter.results), extra=choose(base.extra, adapter.extra))
+
+
+def measured_result(image: ImageRecord, asked: Asked, found: PhraseResult) -> PromptResult:
+    """A phrase's predictions, without duplicates, beside its ground truth.
+
+    Args:
+        image: with its annotations.
+        asked: of :func:`asked_of`; the phrase is one of those measured.
+        found: as the model predicts it; of scores below SCORE_THRESHOLD some or all may be left out.
+    """
+    kept = _limited(postprocess(found, PostprocessConfig(threshold=0.0)))
+    complete = found.phrase not in asked.known.incomplete
+    return replace(_result(image, asked.measured[found.phrase], kept), exhaustive=complete)
+
+
+def kinds_asked(split: Split, category_phrases: Mapping[str, str] | None = None) -> frozenset[bool]:
+    """Whether the split's phrases are asked of images with objects of theirs (True), without any (False), or both."""
+    phrases, kinds = phrases_of(split, category_phrases), set[bool]()
+    for image in split.images:
+        measured = asked_of(image, phrases, category_phrases, categories=split.prompt_categories).measured
+        kinds.update(any(not one.iscrowd for one in objects) for phrase, objects in measured.items() if phrase)
+        if len(kinds) == 2:
+            break
+    return frozenset(kinds)
 
 
 def _limited(result: PhraseResult) -> PhraseResult:

@@ -162,6 +162,15 @@ def _evaluated(name: str, value_of: Callable[[Validation], float]) -> Callable[[
     return lambda history: _Line("", name, np.array([*map(value_of, history.validation)]), at_evaluations=True)
 
 
+def _detection(history: History) -> Iterator[_Line]:
+    """F1 and cgF1 of masks; for runs of earlier versions the F1 of boxes, another number."""
+    lines = (_F1, _CGF1, _evaluated("F1 of boxes", lambda point: point.box_f1))
+    for place, (identity, line_of) in enumerate(zip(("f1", "cgf1", "box-f1"), lines, strict=True)):
+        line = line_of(history)
+        if np.isfinite(line.values).any():
+            yield replace(line, identity=identity, style={"color": place, "width": 2.0})
+
+
 def _alone(name: str, line_of: Callable[[History], _Line]) -> Callable[[History], Iterable[_Line]]:
     """The only line of a chart."""
     identity, style = name.lower().replace(" ", "-"), {"color": "accent", "width": 2.0}
@@ -173,9 +182,10 @@ def _alone(name: str, line_of: Callable[[History], _Line]) -> Callable[[History]
     return lines
 
 
+_F1 = _evaluated("F1", lambda point: point.f1)
+_CGF1 = _evaluated("cgF1", lambda point: point.cgf1)
 # What is one line, for a chart of a run and to compare runs by -> (title of the y axis, the line)
 _MEASURED: dict[str, tuple[str, Callable[[History], _Line]]] = {
-    "Validation F1": ("F1 of boxes, IoU 0.5", _evaluated("F1 of boxes", lambda point: point.f1)),
     "Gradient norm": ("Gradient norm before clipping", _measure("grad_norm")),
     "Learning rate": ("Learning rate", _measure("lr", exact=True)),
     "Images per second": ("Images per second", _measure("images_per_second")),
@@ -191,6 +201,7 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     "Shares by layer and queries": ("Share of the total in %", _group_shares),
     "Raw values": ("Raw loss, main layer", lambda it: _terms(it.raws, [MAIN])),
     "Every raw value": ("Raw loss, mean over layers", lambda it: _terms(it.raws, GROUPS)),
+    "Validation F1 and cgF1": ("F1 and cgF1 of masks", _detection),
     **{name: (y_title, _alone(name, line_of)) for name, (y_title, line_of) in _MEASURED.items()},
 }
 
@@ -198,7 +209,8 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
 # What runs can be compared by -> (title of the y axis, the line)
 COMPARED: dict[str, tuple[str, Callable[[History], _Line]]] = {
     "Validation loss": ("Validation loss", _evaluated("", lambda point: point.total)),
-    "Validation F1": _MEASURED["Validation F1"],
+    "Validation F1": ("F1 of masks, IoU 0.5", _F1),
+    "Validation cgF1": ("cgF1", _CGF1),
     "Total loss": ("Total loss", _total),
     **{term: (f"{term}, all layers, weighted", _one_term(term)) for term in TERMS},
     **{name: _MEASURED[name] for name in ("Gradient norm", "Learning rate", "Images per second")},

@@ -230,7 +230,7 @@ def _overfitting(table: _Table) -> Iterator[Alert]:
     rising = len(since) >= OVERFIT_EVALUATIONS and min(since[-OVERFIT_EVALUATIONS:]) > (1 + OVERFIT_RISE) * losses[best]
     if not rising or not since[-1] >= since[-OVERFIT_EVALUATIONS]:
         return
-    f1 = [_number(row.get("box_f1_50")) for row in table.validations]
+    f1 = [_number(_f1(row)) for row in table.validations]
     if max(f1[best + 1 :]) > f1[best]:  # it still finds more, at lower scores
         return
     turned = table.validations[best]["step"]
@@ -246,7 +246,7 @@ def _finds_nothing(table: _Table) -> Iterator[Alert]:
     last, training = table.validations[-1], table.config.training
     is_over = last.get("epoch", 0) >= training.epochs or last["step"] == training.max_steps
     has_objects = last.get("raw", {}).get("loss_bbox", 0.0) > 0
-    if is_over and has_objects and last.get("box_f1_50") == 0:
+    if is_over and has_objects and _f1(last) == 0:
         yield Alert("finds-nothing", "warning", last["step"], min(training.warmup_steps, last["step"] // 2))
 
 
@@ -270,6 +270,11 @@ def _objects(row: Row) -> float:
     if "objects" in row:
         return row["objects"]
     return sum(row.get("raw", {}).get(name, 0.0) for name in ("loss_bbox", "loss_giou", "loss_dice"))
+
+
+def _f1(row: Row) -> float | None:
+    """A validation's; in files of an earlier version that of boxes."""
+    return row["f1_50"] if "f1_50" in row else row.get("box_f1_50")
 
 
 def _number(value: Any) -> float:

@@ -73,7 +73,9 @@ class Validation:
     step: int
     seconds: float  # of training before it
     total: float
-    f1: float  # of boxes; NaN where it was not measured
+    f1: float  # of masks; NaN where it is not defined or was not measured, as the others
+    cgf1: float
+    box_f1: float  # in files of earlier versions
 
 
 @dataclass
@@ -104,8 +106,8 @@ class History:
                 self._clock = None
             elif kind == "validation":
                 self.validation = [point for point in self.validation if point.step < step]
-                f1 = _number(row.get("box_f1_50"))
-                self.validation.append(Validation(step, self._tick(row), _number(row["total"]), f1))
+                numbers = (_number(row.get(name)) for name in ("total", "f1_50", "cgf1", "box_f1_50"))
+                self.validation.append(Validation(step, self._tick(row), *numbers))
             elif kind == "step":
                 self._forget_after(step - 1)
                 self._append(row)

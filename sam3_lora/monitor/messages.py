@@ -136,11 +136,11 @@ _ALERTS: dict[str, Callable[[Alert, RunConfig], tuple[str, str, str]]] = {
         f"The validation loss rises since step {it.since:,} ({amount(it.reference)}, now {amount(it.value)}) while the "
         "training loss falls.",
         "The adapter overfits: too many epochs on too few images, or too high a rank.",
-        "Use adapters/best, which was saved at that step; next time fewer epochs, a lower rank or more images.",
+        "Use adapters/best; next time fewer epochs, a lower rank or more images.",
     ),
     "finds-nothing": lambda it, _: (
-        f"After {plural(it.step, 'step')} the adapter finds nothing yet: at a score of 0.5 no box on the validation "
-        "images is a true positive (F1 0).",
+        f"After {plural(it.step, 'step')} the adapter finds nothing yet: at a score of 0.5 no prediction on the "
+        "validation images is a true positive (F1 0).",
         "It was not trained for long enough, or too slowly"
         + (f": {it.value:,.0f} of the steps warmed up the learning rate." if 4 * it.value > it.step else "."),
         "Continue training from the last adapter for more epochs, or raise training.learning_rate.",

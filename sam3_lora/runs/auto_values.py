@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.config.fields import AUTO
 from sam3_lora.errors import RunError, explain_os_errors
 from sam3_lora.files import MB, atomic_write, read_file
+from sam3_lora.runs.metrics import BEST_BY
 
 AUTO_FILE = "auto.json"
 Reason = Literal[
@@ -24,6 +25,12 @@ Reason = Literal[
     "fits",  # needed_bytes of a step fit into available_bytes
     "does-not-fit",  # with the other value a step would need needed_bytes, more than available_bytes
     "same-images",  # accumulation makes up for a smaller batch
+    "negatives",  # training asks for phrases that an image lacks, and validation for some
+    "no-negatives",  # training asks for none
+    "no-validation",
+    "nothing-absent",  # each phrase that validation asks an image for has objects in it
+    "nothing-to-find",  # no phrase that validation asks for has objects
+    "as-before",  # the run was begun by an earlier version
 ]
 
 
@@ -52,7 +59,9 @@ def with_values(config: RunConfig, values: Iterable[AutoValue]) -> RunConfig:
 def describe(value: AutoValue) -> str:
     """The value and its reason, as one sentence: "Batch size: 2 (auto; ...)."."""
     shown = {True: "on", False: "off"}.get(value.value, value.value) if isinstance(value.value, bool) else value.value
-    return f"{_LABELS[value.setting]}: {shown} (auto: {_REASONS[value.reason](value)})."
+    names = _NAMES.get(value.setting, {})
+    how = AUTO if value.asked == AUTO or not names else f"instead of {names.get(value.asked, value.asked)}"
+    return f"{_LABELS[value.setting]}: {names.get(shown, shown)} ({how}: {_REASONS[value.reason](value)})."
 
 
 _LABELS: Mapping[str, str] = {
@@ -61,7 +70,9 @@ _LABELS: Mapping[str, str] = {
     "training.batch_size": "Batch size",
     "training.gradient_accumulation_steps": "Gradient accumulation steps",
     "data.num_workers": "Data loading workers",
+    "training.select_best_by": "Best adapter by",
 }
+_NAMES: Mapping[str, Mapping[Any, str]] = {"training.select_best_by": BEST_BY}  # of values
 _REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
     "no-gpu": lambda it: "the device is no CUDA GPU",
     "demo": lambda it: "the demo model is small",
@@ -71,6 +82,12 @@ _REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
     "fits": lambda it: f"a step needs about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
     "does-not-fit": lambda it: f"otherwise a step needs about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
     "same-images": lambda it: "each step learns from as many images as with a batch of 2",
+    "negatives": lambda it: "there are phrases that an image lacks",
+    "no-negatives": lambda it: "data.num_negatives is 0",
+    "no-validation": lambda it: "there is no validation",
+    "nothing-absent": lambda it: "no phrase is absent from an image to validate on, so cgF1 is not defined",
+    "nothing-to-find": lambda it: "there is no object to validate on, so F1 and cgF1 are not defined",
+    "as-before": lambda it: "the run was begun by an earlier version, which knows no other",
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Required, TypedDict
 
 import msgspec
 
+from sam3_lora.config import BestBy
 from sam3_lora.files import open_regular
 
+# What the best adapter is the best by, in words.
+BEST_BY: Mapping[BestBy, str] = {"cgf1": "cgF1", "f1": "F1", "loss": "validation loss"}
 MAX_COUNT = 2**53  # whole numbers beyond it are no counts, and some do not even fit into a float
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 
@@ -38,9 +41,11 @@ class Row(TypedDict, total=False):
     objects: int  # in the targets
     phrases: int
     negatives: int  # phrases without an object
-    box_f1_50: float | None  # validation: F1 of boxes at IoU 0.5 and score 0.5
+    f1_50: float | None  # validation: F1 of masks at IoU 0.5 and score 0.5, as Evaluate measures it; None: not defined
+    cgf1: float | None  # validation: as Evaluate measures it; None where it is not defined
+    box_f1_50: float | None  # validation, in files of earlier versions: F1 of boxes at IoU 0.5 and score 0.5
     about: str  # note: "held-out", "not-finite", "not-finite-validation", "dataset-changed", "image-left-out",
-    # "checkpoint-damaged" or "samples-not-written"
+    # "checkpoint-damaged", "samples-not-written" or "best-by"
     message: str  # skipped, note
     images: list[str]  # skipped, note: file names
     terms_not_finite: list[str]  # note about "not-finite"; empty if it is the gradients
@@ -89,6 +94,13 @@ def effective_rows(rows: Iterable[Row]) -> list[Row]:
             kept = [earlier for earlier in kept if (earlier["kind"], earlier["step"]) != (row["kind"], row["step"])]
         kept.append(row)
     return kept
+
+
+def validation_numbers(row: Row) -> str:
+    """A validation's numbers as they are printed: "validation loss 3.104, F1 0.52, cgF1 0.41"."""
+    values: dict[BestBy, float | None] = {"f1": row.get("f1_50"), "cgf1": row.get("cgf1")}
+    measured = [f"{BEST_BY[name]} {value:.2f}" for name, value in values.items() if value is not None]
+    return ", ".join([f"{BEST_BY['loss']} {row['total']:.3f}", *measured])
 
 
 def _parse(line: bytes) -> Row | None:

@@ -117,7 +117,9 @@ class Run:
     def use_auto_values(self, values: tuple[AutoValue, ...]) -> None:
         """Keeps what was chosen for settings that were auto: from now on they are the run's. Raises RunError."""
         config = with_values(self.config, values)
-        write_auto_values(self.folder, values)
+        new = {each.setting for each in values}
+        earlier = (each for each in self.auto_values() if each.setting not in new)  # of a run that goes on
+        write_auto_values(self.folder, (*earlier, *values))
         with explain_os_errors(RunError, f"The settings of the run {self.name} cannot be written", _FREE_SPACE):
             self._write_config(config)
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sam3_lora.config import BestBy
 from sam3_lora.files import MB, atomic_write, read_file
-from sam3_lora.runs.metrics import Count
+from sam3_lora.runs.metrics import BEST_BY, Count
 
 State = Literal["preparing", "running", "paused", "stopping", "stopped", "finished", "failed", "crashed"]
 ACTIVE_STATES = ("preparing", "running", "paused", "stopping")
@@ -41,7 +42,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     started: _Seconds = 0.0  # unix seconds
     updated: _Seconds = 0.0  # unix seconds
     trained_seconds: _Seconds = 0.0  # in all processes so far, without pauses
-    best_validation_loss: float | None = None
+    best_validation_loss: float | None = None  # the lowest, whatever the best adapter is the best by
+    best_by: BestBy = "loss"  # what the best adapter is the best by, here and in value
+    best_value: float | None = None
     best_step: Count | None = None
     images_per_second: float | None = None
     eta_seconds: float | None = None
@@ -54,6 +57,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     launched: bool = False  # trained by a process that the app has started for it, see runs/launch.py
     interrupted: bool = False  # stopped because the app or its process was told to end, not by the user
+
+    @property
+    def best(self) -> float | None:
+        """The number that the best adapter is the best by; None while there is no such adapter."""
+        if self.best_value is None and self.best_by == "loss":  # files of earlier versions know no other
+            return self.best_validation_loss
+        return self.best_value
+
+    @property
+    def best_sentence(self) -> str:
+        """As it is shown, without a full stop: "cgF1 0.512"; empty while there is no best adapter."""
+        return "" if self.best is None else f"{BEST_BY[self.best_by]} {self.best:.3f}"
 
     @property
     def active(self) -> bool:

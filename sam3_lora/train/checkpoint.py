@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from sam3_lora.config import BestBy
 from sam3_lora.data.worker_processes import explain_lost_workers
 from sam3_lora.errors import RunError, cause, first_line
 from sam3_lora.files import atomic_file, open_regular
@@ -37,11 +38,54 @@ class Progress:
     epoch: int = 0  # finished ones
     steps_in_epoch: int = 0
     step: int = 0  # taken in all
-    best_loss: float | None = None  # lowest validation loss
+    best_loss: float | None = None  # lowest validation loss, whatever the best adapter is the best by
+    best_by: BestBy = "loss"  # what the best adapter is the best by; checkpoints of earlier versions know no other
+    best_value: float | None = None  # of the best adapter, by best_by
+    best_value_loss: float | None = None  # its validation loss
     best_step: int | None = None
     stale_epochs: int = 0  # since best_step
     skipped: int = 0  # steps whose batch did not fit into memory
     evaluated_step: int | None = None  # after which the evaluation of an epoch's end was made last
+
+    def __post_init__(self) -> None:
+        if self.best_by == "loss" and self.best_value is None:
+            self.best_value = self.best_value_loss = self.best_loss
+
+    def choose_by(self, by: BestBy) -> bool:
+        """Compares by a number from now on; whether there is a best adapter by another one, which is forgotten."""
+        forgotten = self.best_by != by and self.best_value is not None
+        if self.best_by != by:
+            self.best_by, self.stale_epochs = by, 0
+            self.best_value = self.best_value_loss = self.best_step = None
+        return forgotten
+
+    def is_best(self, value: float | None, loss: float) -> bool:
+        """Takes a validation into account; whether its adapter is the best so far.
+
+        Of equal numbers the lower loss decides: an F1 stays 0 until the first score is above 0.5.
+
+        Args:
+            value: the number by which adapters are compared; None where it is not defined, which is never the best.
+            loss: of the validation.
+        """
+        self.best_loss = loss if self.best_loss is None else min(loss, self.best_loss)
+        if value is None:
+            return False
+        if self.best_value is not None and self.best_value_loss is not None:
+            ahead = self.best_value - value if self.best_by == "loss" else value - self.best_value
+            if ahead < 0 or (ahead == 0 and loss >= self.best_value_loss):
+                return False
+        self.best_value, self.best_value_loss, self.best_step = value, loss, self.step
+        return True
+
+    def best_columns(self) -> dict[str, Any]:
+        """What the run's status says of the best adapter."""
+        return {
+            "best_validation_loss": self.best_loss,
+            "best_by": self.best_by,
+            "best_value": self.best_value,
+            "best_step": self.best_step,
+        }
 
 
 @dataclass(frozen=True)

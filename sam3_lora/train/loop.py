@@ -6,15 +6,13 @@ import math
 import time
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch
 from sam3_lora.data.worker_processes import explain_lost_workers
 from sam3_lora.errors import NotFiniteError, TrainingError
-from sam3_lora.resolved import ResolvedConfig
-from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.fingerprint import changes
+from sam3_lora.runs.metrics import BEST_BY, Row, validation_numbers
 from sam3_lora.runs.requests import ENDINGS, ONE_SHOT_REQUESTS, Request
 from sam3_lora.runs.run import Run, State, Status
 from sam3_lora.runs.status import VisionPass
@@ -27,7 +25,7 @@ from sam3_lora.train.memory import advice, explain_oom, used_bytes
 from sam3_lora.train.model_card import model_card
 from sam3_lora.train.preflight.checks import check_early_stopping
 from sam3_lora.train.reload_check import verify_reload
-from sam3_lora.train.resolve import resolve
+from sam3_lora.train.resolve import resolve_run
 from sam3_lora.train.sample_predictions import SampleWriter
 from sam3_lora.train.setup import Setup, prepare
 from sam3_lora.train.splits import run_splits
@@ -80,23 +78,13 @@ def train_run(
                 report.log(splits.use.sentence)
             if error := check_early_stopping(config, splits.valid is not None):
                 raise error
-            resolved = _resolve_auto(run, splits.train, accelerator, report)
+            resolved = resolve_run(run, splits, accelerator, report)
             setup = prepare(resolved, accelerator, log=report.log, fresh=not resume, splits=splits)
             training = Training(run, setup, report)
             if resume:
                 training.resume()
             training.train()
     return training
-
-
-def _resolve_auto(run: Run, train: Split, accelerator: Accelerator, report: RunWriter | SilentWriter) -> ResolvedConfig:
-    """The run's settings without auto, the same in all processes; what was chosen is kept in its folder and logged."""
-    config, values = from_main(accelerator, lambda: resolve(run.config, accelerator.device, train))
-    if values and accelerator.is_main_process:
-        run.use_auto_values(values)
-    for value in values:
-        report.log(describe(value))
-    return config
 
 
 class Training:
@@ -112,7 +100,7 @@ class Training:
         self.run = run
         self.setup = setup
         self.report = report
-        self.progress = Progress()
+        self.progress = Progress(best_by=setup.config.training.select_best_by)
         self.stopped = self.closing = self.discarded = self.stops_early = False
         self._skipped_in_a_row = 0
         self._left_out = LeftOutImages(report, setup.accelerator)
@@ -126,6 +114,8 @@ class Training:
         restored = load_checkpoint(self.run, self.setup, self.report.log)
         self.progress = restored.progress
         step = self.progress.step
+        if self.progress.choose_by(by := self.setup.config.training.select_best_by):
+            self.report.log(f"From here on the best adapter is the best by its {BEST_BY[by]}.")
         self._left_out.resume(self.run.metrics()[0])
         self.report.row(kind="resume", step=step)
         for sentence in restored.passed_over:
@@ -216,15 +206,16 @@ class Training:
             message = "The validation loss is not finite; this adapter is not kept as best."
             self.report.note(progress.step, "not-finite-validation", message)
             return metrics
-        self.report.row(kind="validation", step=progress.step, epoch=epoch, **metrics.columns())
-        self.report.log(
-            f"Epoch {epoch}, step {progress.step}: validation loss {metrics.loss.total:.3f}, "
-            f"F1 of boxes {metrics.box_f1_50:.2f}."
-        )
-        if progress.best_loss is None or metrics.loss.total < progress.best_loss:
-            progress.best_loss, progress.best_step = metrics.loss.total, progress.step
+        row = cast(Row, {"kind": "validation", "step": progress.step, "epoch": epoch, **metrics.columns()})
+        self.report.row(**row)
+        self.report.log(f"Epoch {epoch}, step {progress.step}: {validation_numbers(row)}.")
+        value = metrics.value(progress.best_by)
+        if value is None:
+            missing = f"There is no {BEST_BY[progress.best_by]} on the images that can be loaded"
+            self.report.note(progress.step, "best-by", f"{missing}; this adapter is not kept as best.")
+        if progress.is_best(value, metrics.loss.total):
             self._save_adapter("best")
-            self.report.update(force=True, best_validation_loss=progress.best_loss, best_step=progress.best_step)
+        self.report.update(force=True, **progress.best_columns())
         return metrics
 
     def _continues(self) -> bool:
@@ -239,7 +230,7 @@ class Training:
 
     def _end_epoch_if_due(self) -> None:
         """At an epoch's end and after the last step, validates and advances to the next epoch, unless that is done;
-        stops early after too many epochs without a better loss."""
+        stops early after too many epochs without a better adapter."""
         progress = self.progress
         is_end = self._epoch_is_over() or self._is_last_step()
         if self.discarded or not is_end:
@@ -316,10 +307,9 @@ class Training:
         state: State = "stopped" if self.stopped and not self._is_last_step() else "finished"
         message = ""
         if self.stops_early and not self._is_last_step():
-            stale = self.progress.stale_epochs
-            message = (
-                f"Early stopping: {stale} epochs in a row have" if stale > 1 else "Early stopping: the last epoch has"
-            ) + " not lowered the best validation loss."
+            stale, best_by = self.progress.stale_epochs, BEST_BY[self.progress.best_by]
+            since = f"{stale} epochs in a row have" if stale > 1 else "the last epoch has"
+            message = f"Early stopping: {since} not improved the best {best_by}."
         # Who closes the app waits for everything that is done here, and loading a base model takes its time.
         checked = "" if self.discarded or self.closing else self._verify_reload()
         interrupted = self.closing and state == "stopped"
@@ -347,8 +337,7 @@ class Training:
             epoch=progress.epoch + 1,
             epochs=plan.epochs,
             total_steps=plan.total_steps,
-            best_validation_loss=progress.best_loss,
-            best_step=progress.best_step,
+            **progress.best_columns(),
             skipped_steps=progress.skipped,
             device=str(self.setup.accelerator.device),
             reload_proof="",

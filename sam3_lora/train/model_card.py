@@ -9,6 +9,7 @@ from sam3_lora.config import DEMO, ModelConfig, RunConfig
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import Split
 from sam3_lora.markdown import code_block, escape
+from sam3_lora.runs.metrics import BEST_BY
 from sam3_lora.text import first_names
 from sam3_lora.train.checkpoint import Progress
 from sam3_lora.train.setup import Setup
@@ -88,7 +89,7 @@ def model_card(setup: Setup, progress: Progress, kind: str) -> str:
     return _CARD.format(
         header=_header(config),
         name=escape(config.output.name),
-        kind="best adapter so far by its validation loss" if kind == "best" else "adapter",
+        kind=f"best adapter so far by its {BEST_BY[progress.best_by]}" if kind == "best" else "adapter",
         step=progress.step,
         total_steps=setup.plan.total_steps,
         dataset=escape(Path(config.data.path).name),
@@ -125,7 +126,11 @@ def _content(split: Split) -> str:
 def _numbers(progress: Progress) -> str:
     if progress.best_loss is None:
         return "There was no validation."
-    return f"Best validation loss: {progress.best_loss:.4f}, after step {progress.best_step}."
+    lowest = f"Lowest validation loss: {progress.best_loss:.4f}."
+    if progress.best_value is None:
+        return lowest
+    best = f"Best {BEST_BY[progress.best_by]}: {progress.best_value:.4f}, after step {progress.best_step}."
+    return best if progress.best_by == "loss" else f"{best} {lowest}"
 
 
 def _settings(config: RunConfig) -> str:

@@ -8,23 +8,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.config import DEMO, BestBy, RunConfig
 from sam3_lora.config.fields import AUTO, AUTO_BATCH
 from sam3_lora.data.records import Split
+from sam3_lora.evaluate.predictions import kinds_asked
 from sam3_lora.model.base import load_config
 from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate, estimate_memory
 from sam3_lora.model.precision import resolve_precision
 from sam3_lora.resolved import ResolvedConfig
-from sam3_lora.runs.auto_values import AutoValue, Reason, with_values
+from sam3_lora.runs.auto_values import AutoValue, Reason, describe, with_values
 from sam3_lora.train import memory
-from sam3_lora.train.accelerator import auto_workers
+from sam3_lora.train.accelerator import auto_workers, from_main
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import Sam3Config
+
+    from sam3_lora.runs.run import Run
+    from sam3_lora.runs.writer import RunWriter, SilentWriter
+    from sam3_lora.train.splits import Splits
+
+NOT_DEFINED: tuple[Reason, ...] = ("nothing-absent", "nothing-to-find")  # on the images to validate on
+
+
+def resolve_run(run: Run, splits: Splits, accelerator: Accelerator, report: RunWriter | SilentWriter) -> ResolvedConfig:
+    """The run's settings without auto, the same in all processes; what was chosen is kept in its folder and told."""
+
+    def choose() -> tuple[ResolvedConfig, tuple[AutoValue, ...]]:
+        status = run.status()
+        before = status.best is not None and status.best_value is None  # by an earlier version
+        return resolve(run.config, accelerator.device, splits, "loss" if before else None)
+
+    config, values = from_main(accelerator, choose)
+    if values and accelerator.is_main_process:
+        run.use_auto_values(values)
+    for value in values:
+        if value.reason in NOT_DEFINED:
+            report.note(0, "best-by", describe(value))
+        else:
+            report.log(describe(value))
+    return config
 
 
 def resolve(
-    config: RunConfig, device: torch.device, train: Split | None = None
+    config: RunConfig, device: torch.device, splits: Splits | None = None, best_by: BestBy | None = None
 ) -> tuple[ResolvedConfig, tuple[AutoValue, ...]]:
     """A run's settings without auto, and what was chosen; settings with a value of the user's stay as they are.
 
@@ -34,23 +61,52 @@ def resolve(
     Args:
         config: as the user asked for it.
         device: on which the run computes.
-        train: the images to learn from; the heaviest says how much memory a step needs.
+        splits: the images; the heaviest to learn from says how much memory a step needs, those to validate on which
+            numbers are defined. None where they are not known yet.
+        best_by: what the run's best adapter so far is the best by; None without one.
 
     Raises:
         ModelError: the base's architecture cannot be read, which tells how much memory a step needs.
     """
-    values = tuple(_choose(config, device, train))
+    values = (*_choose(config, device, splits), *_choose_best_by(config, splits, best_by))
     resolved = with_values(config, values)
     return ResolvedConfig.model_validate(resolved.model_dump()), values
 
 
-def _choose(config: RunConfig, device: torch.device, train: Split | None) -> Iterator[AutoValue]:
+def _choose(config: RunConfig, device: torch.device, splits: Splits | None) -> Iterator[AutoValue]:
     if config.training.precision == AUTO:
         precision = resolve_precision(AUTO, device)
         yield AutoValue("training.precision", precision, "bf16" if precision == "bf16" else "no-bf16")
-    yield from _choose_for_memory(config, device, train)
+    yield from _choose_for_memory(config, device, None if splits is None else splits.train)
     if config.data.num_workers == AUTO:
         yield AutoValue("data.num_workers", auto_workers(device), "no-gpu" if device.type == "cpu" else "cores")
+
+
+def _choose_best_by(config: RunConfig, splits: Splits | None, before: BestBy | None) -> Iterator[AutoValue]:
+    """What the best adapter is the best by, where that is auto or not defined on the images to validate on.
+
+    Args:
+        config: as the user asked for it.
+        splits: see :func:`resolve`.
+        before: see there.
+    """
+    setting, asked = "training.select_best_by", config.training.select_best_by
+    if asked == AUTO and before is not None:
+        yield AutoValue(setting, before, "as-before")
+        return
+    if asked == AUTO and splits is not None and splits.valid is None:
+        yield AutoValue(setting, "loss", "no-validation")
+        return
+    has_negatives = config.data.num_negatives > 0
+    wanted: BestBy = asked if asked != AUTO else "cgf1" if has_negatives else "f1"
+    valid = None if splits is None else splits.valid
+    kinds = None if valid is None or wanted == "loss" else kinds_asked(valid, config.data.category_phrases)
+    if kinds is not None and True not in kinds:
+        yield AutoValue(setting, "loss", "nothing-to-find", asked)
+    elif kinds is not None and False not in kinds and wanted == "cgf1":
+        yield AutoValue(setting, "f1", "nothing-absent", asked)
+    elif asked == AUTO:
+        yield AutoValue(setting, wanted, "negatives" if has_negatives else "no-negatives")
 
 
 def _choose_for_memory(config: RunConfig, device: torch.device, train: Split | None) -> Iterator[AutoValue]:

@@ -112,12 +112,15 @@ class Setup:
             objective: this one's, or as accelerate wraps it.
             batch: on any device.
         """
-        batch = batch.to(self.accelerator.device, non_blocking=True)
-        if self.vision is not None:
-            batch = self.vision.complete(batch)
+        batch = self.on_device(batch)
         with self.accelerator.autocast():
             found: tuple[Detections, LossReport] = objective(batch)
         return found
+
+    def on_device(self, batch: Batch) -> Batch:
+        """A batch of any device on the run's, with what the vision cache lacks."""
+        batch = batch.to(self.accelerator.device, non_blocking=True)
+        return batch if self.vision is None else self.vision.complete(batch)
 
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card; only the main process writes."""
@@ -147,7 +150,7 @@ def prepare(
         Sam3LoraError: dataset, model or device cannot be used, with the fix.
     """
     splits = splits or open_splits(config, log)
-    config, _ = resolve(config, accelerator.device, splits.train)
+    config, _ = resolve(config, accelerator.device, splits)
     training, processes = config.training, accelerator.num_processes
     model = make_model(config, accelerator, log, fresh)
     on_gpu = accelerator.device.type == "cuda"

@@ -29,7 +29,7 @@ _KEPT = 6  # runs whose metrics a tab caches: as many as can be compared
 _PORTION_BYTES = 8_000_000  # of metrics read at once
 _LOOKED_AT = 50  # newest runs whose state is asked for to see whether one has begun elsewhere
 
-TABLE_COLUMNS = {"Best validation loss": "%.3f", "Started": DATE, "Adapter": "%.1f MB"}  # of a table of runs
+TABLE_COLUMNS = {"Lowest validation loss": "%.3f", "Started": DATE, "Adapter": "%.1f MB"}  # of a table of runs
 # state -> (words, color, Material symbol)
 STATES = {
     "preparing": ("Preparing", "blue", "hourglass_top"),
@@ -153,7 +153,7 @@ def run_title(name: str) -> str:
 
 def show_all_runs(runs: list[Run]) -> None:
     """A table of every run; a click on a row opens it."""
-    alt = "All runs with their state, steps, best validation loss, time and adapter size"
+    alt = "All runs with their state, steps, best adapter, lowest validation loss, time and adapter size"
     rows = map(table_row, runs)
     show_table(rows, alt, TABLE_COLUMNS, open_row=lambda row: open_run(runs[row]), key="all-runs-table")
 
@@ -165,7 +165,8 @@ def table_row(run: Run) -> dict[str, object]:
         "Run": run_title(run.name),
         "State": STATES[status.state][0],
         "Steps": f"{status.step} of {status.total_steps}" if status.total_steps else "",
-        "Best validation loss": status.best_validation_loss,
+        "Best adapter": status.best_sentence,
+        "Lowest validation loss": status.best_validation_loss,
         "Started": datetime.fromtimestamp(status.started) if status.started else None,
         "Time": duration(status.trained_seconds or None),
         "Adapter": size / 1e6 if size else None,

@@ -55,6 +55,8 @@ def test_train_predict_and_evaluate_hand_over_to_each_other(tmp_path):
     outcome = json.loads(trained.stdout)
     assert (outcome["state"], outcome["steps"]) == ("finished", 2)
     assert outcome["best_validation_loss"] > 0
+    assert (outcome["best_by"], outcome["best_step"]) == ("cgf1", 2) and outcome["best_value"] is not None
+    assert re.search(r"epoch 1: validation loss \d+\.\d{3}, F1 \d\.\d\d, cgF1 -?\d\.\d\d$", trained.stderr, re.M)
 
     adapter = f"{outcome['run']}/adapters/best"
     out = tmp_path / "out"

@@ -81,21 +81,24 @@ def test_a_healthy_course_has_no_symptom_at_any_length():
         assert kinds(rows[:length]) == [], length
 
 
-def test_a_rising_validation_loss_is_no_alarm_while_more_is_found():
+@pytest.mark.parametrize("name", ["f1_50", "box_f1_50"], ids=["masks", "boxes, as earlier versions wrote it"])
+def test_a_rising_validation_loss_is_no_alarm_while_more_is_found(name):
     losses, found = (60, 50, 55, 58, 61), (0.1, 0.3, 0.35, 0.4, 0.4)
     both = zip(losses, found, strict=True)
-    rows = [validation(100 * n, loss) | {"box_f1_50": f1} for n, (loss, f1) in enumerate(both, start=1)]
+    rows = [validation(100 * n, loss) | {name: f1} for n, (loss, f1) in enumerate(both, start=1)]
     assert kinds([*falling(400), *rows]) == []
-    worse = [row | {"box_f1_50": min(row["box_f1_50"], 0.3)} for row in rows]
+    worse = [row | {name: min(row[name], 0.3)} for row in rows]
     assert kinds([*falling(400), *worse]) == ["overfitting"]
 
 
-def test_a_run_that_has_ended_and_finds_nothing_is_told_so_and_no_other():
-    ended = validation(40, 30) | {"epoch": CONFIG.training.epochs, "raw": {"loss_bbox": 0.3}, "box_f1_50": 0.0}
+@pytest.mark.parametrize("name", ["f1_50", "box_f1_50"], ids=["masks", "boxes, as earlier versions wrote it"])
+def test_a_run_that_has_ended_and_finds_nothing_is_told_so_and_no_other(name):
+    ended = validation(40, 30) | {"epoch": CONFIG.training.epochs, "raw": {"loss_bbox": 0.3}, name: 0.0}
     assert kinds([*falling(40), ended]) == ["finds-nothing"]
     assert kinds([*falling(40), ended | {"epoch": 1}]) == []  # not over yet
-    assert kinds([*falling(40), ended | {"box_f1_50": 0.1}]) == []
+    assert kinds([*falling(40), ended | {name: 0.1}]) == []
     assert kinds([*falling(40), ended | {"raw": {}}]) == []  # nothing there to be found
+    assert kinds([*falling(40), ended | {name: None}]) == []  # not defined
 
 
 def test_a_run_at_rest_at_the_end_of_its_schedule_is_no_plateau():

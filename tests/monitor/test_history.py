@@ -152,12 +152,32 @@ def test_long_runs_are_shown_in_hours() -> None:
 def test_runs_are_compared_by_one_curve_each(shown: str, along: str) -> None:
     histories = {"one": history_of(5), "other": history_of(9), "empty": History()}
     for history in list(histories.values())[:2]:
-        history.extend([{"kind": "validation", "step": 5, "total": 3.0, "box_f1_50": 0.25, "time": 50.0}])
+        history.extend([{"kind": "validation", "step": 5, "total": 3.0, "f1_50": 0.25, "cgf1": 0.1, "time": 50.0}])
     curves = compare(histories, shown, along=along).curves
     assert [curve["name"] for curve in curves] == ["one", "other", "empty"]
     assert len({curve["color"] for curve in curves}) == 3 and len({curve["id"] for curve in curves}) == 3
     assert curves[0]["y"] and not curves[2]["x"]
     json.dumps(curves, allow_nan=False)
+
+
+def test_f1_and_cgf1_are_curves_as_far_as_they_are_defined() -> None:
+    history = history_of(30)
+    numbers = [(10, 0.25, None), (20, 0.5, 0.125), (30, None, 0.25)]
+    for step, f1, cgf1 in numbers:
+        history.extend([{"kind": "validation", "step": step, "total": 3.0, "f1_50": f1, "cgf1": cgf1}])
+    curves = draw(history, "Validation F1 and cgF1", smoothing=0.9).curves
+    assert [(curve["name"], curve["y"]) for curve in curves] == [
+        ("F1", [0.25, 0.5, None]),
+        ("cgF1", [None, 0.125, 0.25]),
+    ]
+
+
+def test_the_f1_of_boxes_of_earlier_versions_is_a_curve_of_its_own() -> None:
+    history = history_of(30)
+    history.extend([{"kind": "validation", "step": 30, "total": 3.0, "box_f1_50": 0.25}])
+    (curve,) = draw(history, "Validation F1 and cgF1").curves
+    assert (curve["name"], curve["y"]) == ("F1 of boxes", [0.25])
+    assert compare({"it": history}, "Validation F1").curves[0]["y"] == [None], "it is another number"
 
 
 def test_smoothing_of_a_constant_is_the_constant_from_the_first_step_on() -> None:

@@ -36,10 +36,13 @@ def test_it_is_listed_with_its_time_and_state(runs: Path) -> None:
     status = run.status()
     assert (status.state, status.step, status.total_steps, status.best_step) == ("stopped", 3, 4, 3)
     assert status.best_validation_loss == pytest.approx(69.639, abs=1e-3)
+    assert (status.best_by, status.best) == ("loss", status.best_validation_loss)
+    assert status.best_sentence == "validation loss 69.639"
     assert (status.device, status.reload_proof) == ("cpu", "ok")
     assert "Stopped after 3 steps." in run.log_tail()
     row = table_row(run)
     assert (row["Run"], row["State"], row["Steps"]) == ("old-run, 29 November 2026 at 06:57:21", "Stopped", "3 of 4")
+    assert row["Best adapter"] == "validation loss 69.639"
 
 
 def test_its_settings_are_read_by_their_new_names(run: Run) -> None:

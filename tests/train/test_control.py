@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sam3_lora.errors import RunError
-from sam3_lora.runs.run import Run, effective_rows
+from sam3_lora.runs.run import Run
 from sam3_lora.train.loop import Training, fit
 from sam3_lora.ui.train_job import TrainJob
 from tests.train.helpers import request_after, totals, train
@@ -135,30 +135,3 @@ def test_two_processes_never_write_one_run(config, monkeypatch):
         holder.kill()
         holder.wait()
     assert run.status().state == "crashed"
-
-
-def test_a_run_finishes_early_when_nothing_gets_better(config, monkeypatch):
-    losses = iter((3.0, 2.0, 2.5, 2.0, 1.0))
-    original = Training.validate
-
-    def evaluate(self):
-        from dataclasses import replace
-
-        from sam3_lora.train import loop
-
-        true = loop.validate
-
-        def another_loss(setup):
-            result = true(setup)
-            return replace(result, loss=replace(result.loss, total=next(losses)))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "validate", another_loss)
-            return original(self)
-
-    monkeypatch.setattr(Training, "validate", evaluate)
-    run = train(config, training__max_steps=None, training__epochs=9, training__patience=2, training__batch_size=6)
-    assert (run.status().state, run.status().step) == ("finished", 4)
-    assert "not lowered the best validation loss" in run.status().message
-    assert (run.status().best_validation_loss, run.status().best_step) == (2.0, 2)
-    assert [row["step"] for row in effective_rows(run.metrics()[0]) if row["kind"] == "step"] == [1, 2, 3, 4]

@@ -179,7 +179,8 @@ SHOWN_ELSEWHERE = {
     "training.seed",
     "training.checkpoint_every",
     "training.keep_checkpoints",
-    "training.patience",
+    "training.select_best_by",  # test_validation.py
+    "training.patience",  # there, too
     "output.runs",
     "output.name",
     "output.sample_images",

@@ -27,6 +27,7 @@ AUTO_SETTINGS = (
     "model.gradient_checkpointing",
     "training.batch_size",
     "data.num_workers",
+    "training.select_best_by",
 )
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -61,6 +62,7 @@ def test_what_the_user_set_stays():
         "training.batch_size": 7,
         "training.gradient_accumulation_steps": 3,
         "data.num_workers": 5,
+        "training.select_best_by": "loss",
     }
     for device in (CPU, GPU):
         resolved, chosen = resolve(RunConfig().with_settings(own), device)
@@ -167,7 +169,7 @@ def test_a_resumed_run_uses_what_it_began_with(config, monkeypatch):
 
 
 def test_a_run_of_numbers_has_no_file_of_choices(config):
-    numbers = dict(zip(AUTO_SETTINGS, ("fp32", False, 2, 0), strict=True))
+    numbers = dict(zip(AUTO_SETTINGS, ("fp32", False, 2, 0, "loss"), strict=True))
     run = train(config.with_settings(numbers), training__max_steps=1)
     assert not (run.folder / AUTO_FILE).exists()
     assert run.auto_values() == () and run.asked_config == run.config

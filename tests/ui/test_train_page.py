@@ -37,8 +37,10 @@ def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
     run = finished_run(runs, steps=40)
     app = train_page(details="Adapters")
     assert "Finished" in texts(app) and "Step 40 of 40" in texts(app)
-    labels = {metric.label for metric in app.metric}
-    assert labels >= {"Total loss", "Best validation", "Validation F1", "Learning rate"}
+    numbers = {metric.label: metric.value for metric in app.metric}
+    assert numbers.keys() >= {"Total loss", "Learning rate"}
+    assert (numbers["Best cgF1"], numbers["F1"], numbers["cgF1"]) == ("0.375", "0.50", "0.38")
+    assert "cgF1 0.375, after step 40" in texts(app)
     assert str(run.folder / "adapters" / "best") in texts(app)
     assert app.button(key="stop").disabled and app.button(key="resume").disabled
     assert "taken all its steps" in app.button(key="resume").help

@@ -149,10 +149,10 @@ def check_masks(config: RunConfig, train: Split) -> Iterator[Problem]:
 
 
 def check_early_stopping(config: RunConfig, has_validation: bool) -> ConfigError | None:
-    """The error of a run that is to stop early by its validation loss, and has none."""
+    """The error of a run that is to stop early by its validation, and has none."""
     if config.training.patience and not has_validation:
         return ConfigError(
-            "Early stopping (training.patience) needs a validation loss",
+            "Early stopping (training.patience) needs validation",
             "Set training.patience to 0, or data.valid_split to a split with images",
         )
     return None

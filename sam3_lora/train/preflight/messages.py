@@ -56,8 +56,8 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         "Set data.valid_split to another split.",
     ),
     "validation-without-objects": lambda it, _: (
-        f"The split '{it.names[0]}', which the run is validated on, has no annotated object: its loss and F1 say "
-        "nothing about what is learned.",
+        f"The split '{it.names[0]}', which the run is validated on, has no annotated object: there is no F1, and "
+        "its loss, by which the best adapter is chosen, says nothing about what is learned.",
         "Annotate its images, or set data.valid_split to another split.",
     ),
     "unknown-sample-images": lambda it, _: (

@@ -146,7 +146,7 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     progress(0.1, "Opening images")
     result.problems += check_images(splits)
     images = len(splits.train.images)
-    resolved, result.auto = resolve(config, accelerator.device, splits.train)
+    resolved, result.auto = resolve(config, accelerator.device, splits)
     result.length = make_plan(resolved.training, images)
     result.effective_batch = _images_per_step(config, images)
     result.problems += check_settings(resolved, result.length, result.device)

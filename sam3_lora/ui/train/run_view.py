@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.config import BestBy
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.history import GROUPS, History, last_step_table
 from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.held_out import use_of
 from sam3_lora.runs.launch import process_output
+from sam3_lora.runs.metrics import BEST_BY
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.text import amount, plural
 from sam3_lora.ui import runs
@@ -26,6 +28,11 @@ from sam3_lora.ui.runs import STATES, progress_sentence
 from sam3_lora.ui.train.controls import ONE_SHOT_REQUESTS
 
 _LOG_LINES = 200
+_MEANINGS: Mapping[BestBy, str] = {
+    "f1": "F1 of masks on the validation images, at score 0.5 and IoU 0.5, as Evaluate measures it.",
+    "cgf1": "SAM 3's own metric on the validation images, as Evaluate measures it: F1 of masks where a phrase has "
+    "objects, times how well the model tells whether it has any.",
+}
 
 
 def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
@@ -91,28 +98,38 @@ def show_numbers(status: Status, history: History) -> None:
         status: of the run.
         history: its metrics, at least one step.
     """
-    best = status.best_validation_loss
-    best_help = "The lowest validation loss" + (
-        " so far." if status.best_step is None else f", after step {status.best_step:,}, saved as adapters/best."
-    )
-    f1 = history.validation[-1].f1 if history.validation else math.nan
     memory = status.memory_bytes
     latest = {name: values[-1] for name, values in history.measures.items()}
     metrics = (
         ("Total loss", amount(history.totals[-1], 4), None),
-        ("Best validation", "none yet" if best is None else amount(best, 4), best_help),
-        (
-            "Validation F1",
-            "none yet" if math.isnan(f1) else f"{f1:.2f}",
-            "F1 of boxes on the validation split, at score 0.5 and IoU 0.5.",
-        ),
+        _best_number(status),
+        *(_validation_number(by, history) for by in _MEANINGS),
         ("Images per second", f"{latest['images_per_second']:.3g}", None),
         ("Gradient norm", amount(latest["grad_norm"]), "Before clipping."),
         ("Learning rate", f"{latest['lr']:.3g}", None),
-        ("Memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB", None),
+        ("Memory in GB", "unknown" if memory is None else f"{memory / 1e9:.2f}", None),
     )
     for column, (label, value, meaning) in zip(st.columns(len(metrics), gap="small"), metrics, strict=True):
         column.metric(label, value, help=meaning)
+
+
+def _best_number(status: Status) -> tuple[str, str, str | None]:
+    """Label, value and meaning of the number that the best adapter is the best by."""
+    name = BEST_BY[status.best_by]
+    extreme = "lowest" if status.best_by == "loss" else "highest"
+    if status.best is None or status.best_step is None:
+        return f"Best {name}", "none yet", f"The {extreme} {name} on the validation images."
+    meaning = f"The {extreme} {name} on the validation images so far, after step {status.best_step:,}, saved as "
+    return f"Best {name}", amount(status.best, 4), f"{meaning}adapters/best."
+
+
+def _validation_number(by: BestBy, history: History) -> tuple[str, str, str]:
+    """Label, latest value and meaning of F1 or cgF1."""
+    if not history.validation:
+        return BEST_BY[by], "none yet", _MEANINGS[by]
+    last = history.validation[-1]
+    value = last.f1 if by == "f1" else last.cgf1
+    return BEST_BY[by], "not measured" if math.isnan(value) else f"{value:.2f}", _MEANINGS[by]
 
 
 def show_last_step(history: History) -> None:
@@ -175,7 +192,7 @@ def show_adapters(run: Run, status: Status) -> None:
         meaning = "saved last"
         if name == "best":
             after = "" if status.best_step is None else f", after step {status.best_step:,}"
-            meaning = f"lowest validation loss{after}"
+            meaning = f"{status.best_sentence or BEST_BY[status.best_by]}{after}"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{name.capitalize()}**, {meaning}: {escape(str(folder))}", width="stretch")
             if not status.active:
