@@ -33,7 +33,7 @@ from sam3_lora.predict.vision_cache import KeptFeatures
 
 Progress = Callable[[float, str], None]
 ROUTED = "routed"  # by phrase: the adapter's predictions for what it was taught, the base's for all else
-_STRENGTHS = {BASE: 0.0, ADAPTER: 1.0}
+_STRENGTHS: dict[str, float] = {BASE: 0.0, ADAPTER: 1.0}
 _PREDICTED, _COUNTED = 0.9, 0.93  # shares of the progress at which these stages end
 
 

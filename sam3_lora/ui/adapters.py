@@ -189,7 +189,7 @@ def taught_phrases(model: ModelChoice) -> tuple[str, ...]:
     Raises:
         ModelError: the stored ones cannot be read.
     """
-    stored = (model.folder and taught_file.read(model.folder)) or ()
+    stored = (taught_file.read(model.folder) if model.folder else None) or ()
     typed = st.session_state.get(taught_key(model))
     return stored if typed is None else tuple(split_phrases(typed, stored))
 

@@ -15,6 +15,7 @@ from sam3_lora.evaluate import EvaluationRequest, Report, read_report
 from sam3_lora.evaluate import evaluate as run_evaluation
 from sam3_lora.evaluate.report import Difference
 from sam3_lora.evaluate.store import save
+from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.evaluate import tables
@@ -75,6 +76,10 @@ def evaluate(app: AppTest) -> None:
 def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, data: Path) -> None:
     run = make_run(tmp_path / "runs")
     visit(app, data)
+    assert "does not know which phrases it was taught" in texts(app)
+    taught_phrases.write(run.folder / "adapters" / "best", ["crack"])
+    app.run()
+    assert "The adapter answers crack" in texts(app)
     assert "No evaluations yet" in texts(app)
     assert app.selectbox(key="measured_split").value == "valid", "what was not trained on is proposed"
     evaluate(app)
@@ -86,11 +91,12 @@ def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, d
         table.loc["Mask mAP", "Adapter"] - table.loc["Mask mAP", "Base"]
     )
     assert table.loc["False firing", "Adapter"] > 0
+    assert table.loc["False firing", "Routed"] != table.loc["False firing", "Adapter"], "walrus is the base's"
 
     for view in ("Curves", "Prompt leak"):
         app.segmented_control(key="evaluation-view").set_value(view).run()
         assert not app.exception
-    assert "walrus" not in app.subheader[0].value and "absent phrase" in texts(app)
+    assert "walrus" not in app.subheader[0].value and "absent phrase" in texts(app) and "**Routed**" in texts(app)
     app.segmented_control(key="evaluation-view").set_value("Worst images").run()
     first = texts(app)
     assert "1 of " in first and "Ground truth" in first

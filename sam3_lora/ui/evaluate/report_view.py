@@ -156,10 +156,12 @@ def _show_forgetting(report: Report) -> None:
         st.caption("The base model finds nothing with other phrases on these images: forgetting cannot be measured.")
         return
     st.caption(escape(kept_sentence(report)))
-    routed = report.routed_retention
-    rows = [{"Phrase": phrase, "Base": found, "Adapter": kept} for phrase, (found, kept) in retention.by_phrase.items()]
-    for row in rows if routed else ():
-        row["Routed"] = routed.by_phrase[row["Phrase"]][1]
+    rows: list[dict[str, str | int]] = [
+        {"Phrase": phrase, "Base": found, "Adapter": kept} for phrase, (found, kept) in retention.by_phrase.items()
+    ]
+    if (routed := report.routed_retention) is not None:  # of the same phrases: those by which the base finds something
+        for row, (_, kept) in zip(rows, routed.by_phrase.values(), strict=True):
+            row["Routed"] = kept
     show_table(rows, "Objects found with other phrases, by model", width=420)
 
 
