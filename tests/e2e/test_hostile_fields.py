@@ -14,8 +14,6 @@ from tests.factories import write_dataset
 from tests.hostile import CONTROLS, FORMATTED, LONG, MARKUP
 from tests.ui.run_folders import finished_run
 
-pytestmark = pytest.mark.slow  # a walk through all pages
-
 ALL = " ".join((*MARKUP, *FORMATTED, *CONTROLS))
 PATHS = (
     "../../../../etc/passwd",
@@ -32,6 +30,7 @@ TEXTS = (LONG, ALL, *PATHS)  # the first once for each page
 GATE_TEXTS = ("~no\0body/x", "../../../../etc/passwd", ALL)
 NUMBERS = ("-1", "1e308", "99999999999999999999", "0.1e-320", "-0", "")
 PAGES = ("Dataset", "Configure", "Train", "Inference", "Evaluate")
+QUICK = ("Dataset", "Configure")  # most of the fields
 # Fields on which depends what else a page shows.
 LAST = {
     "Dataset": ("Dataset folder", "Image folder, if separate"),
@@ -77,7 +76,9 @@ def data(app: App, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data"), images=2)
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PAGES]
+)
 def test_every_field_of_a_page_takes_hostile_text(browser, app: App, data: Path, name: str) -> None:
     address = "" if name == "Dataset" else name.lower()
     with watched(browser, app) as page:
