@@ -76,6 +76,7 @@ def data(app: App, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data"), images=2)
 
 
+@pytest.mark.timeout(600)  # where the machine has much else to do
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PAGES]
 )
@@ -112,7 +113,7 @@ def rename(walk: FieldWalk) -> None:
     page.get_by_role("button", name="More", exact=True).click()
     page.get_by_role("button", name="Rename", exact=True).click()
     dialog = page.get_by_test_id("stDialog")
-    dialog.get_by_label("Name").wait_for(timeout=60_000)
+    dialog.get_by_label("Name", exact=True).wait_for(timeout=60_000)
     walk.fill("Name", ALL)
     dialog.get_by_role("button", name="Rename", exact=True).click()
     wait_until_idle(page)
