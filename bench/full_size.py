@@ -114,7 +114,7 @@ def count_step(
         _attribute(counting, base)
         counting.begin("adapter", ADAPTER)
         loss = train_setup.Sam3LossWrapper.from_config(config.loss)
-        objective = train_setup.Objective(model.detector, loss)
+        objective = train_setup.Objective(model.detector, loss, config.replay.weight)
         wrapped, optimizer = train_setup.wrap(objective, optimizer, accelerator)
         _make_state(model.parameters, optimizer)
         setup: Any = train_setup.Setup(resolved, accelerator, None, model, objective, wrapped, None, optimizer, None)  # type: ignore[arg-type]

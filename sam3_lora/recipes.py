@@ -169,6 +169,11 @@ _SAM3: tuple[tuple[str, tuple[Any, Any, Any], str], ...] = (
         "SAM 3 was trained with exemplar boxes instead of words, as the phrase 'visual'",
     ),
     (
+        "data.min_foreign",
+        _same(2),
+        "Foreign words fired in 2.5 % of the demo's images without any among the negatives",
+    ),
+    (
         "data.num_negatives",
         _same(5),
         "SAM 3's paper: 0, 5, 15 and 30 negatives per image give a cgF1 of 28.3, 39.4, 41.8 and 43.0",

@@ -94,6 +94,25 @@ class Detections(OnDevice):
 
 
 @dataclass(frozen=True)
+class SoftTargets(OnDevice):
+    """What another model predicts for each phrase, see :class:`Detections`: to be predicted alike.
+
+    `phrase_index` and `query_index` stay on the host wherever the rest is, as :attr:`Detections.mask_head` wants them.
+    """
+
+    logits: Tensor  # (L, P, Q)
+    boxes: Tensor  # (L, P, Q, 4) cxcywh in [0, 1]
+    presence: Tensor  # (L, P) logits
+    masks: Tensor  # (M, h, w) logits of the last layer, of the queries that matter
+    phrase_index: Tensor  # (M,) int64 in [0, P), ascending
+    query_index: Tensor  # (M,) int64 in [0, Q)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        on_host = {"phrase_index": self.phrase_index, "query_index": self.query_index}
+        return replace(super()._changed(change), **on_host)
+
+
+@dataclass(frozen=True)
 class Targets(OnDevice):
     """The ground-truth objects of each phrase, packed in phrase order.
 

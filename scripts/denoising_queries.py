@@ -38,8 +38,8 @@ class PractisingDetector(Sam3Detector):
 
     practice: Practice
 
-    def _first_boxes(self, phrases: int) -> Tensor:
-        learned = super()._first_boxes(phrases)[:, : self.base.detr_decoder.config.num_queries]
+    def _first_boxes(self, phrases: int, halves: int) -> Tensor:
+        learned = super()._first_boxes(phrases, halves)[:, : self.base.detr_decoder.config.num_queries]
         return torch.cat((learned, self.practice.start), dim=1)
 
 

@@ -1,6 +1,6 @@
 """Measures the demo: what its base model finds, what a training run improves, and what the adapter forgets.
 
-    python scripts/measure_demo.py [--seeds 5] [--set training.epochs=10 ...] [--runs FOLDER]
+    python scripts/measure_demo.py [--seeds 5] [--set training.epochs=10 ...] [--runs FOLDER] [--json FILE]
 
 Each seed trains the default configuration once on the demo and measures the base on another set of scenes; without
 seeds only the base is measured, once. The scenes come from the pre-training's generator, which has not shown them yet.
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--healthy", type=Path, help="write the ranges of the runs' losses there, as JSON")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--json", type=Path, help="write f1, kept, foreign and cpu_seconds of each seed there")
     arguments = parser.parse_args()
     valid = open_dataset("demo").split("valid")
     predictor = Predictor.load(arguments.base)
@@ -227,18 +228,29 @@ def main() -> None:
     for seed in range(arguments.seeds):
         fixed = {"training.seed": seed, "output.runs": str(arguments.runs), "model.base": arguments.base}
         config = RunConfig().with_settings({**fixed, **settings})
-        started = time.time()
+        started, cpu = time.time(), time.process_time()
         run = Run.create(config)
         fit(run)
-        seconds = time.time() - started
+        seconds, cpu_seconds = time.time() - started, time.process_time() - cpu
         metrics.append(run.metrics()[0])
         adapter = run.folder / "adapters" / "best"
         values = measure(Predictor.load(arguments.base, adapter), valid, arguments.scenes, base["scenes_threshold"])
-        trained.append({**values, "scenes_f1_kept": values["scenes_f1"] / base["scenes_f1"], "seconds": seconds})
+        trained.append(
+            {
+                **values,
+                "scenes_f1_kept": values["scenes_f1"] / base["scenes_f1"],
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+            }
+        )
         print("seed", seed, json.dumps(rounded(trained[-1])), flush=True)
     if trained:
         for name, of in (("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
             print(name, json.dumps(rounded({key: float(of([one[key] for one in trained])) for key in trained[0]})))
+    if arguments.json:
+        names = {"f1": "valid_f1", "kept": "scenes_f1_kept", "foreign": "foreign_firing", "cpu_seconds": "cpu_seconds"}
+        of_seeds = [{short: each[name] for short, name in names.items()} for each in trained]
+        arguments.json.write_text(json.dumps({"settings": arguments.set, "seeds": of_seeds}, indent=1) + "\n")
     if arguments.healthy and trained:
         about = f"Lowest and highest mean over {WINDOW} steps of each weighted term in {len(trained)} runs of the demo"
         save_stages(measure_stages(metrics), arguments.healthy, f"{about}: scripts/measure_demo.py.")

@@ -60,6 +60,8 @@ def quick_config(tiny_base, tmp_path_factory):
             "model.base": str(tiny_base),
             "data.path": str(dataset),
             "data.num_negatives": 1,
+            "data.min_foreign": 0,
+            "replay.source": "none",
             "lora.rank": 4,
             "training.max_steps": 4,
             "training.device": "cpu",

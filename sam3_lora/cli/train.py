@@ -123,9 +123,9 @@ def _progress_lines(run: Run, err: bool) -> Iterator[None]:
             if status.state == "preparing" and status.message and time.monotonic() - shown > _PROGRESS_S:
                 shown = time.monotonic()
                 echo(f"  {status.message}", err=err)
-            if status.vision is not None and time.monotonic() - shown > _PROGRESS_S:
+            if status.preparation is not None and time.monotonic() - shown > _PROGRESS_S:
                 shown = time.monotonic()
-                echo(f"  {status.vision.sentence}", err=err)
+                echo(f"  {status.preparation.sentence}", err=err)
             for row in rows:
                 if row["kind"] in ("note", "skipped"):
                     echo(f"  {row.get('message', '')}", err=err)

@@ -21,7 +21,7 @@ from sam3_lora.data.records import ImageRecord
 from sam3_lora.data.targets import pack_targets, targets_of
 from sam3_lora.data.vision_features import Flipped, SplitFeatures, stack_features
 from sam3_lora.errors import DataError
-from sam3_lora.structures import OnDevice, Targets
+from sam3_lora.structures import OnDevice, SoftTargets, Targets
 
 if TYPE_CHECKING:
     from sam3_lora.data.augmentation.pictures import Change
@@ -94,6 +94,7 @@ class Batch(OnDevice):
             (len(unencoded), 3, S, S). They have to be filled in before :attr:`inputs` are used.
         features_at: the file of each image's backbone output, see :class:`Sample`; empty if none is kept.
         left_out: images that cannot be loaded.
+        soft: in place of the targets, what the base model predicts for the phrases, where they are replayed.
     """
 
     pixel_values: Tensor | None
@@ -109,6 +110,7 @@ class Batch(OnDevice):
     unencoded: tuple[int, ...] = ()
     features_at: tuple[Path | None, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    soft: SoftTargets | None = None
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
@@ -226,12 +228,12 @@ class SampleDataset(torch.utils.data.Dataset["Sample | LeftOut | DataError"]):
         """A sample with its pixels, whether features are kept or not. Raises DataError."""
         return self._load(index, None)
 
-    def without_prompts(self, index: int) -> Sample:
-        """An image that is asked nothing and not flipped. Raises DataError."""
+    def replayed(self, index: int, phrases: Sequence[str]) -> Sample:
+        """An unchanged image with other phrases than its own, and nothing known about them. Raises DataError."""
         record = self._images[index]
         pixel_values, backbone, path = self._input(index, (), self.features)
-        targets = targets_of(record, (), input_size(self._image_processor))
-        return Sample(pixel_values, (), targets, record, (), backbone, path)
+        targets = targets_of(record, [Prompt(phrase, ()) for phrase in phrases], input_size(self._image_processor))
+        return Sample(pixel_values, tuple(phrases), targets, record, (), backbone, path)
 
     def _input(
         self, index: int, flipped: Flipped, features: SplitFeatures | None

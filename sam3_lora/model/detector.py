@@ -76,6 +76,7 @@ class Sam3Detector(nn.Module):
         box_labels: Tensor | None = None,
         *,
         masks: bool = True,
+        one_to_many: bool = True,
     ) -> Detections:
         """:meth:`encode_images`, :meth:`encode_text` and :meth:`detect` in one call.
 
@@ -88,10 +89,11 @@ class Sam3Detector(nn.Module):
             boxes: see :meth:`detect`.
             box_labels: see :meth:`detect`.
             masks: see :meth:`detect`.
+            one_to_many: see :meth:`detect`.
         """
         vision = self.encode_images(pixel_values, backbone=backbone)
         text = self.encode_text(input_ids, attention_mask)
-        return self.detect(vision, text, image_index, boxes, box_labels, masks=masks)
+        return self.detect(vision, text, image_index, boxes, box_labels, masks=masks, one_to_many=one_to_many)
 
     def encode_backbone(self, pixel_values: Tensor) -> Tensor:
         """The vision backbone's output (B, H*W, C) before the neck, independent of any phrase.
@@ -164,6 +166,7 @@ class Sam3Detector(nn.Module):
         box_labels: Tensor | None = None,
         *,
         masks: bool = True,
+        one_to_many: bool = True,
     ) -> Detections:
         """Detects the objects of each phrase in its image.
 
@@ -176,11 +179,12 @@ class Sam3Detector(nn.Module):
                 as positive.
             masks: whether to make the masks of all queries; without, :attr:`Detections.mask_head` makes those that are
                 asked for.
+            one_to_many: whether to have the one-to-many half of the queries in training mode.
 
         Returns:
             Detections of all L decoder layers; logits, boxes and presence in float32.
         """
-        phrases = len(text.states)
+        phrases, halves = len(text.states), 2 if self.training and one_to_many else 1
         assert image_index.shape == (phrases,), f"expected one image per phrase ({phrases}), got {image_index.shape}"
         images = to_device(image_index, text.states.device)
         features = vision.fpn[-1][images]
@@ -195,7 +199,7 @@ class Sam3Detector(nn.Module):
         encoded, position = self._encode(features, vision.position[-1][:1], prompt, attention)
         size_hw = (features.shape[-2], features.shape[-1])
         decoder = Decoder(self.base.detr_decoder, encoded, position, size_hw, prompt, attention, self._run)
-        queries, reference, presence = decoder.predict(self._first_boxes(phrases))
+        queries, reference, presence = decoder.predict(self._first_boxes(phrases, halves))
         logits = self.base.dot_product_scoring(queries, prompt, prompt_mask).squeeze(-1)
         mask_head = MaskHead(
             decoder=self.base.mask_decoder,
@@ -208,7 +212,7 @@ class Sam3Detector(nn.Module):
             run=self._run,
             autocast=_current_autocast(encoded.device),
         )
-        return self._assemble(logits.float(), reference.float(), presence.float(), mask_head, masks)
+        return self._assemble(logits.float(), reference.float(), presence.float(), mask_head, masks, halves)
 
     def _geometry(
         self, features: Tensor, position: Tensor, boxes: Tensor | None, box_labels: Tensor | None
@@ -235,9 +239,9 @@ class Sam3Detector(nn.Module):
             )
         return geometry.last_hidden_state, geometry.attention_mask
 
-    def _first_boxes(self, phrases: int) -> Tensor:
-        """The learned boxes (P, N, 4) from which the queries start, in training once for each half."""
-        learned = self.base.detr_decoder.reference_points.weight.repeat(2 if self.training else 1, 1)
+    def _first_boxes(self, phrases: int, halves: int) -> Tensor:
+        """The learned boxes (P, N, 4) from which the queries start, once for each half."""
+        learned = self.base.detr_decoder.reference_points.weight.repeat(halves, 1)
         return learned.sigmoid().expand(phrases, -1, -1)
 
     def _encode(
@@ -270,13 +274,13 @@ class Sam3Detector(nn.Module):
         return function(*arguments)
 
     def _assemble(
-        self, logits: Tensor, boxes: Tensor, presence: Tensor, mask_head: MaskHead, with_masks: bool
+        self, logits: Tensor, boxes: Tensor, presence: Tensor, mask_head: MaskHead, with_masks: bool, halves: int
     ) -> Detections:
         """Splits the queries into the one-to-one and the one-to-many half."""
         count = self.base.detr_decoder.config.num_queries
         masks, semantic = mask_head.every_query() if with_masks else (None, None)
         o2m = None
-        if self.training:
+        if halves == 2:
             o2m_masks = None if masks is None else masks[:, count:]
             o2m = Detections(logits[..., count:], boxes[:, :, count:], None, o2m_masks, None)
         return Detections(

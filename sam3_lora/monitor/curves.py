@@ -15,6 +15,7 @@ from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY
 POINTS_PER_CURVE = 1_000  # about the pixels of a chart
 POINTS_PER_FAINT_CURVE = 500  # for unsmoothed values behind a smoothed curve
 STEPS, TIME = "Steps", "Time"  # of the x axis
+REPLAY = "Replay"  # of SHOWN: there is nothing to show of a run without replay
 _HOURS_FROM_S = 3 * 3600
 _LEGEND_LETTERS = 24  # of a run's name
 _GROUP_STYLE = {  # group -> (its name, what follows a term's name in the legend, dash)
@@ -100,6 +101,7 @@ def _main_terms_and_sums(history: History) -> Iterator[_Line]:
     for line in _group_sums(history):
         if line.identity != f"sum-{MAIN}":
             yield replace(line, style={"color": "muted", "dash": line.style["dash"]})
+    yield from _replay_sum(history, {"color": "muted", "dash": "dashdot"})
 
 
 def _group_sums(history: History) -> Iterator[_Line]:
@@ -109,6 +111,19 @@ def _group_sums(history: History) -> Iterator[_Line]:
             name, _, dash = _GROUP_STYLE[group]
             style = {"color": place, "width": 2.0, "dash": dash}
             yield _Line(f"sum-{group}", name, np.nansum(members, axis=0), style)
+
+
+def _replay_sum(history: History, style: dict[str, Any]) -> Iterator[_Line]:
+    """The sum of the weighted terms of replay, which is beside the total, not in it; nothing without replay."""
+    if history.replays:
+        yield _Line("sum-replay", "Replay, beside the total", np.nansum([*history.replays.values()], axis=0), style)
+
+
+def _replay(history: History) -> Iterator[_Line]:
+    """The sum and each weighted term of replay."""
+    yield from _replay_sum(history, {"color": "text", "width": 2.5})
+    for place, ((term, _), values) in enumerate(history.replays.items()):
+        yield _Line(term, term, np.asarray(values), {"color": place, "dash": "solid"})
 
 
 def _shares(history: History) -> Iterator[_Line]:
@@ -199,6 +214,7 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     "Sums by layer and queries": ("Weighted loss", _beside_total(_group_sums)),
     "Shares of the total": ("Share of the total in %", _shares),
     "Shares by layer and queries": ("Share of the total in %", _group_shares),
+    REPLAY: ("Weighted loss of replay", _replay),
     "Raw values": ("Raw loss, main layer", lambda it: _terms(it.raws, [MAIN])),
     "Every raw value": ("Raw loss, mean over layers", lambda it: _terms(it.raws, GROUPS)),
     "Validation F1 and cgF1": ("F1 and cgF1 of masks", _detection),

@@ -18,6 +18,7 @@ GROUPS = (MAIN, AUXILIARY, ONE_TO_MANY)
 # The order of the reference's documentation, so that a term keeps its place and its color everywhere.
 TERMS = ("loss_mask", "loss_dice", "loss_bbox", "loss_giou", "loss_ce", "presence_loss")
 
+REPLAY = "replay"  # the group of the terms of replay, which are not part of the total
 
 # Columns of metrics.jsonl with one number a step.
 MEASURES = ("lr", "images_per_second", "grad_norm", "memory_bytes")
@@ -61,6 +62,13 @@ def last_step_table(terms: Mapping[str, float], raw: Mapping[str, float]) -> lis
     return rows
 
 
+def replay_table(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per term of replay, then their sum: weighted and raw value; none for a step without replay."""
+    terms, raw = row.get("replay", {}), row.get("replay_raw", {})
+    rows = [{"term": name, "weighted": value, "raw": raw.get(name)} for name, value in terms.items()]
+    return rows + [{"term": "total of replay", "weighted": sum(terms.values()), "raw": None}] if rows else []
+
+
 def in_order(terms: Iterable[str]) -> list[str]:
     """Known terms in their order, then others by name."""
     return sorted(terms, key=lambda term: (TERMS.index(term) if term in TERMS else len(TERMS), term))
@@ -92,6 +100,7 @@ class History:
     totals: list[float] = field(default_factory=list)
     columns: Columns = field(default_factory=dict)  # weighted sums
     raws: Columns = field(default_factory=dict)  # means of raw values
+    replays: Columns = field(default_factory=dict)  # weighted terms of replay, of the group REPLAY
     measures: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURES})
     validation: list[Validation] = field(default_factory=list)
     last: dict[str, Any] | None = None  # the newest row of kind "step"
@@ -122,6 +131,8 @@ class History:
             column.append(_number(row.get(name)))
         _append_values(self.columns, by_group(row["terms"], sum), len(self.steps))
         _append_values(self.raws, by_group(row.get("raw", {}), fmean), len(self.steps))
+        replayed = {(name, REPLAY): _number(value) for name, value in row.get("replay", {}).items()}
+        _append_values(self.replays, replayed, len(self.steps))
         self.last = dict(row)
 
     def _tick(self, row: Mapping[str, Any]) -> float:
@@ -147,7 +158,7 @@ class History:
 
     def _select(self, indices: Sequence[int]) -> None:
         self.steps = [self.steps[index] for index in indices]
-        several = (*self.measures.values(), *self.columns.values(), *self.raws.values())
+        several = (*self.measures.values(), *self.columns.values(), *self.raws.values(), *self.replays.values())
         for column in (self.seconds, self.totals, *several):
             column[:] = [column[index] for index in indices]
 

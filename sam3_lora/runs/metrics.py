@@ -33,6 +33,9 @@ class Row(TypedDict, total=False):
     total: float  # the loss
     terms: dict[str, float]  # weighted, by the term's name
     raw: dict[str, float]  # unweighted
+    replay: dict[str, float]  # weighted terms of replay, by name
+    replay_raw: dict[str, float]  # unweighted
+    replay_total: float
     lr: float | None
     grad_norm: float | None  # before clipping
     grad_norm_by_component: dict[str, float] | None  # at step 1 and every 20 steps

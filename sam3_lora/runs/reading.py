@@ -1,4 +1,4 @@
-"""Reads files of a run that may be of another user, or damaged: nothing here raises."""
+"""Reads files of a run, which may be of an earlier version, of another user, or damaged."""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sam3_lora.config import RunConfig
+from sam3_lora.config.yaml_text import read_yaml
 from sam3_lora.files import open_regular
 
 _TAIL_BYTES = 65_536
 
 
+# Settings that runs of earlier versions do not name: they go on as they began, whatever the default is now.
+_OF_EARLIER_RUNS = {"data.min_foreign": 0, "replay.source": "none"}
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings in a run's config.yaml. Raises ConfigError if it is missing or damaged."""
+    values = read_yaml(path)
+    for name, value in _OF_EARLIER_RUNS.items():
+        section, _, setting = name.partition(".")
+        if isinstance(values.setdefault(section, {}), dict):
+            values[section].setdefault(setting, value)
+    return RunConfig.from_dict(values, path.name)
+
+
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a text file, of its last 64 KiB; "" if it is missing or cannot be read."""
+    """The last lines of a text file, of its last 64 KiB; "" if it is missing or cannot be read. Raises nothing."""
     try:
         with open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -23,7 +39,7 @@ def tail(path: Path, lines: int) -> str:
 
 
 def unreadable(paths: Iterable[Path]) -> dict[str, str]:
-    """The files that are there, but cannot be opened: name -> the system's reason."""
+    """The files that are there, but cannot be opened: name -> the system's reason. Raises nothing."""
     found: dict[str, str] = {}
     for path in paths:
         try:

@@ -27,7 +27,7 @@ from sam3_lora.model.adapter_files.find_adapter import WEIGHTS, is_run, run_adap
 from sam3_lora.runs.auto_values import AUTO_FILE, AutoValue, read_auto_values, with_auto, with_values, write_auto_values
 from sam3_lora.runs.lock import hold, how_to_open, is_held, lock_state
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
-from sam3_lora.runs.reading import tail, unreadable
+from sam3_lora.runs.reading import read_config, tail, unreadable
 from sam3_lora.runs.requests import ENDINGS, Requests
 from sam3_lora.runs.samples import Sample, read_samples
 from sam3_lora.runs.status import ACTIVE_STATES, State, Status, read_status, write_status
@@ -103,7 +103,7 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The settings that the run uses; some are "auto" until it has started. Raises ConfigError if damaged."""
-        return RunConfig.load(self.folder / "config.yaml")
+        return read_config(self.folder / "config.yaml")
 
     @property
     def asked_config(self) -> RunConfig:

@@ -16,18 +16,23 @@ ACTIVE_STATES = ("preparing", "running", "paused", "stopping")
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 
 
-class VisionPass(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the vision cache is filled before the first step."""
+class Preparation(msgspec.Struct, frozen=True, kw_only=True):
+    """How far what is computed before the first step has come."""
 
-    stage: Literal["looking", "encoding"]  # which images are in the cache; the others, one by one
+    # Which images are in the vision cache; the others are encoded; the base model is asked what is to be replayed.
+    stage: Literal["looking", "encoding", "asking"]
     done: Count
     total: Count
 
     @property
     def sentence(self) -> str:
         """As it is shown, without a full stop: "Encoding images for the vision cache: 120 of 400"."""
-        doing = {"looking": "Looking images up in", "encoding": "Encoding images for"}[self.stage]
-        return f"{doing} the vision cache: {self.done:,} of {self.total:,}"
+        doing = {
+            "looking": "Looking images up in the vision cache",
+            "encoding": "Encoding images for the vision cache",
+            "asking": "Asking the base model what to replay",
+        }[self.stage]
+        return f"{doing}: {self.done:,} of {self.total:,}"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     skipped_steps: Count = 0  # their batches did not fit into memory
     left_out_images: Count = 0  # they could not be loaded
     reload_proof: str = ""  # of the reload check: "ok" or what differs; empty before it
-    vision: VisionPass | None = None  # while the vision cache is filled
+    preparation: Preparation | None = None  # until the first step
     pid: int = 0
     launched: bool = False  # trained by a process that the app has started for it, see runs/launch.py
     interrupted: bool = False  # stopped because the app or its process was told to end, not by the user

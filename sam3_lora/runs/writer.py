@@ -43,7 +43,7 @@ class RunWriter:
             message="",
             eta_seconds=None,
             images_per_second=None,
-            vision=None,
+            preparation=None,
             pid=os.getpid(),
             launched=launched,
             interrupted=False,

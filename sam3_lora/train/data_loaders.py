@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data import DataLoader
 
+from sam3_lora.config import Negatives
 from sam3_lora.data.loading import batches_of, make_loader
+from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.samples import MAX_REPLACEMENTS, Batch, Collator, LeftOut, SampleDataset, checked
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate.validation_loss import validation_loader
@@ -21,6 +23,8 @@ from sam3_lora.runs.fingerprint import fingerprint
 from sam3_lora.runs.metrics import Row
 from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.train.accelerator import from_all
+from sam3_lora.train.replay.photographs import photographs
+from sam3_lora.train.replay.replay import MAX_IMAGES, Replay, replay_words
 from sam3_lora.train.splits import Splits
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ class TrainingData:
     collate: Collator
     train_loader: TrainLoader
     valid_loader: DataLoader | None
+    replay: Replay | None = None  # None: nothing is replayed
 
     @property
     def valid_samples(self) -> SampleDataset | None:
@@ -47,8 +52,9 @@ class TrainingData:
 
     @property
     def every_split(self) -> list[SampleDataset]:
-        """The samples of the validation split, if there is one, and of the training split."""
-        return [self.samples] if self.valid_samples is None else [self.valid_samples, self.samples]
+        """The samples of the validation split, if there is one, of the training split, and photographs to replay."""
+        own = [self.samples] if self.valid_samples is None else [self.valid_samples, self.samples]
+        return own if self.replay is None or self.replay.samples is self.samples else [*own, self.replay.samples]
 
     def first_batch(self) -> Batch:
         """The first image with objects that can be loaded, of the validation split if there is one, with its pixels.
@@ -104,7 +110,29 @@ def make_data(
         collate=collate,
         train_loader=TrainLoader(samples, collate, config, rank, world, pin_memory),
         valid_loader=valid_loader,
+        replay=_make_replay(config, splits, samples, collate, processor, rank, world),
     )
+
+
+def _make_replay(
+    config: ResolvedConfig,
+    splits: Splits,
+    samples: SampleDataset,
+    collate: Collator,
+    processor: Any,
+    rank: int,
+    world: int,
+) -> Replay | None:
+    """The replay of a run; the arguments are those of :func:`make_data`."""
+    replay, data, training = config.replay, config.data, config.training
+    if replay.source == "none":
+        return None
+    if replay.source == "folder":
+        images = photographs(replay.folder, MAX_IMAGES, training.seed)
+        samples = SampleDataset(images, processor, (), Negatives(0), training.seed)
+    taught = [phrase_of(category, data.category_phrases) for category in splits.categories]
+    words = replay_words(replay, config.model.base, taught, data.refused_phrases)
+    return Replay(replay, samples, collate, words, training.seed, training.batch_size, rank, world)
 
 
 class TrainLoader:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from contextlib import nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sam3_lora.data.samples import Batch
 from sam3_lora.data.worker_processes import explain_lost_workers
@@ -15,7 +15,6 @@ from sam3_lora.runs.fingerprint import changes
 from sam3_lora.runs.metrics import BEST_BY, Row, validation_numbers
 from sam3_lora.runs.requests import ENDINGS, ONE_SHOT_REQUESTS, Request
 from sam3_lora.runs.run import Run, State, Status
-from sam3_lora.runs.status import VisionPass
 from sam3_lora.runs.writer import RunWriter, SilentWriter
 from sam3_lora.text import plural
 from sam3_lora.train.accelerator import device_lock, from_main, make_accelerator, one_at_a_time
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 COMPONENTS_EVERY = 20  # steps between two measurements of each component's gradient norm
 MAX_SKIPPED = 3  # steps in a row that do not fit into memory
+REPLAY_FOLDER = "replay"  # of a run: the base model's answers, until it is finished
 _PAUSE_S = 0.2
 
 
@@ -129,7 +129,7 @@ class Training:
     def train(self) -> Status:
         """Trains to the end, or until a request to stop."""
         self._log_start()
-        self._fill_vision_cache()
+        self._prepare()
         if self.progress.step == 0 and not self.stopped:
             self._write_samples(base=True)
         self._handle_requests()
@@ -150,36 +150,32 @@ class Training:
             self._speed.restart()
         return self._end()
 
-    def _fill_vision_cache(self) -> None:
-        """Encodes the images that are not in the cache yet, so that no step has to; a request to stop ends it."""
-        vision, accelerator = self.setup.vision, self.setup.accelerator
-        if vision is None:
-            return
-        self.setup.train_mode(False)
-        began, plan = time.perf_counter(), None
-        share = partial(from_main, accelerator)
-        rank, world = accelerator.process_index, accelerator.num_processes
-        for at in vision.fill(self.setup.data.every_split, from_main=share, rank=rank, world=world):
-            if plan is None and at.plan is not None:
-                plan, began = at.plan, time.perf_counter()
-                self.report.log(plan.sentence)
+    def _prepare(self) -> None:
+        """Computes what the steps only read: images through a frozen vision encoder, the base model's answers for
+        replay. A request to stop ends it."""
+        folder, step = self.run.folder / REPLAY_FOLDER, self.progress.step
+        stage, began = "", time.perf_counter()
+        for at in self.setup.preparations(folder, self.report.log, lambda one: self._left_out.note(step, [one])):
+            if at.stage != stage:
+                stage, began = at.stage, time.perf_counter()
             eta = (time.perf_counter() - began) * (at.total - at.done) / at.done if at.done else None
-            stage: Literal["looking", "encoding"] = "looking" if plan is None else "encoding"
-            at_work = VisionPass(stage=stage, done=at.done, total=at.total)
-            self.report.update(state="preparing", vision=at_work, eta_seconds=eta)
+            self.report.update(state="preparing", preparation=at, eta_seconds=eta)
             self._handle_requests()
             if self.stopped:
                 break
-        self.report.update(force=True, state="running", vision=None, eta_seconds=None)
+        self.report.update(force=True, state="running", preparation=None, eta_seconds=None)
         self._speed.restart()
 
     def step(self, group: list[Batch]) -> None:
         """One optimizer step with its row of metrics; saves a checkpoint where one is due."""
         progress, every = self.progress, self.setup.config.training.checkpoint_every
         number = progress.step + 1
-        self._left_out.note(number, (one for batch in group for one in batch.left_out))
+        replay = self.setup.data.replay
+        replayed = [] if replay is None else replay.group(number)
+        self._left_out.note(number, (one for batch in [*group, *replayed] for one in batch.left_out))
+        by_component = number == 1 or number % COMPONENTS_EVERY == 0
         try:
-            metrics = take_step(self.setup, group, by_component=number == 1 or number % COMPONENTS_EVERY == 0)
+            metrics = take_step(self.setup, group, by_component=by_component, replayed=replayed)
         except NotFiniteError as error:
             self.report.note(
                 number, "not-finite", f"{error.message}.", images=error.images, terms_not_finite=error.terms
@@ -312,6 +308,8 @@ class Training:
             message = f"Early stopping: {since} not improved the best {best_by}."
         # Who closes the app waits for everything that is done here, and loading a base model takes its time.
         checked = "" if self.discarded or self.closing else self._verify_reload()
+        if state == "finished" and self.setup.accelerator.is_main_process:
+            shutil.rmtree(self.run.folder / REPLAY_FOLDER, ignore_errors=True)
         interrupted = self.closing and state == "stopped"
         if interrupted:
             message = "It was saved and stopped because the app, or the process that trained it, was told to end."

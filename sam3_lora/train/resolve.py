@@ -178,6 +178,8 @@ def estimate_step(config: RunConfig, architecture: Sam3Config, phrases: int, obj
         objects: of each image.
     """
     precision, images = config.training.precision, config.training.batch_size
+    # Replayed images go through the model in batches of the same size, without the one-to-many queries.
+    replayed = 0 if config.replay.source == "none" else config.replay.phrases_per_image
     checkpointing = config.model.gradient_checkpointing
     assert precision != AUTO and images != AUTO and checkpointing != AUTO, "expected settings without auto"
     return estimate_memory(
@@ -186,7 +188,7 @@ def estimate_step(config: RunConfig, architecture: Sam3Config, phrases: int, obj
         precision=precision,
         gradient_checkpointing=checkpointing,
         images=images,
-        phrases_per_image=phrases + config.data.num_negatives,
+        phrases_per_image=max(phrases + config.data.num_negatives, replayed),
         objects_per_phrase=objects / PRESENT_PHRASES,
         cached_vision=reads_vision_cache(config),
     )

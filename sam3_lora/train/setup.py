@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam3_lora.config import RunConfig
-from sam3_lora.data.samples import Batch
+from sam3_lora.data.samples import Batch, LeftOut
 from sam3_lora.errors import first_line
-from sam3_lora.loss import LossReport, Sam3LossWrapper
+from sam3_lora.loss import LossReport, Sam3LossWrapper, replay_loss
 from sam3_lora.model import kept_text, lora
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.base import LoadedModel, load_base
@@ -24,8 +25,10 @@ from sam3_lora.model.precision import convert_frozen
 from sam3_lora.model.warm_start import start_from
 from sam3_lora.predict.vision_cache import VisionCache, can_cache
 from sam3_lora.resolved import ResolvedConfig
+from sam3_lora.runs.status import Preparation
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
+from sam3_lora.train.accelerator import from_main
 from sam3_lora.train.data_loaders import TrainingData, make_data
 from sam3_lora.train.memory import is_out_of_memory
 from sam3_lora.train.optimizer import TrainPlan, make_optimizer, make_plan, make_schedule
@@ -71,17 +74,21 @@ class Objective(nn.Module):
     pass has used, so the mask decoder has to run within it.
     """
 
-    def __init__(self, detector: Sam3Detector, loss: Sam3LossWrapper) -> None:
+    def __init__(self, detector: Sam3Detector, loss: Sam3LossWrapper, replay_weight: float = 1.0) -> None:
         super().__init__()
         self.detector = detector
         self.loss = loss
+        self.replay_weight = replay_weight
 
     def forward(self, batch: Batch) -> tuple[Detections, LossReport]:
-        """The detections of a batch, with a mask head, and their loss.
+        """The detections of a batch, with a mask head, and their loss; that of replay where the phrases are replayed.
 
         Args:
             batch: on the model's device.
         """
+        if batch.soft is not None:
+            detections = self.detector(*batch.inputs, masks=False, one_to_many=False)
+            return detections, replay_loss(detections, batch.soft, self.replay_weight)
         detections = self.detector(*batch.inputs, masks=False)
         return detections, self.loss(detections, batch.targets)
 
@@ -121,6 +128,41 @@ class Setup:
         """A batch of any device on the run's, with what the vision cache lacks."""
         batch = batch.to(self.accelerator.device, non_blocking=True)
         return batch if self.vision is None else self.vision.complete(batch)
+
+    def preparations(
+        self, folder: Path, log: Callable[[str], None], left_out: Callable[[LeftOut], None]
+    ) -> Iterator[Preparation]:
+        """Computes what the steps read; in every one of several processes this yields equally often.
+
+        Images that are not in the vision cache yet go through the encoder; then the base model is asked what is to be
+        replayed and not known yet.
+
+        Args:
+            folder: of the base model's answers.
+            log: gets a line on each.
+            left_out: called with each image that cannot be replayed because it cannot be loaded.
+
+        Raises:
+            RunError: the answers cannot be written.
+            DataError: no image can be replayed.
+        """
+        accelerator = self.accelerator
+        if self.vision is not None:
+            self.train_mode(False)
+            stage: Literal["looking", "encoding"] = "looking"
+            rank, world = accelerator.process_index, accelerator.num_processes
+            for at in self.vision.fill(self.data.every_split, None, partial(from_main, accelerator), rank, world):
+                if stage == "looking" and at.plan is not None:
+                    stage = "encoding"
+                    log(at.plan.sentence)
+                yield Preparation(stage=stage, done=at.done, total=at.total)
+        if (replay := self.data.replay) is not None:
+            total = len(replay.images)
+            for done in replay.fill(self, folder, left_out):
+                yield Preparation(stage="asking", done=done, total=total)
+            accelerator.wait_for_everyone()
+            replay.close_filling()
+            log(f"Replay: {plural(len(replay.images), 'image')} with the base model's answers.")
 
     def save_adapter(self, folder: Path, card: str) -> None:
         """Saves the adapter with its model card; only the main process writes."""
@@ -167,7 +209,7 @@ def prepare(
         _compile(config, accelerator, model, log)
     optimizer = make_optimizer(model.peft, training)
     scheduler = make_schedule(optimizer, training, plan)
-    objective = Objective(model.detector, Sam3LossWrapper.from_config(config.loss))
+    objective = Objective(model.detector, Sam3LossWrapper.from_config(config.loss), config.replay.weight)
     wrapped, optimizer = wrap(objective, optimizer, accelerator)
     log(
         f"{len(data.samples)} images with {splits.train.num_objects} objects; "

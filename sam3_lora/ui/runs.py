@@ -184,11 +184,11 @@ def resume_hint(run: Run) -> str:
 def progress_sentence(status: Status) -> str:
     """Where a run stands, beside its state: "Step 120 of 400, epoch 3 of 10, about 4 min left, on cpu"."""
     parts = []
-    if status.vision is not None and status.active:
-        parts.append(status.vision.sentence)
+    if status.preparation is not None and status.active:
+        parts.append(status.preparation.sentence)
     elif status.total_steps:
         parts.append(f"step {status.step:,} of {status.total_steps:,}")
-    if status.epochs and (status.vision is None or not status.active):
+    if status.epochs and (status.preparation is None or not status.active):
         parts.append(f"epoch {min(status.epoch, status.epochs)} of {status.epochs}")
     if status.active and status.eta_seconds is not None:
         parts.append(f"about {duration(status.eta_seconds)} left")

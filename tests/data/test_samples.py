@@ -18,6 +18,7 @@ from sam3_lora.data.prompts import MAX_TOKENS, phrase_of
 from sam3_lora.data.samples import Collator, SampleDataset, to_pixel_values
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_to_box_xyxy
+from sam3_lora.structures import SoftTargets
 from sam3_lora.words import foreign_words
 from tests.factories import SIZE_HW, coco, octagon, tiny_processor, write_dataset, write_split
 
@@ -271,6 +272,7 @@ def tensors_of(value, name="") -> dict[str, torch.Tensor]:
 
 
 ON_HOST = {"image_index", "input_ids", "attention_mask", "targets.counts", "targets.mask_valid"}
+ON_HOST |= {"soft.phrase_index", "soft.query_index"}
 
 
 @pytest.fixture
@@ -279,7 +281,9 @@ def full_batch(samples):
     batch = Collator(tiny_processor())([samples[0]])
     phrases = len(batch.phrases)
     boxes = {"boxes": torch.ones(phrases, 1, 4), "box_labels": torch.ones(phrases, 1, dtype=torch.int64)}
-    return dataclasses.replace(batch, backbone=torch.ones(1, 4, 8), **boxes)
+    predicted = (torch.ones(2, phrases, 5), torch.ones(2, phrases, 5, 4), torch.ones(2, phrases))
+    soft = SoftTargets(*predicted, torch.ones(1, 6, 6), torch.tensor([0]), torch.tensor([3]))
+    return dataclasses.replace(batch, backbone=torch.ones(1, 4, 8), soft=soft, **boxes)
 
 
 def test_every_tensor_of_a_batch_is_pinned(full_batch, monkeypatch):

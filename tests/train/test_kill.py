@@ -30,6 +30,7 @@ def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, pro
         return process.exitcode
 
     settings = {"training.max_steps": STEPS, "training.checkpoint_every": 2, "training.batch_size": 1}
+    settings |= {"replay.source": "own", "replay.images_per_step": 1}
     whole, killed = (Run.create(config.with_settings(settings)) for _ in range(2))
     chance, reached = random.Random(0), 0
     for life in range(KILLS):

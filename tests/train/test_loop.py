@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam3_lora.config import RunConfig
+from sam3_lora.config import ReplayConfig, RunConfig
 from sam3_lora.errors import ConfigError, DataError, RunError, TrainingError
 from sam3_lora.runs.run import Run, effective_rows
 from sam3_lora.train.accelerator import make_accelerator
@@ -118,6 +118,7 @@ def test_accumulation_adds_up_batches_before_a_step(config):
 # Each setting, a value unlike the quick default, and where its effect must show.
 EFFECTS = [
     ("data.num_negatives", 3, "total"),
+    ("data.min_foreign", 1, "total"),
     ("augmentation.flip", "both", "total"),
     ("augmentation.scale_min", 0.5, "total"),
     ("augmentation.crop_min", 0.5, "total"),
@@ -164,6 +165,8 @@ SHOWN_ELSEWHERE = {
     "data.crowds_as_objects",
     "data.vision_cache_gb",  # test_vision_cache.py
     "data.category_phrases",
+    "data.refused_phrases",  # tests/data: test_prompts.py
+    *(f"replay.{name}" for name in ReplayConfig.model_fields),  # test_replay.py
     "data.image_dir",  # the next test
     "data.default_phrase",
     "model.base",

@@ -45,7 +45,9 @@ def test_two_processes_train_and_validate_one_run(config, tmp_path):
     for path in broken:
         path.write_bytes(path.read_bytes()[:-40])
     settings = {"training.max_steps": 2, "data.valid_split": "holdout", "data.holdout": 0.3, "data.path": str(data)}
+    settings |= {"replay.source": "own", "replay.images_per_step": 1}
     run, outcome = train_in_two_processes(config.with_settings(settings), tmp_path)
+    assert all(row["replay_total"] > 0 for row in steps(run)), "each process replays its share"
     assert len(run.held_out().images) == 2 and "4 images with" in run.log_tail()
     assert (outcome["state"], outcome["steps"], outcome["reload_proof"]) == ("finished", 2, "ok")
     assert outcome["best_validation_loss"] > 0

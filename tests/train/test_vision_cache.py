@@ -201,7 +201,7 @@ def test_a_stop_during_the_first_pass_ends_the_run_which_is_resumed_from_the_cac
     original, seen = Training._handle_requests, []
 
     def stop_after_three(self):
-        seen.append(self.report.status.vision)
+        seen.append(self.report.status.preparation)
         if len(seen) == 5:  # looked up, planned, three encoded
             self.run.requests.add("stop")
         original(self)

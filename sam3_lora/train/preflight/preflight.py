@@ -6,11 +6,13 @@ Nothing is left behind: no run's folder, no model in memory, no drawn random num
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,14 +201,15 @@ def _measure(setup: Setup, progress: Progress) -> Measured:
     available = memory.total_bytes(device)
     progress(0.4, "One real step on the heaviest images")
     heavy = _batch(setup, order[: training.batch_size])
+    replayed, asking_s = _replayed(setup)
     before = memory.used_bytes(device)
-    peak, metrics, _ = _try_step(setup, heavy)
+    peak, metrics, _ = _try_step(setup, heavy, replayed)
     seconds = None
     if metrics is not None:
         progress(0.6, "One step on ordinary images")
         middle = max(0, len(order) // 2 - training.batch_size // 2)
         ordinary = order[middle : middle + training.batch_size]
-        *_, seconds = _try_step(setup, _batch(setup, ordinary))
+        *_, seconds = _try_step(setup, _batch(setup, ordinary), replayed)
         per_step = _images_per_step(setup.config, len(order))
         seconds = None if seconds is None else seconds * per_step / len(ordinary)
     is_gpu = device.type == "cuda"
@@ -223,7 +226,7 @@ def _measure(setup: Setup, progress: Progress) -> Measured:
         memory_bytes=peak,
         available_bytes=available,
         seconds_per_step=seconds,
-        total_seconds=None if seconds is None else _total_seconds(setup, seconds),
+        total_seconds=None if seconds is None else asking_s + _total_seconds(setup, seconds),
         largest_batch=largest,
         largest_batch_is_measured=is_gpu,
         components=() if metrics is None else _receipts(setup, metrics),
@@ -239,13 +242,35 @@ def _batch(setup: Setup, indices: list[int]) -> Batch:
     return checked(setup.data.collate([samples[index] for index in indices]))
 
 
-def _try_step(setup: Setup, batch: Batch) -> tuple[int | None, StepMetrics | None, float | None]:
+def _replayed(setup: Setup) -> tuple[list[Batch], float]:
+    """What a step replays, and the seconds in which the base model will be asked; nothing where replay is off.
+
+    Raises:
+        DataError: no image can be replayed.
+    """
+    replay = setup.data.replay
+    if replay is None:
+        return [], 0.0
+    count, began = len(replay.images), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in replay.fill(setup, Path(folder), lambda _: None, images=setup.config.replay.images_per_step):
+            pass
+        seconds = (time.perf_counter() - began) / len(replay.images) * count
+        replay.close_filling()
+        group = replay.group(1)
+        replay.close()
+    return group, seconds
+
+
+def _try_step(
+    setup: Setup, batch: Batch, replayed: Sequence[Batch] = ()
+) -> tuple[int | None, StepMetrics | None, float | None]:
     """Peak memory in bytes, the step's metrics, seconds; all None if it does not fit."""
     setup.train_mode()
     memory.free_unused()
     began = time.perf_counter()
     with memory.PeakMemory(setup.accelerator.device) as peak:
-        metrics = take_step(setup, [batch], by_component=True)
+        metrics = take_step(setup, [batch], by_component=True, replayed=replayed)
     seconds = time.perf_counter() - began
     return (None, None, None) if metrics is None else (peak.bytes, metrics, seconds)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from sam3_lora.monitor.curves import SHOWN, STEPS, TIME, Picture, draw
+from sam3_lora.monitor.curves import REPLAY, SHOWN, STEPS, TIME, Picture, draw
 from sam3_lora.monitor.history import History
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.components.layout import choose_one
@@ -32,7 +32,7 @@ def show_chart(run: Run, history: History) -> None:
         run: that is shown.
         history: its metrics.
     """
-    options = choose_options(list(SHOWN), "chart")
+    options = choose_options([name for name in SHOWN if name != REPLAY or history.replays], "chart")
     curves = draw(history, options.shown, smoothing=options.smoothing, along=options.along)
     show_curves(curves, options, f"curves-{run.name}", f"{options.shown} of the run {run.name}")
 

@@ -12,7 +12,7 @@ import streamlit as st
 from sam3_lora.config import BestBy
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.diagnosis import Alert
-from sam3_lora.monitor.history import GROUPS, History, last_step_table
+from sam3_lora.monitor.history import GROUPS, History, last_step_table, replay_table
 from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.held_out import use_of
 from sam3_lora.runs.launch import process_output
@@ -44,8 +44,8 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     """
     words, color, icon = STATES[status.state]
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
-    if status.vision is not None and status.active:
-        st.progress(min(status.vision.done / max(status.vision.total, 1), 1.0))
+    if status.preparation is not None and status.active:
+        st.progress(min(status.preparation.done / max(status.preparation.total, 1), 1.0))
     elif status.total_steps:
         st.progress(min(status.step / status.total_steps, 1.0))
     requests = [request for request in ONE_SHOT_REQUESTS if request in run.requests.pending()]
@@ -155,6 +155,14 @@ def show_last_step(history: History) -> None:
         column_order=["term", *GROUPS, "weighted", "share", "raw"],
         placeholder="",
     )
+    if replayed := replay_table(row):
+        st.caption("Replay: how far the adapter is from the base model on other phrases. It is not part of the total.")
+        columns = {
+            "term": st.column_config.TextColumn("Term"),
+            "weighted": number("Weighted", format="%.3f"),
+            "raw": number("Raw", format="%.4f"),
+        }
+        show_table(replayed, "Terms of replay in the last step", columns, placeholder="")
 
 
 def show_log(run: Run) -> None:
