@@ -30,6 +30,7 @@ from sam3_lora.masks import decode_segmentation, mask_to_box_xyxy
 from sam3_lora.monitor.healthy_ranges import WINDOW
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Exemplars, PhraseResult, Predictor
+from sam3_lora.predict.routing import Routing
 from sam3_lora.runs.run import Run
 from sam3_lora.structures import VISUAL
 from sam3_lora.train.loop import fit
@@ -67,7 +68,7 @@ class SceneResults:
         return float((self.max_absent_scores >= threshold).mean())
 
 
-def predict_scenes(predictor: Predictor, count: int, seed: int = 0) -> SceneResults:
+def predict_scenes(predictor: Predictor, count: int, seed: int = 0, routing: Routing | None = None) -> SceneResults:
     """Prompts `count` unseen scenes for two phrases that are present, where there are two, and two that are absent."""
     scores, is_tp, absent, num_objects = [], [], [], 0
     for number in range(count):
@@ -75,7 +76,7 @@ def predict_scenes(predictor: Predictor, count: int, seed: int = 0) -> SceneResu
         scene = scenes.make_scene(rng)
         predictor.set_image(scene.image)
         results = postprocess_all(
-            predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05), PostprocessConfig(0.05)
+            predictor.prompt(scenes.ask(rng, scene, 2, 2), threshold=0.05, routing=routing), PostprocessConfig(0.05)
         )
         for phrase, result in results.items():
             gt = [figure.mask for figure in scene.figures if scenes.answers(phrase, figure)]
@@ -99,12 +100,12 @@ def true_positives(result: PhraseResult, gt: list[np.ndarray]) -> list[bool]:
     return is_tp
 
 
-def unrelated_firing(predictor: Predictor, images: Iterable) -> dict[str, float]:
+def unrelated_firing(predictor: Predictor, images: Iterable, routing: Routing | None = None) -> dict[str, float]:
     """The share of images in which each unrelated phrase predicts something."""
     fired = []
     for image in images:
         predictor.set_image(load_image(image))
-        results = predictor.prompt(UNRELATED, threshold=SCORE_THRESHOLD)
+        results = predictor.prompt(UNRELATED, threshold=SCORE_THRESHOLD, routing=routing)
         fired.append([len(results[phrase]) > 0 for phrase in UNRELATED])
     return dict(zip(UNRELATED, np.mean(fired, axis=0).tolist(), strict=True))
 
@@ -213,7 +214,7 @@ def main() -> None:
     parser.add_argument("--healthy", type=Path, help="write the ranges of the runs' losses there, as JSON")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--json", type=Path, help="write f1, kept, foreign and cpu_seconds of each seed there")
+    parser.add_argument("--json", type=Path, help="write f1, kept, foreign, routed and cpu_seconds of each seed there")
     arguments = parser.parse_args()
     valid = open_dataset("demo").split("valid")
     predictor = Predictor.load(arguments.base)
@@ -234,11 +235,19 @@ def main() -> None:
         seconds, cpu_seconds = time.time() - started, time.process_time() - cpu
         metrics.append(run.metrics()[0])
         adapter = run.folder / "adapters" / "best"
-        values = measure(Predictor.load(arguments.base, adapter), valid, arguments.scenes, base["scenes_threshold"])
+        trained_predictor = Predictor.load(arguments.base, adapter)
+        values = measure(trained_predictor, valid, arguments.scenes, base["scenes_threshold"])
+        routing = Routing.of(adapter)
+        routed = predict_scenes(trained_predictor, arguments.scenes, routing=routing)
+        routed_f1 = routed.sweep.at(base["scenes_threshold"]).f1
         trained.append(
             {
                 **values,
                 "scenes_f1_kept": values["scenes_f1"] / base["scenes_f1"],
+                "routed_scenes_f1_kept": routed_f1 / base["scenes_f1"],
+                "routed_foreign_firing": float(
+                    np.mean([*unrelated_firing(trained_predictor, valid.images, routing).values()])
+                ),
                 "seconds": seconds,
                 "cpu_seconds": cpu_seconds,
             }
@@ -249,6 +258,7 @@ def main() -> None:
             print(name, json.dumps(rounded({key: float(of([one[key] for one in trained])) for key in trained[0]})))
     if arguments.json:
         names = {"f1": "valid_f1", "kept": "scenes_f1_kept", "foreign": "foreign_firing", "cpu_seconds": "cpu_seconds"}
+        names |= {"routed_kept": "routed_scenes_f1_kept", "routed_foreign": "routed_foreign_firing"}
         of_seeds = [{short: each[name] for short, name in names.items()} for each in trained]
         arguments.json.write_text(json.dumps({"settings": arguments.set, "seeds": of_seeds}, indent=1) + "\n")
     if arguments.healthy and trained:

@@ -141,7 +141,8 @@ def expected(info: FieldInfo) -> str:
         otherwise = ", or nothing for auto" if auto else ", or nothing" if optional else ""
         return f"{number} {_bounds(info)}{otherwise}"
     if get_origin(kind) is list:
-        return "at least one choice"
+        is_choice = get_origin(get_args(kind)[0]) is Literal
+        return "at least one choice" if is_choice else "texts with words in them, of up to 200 characters"
     return next((rule.words for rule in info.metadata if isinstance(rule, Pattern)), "some text")
 
 
