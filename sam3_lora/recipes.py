@@ -169,6 +169,11 @@ _SAM3: tuple[tuple[str, tuple[Any, Any, Any], str], ...] = (
         "SAM 3 was trained with exemplar boxes instead of words, as the phrase 'visual'",
     ),
     (
+        "replay.source",
+        _same("own"),
+        "SAM 3's paper mixes a new domain with general data, half and half; here the base's own answers stand for that",
+    ),
+    (
         "data.min_foreign",
         _same(2),
         "Foreign words fired in 2.5 % of the demo's images without any among the negatives",

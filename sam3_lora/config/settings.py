@@ -187,14 +187,14 @@ class LossConfig(Section):
 class ReplayConfig(Section):
     """Replay: the adapter is held to the base model's predictions for other phrases, so that it forgets less."""
 
-    source: Literal["own", "folder", "none"] = Field("own", title="Images to replay")
-    """Images that other phrases are asked of: 'own' the training images, 'folder' unlabelled photographs such as the
-    adapter will meet besides, 'none' for no replay."""
+    source: Literal["none", "own", "folder"] = Field("none", title="Images to replay")
+    """Images that other phrases are asked of: 'none' for no replay, 'own' the training images, 'folder' unlabelled
+    photographs such as the adapter will meet besides."""
     folder: str = Field("", max_length=1_000, title="Folder of photographs")
     """Folder of the photographs for 'folder'; annotations are not needed."""
-    images_per_step: int = Field(2, ge=1, le=64, title="Replayed images per step")
+    images_per_step: int = Field(1, ge=1, le=64, title="Replayed images per step")
     """Images that each step replays, in a pass of their own."""
-    phrases_per_image: int = Field(4, ge=1, le=64, title="Replayed phrases per image")
+    phrases_per_image: int = Field(6, ge=1, le=64, title="Replayed phrases per image")
     """Half of them are phrases for which the base detects something in the image, as far as there are any."""
     weight: float = Field(2.0, gt=0, le=1_000, title="Weight of replay")
     """Factor on the loss of replayed phrases. A higher weight keeps more knowledge, and learns more slowly."""

@@ -194,14 +194,15 @@ def test_with_a_frozen_vision_encoder_photographs_are_in_the_vision_cache_too(co
     assert "vision" in cached.log_tail()
 
 
-def test_a_run_of_an_earlier_version_goes_on_without_replay(config):
-    run = Run.create(config)
+def test_a_run_of_an_earlier_version_goes_on_as_it_began(config):
+    run = Run.create(config.with_settings({"data.min_foreign": 1}))
     path = run.folder / "config.yaml"
     text = path.read_text(encoding="utf-8")
     start = text.index("replay:")
     rest = text[start:].split("\n\n", 1)[1]
-    path.write_text(text[:start] + rest, encoding="utf-8")
-    assert run.config.replay.source == "none" and RunConfig.load(path).replay.source == "own"
+    path.write_text((text[:start] + rest).replace("  min_foreign: 1\n", ""), encoding="utf-8")
+    assert (run.config.replay.source, run.config.data.min_foreign) == ("none", 0)
+    assert RunConfig.load(path).data.min_foreign == 1
 
 
 def test_the_draws_do_not_depend_on_each_other():
