@@ -148,9 +148,19 @@ def test_a_phrase_keeps_its_answer_when_it_is_chosen(config, tmp_path):
 
 def test_no_phrase_of_the_dataset_is_replayed_in_whatever_wording(config):
     replay = config.replay.model_copy(update={"phrases": ["Potholes", "Manhole Cover"]})
-    own, others = replay_words(replay, "facebook/sam3", ["pothole", "car"], ["Lamps"])
-    assert own == ["manhole cover"]
-    assert not {"car", "toy car", "lamp", "manhole cover"} & set(others) and {"person", "giraffe"} < set(others)
+    own, known, foreign = replay_words(replay, "facebook/sam3", ["pothole", "car"], ["Lamps"])
+    assert own == ["manhole cover"] and "person" in known and "giraffe" in foreign
+    assert not {"car", "toy car", "lamp", "manhole cover"} & {*known, *foreign}
+
+
+def test_an_image_is_asked_the_user_s_phrases_and_mostly_words_that_the_base_may_find(config, tmp_path):
+    _, replay = ready(config.with_settings({"replay.phrases": ["manhole cover", "brick"]}), tmp_path / "answers")
+    foreign = set(replay._words.foreign)
+    for index in range(6):
+        words = replay.words_of(index)
+        assert len(words) == len(set(words)) == WORDS and {"manhole cover", "brick"} < set(words)
+        assert sum(word in foreign for word in words) == 8
+    assert replay.words_of(0) != replay.words_of(1)
 
 
 def test_photographs_of_a_folder_are_replayed_and_broken_ones_are_left_out(config, tmp_path, only_steps):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +23,20 @@ if TYPE_CHECKING:
     from sam3_lora.train.setup import Setup
 
 MAX_IMAGES = 256  # that the base is asked about
-WORDS = 24  # phrases asked of each image
-_OWN_WORDS = 12  # of them, at most, the user's phrases to preserve
+WORDS = 28  # phrases asked of each image
+_OWN_WORDS = 10  # of them, at most, the user's phrases to preserve
+_FOREIGN_WORDS = 8  # of them, which the base is to go on refusing; the others are words that it may find
 _AT_ONCE = 8  # phrases per forward pass
 # Streams of random numbers, so that none depends on how many another has drawn.
 _IMAGES, _WORDS, _ORDER, _PHRASES = range(4)
+
+
+class ReplayWords(NamedTuple):
+    """Phrases to choose from; none of them could mean what the adapter is taught or is to refuse."""
+
+    own: list[str]  # the user's phrases to preserve
+    known: list[str]  # others that the base knows
+    foreign: list[str]  # others that hardly any image holds
 
 
 class Replay:
@@ -40,7 +49,7 @@ class Replay:
         config: the run's settings.
         samples: the images.
         collate: samples to a batch.
-        words: the phrases to choose from: those to preserve, and all others.
+        words: the phrases to choose from.
         seed: of the run.
         batch_size: images per forward pass, at most, so that replay needs no more memory than other batches.
         rank: which training process this is, from 0.
@@ -52,7 +61,7 @@ class Replay:
         config: ReplayConfig,
         samples: SampleDataset,
         collate: Collator,
-        words: tuple[Sequence[str], Sequence[str]],
+        words: ReplayWords,
         seed: int,
         batch_size: int,
         rank: int = 0,
@@ -110,9 +119,9 @@ class Replay:
     def words_of(self, index: int) -> tuple[str, ...]:
         """The phrases that the base is asked about an image."""
         rng = np.random.default_rng((self._seed, _WORDS, index))
-        own, others = ([words[place] for place in rng.permutation(len(words))] for words in self._words)
-        own = own[:_OWN_WORDS]
-        return (*own, *others[: WORDS - len(own)])
+        own, known, foreign = ([words[place] for place in rng.permutation(len(words))] for words in self._words)
+        own, foreign = own[:_OWN_WORDS], foreign[:_FOREIGN_WORDS]
+        return (*own, *known[: WORDS - len(own) - len(foreign)], *foreign)
 
     def group(self, step: int) -> list[Batch]:
         """The batches that a step replays, from 1; the next step's are loaded meanwhile.
@@ -208,10 +217,8 @@ def _ask(setup: Setup, batch: Batch) -> Answers:
     return answers_of(chunks)
 
 
-def replay_words(
-    config: ReplayConfig, base: str, taught: Sequence[str], refused: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """The phrases to preserve that the user names, and others that the base knows or refuses.
+def replay_words(config: ReplayConfig, base: str, taught: Sequence[str], refused: Sequence[str]) -> ReplayWords:
+    """The phrases of a run's replay.
 
     Args:
         config: the run's.
@@ -221,8 +228,8 @@ def replay_words(
     """
     unwanted = [*taught, *map(normalized, refused)]
 
-    def others(words: Sequence[str]) -> list[str]:
-        return [word for word in words if not any(could_mean(word, one) for one in unwanted)]
+    def others(words: Iterable[str], than: Sequence[str] = ()) -> list[str]:
+        return [word for word in words if word not in than and not any(could_mean(word, one) for one in unwanted)]
 
-    own = others(list(dict.fromkeys(map(normalized, config.phrases))))
-    return own, [word for word in others((*known_words(base), *foreign_words())) if word not in own]
+    own = others(dict.fromkeys(map(normalized, config.phrases)))
+    return ReplayWords(own, others(known_words(base), own), others(foreign_words(), own))
