@@ -77,6 +77,7 @@ OWN_FILES = {  # read what this project or a package has written itself, never w
     "ui/components/javascript.py",
     "ui/components/live_chart.py",
     "ui/train/controls.py",
+    "words.py",
 }
 
 

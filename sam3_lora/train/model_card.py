@@ -55,7 +55,7 @@ The {kind} after {step} of {total_steps} steps, trained with SAM 3 LoRA Studio.
 
 {dataset}: {train}; validated on {valid}.
 
-Phrases: {phrases}. Those that had objects in the training images are in `taught_phrases.json`: *Route by phrase* leaves
+Phrases: {phrases}. Those that had objects in the training images are in `taught_phrases.json`: "Route by phrase" leaves
 all others to the base model.
 
 Negative phrases per image: {num_negatives}.

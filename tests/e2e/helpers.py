@@ -83,6 +83,7 @@ def quick_run(runs: Path, base: Path, folder: Path, steps: int) -> Run:
         "training.batch_size": 1,
         "training.precision": "fp32",  # what is auto is chosen when a run starts, and this one never did
         "model.gradient_checkpointing": False,
+        "training.select_best_by": "loss",
         "data.num_workers": 0,
         "output.sample_images": ["1_000.png"],
         "training.checkpoint_every": 50,

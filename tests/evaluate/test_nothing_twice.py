@@ -13,7 +13,7 @@ from sam3_lora.config import LossConfig, Negatives, RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.samples import SampleDataset
 from sam3_lora.evaluate import EvaluationRequest, evaluate
-from sam3_lora.evaluate.validation_loss import BATCH_SIZE, NUM_NEGATIVES, mean_loss, validation_loader
+from sam3_lora.evaluate.validation_loss import BATCH_SIZE, NEGATIVES, mean_loss, validation_loader
 from sam3_lora.loss import Sam3LossWrapper
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
@@ -120,7 +120,7 @@ def test_the_loss_is_that_of_batches_that_run_by_themselves(split, tiny_base):
     present = split.present()
     readable = present.images.take([number for number in range(len(present.images)) if number != 1])
     loader = validation_loader(
-        replace(present, images=readable), predictor.processor, split.prompt_categories, NUM_NEGATIVES, BATCH_SIZE
+        replace(present, images=readable), predictor.processor, split.prompt_categories, NEGATIVES, BATCH_SIZE
     )
     loss = Sam3LossWrapper.from_config(LossConfig()).eval()
     for strength, metrics in ((0.0, report.base.metrics), (1.0, report.adapter.metrics)):

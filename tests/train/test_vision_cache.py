@@ -209,7 +209,7 @@ def test_a_stop_during_the_first_pass_ends_the_run_which_is_resumed_from_the_cac
     with monkeypatch.context() as patch:
         patch.setattr(Training, "_handle_requests", stop_after_three)
         assert fit(run).state == "stopped"
-    assert (run.status().step, run.status().vision) == (0, None)
+    assert (run.status().step, run.status().preparation) == (0, None)
     assert 0 < len(files()) < VARIANTS
     assert seen[0].stage == "looking" and [at.done for at in seen[1:5]] == [0, 1, 2, 3]
     before = set(files())
