@@ -78,7 +78,10 @@ def choose(phrases: Sequence[str], model: ModelChoice) -> ViewState:
         phrases: of the prompt, which may have thresholds of their own.
         model: without an adapter neither strength nor routing can be chosen.
     """
-    by_threshold, by_strength, by_color, by_steps = st.columns([4, 4, 5, 5], gap="medium", vertical_alignment="bottom")
+    controls = st.container(gap="xsmall")
+    by_threshold, by_strength, by_color, by_steps = controls.columns(
+        [4, 4, 5, 5], gap="medium", vertical_alignment="bottom"
+    )
     with by_threshold:
         threshold = postprocess_form.choose_threshold()
     with by_strength:
@@ -97,7 +100,8 @@ def choose(phrases: Sequence[str], model: ModelChoice) -> ViewState:
         by = choose_one("Colors", (BY_PHRASE, BY_OBJECT), "color-by", persist_state="session")
     with by_steps:
         config = postprocess_form.choose_postprocess(threshold)
-    routing = routing_form.choose(model)
+    with controls:
+        routing = routing_form.choose(model)
     thresholds = postprocess_form.choose_thresholds(phrases)
     if steps := postprocess_form.active_steps(config):  # so that nobody misses objects without knowing why
         st.caption(f":material/cleaning_services: Post-processing: {', '.join(steps)}.")
