@@ -24,6 +24,12 @@ from tests.factories import write_dataset
 IMAGES = 3  # the last one is alone in its batch
 
 
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
+    """Other tests of this process may have kept the features of the same images."""
+    monkeypatch.setenv("SAM3_LORA_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory):
     folder = write_dataset(tmp_path_factory.mktemp("data"), ("valid",), images=IMAGES, objects=2, empty_images=1)
