@@ -124,6 +124,8 @@ def save_checkpoint(run: Run, setup: Setup, progress: Progress) -> None:
         for old in set(run.checkpoints()).difference(usable[: setup.config.training.keep_checkpoints]):
             old.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+        if cause(error, KeyboardInterrupt):  # and one of a second Ctrl-C while it writes
+            raise KeyboardInterrupt from error
         raise RunError(
             f"The checkpoint after step {progress.step} cannot be written to {path.parent}: {_reason(error)}",
             "Free some space, then resume the run; its last checkpoint and its adapters are as they were",

@@ -84,3 +84,21 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_a_sound_one(config, mon
         request_after(patch, 2, "stop")
         assert fit(run, resume=True).state == "stopped"
     assert [path.stem for path in run.checkpoints()] == ["step-00000002"]
+
+
+@pytest.mark.parametrize("at", [1, 20, 40])
+def test_ctrl_c_while_a_checkpoint_is_written_is_no_full_disk(config, monkeypatch, at):
+    """torch raises its own RuntimeError where a file does not take what it writes."""
+    write, written = checkpoint._Hashed.write, []
+
+    def interrupted(self, data):
+        written.append(len(data))
+        if len(written) == at:
+            raise KeyboardInterrupt
+        return write(self, data)
+
+    monkeypatch.setattr(checkpoint._Hashed, "write", interrupted)
+    run = Run.create(config.with_settings({"training.checkpoint_every": 1}))
+    with pytest.raises(KeyboardInterrupt):
+        fit(run)
+    assert run.status().state == "stopped" and not run.checkpoints()

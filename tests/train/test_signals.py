@@ -56,7 +56,7 @@ def test_a_group_that_is_signalled_saves_first(config, tmp_path, number):
 def test_signalled_twice_it_ends_at_once_without_a_traceback(config, tmp_path):
     settings = {"training.checkpoint_every": 0, "training.batch_size": 6, "lora.rank": 64}
     run, code, output = signalled(config, tmp_path, [signal.SIGINT, signal.SIGINT], **settings)
-    assert code == 130 and "Aborted without saving" in output
+    assert code == 130 and "Aborted without saving" in output, (code, output)
     assert run.status().state == "stopped" and "without saving" in run.status().message
     assert "Traceback" not in output + run.log_tail()
 
