@@ -308,6 +308,8 @@ class Training:
             message = f"Early stopping: {since} not improved the best {best_by}."
         # Who closes the app waits for everything that is done here, and loading a base model takes its time.
         checked = "" if self.discarded or self.closing else self._verify_reload()
+        if self.setup.data.replay is not None:
+            self.setup.data.replay.close()
         if state == "finished" and self.setup.accelerator.is_main_process:
             shutil.rmtree(self.run.folder / REPLAY_FOLDER, ignore_errors=True)
         interrupted = self.closing and state == "stopped"

@@ -164,9 +164,8 @@ class Replay:
             known = read_answers(self._path(index))
             if known is None:
                 continue
-            places = self._phrases_of(known, step, slot)
+            places, words = self._phrases_of(known, step, slot), self.words_of(index)
             try:
-                words = self.words_of(index)
                 samples.append(self.samples.replayed(index, [words[place] for place in places]))
                 answers.append(known.of(places))
             except DataError as error:

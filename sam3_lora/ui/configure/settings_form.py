@@ -101,7 +101,9 @@ def _show_cost_of_augmentation() -> None:
     config, _ = read_form()
     if config is None or not config.augmentation.changes_pixels:
         return
-    if config.data.vision_cache_gb and "vision_encoder" not in config.lora.components:
+    from sam3_lora.train.resolve import may_read_vision_cache  # takes a second to import
+
+    if may_read_vision_cache(config):
         st.caption(
             ":material/info: The frozen vision encoder runs in every step, since an image has other pixels each time. "
             "With flips alone it runs once per image (vision cache)."
