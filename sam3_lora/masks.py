@@ -80,6 +80,30 @@ def decode_columns(
     return np.repeat(columns, copies, axis=1), int(grid.copies[:first].sum())
 
 
+def decode_window(
+    segmentation: Any, size_hw: tuple[int, int], box_xyxy: tuple[int, int, int, int]
+) -> tuple[np.ndarray, int]:
+    """The part of :func:`decode_segmentation` in a window; the rest is never made.
+
+    Args:
+        segmentation, size_hw: as for :func:`decode_segmentation`.
+        box_xyxy: of the window, inside the image, in pixels; right and bottom are exclusive.
+
+    Returns:
+        bool (bottom - top, right - left), and the number of pixels of the whole mask.
+
+    Raises:
+        DataError: as :func:`decode_segmentation` does.
+    """
+    runs, (left, top, right, bottom), height = _runs(segmentation, size_hw), box_xyxy, size_hw[0]
+    ends = np.cumsum(runs)[: len(runs) - len(runs) % 2].clip(left * height, right * height) - left * height
+    window = np.zeros((bottom - top, right - left), bool)
+    if len(ends):
+        columns, first = _columns(ends, height)
+        window[:, first : first + columns.shape[1]] = columns[top:bottom]
+    return window, int(runs[1::2].sum())
+
+
 def _columns(ends: np.ndarray, height: int) -> tuple[np.ndarray, int]:
     """The columns bool (height, C) that hold all runs of ones, and the index of the first.
 
@@ -141,6 +165,31 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     from pycocotools import mask as coco_mask
 
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def encode_crop_rle(crop: np.ndarray, top_left: tuple[int, int], size_hw: tuple[int, int]) -> dict[str, Any]:
+    """:func:`encode_rle` of a bitmap that is zero outside of a crop; the bitmap itself is never made.
+
+    Args:
+        crop: bool (h, w).
+        top_left: row and column of its first pixel in the bitmap.
+        size_hw: of the bitmap.
+    """
+    from pycocotools import mask as coco_mask
+
+    (top, left), height, pixels = top_left, size_hw[0], size_hw[0] * size_hw[1]
+    # Where zeros and ones change along each column, which begins and ends with zeros.
+    padded = np.zeros((crop.shape[1], crop.shape[0] + 2), np.int8)
+    padded[:, 1:-1] = crop.T
+    column, row = np.nonzero(np.diff(padded, axis=1))
+    changes = (left + column) * height + top + row
+    # A run that goes on in the next column does not change there.
+    is_pair = changes[1:] == changes[:-1]
+    changes = changes[~(np.append(is_pair, False) | np.insert(is_pair, 0, False))] if len(changes) else changes
+    ends = [*changes.tolist(), *([pixels] if not len(changes) or changes[-1] < pixels else [])]
+    counts = np.diff(ends, prepend=0).tolist()
+    rle = coco_mask.frPyObjects({"size": list(size_hw), "counts": counts}, *size_hw)
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 

@@ -9,8 +9,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.errors import DataError
-from sam3_lora.files import open_regular
+from sam3_lora.files import open_regular, user_path
 from sam3_lora.text import valid_text
 
 ANNOTATION_FILE = "_annotations.coco.json"
@@ -26,6 +27,11 @@ MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations", "segmentationc
 MAX_SEARCHED = 1_000_000  # files: in a larger folder, which may be a whole disk, no image is searched for
 _LITTER = frozenset(("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"))
 _LITTER |= {"thumbs.db", "desktop.ini", "system volume information"}
+
+
+def dataset_folder(path: str | Path) -> Path:
+    """The folder of a dataset: the demo's, or the path as typed."""
+    return ASSETS / "demo" / "dataset" if str(path) == DEMO else user_path(path)
 
 
 def is_image(name: str) -> bool:
@@ -44,10 +50,16 @@ def listing(root: Path) -> list[str]:
     Raises:
         DataError: there is no such folder, or it cannot be read.
     """
+    with explain_unreadable(root), os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if _is_file(entry) or is_folder(entry))
+        return [name for name in names if not is_litter(name)]
+
+
+@contextlib.contextmanager
+def explain_unreadable(root: Path) -> Iterator[None]:
+    """Says in words why the folder that the body lists cannot be: raises DataError for what the system raises."""
     try:
-        with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if _is_file(entry) or _is_folder(entry))
-            return [name for name in names if not is_litter(name)]
+        yield
     except FileNotFoundError:
         raise DataError(f"There is no folder {root}", "Correct the path") from None
     except NotADirectoryError:
@@ -75,7 +87,7 @@ def subfolders(root: Path) -> list[Path]:
     """The folders in a folder, sorted, without litter; none if it cannot be read."""
     try:
         with os.scandir(root) as entries:
-            return sorted(root / entry.name for entry in entries if _is_folder(entry) and not is_litter(entry.name))
+            return sorted(root / entry.name for entry in entries if is_folder(entry) and not is_litter(entry.name))
     except (OSError, ValueError):  # ValueError: a path that no file system can hold
         return []
 
@@ -241,7 +253,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one."""
     with contextlib.suppress(OSError):
         return entry.is_dir()
     return False

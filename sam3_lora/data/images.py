@@ -41,7 +41,8 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
     """An image's pixels, uint8 (H, W, 3) RGB.
 
     An EXIF orientation is applied if the record's size is that of the picture as viewers show it, or, where both sizes
-    fit, unless the record says otherwise. The size may still differ from the record's, which annotations refer to.
+    fit, unless the record says otherwise. The size may still differ from the record's, which annotations refer to. Of a
+    tile it is cut from the picture.
 
     Args:
         record: the image.
@@ -56,11 +57,13 @@ def load_image(record: ImageRecord, enough: int | None = None, max_pixels: int |
         with open_image(record.path) as picture:
             _require_pixels(picture, record, max_pixels)
             header = ImageHeader(picture.size, orientation_of(picture))
-            rotate = header.is_applied((record.width, record.height), record.orientation)
+            size_hw = (record.height, record.width) if record.window is None else record.window.image_hw
+            rotate = header.is_applied((size_hw[1], size_hw[0]), record.orientation)
             if enough is not None:
                 scale = enough / max(picture.size)
                 picture.draft(None, (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
-            return np.array(to_rgb(ImageOps.exif_transpose(picture) if rotate else picture, record.path))
+            pixels = to_rgb(ImageOps.exif_transpose(picture) if rotate else picture, record.path)
+            return np.array(pixels) if record.window is None else record.window.crop(np.asarray(pixels)).copy()
     except FileNotFoundError:
         raise DataError(
             f"Expected the image {record.path}, but it is missing",
@@ -229,3 +232,39 @@ def to_rgb(picture: Image.Image, name: str | Path = "") -> Image.Image:
         full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
         picture = Image.fromarray(((values - low) / max(full - low, 1e-12) * 255).astype(np.uint8))
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
+    """An image as (H, W, 3) uint8 RGB; PIL images and files are rotated as their EXIF data says.
+
+    Raises:
+        DataError: an array of another shape or type, or a file that cannot be read.
+    """
+    if isinstance(image, Image.Image):
+        return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise DataError(
+                f"Expected an image of shape (H, W, 3) and type uint8, got {image.shape} and {image.dtype}",
+                "Convert it to 8-bit RGB",
+            )
+        return image
+    if Path(image).is_dir():
+        raise DataError(
+            f"Expected one image, but {image} is a folder", "Give a file; the inference page takes whole folders"
+        )
+    try:
+        with open_image(image) as file:
+            return np.asarray(to_rgb(ImageOps.exif_transpose(file), image))
+    except FileNotFoundError:
+        raise DataError(f"Expected an image at {image}, but there is no such file", "Check the path") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise DataError(
+            f"The image {image} has more than {limit:.0f} million pixels", "Scale it down, or cut it into tiles"
+        ) from None
+    except BROKEN as error:
+        require_no_heic(Path(image))
+        raise DataError(
+            f"The file {image} cannot be read as an image ({why_broken(error)})", "Give an intact JPEG or PNG file"
+        ) from None

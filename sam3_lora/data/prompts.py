@@ -49,7 +49,7 @@ class ImagePhrases:
         if self.absent is not None:
             return phrase in self.absent
         return not any(could_mean(phrase, other) for other in self.present) and not any(
-            _reads_like(phrase, other) for other in self.related
+            _reads_like(phrase, other) for other in self.related | self.incomplete
         )
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.index.gather import ALL, Box
 from sam3_lora.data.index.index import Index
-from sam3_lora.data.splits.names import VALID_NAMES
+from sam3_lora.data.splits.names import spelling
 from sam3_lora.errors import DataError
+from sam3_lora.tiles import Window
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class ImageRecord:
         absent_categories: the categories that the file says are absent, where it lists them: of the others without an
             annotation, nothing is known then. None where it does not list them.
         ancestors: category -> the categories above it, nearest first; of all categories, not only those in the image.
+        window: the part of the file's picture that the image is, see :mod:`sam3_lora.data.tiles`; None: all of it.
     """
 
     id: int | str
@@ -83,6 +85,7 @@ class ImageRecord:
     incomplete_categories: frozenset[str] = frozenset()
     absent_categories: frozenset[str] | None = None
     ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    window: Window | None = None
 
 
 class ImageTable(Sequence[ImageRecord]):
@@ -98,11 +101,13 @@ class ImageTable(Sequence[ImageRecord]):
     Attributes:
         categories: names, which `category_index` points into.
         ancestors: category -> the categories above it, nearest first.
+        split_index, rows: the index of the whole split, and the places of the images in it, int64 (N,).
     """
 
     def __init__(self, index: Index, folder: Path, rows: np.ndarray | None = None) -> None:
         self._index, self._folder = index, folder
         self._rows = np.arange(len(index.words["file_names"])) if rows is None else rows
+        self.split_index, self.rows = self._index, self._rows
         self.categories: tuple[str, ...] = tuple(index.words["categories"])
         self.ancestors: Mapping[str, Sequence[str]] = index.words["ancestors"]
 
@@ -273,12 +278,14 @@ class Split:
         json_path: its annotation file, or the folder of its annotation files.
         images: with their annotations.
         categories: in the file's order, each once.
+        edits: a digest of the edits that it was opened with; "" without any.
     """
 
     name: str
     json_path: Path
     images: ImageTable
     categories: tuple[str, ...]
+    edits: str = ""
 
     @property
     def num_objects(self) -> int:
@@ -371,7 +378,7 @@ class Dataset:
             name: that no split has.
             setting: that gave the name, or "".
         """
-        alike = [split for split in self.splits if _spelling(split) == _spelling(name)]
+        alike = [split for split in self.splits if spelling(split) == spelling(name)]
         return (f"Set {setting} to '{alike[0]}'" if setting else f"Give '{alike[0]}'") if len(alike) == 1 else ""
 
 
@@ -390,7 +397,3 @@ def prompted(categories: Iterable[str], splits: Iterable[Split]) -> tuple[str, .
     if above:
         above -= set().union(*(table.categories_used() for table in tables))
     return tuple(category for category in categories if category not in above)
-
-
-def _spelling(split: str) -> str:
-    return "valid" if split.lower() in VALID_NAMES else split.lower()

@@ -179,11 +179,13 @@ def _mark_used(path: Path) -> None:
 
 
 def identity_of(record: ImageRecord, hashes: ContentHashes) -> bytes:
-    """HASH_BYTES bytes that identify an image's pixels: its file's content, and what decides on its EXIF rotation.
+    """HASH_BYTES bytes that identify an image's pixels: its file's content, what decides on its EXIF rotation, and
+    which part of it a tile is.
 
     Raises OSError if the file cannot be read.
     """
-    rotation = f" {record.width} {record.height} {record.orientation}".encode()
+    part = "" if record.window is None else f" {record.window.box_xyxy} {record.window.image_hw}"
+    rotation = f" {record.width} {record.height} {record.orientation}{part}".encode()
     return hashlib.blake2b(hashes.of(record.path) + rotation, digest_size=HASH_BYTES).digest()
 
 

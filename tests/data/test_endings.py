@@ -12,10 +12,9 @@ from PIL import Image, features
 from sam3_lora.data.dataset import Dataset, load_image, open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.folders import IMAGE_SUFFIXES
-from sam3_lora.data.images import is_heic
+from sam3_lora.data.images import is_heic, read_image
 from sam3_lora.errors import DataError
 from sam3_lora.predict.folder import images_in
-from sam3_lora.predict.predictor import read_image
 from tests.factories import kinds
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"

@@ -18,11 +18,10 @@ from sam3_lora.data.dataset import load_image, open_dataset
 from sam3_lora.data.doctor.image_probe import probe
 from sam3_lora.data.formats.coco import CocoFile
 from sam3_lora.data.formats.png_masks import convert_masks
-from sam3_lora.data.images import BROKEN, size_on_disk
+from sam3_lora.data.images import BROKEN, read_image, size_on_disk
 from sam3_lora.errors import DataError, ModelError, Sam3LoraError
 from sam3_lora.model.base import load_config, obstacle
 from sam3_lora.model.base_files.locate import locate
-from sam3_lora.predict.predictor import read_image
 from tests.factories import coco, write_dataset, write_split
 
 pytestmark = [

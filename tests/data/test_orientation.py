@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam3_lora.data.dataset import Dataset, load_image, open_dataset
 from sam3_lora.data.doctor import examine
-from sam3_lora.predict.predictor import read_image
+from sam3_lora.data.images import read_image
 
 WIDE, SQUARE = (48, 32), (40, 40)  # (width, height)
 # How a picture is stored that viewers show upright by its EXIF orientation.

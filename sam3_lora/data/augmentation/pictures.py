@@ -26,11 +26,11 @@ from sam3_lora.data.prompts import Prompt
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.data.targets import targets_of
 from sam3_lora.structures import Targets
+from sam3_lora.tiles import MIN_VISIBLE
 
 if TYPE_CHECKING:
     from sam3_lora.config import AugmentationConfig
 
-MIN_VISIBLE = 0.2  # share of an object's mask that makes what is left of it an object
 _TRIES = 8  # windows drawn for a crop
 _MASKS_AT_ONCE = 16  # that are rotated together, as numbers of 32 bits
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.images import BROKEN, LAB, LAB_FIX, MAX_PIXELS, ImageHeader, orientation_of, unreadable_kind
+from sam3_lora.data.index.cache import state_of
 from sam3_lora.data.records import ImageRecord
 from sam3_lora.files import open_regular
 
@@ -24,6 +25,7 @@ _HASH = 8  # gradients a side and direction: 2 * 8 * 8 = 128 bits
 _FLATTEST = 2.0  # standard deviation of gray values below which an image has nothing to compare
 _LARGE = 8_000_000  # pixels; of images above, one is decoded at a time, which bounds the memory
 _one_large_image = threading.Lock()
+_MAX_KEPT = 50_000  # probes, of some 700 bytes each
 
 
 @dataclass(slots=True)
@@ -48,8 +50,29 @@ class ImageProbe:
     thumb: np.ndarray | None = None
 
 
+_kept: dict[tuple[str, int, int], ImageProbe] = {}  # by path, size and time of change
+_keeping = threading.Lock()
+
+
 def probe(path: Path) -> ImageProbe:
-    """Reads a file once, in a small size where the format allows it. Never raises; safe in threads."""
+    """Reads a file once, in a small size where the format allows it. Never raises; safe in threads.
+
+    What was found is kept in memory, so that a dataset is examined fast once its edits have changed; a file is read
+    again when its size or time of change is another.
+    """
+    key = str(path.absolute()), *state_of(str(path))
+    if (kept := _kept.get(key)) is not None:
+        return kept
+    found = _probe(path)
+    if found.digest is not None:  # else it may be readable the next time, unchanged
+        with _keeping:
+            _kept[key] = found
+            while len(_kept) > _MAX_KEPT:
+                del _kept[next(iter(_kept))]
+    return found
+
+
+def _probe(path: Path) -> ImageProbe:
     found = ImageProbe()
     try:
         with open_regular(path) as file:

@@ -63,7 +63,7 @@ def groups(images: Sequence[ProbedImage]) -> tuple[np.ndarray, np.ndarray]:
         copies.append((first.setdefault(image.path, number), number))
         if image.probe.digest is not None:
             copies.append((first.setdefault(image.probe.digest, number), number))
-        origin, mark, _ = image.name.rpartition(".rf.")
+        origin, mark, _ = image.path.name.rpartition(".rf.")
         if mark:
             others = versions.setdefault(origin, [])  # one of each photograph that has this name
             same = (other for other in others if _are_versions(images[other].probe.thumb, image.probe.thumb))
@@ -115,7 +115,7 @@ def _find_versions(images: Sequence[ProbedImage], findings: dict[str, FindingCol
     reported: set[tuple[str, str, str]] = set()
     first: dict[str, ProbedImage] = {}
     for image in images:
-        origin, mark, _ = image.name.rpartition(".rf.")
+        origin, mark, _ = image.path.name.rpartition(".rf.")
         early = first.setdefault(origin, image) if mark else image
         is_other = early.split != image.split and early.probe.digest != image.probe.digest
         if is_other and _are_versions(early.probe.thumb, image.probe.thumb):

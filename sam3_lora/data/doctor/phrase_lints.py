@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sam3_lora.data.doctor.foreign_words import is_foreign, translated
@@ -134,7 +134,7 @@ def check(
     uses = Counter(phrase_of(name) for name in names)
     uses.update(found.suggestion for found in lints.values() if found and found.suggestion)
     suggestions: dict[str, str] = {}
-    simplest = _simplest(names)
+    simplest = simplest_names(names)
     for category, found in lints.items():
         if found is not None:
             suggestion = found.suggestion if found.suggestion and uses[found.suggestion] == 1 else None
@@ -153,7 +153,7 @@ def check(
     return suggestions
 
 
-def _simplest(names: tuple[str, ...]) -> dict[str, str]:
+def simplest_names(names: Sequence[str]) -> dict[str, str]:
     """For each name the simplest one of the same thing: singular before plural, and of names with the same letters the
     one with more words."""
     keys = {name: "".join(phrase_of(name).split()) for name in names}

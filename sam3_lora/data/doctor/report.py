@@ -10,12 +10,13 @@ from typing import Any
 
 from sam3_lora.data.doctor.statistics import Statistics
 from sam3_lora.data.findings.findings import Finding
+from sam3_lora.data.findings.titles import title_of
 from sam3_lora.markdown import escape, table
 from sam3_lora.text import plural
 
 _SHOWN = 10  # places per finding in the Markdown
 _ROWS = 50  # of a table
-_TITLES = {"error": "Error", "warning": "Warning", "info": "Note"}
+_SEVERITIES = {"error": "Error", "warning": "Warning", "info": "Note"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 
 
 def _finding_lines(finding: Finding) -> list[str]:
-    title = f"### {_TITLES[finding.severity]}: {finding.kind.replace('-', ' ')}"
+    title = f"### {_SEVERITIES[finding.severity]}: {title_of(finding.kind)}"
     lines = [title + (f" ({escape(finding.split)})" if finding.split else ""), "", escape(finding.message), ""]
     lines += [f"**What to do:** {escape(finding.fix)}", ""]
     places = [text for text in map(str, finding.locations) if text]

@@ -23,6 +23,11 @@ _SEVERITY_OF: dict[str, Severity] = {
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 _KIND_RANK = {kind: rank for rank, kind in enumerate(messages.WORDINGS)}
 _NOTHING = object()
+# Kinds of which every place is noted, since an edit mends them one by one (data/edits/remedies.py).
+PLACE_KINDS = frozenset(
+    ("empty-mask", "tiny-object", "object-vanishes", "object-twice", "box-mask-mismatch")
+    + ("polygon-crosses-itself", "polygon-short-part", "bad-segmentation", "identical-images", "similar-images")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Finding:
         variant: the cause or the format, where the sentences depend on it ("corners", "yolo"); "" if they do not.
         facts: further numbers and names that the sentences need.
         causes: the most frequent ones, where the problem may have several.
+        places: of PLACE_KINDS only: all of them, file name -> ids of its annotations, none if it is the image itself.
     """
 
     kind: str
@@ -94,6 +100,7 @@ class Finding:
     variant: str = ""
     facts: Mapping[str, Fact] = field(default_factory=dict)
     causes: tuple[Cause, ...] = ()
+    places: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
     @property
     def message(self) -> str:
@@ -125,6 +132,7 @@ class _Draft:
     variant: str = ""
     facts: dict[str, Fact] = field(default_factory=dict)
     causes: dict[str, Cause] = field(default_factory=dict)
+    places: dict[str, list[int | str]] = field(default_factory=dict)
 
 
 class FindingCollector:
@@ -170,6 +178,8 @@ class FindingCollector:
             draft.severity = severity
         if image is not None:
             draft.image_names[image] = None
+            if kind in PLACE_KINDS:
+                draft.places.setdefault(image, []).extend([] if annotation is None else [annotation])
         place = Location(image, annotation, detail if value is _NOTHING else short_repr(value))
         if len(draft.locations) < MAX_LOCATIONS:
             draft.locations.append(place)
@@ -206,6 +216,7 @@ class FindingCollector:
             finding.variant,
             dict(finding.facts),
             {cause.name: cause for cause in finding.causes},
+            {image: list(keys) for image, keys in finding.places.items()},
         )
 
     def forget(self, kind: str, image: str) -> None:
@@ -215,6 +226,7 @@ class FindingCollector:
         draft = self._drafts[kind]
         del draft.image_names[image]
         draft.locations = [place for place in draft.locations if place.image != image]
+        draft.places.pop(image, None)
         draft.count = len(draft.image_names)
 
     def count(self, kind: str) -> int:
@@ -240,6 +252,7 @@ class FindingCollector:
             variant=self._format if (kind, self._format) in messages.VARIANTS else draft.variant,
             facts=draft.facts,
             causes=tuple(sorted(draft.causes.values(), key=lambda cause: -cause.count)[:MAX_CAUSES]),
+            places={image: tuple(keys) for image, keys in draft.places.items()},
         )
 
 

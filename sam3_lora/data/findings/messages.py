@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from sam3_lora.data.findings import (
     messages_annotations,
     messages_doctor,
+    messages_edits,
     messages_formats,
     messages_prompts,
     messages_values,
@@ -19,7 +20,7 @@ from sam3_lora.text import plural, short_repr
 
 Fact = int | float | str | tuple[str, ...]  # a tuple holds names from the dataset, which are quoted and shortened
 
-_MODULES = (messages_values, messages_annotations, messages_formats, messages_doctor, messages_prompts)
+_MODULES = (messages_values, messages_annotations, messages_formats, messages_doctor, messages_prompts, messages_edits)
 
 ERRORS = {kind: words for module in _MODULES for kind, words in module.ERRORS.items()}
 WARNINGS = {kind: words for module in _MODULES for kind, words in module.WARNINGS.items()}
@@ -34,7 +35,7 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
 CAUSES = messages_values.CAUSES  # cause -> in words
 
 _SINGULAR = {"are": "is", "have": "has", "they": "it", "them": "it", "their": "its", "were": "was"}
-_SINGULAR |= {"They": "It", "entries": "entry", "lines": "line"}
+_SINGULAR |= {"They": "It", "entries": "entry", "lines": "line", "names": "name"}
 _SINGULAR |= {verb: verb + "s" for verb in ("share", "name", "repeat", "read", "look", "fall", "appear")}
 _PLURAL = {word: word for word in _SINGULAR}
 

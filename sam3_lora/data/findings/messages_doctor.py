@@ -101,12 +101,13 @@ WARNINGS: dict[str, tuple[str, str]] = {
     "object-vanishes": (
         "{annotations} {have} no pixel left when the image is scaled to the model's {model_side} x {model_side}, so "
         "{they} cannot be seen",
-        "Cut the image into tiles, or delete the annotation",
+        "Set data.tiles to auto for training in tiles (with the setting empty on Configure), or delete the annotation",
     ),
     "too-many-objects": (
         "{images} {have} more objects of one phrase than the model has queries ({queries}); the rest can never be "
         "found",
-        "Cut the image into tiles, or make one crowd region of objects that need not be counted",
+        "Set data.tiles to auto for training in tiles (with the setting empty on Configure), or make one crowd region "
+        "of objects that need not be counted",
     ),
     "tiny-object": (
         "{annotations} {have} fewer than {min_pixels} pixels, most likely a stray click",

@@ -7,7 +7,7 @@ _NOT_LEARNED = _REGIONS + ", which marks a region of many objects: {they} {are} 
 _LEARN = "set data.crowds_as_objects ('Learn crowd regions as objects', on the Configure page)"
 
 _TOP_LEFT = "write bbox as [left, top, width, height]"
-_LAYOUTS = {  # see objects/box_layouts.py
+BOX_LAYOUTS = {  # see objects/box_layouts.py
     "as-centers": "[center x, center y, width, height]",
     "as-corners": "[left, top, right, bottom]",
     "as-rows-and-columns": "[top, left, height, width]",
@@ -64,7 +64,7 @@ CAUSES = {
     "five-numbers-corner-degrees": _FIVE.format(_CORNER, "degrees counter-clockwise", _LEAVES),
     "five-numbers-corner-radians": _FIVE.format(_CORNER, "radians clockwise", _LEAVES),
     "corners": "the four corners of a rectangle",
-    **{name: f"as {layout}" for name, layout in _LAYOUTS.items()},
+    **{name: f"as {layout}" for name, layout in BOX_LAYOUTS.items()},
     "with-mask": "an angle beside a mask: the box is taken from the mask",
 }
 VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
@@ -78,7 +78,7 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
     ),
     **{
         ("boxes-outside-image", name): (None, f"These look like {layout}: {_TOP_LEFT}")
-        for name, layout in _LAYOUTS.items()
+        for name, layout in BOX_LAYOUTS.items()
     },
     ("boxes-outside-image", "as-in-coco"): (
         None,
@@ -89,6 +89,6 @@ VARIANTS: dict[tuple[str, str], tuple[str | None, str | None]] = {
             None,
             f"The masks say that these are {layout} in fractions of the image: {_TOP_LEFT} in pixels",
         )
-        for name, layout in _LAYOUTS.items()
+        for name, layout in BOX_LAYOUTS.items()
     },
 }

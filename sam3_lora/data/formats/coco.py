@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ class CocoFile:
         self.encoding, self.liberties = "", ()
         self._values: dict[str, Any] = {}  # read whole
         self._raw: dict[str, memoryview] = {}  # not decoded yet
+        self._fields: dict[str, str] = {}  # key of an annotation -> the key that it is read as
         self._open()
         if not (self._is_list("images") if self._raw else isinstance(self._values.get("images"), list)):
             keys = list(self._raw or self._values)
@@ -104,11 +105,32 @@ class CocoFile:
     def _is_list(self, key: str) -> bool:
         return bytes(self._raw.get(key, memoryview(b""))[:1]) == b"["
 
+    def read_as(self, keys: Mapping[str, str]) -> None:
+        """Reads the file as if it had COCO's keys.
+
+        Args:
+            keys: 'annotations', 'bbox' or 'segmentation' -> the key in the file; one that is not there changes nothing.
+        """
+        for parts in (self._raw, self._values):
+            if (found := parts.pop(keys.get("annotations", ""), None)) is not None:
+                parts["annotations"] = found
+        self._fields = {theirs: ours for ours, theirs in keys.items() if ours != "annotations"}
+
     def sketch(self) -> dict[str, Any]:
         """The file as plain values with only the first entries of long lists, to see what kind of file it is."""
         if not self._raw:
-            return self._values
+            return {key: self._renamed(key, value) for key, value in self._values.items()}
         return {key: self._start(key, raw) for key, raw in self._raw.items()}
+
+    def _renamed(self, key: str, entries: Any) -> Any:
+        """The entries of 'annotations' with COCO's keys; other lists as they are."""
+        if key != "annotations" or not self._fields or not isinstance(entries, list):
+            return entries
+        return [self._with_fields(entry) if isinstance(entry, dict) else entry for entry in entries]
+
+    def _with_fields(self, entry: dict[str, Any]) -> dict[str, Any]:
+        rest = {name: value for name, value in entry.items() if name not in self._fields}
+        return rest | {ours: entry[theirs] for theirs, ours in self._fields.items() if entry.get(theirs)}
 
     def _start(self, key: str, raw: memoryview) -> Any:
         if self._is_list(key):
@@ -129,7 +151,7 @@ class CocoFile:
 
     def annotations(self, progress: Callable[[float], None]) -> Iterator[list[Any]]:
         """The entries of 'annotations' in pieces, none if it is not a list; progress as for images."""
-        return self._pieces("annotations", AnnotationEntry, progress)
+        return self._pieces("annotations", None if self._fields else AnnotationEntry, progress)
 
     def _open(self) -> None:
         try:
@@ -196,7 +218,7 @@ class CocoFile:
         if key not in self._raw:
             entries = self._values.get(key)
             if isinstance(entries, list) and entries:
-                yield entries
+                yield self._renamed(key, entries)
             return
         content = self._raw[key]
         if not self._is_list(key):
@@ -211,7 +233,7 @@ class CocoFile:
             entries, start = self._piece(content, start, decoder, cuts, size)
             progress(start / len(content))
             if entries:
-                yield entries
+                yield self._renamed(key, entries)
 
     def _piece(
         self, content: memoryview, start: int, decoder: Decoder, cuts: list[re.Pattern[bytes]], size: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sam3_lora.data.edits.reading import SplitEdits
 from sam3_lora.data.findings.causes import describe_boxes
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.findings.wrong_keys import annotations_elsewhere, masks_elsewhere, wrong_keys
@@ -34,6 +35,7 @@ class AnnotationReader:
         findings: of the split.
         categories, images: of the split, read before.
         writer: takes the segmentations.
+        edits: of the split.
 
     Attributes:
         columns: the usable annotations.
@@ -42,15 +44,21 @@ class AnnotationReader:
     """
 
     def __init__(
-        self, findings: FindingCollector, categories: CategoryReader, images: ImageReader, writer: IndexWriter
+        self,
+        findings: FindingCollector,
+        categories: CategoryReader,
+        images: ImageReader,
+        writer: IndexWriter,
+        edits: SplitEdits,
     ) -> None:
-        self._findings, self._categories = findings, categories
+        self._findings, self._categories, self._edits = findings, categories, edits
         self._images = images.by_id
         self.columns = AnnotationColumns(writer)
         self._objects = ObjectReader(findings, categories, self.columns)
         self.count = 0
         self.no_list = ""
-        self._ids: set[int | str] = set()
+        self._ids: dict[int | str, int] = {}  # id -> row of the image that it was first met in; -1 without one
+        self._repeated: dict[tuple[int, int | str], int] = {}  # row of an image, id that was met before -> times there
         self._unknown: set[int | None] = set()  # ids of categories; None for what is no number
         self._image_ids = KnownIds(images.by_id, lambda key: getattr(images.by_id[key], "file_name", None))
         self._respelled: tuple[str, ...] = ()  # how ids of the current annotation are written otherwise
@@ -72,6 +80,9 @@ class AnnotationReader:
                     self._read_any(entry)
                 self.count += 1
             require_at_most(MAX_ANNOTATIONS, self.count, "annotations")
+        for entry, image, key in self._edits.pieces_left():
+            if (category := self._category_of(entry, image, key)) is not None:
+                self._take(entry, image, key, category)
         self._find_wrong_keys(content)
         self._objects.finish()
         self._describe_unknown()
@@ -110,6 +121,8 @@ class AnnotationReader:
         key, text, crowd = entry.id, bytes(entry.segmentation), entry.iscrowd or entry.ignore
         if image is None or image.left_out or category is None or type(key) is not int or key in self._ids:
             return False
+        if self._edits.concerns(image, key):
+            return False
         x, y, w, h = entry.bbox
         if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.width and y + h <= image.height):
             return False
@@ -121,7 +134,7 @@ class AnnotationReader:
             if self._objects.segmentations < THOROUGH or not are_plain_polygons(text):
                 return False
             self._objects.segmentations += 1
-        self._ids.add(key)
+        self._ids[key] = image.row
         self._objects.boxes.seen += 1
         self.columns.add(key, image.row, category, (x, y, w, h), text, bool(crowd))
         return True
@@ -141,9 +154,19 @@ class AnnotationReader:
         key = self._id_of(entry)
         self._respelled = ()
         image = self._image_of(entry, key)
-        category = None if image is None else self._category_of(entry, image, key)
-        if image is None or category is None:
+        if image is None:
             return
+        key = self._unique(key, image)
+        self._edits.meet(image, key)
+        category = self._category_of(entry, image, key)
+        if category is None:
+            return
+        changed = self._edits.object(entry, image, key) if self._edits.concerns(image, key) else entry
+        if changed is not None:
+            self._take(changed, image, key, category)
+
+    def _take(self, entry: dict[str, Any], image: GatheredImage, key: int | str, category: str) -> None:
+        """Reads the object of an annotation, all edits applied."""
         if is_false(entry.get(EXHAUSTIVE)):
             note_incomplete([self._categories.index[category]], image, self._findings)
         if self._respelled:
@@ -164,8 +187,21 @@ class AnnotationReader:
             return self.count
         if key in self._ids:
             self._findings.add("duplicate-annotation-id", annotation=key)
-        self._ids.add(key)
+        else:
+            self._ids[key] = -1
         return key
+
+    def _unique(self, key: int | str, image: GatheredImage) -> int | str:
+        """The id that an annotation has in its image; the second one with an id gets "7#2", so that edits can tell."""
+        first = self._ids.get(key)
+        if first is None:  # it has none, so that it is known by its position
+            return key
+        if first == -1:
+            self._ids[key] = image.row
+            return key
+        times = self._repeated.get((image.row, key), int(first == image.row)) + 1
+        self._repeated[image.row, key] = times
+        return f"{key}#{times}" if times > 1 else key
 
     def _image_of(self, entry: dict[str, Any], key: int | str) -> GatheredImage | None:
         number = self._known(entry.get("image_id"), self._images, self._image_ids)
@@ -177,6 +213,8 @@ class AnnotationReader:
         return None if image is None or image.left_out else image
 
     def _category_of(self, entry: dict[str, Any], image: GatheredImage, key: int | str) -> str | None:
+        if (image.file_name, key) in self._edits.labels:
+            return self._edits.labels[image.file_name, key]
         value: Any = entry.get("category_id")
         number = self._known(value, self._categories.names, self._categories.ids)
         if number is None:
@@ -191,7 +229,8 @@ class AnnotationReader:
         if number in self._categories.shared:
             image.cannot_use(self._categories.shared[number])
             return None
-        return self._categories.names[number]
+        name = self._categories.names[number]
+        return name if name in self._categories.index else None  # edits leave it out
 
     def _known(self, value: Any, known: Mapping[int | str, Any], ids: KnownIds) -> Any:
         """The id among the known ones that a value is, or spells as text or as a number; None if there is none."""

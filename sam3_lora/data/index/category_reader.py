@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
+from sam3_lora.data.edits.reading import SplitEdits
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.index.entries import identifier
 from sam3_lora.data.index.objects.notation import KnownIds
@@ -24,10 +26,14 @@ class CategoryReader:
         shared: id -> the names that share it.
         nameless: the ids of entries without a usable name.
         ids: finds the ids that are written otherwise.
+
+    Args:
+        findings: of the split.
+        edits: of the split; a category that they leave out keeps its id and its name, but has no index.
     """
 
-    def __init__(self, findings: FindingCollector) -> None:
-        self._findings = findings
+    def __init__(self, findings: FindingCollector, edits: SplitEdits) -> None:
+        self._findings, self._edits = findings, edits
         self.index: dict[str, int] = {}
         self.names: dict[int | str, str] = {}
         self.index_by_id: dict[int | str, int] = {}
@@ -49,20 +55,31 @@ class CategoryReader:
                 self._findings.add("bad-category", value=entry)
                 self.nameless |= set() if key is None else {key}
             else:
-                self._add(key, valid_text(name))
+                name = self._add(key, valid_text(name))
                 for value in (entry[key] for key in PARENTS if entry.get(key) is not None):
-                    self._above.setdefault(valid_text(name), []).extend(value if isinstance(value, list) else [value])
+                    self._above.setdefault(name, []).extend(value if isinstance(value, list) else [value])
 
-    def _add(self, key: int | str, name: str) -> None:
+    def add(self, names: Iterable[str]) -> None:
+        """Takes in categories that edits give to objects, and that may be new."""
+        for name in names:
+            self.index.setdefault(name, len(self.index))
+
+    def _add(self, key: int | str, written: str) -> str:
+        """Takes in a category and returns its name after all edits."""
+        name = self._edits.category(written)
+        if name is None:
+            self.names.setdefault(key, written)
+            return written
         index = self.index.setdefault(name, len(self.index))
         known = self.names.setdefault(key, name)
         if known == name:
             self.index_by_id[key] = index
-            return
+            return name
         self.index_by_id.pop(key, None)
         self.shared.setdefault(key, {known}).add(name)
         detail = f"id {key} of {short_repr(known)} and {short_repr(name)}"
         self._findings.add("duplicate-category-id", detail=detail)
+        return name
 
     def ancestors(self) -> dict[str, tuple[str, ...]]:
         """name -> the categories above it, nearest first: its supercategory, the one of that, and so on.
@@ -90,9 +107,10 @@ class CategoryReader:
             if type(value) is int:
                 parent = self.names.get(value)
             else:
-                phrase = phrase_of(valid_text(value)) if isinstance(value, str) else ""
+                above = self._edits.category(valid_text(value)) if isinstance(value, str) else None
+                phrase = phrase_of(above) if above else ""
                 parent = by_phrase.get(phrase) or by_phrase.get(joined_singular(phrase))
-            if parent is not None and phrase_of(parent) != phrase_of(name):
+            if parent in self.index and phrase_of(parent) != phrase_of(name):
                 return parent
         return None
 

@@ -53,7 +53,7 @@ class CoverageReader:
             name = self._categories.name_of(number)
             if name is None:
                 self._findings.add("listed-category-unknown", image.file_name, detail=f"{key}: {short_repr(number)}")
-            else:
+            elif name in self._categories.index:  # else edits leave it out
                 names.append(name)
         return names
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam3_lora.data.edits.reading import SplitEdits
 from sam3_lora.data.findings.findings import FindingCollector
 from sam3_lora.data.folders import ImageFiles
 from sam3_lora.data.images import ImageHeader, size_on_disk, unreadable_kind
@@ -53,6 +54,7 @@ class ImageReader:
         folder: the folder that their paths count from.
         watched: is given every image file before it is opened.
         coverage: reads what an entry says about categories.
+        edits: of the split.
 
     Attributes:
         by_id: id -> image; None if the image is known, but left out with all its annotations.
@@ -62,10 +64,16 @@ class ImageReader:
     """
 
     def __init__(
-        self, findings: FindingCollector, files: ImageFiles, folder: Path, watched: Watched, coverage: CoverageReader
+        self,
+        findings: FindingCollector,
+        files: ImageFiles,
+        folder: Path,
+        watched: Watched,
+        coverage: CoverageReader,
+        edits: SplitEdits,
     ) -> None:
         self._findings, self._files, self._folder, self._watched = findings, files, folder, watched
-        self._coverage = coverage
+        self._coverage, self._edits = coverage, edits
         self.by_id: dict[int | str, GatheredImage | None] = {}
         self.is_empty = True
         self.probed = 0
@@ -91,7 +99,13 @@ class ImageReader:
         values.require_at_most(MAX_IMAGES, len(self.by_id), "images")
 
     def _read_entry(self, key: int | str, file_name: str, entry: dict[str, Any]) -> None:
+        if self._edits.excludes(file_name):
+            self.by_id.setdefault(key, None)
+            return
         again = file_name in self._file_names
+        if again and key not in self.by_id and self._edits.merges(file_name):
+            self.by_id[key] = next((one for one in self.by_id.values() if one and one.file_name == file_name), None)
+            return
         self._file_names.add(file_name)
         if again:
             self._findings.add("duplicate-file", file_name)
@@ -138,6 +152,8 @@ class ImageReader:
         elif str in (type(entry.get("width")), type(entry.get("height"))):
             self._findings.add("other-notation", image.file_name, causes=(TEXT,))
         image.width, image.height = width, height
+        if not image.missing:
+            self._edits.fit(image, self._header)
         return True
 
     def find_lost(self, siblings: Sequence[str]) -> None:
@@ -181,7 +197,8 @@ class ImageReader:
 
     def kept(self) -> list[GatheredImage]:
         """The images that can be used, in the file's order."""
-        return [image for image in self.by_id.values() if image is not None and not image.left_out]
+        images = {image.row: image for image in self.by_id.values() if image is not None and not image.left_out}
+        return list(images.values())
 
     def probe(self, kept: Sequence[GatheredImage]) -> None:
         """Opens image files to compare their sizes and orientations with the entries."""

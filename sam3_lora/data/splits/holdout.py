@@ -17,7 +17,6 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from sam3_lora.data.doctor import image_probe, near_duplicates
 from sam3_lora.data.index.cache import cache_file, state_of
 from sam3_lora.data.records import Split
 from sam3_lora.files import atomic_write, read_file
@@ -26,6 +25,7 @@ MIN_IMAGES = 5  # different pictures; with fewer, nothing is held out
 _GROUPS_VERSION = 1  # of the files in the cache
 _MAX_CACHE_BYTES = 2**30  # of one of them: a few bytes an image
 _MAX_THREADS = 8
+_HELD_OUT = " (held out)"  # ends the name of what is held out of a split
 
 Progress = Callable[[float, str], None]
 Obstacle = Literal["few-images", "few-objects"]
@@ -71,7 +71,12 @@ class HeldOut:
         images = set(self.images)
         held_out = np.fromiter((name in images for name in split.images.names), bool, len(split.images))
         train = replace(split, images=split.images.take(~held_out))
-        return train, replace(split, name=f"{split.name} (held out)", images=split.images.take(held_out))
+        return train, replace(split, name=f"{split.name}{_HELD_OUT}", images=split.images.take(held_out))
+
+
+def whole_split(name: str) -> str:
+    """The name of the split that a split, or what is held out of one, belongs to."""
+    return name.removesuffix(_HELD_OUT)
 
 
 def annotations_of(split: Split) -> str:
@@ -210,6 +215,8 @@ def _are_mostly_alike(groups: np.ndarray, share: float) -> bool:
 
 def _groups(split: Split, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """:func:`near_duplicates.groups` of a split's images, from the cache if their files have not changed since."""
+    from sam3_lora.data.doctor import image_probe, near_duplicates  # loads SciPy
+
     paths = [str(path) for path in split.images.paths]
     states = [state_of(path) for path in paths]
     key = repr((_GROUPS_VERSION, list(zip(paths, split.images.names, states, strict=True))))

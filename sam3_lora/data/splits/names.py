@@ -17,6 +17,11 @@ def split_word(name: str) -> str:
     return next(filter(None, match.groups())).lower() if match else ""
 
 
+def spelling(split: str) -> str:
+    """The same for names that differ in case only, and for all that name a split to validate on."""
+    return "valid" if split.lower() in VALID_NAMES else split.lower()
+
+
 def usual_order(splits: Iterable[str]) -> list[str]:
     """Splits in the usual order (train, valid, test, others), however they are spelled."""
     return sorted(splits, key=lambda name: (("train", "val", "test", "").index(split_word(name)), name))

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sam3_lora.data.dataset import open_dataset
-from sam3_lora.data.doctor import examine
+from sam3_lora.data.doctor import examine, image_probe
+from sam3_lora.data.findings.titles import title_of
 from sam3_lora.data.images import load_image
 from sam3_lora.errors import DataError
 from tests.data.doctor.helpers import (
@@ -181,6 +182,18 @@ def test_any_bytes_of_an_image_may_be_wrong(tmp_path):
             assert found.problems or found.thumb is not None
 
 
+def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.fromarray(noise((40, 40))).save(path)
+    first = image_probe.probe(path)
+    read = []
+    monkeypatch.setattr(image_probe, "_probe", lambda path: read.append(path) or image_probe.ImageProbe())
+    assert image_probe.probe(path) is first and not read
+    Image.fromarray(noise((50, 40))).save(path)
+    for times in (1, 2):  # what cannot be read is not kept
+        assert image_probe.probe(path) is not first and len(read) == times
+
+
 def test_progress_and_cancelling(tmp_path, sound):
     write_split(tmp_path / "train", coco(images=150, objects=1))
     dataset = open_dataset(tmp_path)
@@ -236,7 +249,7 @@ def test_the_report_as_json_and_markdown(tmp_path, sound):
     assert content["splits"]["train"]["objects"] == 40 == sum(content["splits"]["train"]["categories"].values())
     assert sum(content["statistics"]["object_shares"]["counts"]) == 40
     page = report.to_markdown()
-    assert "### Error: image unreadable (train)" in page and "- and 2 more" in page
+    assert f"### Error: {title_of('image-unreadable')} (train)" in page and "- and 2 more" in page
     assert "a\\|b\\_2 \\`\\<b\\>\\`" in page
 
 
