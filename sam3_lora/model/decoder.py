@@ -47,7 +47,6 @@ class Decoder:
         first = decoder.query_embed.weight.repeat(count // decoder.config.num_queries, 1)
         hidden = torch.cat((decoder.presence_token.weight, first)).expand(phrases, -1, -1)
         reference = steering = first_boxes
-        limit = decoder.clamp_presence_logit_max_val
         queries, boxes, presence = [], [], []
         for layer in cast("list[Sam3DetrDecoderLayer]", decoder.layers):
             hidden = self.run(self._layer, layer, hidden, steering, self.image, self.prompt)
@@ -55,10 +54,10 @@ class Decoder:
             offset = decoder.box_head(normed)
             queries.append(normed)
             boxes.append((offset + inverse_sigmoid(reference)).sigmoid())
-            presence.append(decoder.presence_head(decoder.presence_layer_norm(hidden[:, 0])).clamp(-limit, limit))
+            presence.append(presence_logits(decoder, decoder.presence_layer_norm(hidden[:, 0])))
             reference = (offset + inverse_sigmoid(steering)).sigmoid()
             steering = reference.detach()
-        return torch.stack(queries), torch.stack(boxes), torch.stack(presence).squeeze(-1)
+        return torch.stack(queries), torch.stack(boxes), torch.stack(presence)
 
     def _layer(
         self, layer: Sam3DetrDecoderLayer, hidden: Tensor, steering: Tensor, image: Tensor, prompt: Tensor
@@ -91,3 +90,10 @@ class Decoder:
         hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(attended))
         output: Tensor = layer.mlp_layer_norm(hidden + layer.mlp_dropout(layer.mlp(hidden)))
         return output
+
+
+def presence_logits(decoder: Sam3DetrDecoder, tokens: Tensor) -> Tensor:
+    """Presence logits (...) of presence tokens (..., C) as the head reads them, normed."""
+    limit = decoder.clamp_presence_logit_max_val
+    logits: Tensor = decoder.presence_head(tokens).clamp(-limit, limit).squeeze(-1)
+    return logits

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -23,10 +24,11 @@ from sam3_lora.model import kept_text
 from sam3_lora.model.adapter_files import adapter_base, taught_phrases
 from sam3_lora.model.adapter_files.adapter_base import AdapterBase
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
-from sam3_lora.model.adapter_files.layers import peft_config
+from sam3_lora.model.adapter_files.layers import LayerUpdate, peft_config
 from sam3_lora.model.adapter_files.saved_adapter import open_adapter
 from sam3_lora.model.base_files.architecture import skeleton
 from sam3_lora.model.image_size import image_size_of
+from sam3_lora.tiles import Tiling
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -166,6 +168,8 @@ def save(
     *,
     processor: str = "",
     taught: Sequence[str] = (),
+    tiles: Tiling | None = None,
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Writes the adapter in PEFT's format; an earlier one in the folder is replaced only when the new one is complete.
 
@@ -174,11 +178,13 @@ def save(
     Args:
         peft_model: of :func:`attach` or :func:`load`.
         folder: of ``adapter_model.safetensors`` and ``adapter_config.json``; ``base_model.json`` beside them holds the
-            image size of the model and the processor.
+            image size of the model, the processor and the tiles.
         base_name: the base as the user named it, stored in the adapter's settings.
         card: text of README.md; empty for none.
         processor: as given to :func:`sam3_lora.model.base.load_base`.
         taught: the phrases that the adapter was taught, for ``taught_phrases.json``; without any there is no such file.
+        tiles: that the images were cut into; None: none.
+        files: further small files by name.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -194,11 +200,13 @@ def save(
             peft_model.save_pretrained(str(written), save_embedding_layers=False)
             (written / "README.md").unlink(missing_ok=True)  # an empty template
             base: Any = peft_model.get_base_model()
-            adapter_base.write(written, AdapterBase(image_size_of(base.config), processor))
+            adapter_base.write(written, AdapterBase(image_size_of(base.config), processor, tiles))
             if taught:
                 taught_phrases.write(written, taught)
             if card:
                 (written / "README.md").write_text(card, encoding="utf-8")
+            for name, content in files.items():
+                (written / name).write_bytes(content)
             follow_umask(written)
     except (OSError, SafetensorError) as error:
         raise ModelError(
@@ -206,13 +214,16 @@ def save(
         ) from error
 
 
-def load(base_model: Sam3Model, folder: str | Path) -> PeftModel:
+def load(base_model: Sam3Model, folder: str | Path, *, extend: Component | None = None) -> PeftModel:
     """Adds a saved adapter to a model, in place. The model stays unchanged if the adapter does not fit.
 
     Args:
         base_model: the model the adapter was trained for, without another adapter.
         folder: what :func:`save` or PEFT wrote, or a run's, see :func:`find_adapter`. Pickled weights (.bin) are
             refused, as they may run code.
+        extend: a component whose layers get new low-rank layers, of the adapter's rank and alpha, where the adapter
+            has none. They change no output until they are trained; their initial weights depend on torch's random
+            state.
 
     Raises:
         ModelError: missing, half-written, not LoRA, for a base of another shape, or with settings or weights that no
@@ -222,8 +233,10 @@ def load(base_model: Sam3Model, folder: str | Path) -> PeftModel:
 
     assert not adapted_components(base_model), "the base model already has an adapter"
     saved = open_adapter(base_model, find_adapter(folder))
+    added = [layer.name for layer in adaptable_layers(base_model) if layer.component == extend]
+    update = LayerUpdate(saved.settings.r, saved.settings.lora_alpha)
     with _without_deprecations():
-        model = PeftModel(base_model, peft_config(saved.settings, saved.layers))
+        model = PeftModel(base_model, peft_config(saved.settings, dict.fromkeys(added, update) | {**saved.layers}))
         result: Any = set_peft_model_state_dict(model, saved.weights)
     assert not result.unexpected_keys, "the adapter's layers are those of its weights"
     return model.train(base_model.training)

@@ -3,8 +3,9 @@
 ``from sam3_lora.predict import Predictor`` is the entry point for scripts.
 """
 
+from sam3_lora.predict.exemplars import Exemplars
 from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig
-from sam3_lora.predict.predictor import Exemplars, Predictor
+from sam3_lora.predict.predictor import Predictor
 from sam3_lora.predict.routing import Routing
 
 __all__ = ["Exemplars", "PhraseResult", "PostprocessConfig", "Predictor", "Routing"]

@@ -1,12 +1,15 @@
-"""How many phrases go through the model at once: as many as memory holds the activations of."""
+"""The phrases that go through the model at once: as many as memory holds the activations of."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sam3_lora.model.image_size import image_size_of
+from sam3_lora.predict.postprocess import PhraseResult
+from sam3_lora.structures import Detections
 
 if TYPE_CHECKING:
     from transformers import Sam3Config
@@ -14,6 +17,14 @@ if TYPE_CHECKING:
 MAX_BYTES = 2 * 10**9  # of activations; beyond this many phrases at once are hardly faster
 MAX_PHRASES = 64
 _SHARE = 0.5  # of free memory; the rest is for the vision pass of the next image, and for other programs
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some of a prompt's phrases, computed together."""
+
+    results: dict[str, PhraseResult]  # by phrase
+    detections: Detections  # of these phrases, without masks, but with a mask head
 
 
 def phrases_at_once(config: Sam3Config, device: torch.device, precision: str) -> int:

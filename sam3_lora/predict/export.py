@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sam3_lora.draw import Color, DrawObject
-from sam3_lora.masks import decode_segmentation, encode_rle
+from sam3_lora.masks import decode_segmentation
 from sam3_lora.predict.postprocess import BASE, Answerer, PhraseResult
 
 _COLUMNS = ("image", "phrase", "score", "left", "top", "right", "bottom", "area_px", "area_percent", "answered_by")
@@ -51,9 +51,9 @@ def found_image(name: str, size_hw: tuple[int, int], results: Mapping[str, Phras
         results: by phrase.
     """
     objects = [
-        FoundObject(phrase, float(score), tuple(box.tolist()), int(mask.sum()), encode_rle(mask), result.answered_by)
+        FoundObject(phrase, float(score), tuple(box.tolist()), int(area), rle, result.answered_by)
         for phrase, result in results.items()
-        for score, box, mask in zip(result.scores, result.boxes_xyxy, result.each_mask(), strict=True)
+        for score, box, area, rle in zip(result.scores, result.boxes_xyxy, result.areas, result.each_rle(), strict=True)
     ]
     return FoundImage(name, size_hw, tuple(objects))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
+
+from torch import Tensor
 
 V = TypeVar("V")
 
@@ -47,3 +49,8 @@ class FeatureCache(Generic[V]):
         while total > self.max_bytes and len(self._entries) > 1:
             _, (_, dropped) = self._entries.popitem(last=False)
             total -= dropped
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Of all tensors together."""
+    return sum(one.numel() * one.element_size() for one in tensors)

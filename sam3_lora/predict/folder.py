@@ -7,16 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sam3_lora.data.folders import IMAGE_SUFFIXES, is_litter
+from sam3_lora.data.images import read_image
 from sam3_lora.errors import DataError
 from sam3_lora.files import user_path
 from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
-from sam3_lora.predict.predictor import Predictor, read_image
+from sam3_lora.predict.predictor import Predictor
 from sam3_lora.predict.routing import Routing
+from sam3_lora.tiles import Tiling
 
 MIN_SCORE, MAX_OBJECTS = 0.05, 50  # lowest threshold, and objects per phrase before post-processing
 
@@ -68,6 +71,7 @@ def predict_images(
     *,
     strength: float | None = None,
     routing: Routing | None = None,
+    tiles: Tiling | Literal["predictor"] | None = "predictor",
     lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008, it holds no state
 ) -> Iterator[FolderPrediction | Skipped]:
     """Prompts one image after the other.
@@ -81,6 +85,7 @@ def predict_images(
         thresholds: minimum scores of phrases that do not take the one of `config`.
         strength: of the adapter; None leaves it as it is.
         routing: see :meth:`sam3_lora.predict.predictor.Predictor.prompt`.
+        tiles: how large images are cut; "predictor" as it does it.
         lock: held while the model is at work, and released between two images.
     """
     # What post-processing drops by its score anyway needs no mask.
@@ -97,6 +102,12 @@ def predict_images(
             if strength is not None:
                 predictor.strength = strength
             predictor.set_image(pixels)
-            results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=config.use_presence, routing=routing)
+            before = predictor.tiles
+            predictor.tiles = before if tiles == "predictor" else tiles
+            try:
+                use_presence = config.use_presence
+                results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=use_presence, routing=routing)
+            finally:
+                predictor.tiles = before
         size_hw = pixels.shape[0], pixels.shape[1]
         yield FolderPrediction(found_image(name, size_hw, postprocess_all(results, config, thresholds)), pixels)

@@ -69,3 +69,8 @@ class _JoinedMaskHead:
                 found.append(part.mask_head(phrase_index[place] - start, query_index[place]))
                 places.append(place)
         return torch.cat(found)[torch.cat(places).argsort()]
+
+
+def distinct(phrases: Sequence[str]) -> tuple[str, ...]:
+    """The phrases without spaces around them, blank ones and repetitions."""
+    return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))

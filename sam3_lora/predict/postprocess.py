@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,21 +14,14 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sam3_lora.boxes import cxcywh_to_xyxy, denormalize, pairwise_iou
+from sam3_lora.masks import encode_crop_rle
+from sam3_lora.predict.tiled.stored_masks import MaskCrop, StoredMasks
 from sam3_lora.structures import Detections
 
 T = TypeVar("T", np.ndarray, Tensor)
 Answerer = Literal["base", "adapter"]  # the base model alone, or with an adapter at a strength above 0
 BASE: Answerer = "base"
 ADAPTER: Answerer = "adapter"
-
-
-@dataclass(frozen=True)
-class MaskCrop:
-    """The part of an image that contains a mask."""
-
-    top: int  # row and column of the crop's first pixel in the image
-    left: int
-    mask: np.ndarray  # (h, w) bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,7 @@ class PhraseResult:
         size_hw: the image's height and width in pixels.
         presence: probability in [0, 1] that the phrase is in the image at all; a factor of every score.
         answered_by: the model that predicted them.
+        stored: their masks, where they were found in tiles; `mask_logits` is (K, 0, 0) then.
     """
 
     phrase: str
@@ -52,6 +46,7 @@ class PhraseResult:
     size_hw: tuple[int, int]
     presence: float = 1.0
     answered_by: Answerer = BASE
+    stored: StoredMasks | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -74,13 +69,41 @@ class PhraseResult:
 
     def mask_crops(self) -> Iterator[MaskCrop]:
         """The masks one after the other, each only as large as its object: fast however large the image is."""
+        if self.stored is not None:
+            yield from self.stored.crops(self.size_hw)
+            return
         for logits in self.mask_logits:
             yield _upsampled(logits, self.size_hw)
+
+    def each_rle(self) -> Iterator[dict[str, Any]]:
+        """The masks one after the other as COCO's compressed run lengths, of the image's own size."""
+        if self.stored is not None and self.stored.is_of(self.size_hw):
+            yield from self.stored.rles
+            return
+        for crop in self.mask_crops():
+            yield encode_crop_rle(crop.mask, (crop.top, crop.left), self.size_hw)
+
+    def mask_keys(self) -> list[bytes]:
+        """What tells each mask from others."""
+        if self.stored is not None:
+            return [repr(rle).encode() for rle in self.stored.rles]
+        return [logits.tobytes() for logits in self.mask_logits]
+
+    def overlaps(self) -> tuple[np.ndarray, np.ndarray]:
+        """IoU and IoM (intersection over the smaller mask) of the masks, each (K, K) in [0, 1]."""
+        return mask_overlaps(self.mask_logits) if self.stored is None else self.stored.overlaps()
 
     @cached_property
     def areas(self) -> np.ndarray:
         """(K,) int64: pixels of each mask at the image's own size."""
+        if self.stored is not None and self.stored.is_of(self.size_hw):
+            return self.stored.areas
         return np.array([np.count_nonzero(crop.mask) for crop in self.mask_crops()], dtype=np.int64)
+
+    def resized(self, size_hw: tuple[int, int]) -> PhraseResult:
+        """The same objects in pixels of an image of another size."""
+        scale = np.array([size_hw[1] / self.size_hw[1], size_hw[0] / self.size_hw[0]] * 2, dtype=np.float32)
+        return self if size_hw == self.size_hw else replace(self, boxes_xyxy=self.boxes_xyxy * scale, size_hw=size_hw)
 
     def above(self, threshold: float) -> PhraseResult:
         """The objects whose score is at least the threshold."""
@@ -88,13 +111,20 @@ class PhraseResult:
 
     def without_presence(self) -> PhraseResult:
         """The same objects with their scores given that the phrase is in the image."""
-        scores = _without_presence(self.scores, self.presence).astype(np.float32)
+        scores = _without_presence(self.scores, self.presence)
+        if self.stored is not None:
+            scores = (self.scores / np.maximum(self.stored.presences, 1e-6)).clip(max=1)
+        scores = scores.astype(np.float32)
         return self._with_areas(replace(self, scores=scores), slice(None))
 
     def take(self, which: np.ndarray) -> PhraseResult:
         """The chosen objects, by a bool mask (K,) or by indices."""
         taken = replace(
-            self, boxes_xyxy=self.boxes_xyxy[which], scores=self.scores[which], mask_logits=self.mask_logits[which]
+            self,
+            boxes_xyxy=self.boxes_xyxy[which],
+            scores=self.scores[which],
+            mask_logits=self.mask_logits[which],
+            stored=None if self.stored is None else self.stored.take(which),
         )
         return self._with_areas(taken, which)
 
@@ -138,13 +168,13 @@ def postprocess(result: PhraseResult, config: PostprocessConfig) -> PhraseResult
         boxes_xyxy = torch.from_numpy(result.boxes_xyxy).float()
         result = result.take(_nms(pairwise_iou(boxes_xyxy, boxes_xyxy).numpy(), config.box_iou))
     if config.mask_iou is not None:
-        result = result.take(_nms(mask_overlaps(result.mask_logits)[0], config.mask_iou))
+        result = result.take(_nms(result.overlaps()[0], config.mask_iou))
     if config.mask_iom is not None:
-        result = result.take(_nms(mask_overlaps(result.mask_logits)[1], config.mask_iom))
+        result = result.take(_nms(result.overlaps()[1], config.mask_iom))
     if config.merge is not None:
         result = _merged(result, config.merge)
     if config.largest is not None:
-        areas = (result.mask_logits > 0).sum((1, 2))
+        areas = (result.mask_logits > 0).sum((1, 2)) if result.stored is None else result.areas
         # Stable, so that among equals the better score stays; then best first again.
         result = result.take(np.sort(np.argsort(-areas, kind="stable")[: config.largest]))
     return result
@@ -259,7 +289,7 @@ def _merged(result: PhraseResult, threshold: float) -> PhraseResult:
     """Objects connected by overlaps (IoM) above the threshold as one: their union, with the best of their scores."""
     if len(result) < 2:
         return result
-    count, group = connected_components(mask_overlaps(result.mask_logits)[1] > threshold, directed=False)
+    count, group = connected_components(result.overlaps()[1] > threshold, directed=False)
     if count == len(result):
         return result
     members = [np.flatnonzero(group == number) for number in range(count)]
@@ -270,6 +300,7 @@ def _merged(result: PhraseResult, threshold: float) -> PhraseResult:
         boxes_xyxy=np.stack(boxes),
         scores=np.array([result.scores[one].max() for one in members], dtype=np.float32),
         mask_logits=np.stack([result.mask_logits[one].max(0) for one in members]),
+        stored=None if result.stored is None else result.stored.merged(members),
     )
 
 

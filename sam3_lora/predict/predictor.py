@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from sam3_lora.boxes import normalize, xyxy_to_cxcywh
-from sam3_lora.data.images import BROKEN, open_image, require_no_heic, to_rgb, why_broken
+from sam3_lora.data.images import read_image
 from sam3_lora.data.samples import to_pixel_values, tokenize
-from sam3_lora.errors import DataError, ModelError, Sam3LoraError, first_line
+from sam3_lora.errors import ModelError, Sam3LoraError, first_line
 from sam3_lora.model import kept_text, lora
 from sam3_lora.model.adapter_files import adapter_base
 from sam3_lora.model.adapter_files.adapter_base import AdapterBase
 from sam3_lora.model.adapter_files.find_adapter import find_adapter
 from sam3_lora.model.base import LoadedModel, load_base, resolve_device
+from sam3_lora.model.concept import adapter_digest
 from sam3_lora.model.detector import Sam3Detector
 from sam3_lora.model.precision import autocast, convert_frozen, resolve_precision
-from sam3_lora.predict.chunks import phrases_at_once
-from sam3_lora.predict.feature_cache import FeatureCache
+from sam3_lora.predict.chunks import Chunk, phrases_at_once
+from sam3_lora.predict.current_image import CurrentImage
+from sam3_lora.predict.exemplars import Exemplars, exemplar_tensors
+from sam3_lora.predict.feature_cache import FeatureCache, num_bytes
+from sam3_lora.predict.known_concepts import KnownConcepts
+from sam3_lora.predict.phrase_subsets import distinct
 from sam3_lora.predict.postprocess import ADAPTER, BASE, PhraseResult, phrase_results
 from sam3_lora.predict.routing import Routing
+from sam3_lora.predict.tiled.prompt_tiles import prompt_tiles
 from sam3_lora.structures import VISUAL, Detections, TextFeatures, VisionFeatures
+from sam3_lora.tiles import Tiling, Window
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,22 +43,6 @@ MAX_STRENGTH = 2.0
 CACHED_IMAGE_BYTES = 400 * 10**6  # at full size the features of one image take 112 MB, in bf16 the half
 # Raised in the first forward pass when numbers of the model's configuration contradict each other.
 _CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Exemplars:
-    """Boxes on the image that show by example what to find, or what not to find."""
-
-    boxes_xyxy: np.ndarray  # (K, 4) float in pixels
-    positive: np.ndarray  # (K,) bool: find objects like this one, or none like this one
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some of a prompt's phrases, computed together."""
-
-    results: dict[str, PhraseResult]  # by phrase
-    detections: Detections  # of these phrases, without masks, but with a mask head
 
 
 class Predictor:
@@ -66,7 +55,9 @@ class Predictor:
     Attributes:
         detector: the model that prompts run through.
         processor: makes tensors of images and phrases.
+        concepts: that prompts may name, as in "<my crack>".
         precision: of forward passes: "fp32", "bf16" or "fp16".
+        tiles: how images larger than a tile are cut for :meth:`prompt`; None: not at all.
 
     Example:
         >>> predictor = Predictor.load("demo")
@@ -91,10 +82,8 @@ class Predictor:
         self.detector = Sam3Detector(base.model).eval()
         self.processor = base.processor
         self.precision = resolve_precision(precision, self.device)
-        self._image: np.ndarray | None = None
-        self._image_key = b""
-        self._size_hw = (0, 0)
-        self._backbone: Tensor | None = None
+        self.tiles: Tiling | None = None
+        self._image: CurrentImage | None = None
         self._pixel_values: tuple[bytes, Tensor] | None = None  # of the image with this key
         self._adapted = lora.adapted_components(base.model)
         self._strength = 0.0 if peft_model is None else 1.0
@@ -102,6 +91,7 @@ class Predictor:
         self._vision: FeatureCache[VisionFeatures] = FeatureCache(CACHED_IMAGE_BYTES)
         self._text_only_geometry: FeatureCache[tuple[Tensor, Tensor]] = FeatureCache(CACHED_IMAGE_BYTES // 1000)
         self._weights = object()  # names those of an adapter of the text encoder as they are now
+        self.concepts = KnownConcepts(base.model)
 
     @classmethod
     def load(
@@ -113,6 +103,7 @@ class Predictor:
         precision: str = "auto",
         image_size: int | None = None,
         processor: str = "",
+        tiles: Tiling | Literal["trained"] | None = "trained",
     ) -> Predictor:
         """Loads the base model and, if given, an adapter.
 
@@ -126,6 +117,7 @@ class Predictor:
                 trained with, or the base's own.
             processor: folder or Hub id of the processor; "" for the one that the adapter was trained with, or the
                 base's own.
+            tiles: how large images are cut; "trained" as in the adapter's training, None not at all.
 
         Raises:
             ModelError: either cannot be loaded, they do not fit each other, or there is no such device.
@@ -138,7 +130,20 @@ class Predictor:
         adapted = None if adapter is None else lora.load(loaded.model, Path(adapter))
         convert_frozen(loaded.model, resolved)
         loaded.to(where)
-        return cls(loaded, adapted, resolved)
+        predictor = cls(loaded, adapted, resolved)
+        predictor.concepts.adapter_digest = adapter_digest(None if adapter is None else find_adapter(adapter))
+        predictor.tiles = trained.tiles if tiles == "trained" else tiles
+        return predictor
+
+    @property
+    def base_name(self) -> str:
+        """The base model's name: "demo", a folder or a repository."""
+        return self._base.name
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square that images are resized to."""
+        return self._base.image_size
 
     @property
     def has_adapter(self) -> bool:
@@ -201,13 +206,8 @@ class Predictor:
         Raises:
             DataError: it is none of these, or cannot be read.
         """
-        pixels = read_image(image)
-        self._image = pixels
-        self._size_hw = size_hw or (pixels.shape[0], pixels.shape[1])
-        self._backbone = None if "vision_encoder" in self._adapted else backbone
-        self._image_key = (
-            hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest() + repr(pixels.shape).encode()
-        )
+        known = None if "vision_encoder" in self._adapted else backbone
+        self._image = CurrentImage.of(read_image(image), size_hw, known)
 
     def prompt(
         self,
@@ -220,12 +220,15 @@ class Predictor:
     ) -> dict[str, PhraseResult]:
         """Finds every object that each phrase names in the image set last.
 
+        With :attr:`tiles`, an image larger than a tile is prompted tile by tile, at each prompt anew, and the pieces of
+        an object become one (:mod:`sam3_lora.predict.tiled`). Not with exemplars: their boxes are of the whole image.
+
         Args:
             phrases: noun phrases, such as "pothole"; blank ones and repetitions are ignored. There may be none with
                 exemplars: then the boxes alone are the prompt, and the result is named "visual".
             threshold: minimum score of an object, in [0, 1]; or that of each phrase, without spaces around it. Masks
                 take most of the time and are made above it only.
-            limit: maximum number of objects per phrase; None for all.
+            limit: maximum number of objects per phrase, in each tile; None for all.
             exemplars: boxes on this image that apply to every phrase.
             use_presence: whether the scores that are compared with the threshold include the probability that the
                 phrase is in the image, as those of the results do.
@@ -241,9 +244,44 @@ class Predictor:
             ModelError: the model's configuration contradicts itself.
         """
         results: dict[str, PhraseResult] = {}
+        has_exemplars = exemplars is not None and len(exemplars.boxes_xyxy) > 0
+        if self.cuts and self.tiles and not has_exemplars and (names := distinct(phrases)):
+            return self._prompt_tiles(self.tiles, names, threshold, limit, None, use_presence, routing)
         for chunk in self.prompt_in_chunks(phrases, threshold, limit, exemplars, use_presence, routing):
             results |= chunk.results
-        return {phrase: results[phrase] for phrase in _distinct(phrases) or (VISUAL,)}
+        return {phrase: results[phrase] for phrase in distinct(phrases) or (VISUAL,)}
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the image set last is prompted tile by tile."""
+        return self._image is not None and self.tiles is not None and self.tiles.cuts(self._image.size_hw)
+
+    def _prompt_tiles(self, tiling: Tiling, phrases: Sequence[str], *options: Any) -> dict[str, PhraseResult]:
+        """As :meth:`prompt`; options: those of :meth:`prompt_in_chunks`."""
+        image = self._current_image()
+
+        def prompt(window: Window) -> Iterator[dict[str, PhraseResult]]:
+            with self.showing(np.ascontiguousarray(window.crop(image.pixels)), window.size_hw):
+                yield from (chunk.results for chunk in self.prompt_in_chunks(phrases, *options))
+
+        return prompt_tiles(tiling.windows(image.size_hw), phrases, prompt)
+
+    @contextmanager
+    def showing(
+        self, image: np.ndarray | Image.Image | str | Path, size_hw: tuple[int, int] | None = None
+    ) -> Iterator[None]:
+        """Sets another image, as :meth:`set_image` does, and the one before afterwards."""
+        before = self._image
+        try:
+            self.set_image(image, size_hw)
+            yield
+        finally:
+            self._image = before
+
+    def _current_image(self) -> CurrentImage:
+        if self._image is None:
+            raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
+        return self._image
 
     @torch.inference_mode()
     def prompt_in_chunks(
@@ -257,26 +295,30 @@ class Predictor:
     ) -> Iterator[Chunk]:
         """As :meth:`prompt`, as many phrases at a time as memory allows, with the detections of all their queries.
 
+        The image is prompted whole, whatever :attr:`tiles` says: detections are of one forward pass.
+
         Routed phrases come in two parts, the base model's first. While the caller has a chunk, the strength is that of
         its answers, for the mask head.
         """
-        if self._image is None:
-            raise Sam3LoraError("Expected an image before the first prompt", "Call set_image() first")
-        names = _distinct(phrases)
-        boxes = None if exemplars is None else self._exemplar_boxes(exemplars)
+        size_hw, names = self._current_image().size_hw, distinct(phrases)
+        boxes = None if exemplars is None else exemplar_tensors(exemplars, size_hw, self.device)
         if not names and boxes is None:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to find, such as "pothole"')
-        of_base = () if routing is None else tuple(name for name in names if not routing.is_taught(name))
-        of_adapter = tuple(name for name in names or (VISUAL,) if name not in of_base)
+        words, groups = self.concepts.split(names)
+        of_base = () if routing is None else tuple(name for name in words if not routing.is_taught(name))
+        of_adapter = tuple(name for name in words if name not in of_base) or (() if names else (VISUAL,))
+        # Concepts come apart, so that no other answer depends on them by its rounding.
+        parts = [(0.0, of_base), (self._strength, of_adapter)]
+        parts += [(self._strength if on_adapter else 0.0, group) for on_adapter, group in groups.items()]
         size = phrases_at_once(self._base.model.config, self.device, self.precision)
-        for strength, group in ((0.0, of_base), (self._strength, of_adapter)):
+        for strength, group in parts:
             for start in range(0, len(group), size):
                 some = group[start : start + size]
                 with self._at(strength):
                     with self.autocast():
                         detections = self._detect(some, boxes)
                         options = (threshold, limit, use_presence, ADAPTER if strength else BASE)
-                        results = phrase_results(some, detections, self._size_hw, *options)
+                        results = phrase_results(some, detections, size_hw, *options)
                     yield Chunk(results, detections)
 
     @contextmanager
@@ -292,7 +334,7 @@ class Predictor:
         image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
         repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)
         try:
-            vision, text = self._vision_features(), self._text_features(phrases)
+            vision, text = self._vision_features(), self.text_features(phrases)
             detections = self.detector.detect(vision, text, image_index, *repeated, masks=False)
         except _CONFIG_ERRORS as error:
             if self._has_run or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
@@ -304,95 +346,54 @@ class Predictor:
         self._has_run = True
         return detections
 
-    def _exemplar_boxes(self, exemplars: Exemplars) -> tuple[Tensor, Tensor] | None:
-        """Boxes (1, K, 4) cxcywh in [0, 1] and labels (1, K) as the detector takes them; None without any."""
-        if len(exemplars.boxes_xyxy) == 0:
-            return None
-        height, width = self._size_hw
-        boxes_xyxy = torch.as_tensor(np.asarray(exemplars.boxes_xyxy), dtype=torch.float32).reshape(-1, 4)
-        inside = boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor((width, height) * 2))
-        empty = ~torch.isfinite(boxes_xyxy).all(1) | (inside[:, 2:] - inside[:, :2] < 1).any(1)
-        if empty.any():
-            number = int(empty.nonzero()[0]) + 1
-            raise Sam3LoraError(
-                f"Exemplar box {number} is empty or outside the image of {width} x {height} pixels",
-                "Draw it around an object: [left, top, right, bottom] in pixels",
-            )
-        normalized = normalize(xyxy_to_cxcywh(inside), self._size_hw)
-        labels = torch.as_tensor(np.asarray(exemplars.positive), dtype=torch.int64)
-        return normalized[None].to(self.device), labels[None].to(self.device)
-
     def _vision_features(self) -> VisionFeatures:
-        key = (self._image_key, self._strength if "vision_encoder" in self._adapted else 0.0)
+        image = self._current_image()
+        key = (image.key, self._strength if "vision_encoder" in self._adapted else 0.0)
         vision = self._vision.get(key)
         if vision is None:
-            known = self._backbone
+            known = image.backbone
             pixels = self._pixels().to(self.device) if known is None else None
             vision = self.detector.encode_images(pixels, backbone=None if known is None else known.to(self.device))
             # Not the position embeddings, which all images share.
-            self._vision.put(key, vision, _num_bytes(vision.fpn))
+            self._vision.put(key, vision, num_bytes(vision.fpn))
         changed = {"vision_encoder", "geometry_encoder"} & self._adapted
-        key = (self._image_key, self._strength if changed else 0.0)
+        key = (image.key, self._strength if changed else 0.0)
         geometry = self._text_only_geometry.get(key)
         if geometry is None:
             geometry = self.detector.text_only_geometry(vision)
-            self._text_only_geometry.put(key, geometry, _num_bytes(geometry))
+            self._text_only_geometry.put(key, geometry, num_bytes(geometry))
         return replace(vision, text_only_geometry=geometry)
+
+    @torch.inference_mode()
+    def embedding(self) -> list[float]:
+        """The mean of the current image's features over all places, (C,): similar images have similar ones."""
+        with self.autocast():
+            found: list[float] = self._vision_features().fpn[-1][0].float().mean(dim=(1, 2)).tolist()
+        return found
 
     def _pixels(self) -> Tensor:
         """The image as the model takes it, (1, 3, S, S); large ones take longer to scale than to encode."""
-        if self._pixel_values is None or self._pixel_values[0] != self._image_key:
-            assert self._image is not None, "prompts need an image"
-            writable = np.require(self._image, requirements=("C", "W"))
-            self._pixel_values = self._image_key, to_pixel_values(writable, self.processor.image_processor)[None]
+        image = self._current_image()
+        if self._pixel_values is None or self._pixel_values[0] != image.key:
+            writable = np.require(image.pixels, requirements=("C", "W"))
+            self._pixel_values = image.key, to_pixel_values(writable, self.processor.image_processor)[None]
         return self._pixel_values[1]
 
-    def _text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
+    def features_of(self, image: np.ndarray | Image.Image | str | Path) -> VisionFeatures:
+        """Features of an image at the predictor's strength, for :mod:`sam3_lora.concepts.learn`; without gradients."""
+        with self.showing(image), torch.no_grad(), self.autocast():
+            vision = self.detector.encode_images(self._pixels().to(self.device))
+            return replace(vision, text_only_geometry=self.detector.text_only_geometry(vision))
+
+    def text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
+        """Features of phrases at the predictor's strength; "<my crack>" is a concept, alone or beside words.
+
+        Raises:
+            Sam3LoraError: there is no such concept.
+        """
+        return self.concepts.features(phrases, self._features_of_words)
+
+    def _features_of_words(self, phrases: tuple[str, ...]) -> TextFeatures:
         tokens = tokenize(self.processor.tokenizer, phrases)
         state = (self._weights, self._strength)
         return self.detector.encode_text(tokens["input_ids"], tokens["attention_mask"], state=state)
-
-
-def _distinct(phrases: Sequence[str]) -> tuple[str, ...]:
-    """The phrases without spaces around them, blank ones and repetitions."""
-    return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
-
-
-def _num_bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(one.numel() * one.element_size() for one in tensors)
-
-
-def read_image(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
-    """An image as (H, W, 3) uint8 RGB; PIL images and files are rotated as their EXIF data says.
-
-    Raises:
-        DataError: an array of another shape or type, or a file that cannot be read.
-    """
-    if isinstance(image, Image.Image):
-        return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise DataError(
-                f"Expected an image of shape (H, W, 3) and type uint8, got {image.shape} and {image.dtype}",
-                "Convert it to 8-bit RGB",
-            )
-        return image
-    if Path(image).is_dir():
-        raise DataError(
-            f"Expected one image, but {image} is a folder", "Give a file; the inference page takes whole folders"
-        )
-    try:
-        with open_image(image) as file:
-            return np.asarray(to_rgb(ImageOps.exif_transpose(file), image))
-    except FileNotFoundError:
-        raise DataError(f"Expected an image at {image}, but there is no such file", "Check the path") from None
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise DataError(
-            f"The image {image} has more than {limit:.0f} million pixels", "Scale it down, or cut it into tiles"
-        ) from None
-    except BROKEN as error:
-        require_no_heic(Path(image))
-        raise DataError(
-            f"The file {image} cannot be read as an image ({why_broken(error)})", "Give an intact JPEG or PNG file"
-        ) from None

@@ -54,7 +54,9 @@ def unpacked(archive: Path, into: Path, check: Callable[[Path, str], None] = fit
 
 @pytest.mark.parametrize("prefix", ["", "mine/", "a/b/"])
 def test_an_adapters_archive_is_unpacked_once(files, tmp_path, prefix) -> None:
-    extra = {"__MACOSX/._x.bin": b"", f"{prefix}.DS_Store": b""}
+    extra = dict.fromkeys(
+        ("__MACOSX/._x.bin", *(prefix + name for name in (".DS_Store", "README.md", "evaluation.svg"))), b""
+    )
     archive = zipped(tmp_path / "a.zip", {prefix + name: content for name, content in files.items()} | extra)
     folder = unpacked(archive, tmp_path / "kept")
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS, adapter_base.FILE, taught_phrases.FILE]

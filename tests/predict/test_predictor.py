@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from sam3_lora.config import ASSETS, RunConfig
+from sam3_lora.data.images import read_image
 from sam3_lora.errors import ConfigError, DataError, ModelError, Sam3LoraError
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
-from sam3_lora.predict.predictor import Exemplars, Predictor, read_image
+from sam3_lora.predict.exemplars import Exemplars
+from sam3_lora.predict.predictor import Predictor
 
 SIZE_HW = (60, 90)
 

@@ -11,9 +11,10 @@ import torch
 from sam3_lora.config import AdapterConfig
 from sam3_lora.model import lora
 from sam3_lora.model.base import load_base
+from sam3_lora.predict.exemplars import Exemplars
 from sam3_lora.predict.folder import predict_images
 from sam3_lora.predict.postprocess import ADAPTER, BASE, PostprocessConfig
-from sam3_lora.predict.predictor import Exemplars, Predictor
+from sam3_lora.predict.predictor import Predictor
 from sam3_lora.predict.routing import Routing
 from sam3_lora.structures import VISUAL
 from tests.factories import write_dataset

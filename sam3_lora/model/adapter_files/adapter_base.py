@@ -10,6 +10,7 @@ import msgspec
 
 from sam3_lora.errors import ModelError, first_line
 from sam3_lora.files import MB, read_file
+from sam3_lora.tiles import Tiling
 
 FILE = "base_model.json"
 _MAX_BYTES = MB
@@ -24,6 +25,7 @@ class AdapterBase:
     processor: Annotated[str, msgspec.Meta(max_length=4096)] = (
         ""  # folder or repository of the processor; "" for the base model's own
     )
+    tiles: Tiling | None = None  # that images were cut into; None: none
 
 
 def read(adapter: Path, place: str | None = None) -> AdapterBase:

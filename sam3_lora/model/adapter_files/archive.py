@@ -26,7 +26,7 @@ _MAX_BYTES = {".safetensors": 2 << 30, ".json": 4 << 20}  # unpacked size by suf
 _MAX_RATIO = 20  # of a file's size to its size in the archive; weights hardly shrink, freshly initialized ones by half
 _FREE_BYTES = 4 << 20  # below this size the ratio does not matter
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can ask for gigabytes of memory
-_TEXTS = (".md", ".txt", ".yaml", ".yml", ".jsonl", ".log")  # of a run's archive: harmless and not needed
+_TEXTS = (".md", ".svg", ".txt", ".yaml", ".yml", ".jsonl", ".log")  # of a run's archive: harmless and not needed
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _FIX = "Zip an adapter's folder, with its adapter_config.json and adapter_model.safetensors"
 
@@ -185,5 +185,6 @@ def _write(
                 shutil.copyfileobj(packed, file)
         # A file from elsewhere does not decide which folder is read, or what is downloaded.
         if FILE in chosen:
-            adapter_base.write(written, AdapterBase(adapter_base.read(written, _PLACE).image_size))
+            trained = adapter_base.read(written, _PLACE)
+            adapter_base.write(written, AdapterBase(trained.image_size, tiles=trained.tiles))
         check(written, _PLACE)

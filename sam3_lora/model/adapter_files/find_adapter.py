@@ -11,13 +11,14 @@ from sam3_lora.files import user_path
 from sam3_lora.text import first_names
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-_KINDS = ("best", "last")  # of a run's adapters, the better one first
+REFUSAL = "refusal"  # the adapter of a run with its presence head trained anew, see sam3_lora/train/refusal
+_KINDS = ("best", "last", REFUSAL)  # of a run's adapters, in the order in which one is looked for
 _MAX_NAMED = 4
 _FIX = "Give a folder that training wrote, such as runs/RUN/adapters/best"
 
 
 def run_adapters(run: Path) -> dict[str, Path]:
-    """The adapters that a run has saved so far, by "best" and "last"; empty if the folder is no run's."""
+    """The adapters that a run has saved so far, by "best", "last" and REFUSAL; empty if the folder is no run's."""
     folders = {kind: run / "adapters" / kind for kind in _KINDS}
     return {kind: folder for kind, folder in folders.items() if _is_adapter(folder)}
 
