@@ -11,29 +11,35 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from msgspec.structs import replace as replace_struct
 
-from sam3_lora.data.dataset import Split, load_image
+from sam3_lora.data.dataset import ImageRecord, Split, load_image
 from sam3_lora.data.prompts import phrase_of
+from sam3_lora.data.tiles.cut import TiledImages
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import bootstrap, cgf1, messages
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
 from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, phrases_of, predict_image, routed
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
-from sam3_lora.evaluate.report import ModelMetrics, PhraseCount, Report
-from sam3_lora.evaluate.validation_loss import SplitLoss
+from sam3_lora.evaluate.report import ModelMetrics, PhraseCount, Report, StrengthMetrics
+from sam3_lora.evaluate.store import step_of, weights_stamp
+from sam3_lora.evaluate.validation_loss import ImageTargets, SplitLoss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
 from sam3_lora.evaluate.worst_images import worst_images
 from sam3_lora.predict.postprocess import ADAPTER, BASE
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.predict.routing import Routing
 from sam3_lora.predict.vision_cache import KeptFeatures
+from sam3_lora.structures import Detections
+from sam3_lora.tiles import Tiling
 
 Progress = Callable[[float, str], None]
 ROUTED = "routed"  # by phrase: the adapter's predictions for what it was taught, the base's for all else
 _STRENGTHS: dict[str, float] = {BASE: 0.0, ADAPTER: 1.0}
+OTHER_STRENGTHS = (0.25, 0.5, 0.75, 1.25)  # that pages offer to measure, too
 _PREDICTED, _COUNTED = 0.9, 0.93  # shares of the progress at which these stages end
 
 
@@ -50,6 +56,8 @@ class EvaluationRequest:
     trained_on: int = 0  # images of the split that the adapter was trained on
     retention_phrases: tuple[str, ...] = ()  # what the base model finds and the adapter must not forget
     routing: Routing | None = None  # the adapter is also measured routed by these phrases; None: they are not known
+    tiles: Tiling | Literal["predictor"] | None = "predictor"  # how large images are cut; as the predictor does it
+    strengths: tuple[float, ...] = ()  # of the adapter that are also measured, see Predictor.strength
 
 
 def evaluate(
@@ -70,6 +78,7 @@ def evaluate(
 
     Raises:
         DataError: the split has nothing to measure on.
+        Sam3LoraError: a strength is out of the predictor's range.
     """
     return _Evaluation(predictor, request, progress or (lambda share, what: None), lock).run()
 
@@ -84,10 +93,17 @@ class _Evaluation:
     lock: AbstractContextManager
 
     def __post_init__(self) -> None:
+        folder = self.request.adapter_folder if self.predictor.has_adapter else None
+        self._stamp, self._step = weights_stamp(folder), step_of(folder)
         self._split = self.request.split.present()
         self._models = (BASE, ADAPTER) if self.predictor.has_adapter else (BASE,)
+        others = sorted({*self.request.strengths} - {*_STRENGTHS.values()}) if self.predictor.has_adapter else []
+        self._at_strengths: dict[float, list[ImagePredictions]] = {strength: [] for strength in others}
         missing = int(self.request.split.images.missing.sum())
         self._notes = [messages.left_out(missing)] if missing else []
+        self._tiles = self.predictor.tiles if self.request.tiles == "predictor" else self.request.tiles
+        if self._tiles is not None:
+            self._notes.append(messages.in_tiles(self._tiles))
 
     def run(self) -> Report:
         started, request = time.monotonic(), self.request
@@ -118,7 +134,11 @@ class _Evaluation:
                 for model in (ADAPTER, ROUTED)
             )
             report = replace_struct(
-                report, differences=differences, retention=retention, routed_retention=routed_retention
+                report,
+                differences=differences,
+                retention=retention,
+                routed_retention=routed_retention,
+                strengths=self._strength_metrics(predictions[BASE], groups),
             )
         base = report.base.metrics[report.main_metric]
         verdict = judge(report.differences, alerts_of(report), report.main_metric, report.images, base)
@@ -155,6 +175,8 @@ class _Evaluation:
             adapter_name=request.adapter_name if has_adapter else None,
             adapter_folder=str(request.adapter_folder) if request.adapter_folder and has_adapter else None,
             verdict="",
+            adapter_step=self._step,
+            weights_stamp=self._stamp,
             category_phrases=dict(request.category_phrases),
             boxes_only=boxes_only,
             phrases=self._phrase_counts(phrases),
@@ -183,6 +205,7 @@ class _Evaluation:
         loss = SplitLoss(self.predictor, self._split.prompt_categories, own_phrases)
         readable = np.ones(len(images), dtype=bool)
         kept = KeptFeatures(self.predictor)
+        tiles = None if self._tiles is None else TiledImages(images, self._tiles)
         for number, image in enumerate(images):
             try:
                 pixels = load_image(image)
@@ -190,23 +213,28 @@ class _Evaluation:
                 readable[number] = False
                 continue
             backbone = kept.of(image)
-            for_loss = loss.next_image(image)
-            asked = asked_of(
-                image,
-                groups.categories,
-                own_phrases,
-                groups.extra,
-                for_loss.phrases,
-                self._split.prompt_categories,
-            )
+            parts = [] if tiles is None else [tiles[place] for place in tiles.places_of(number)]
+            for_loss = None if tiles is not None else loss.next_image(image)
+            of_parts = [(part, loss.next_image(part)) for part in parts]
+            loss_phrases = () if for_loss is None else for_loss.phrases
+            categories = self._split.prompt_categories
+            asked = asked_of(image, groups.categories, own_phrases, groups.extra, loss_phrases, categories)
+            doing = f"Image {number + 1} of {len(images)}"
             for model in self._models:
-                with self._as(model, _PREDICTED * number / len(images), f"Image {number + 1} of {len(images)}"):
+                with self._at(_STRENGTHS[model], _PREDICTED * number / len(images), doing):
                     found, detections = predict_image(self.predictor, image, asked, pixels, backbone)
                     predictions[model].append(found)
-                    loss.add(model, for_loss, detections)
+                    if for_loss is not None:
+                        loss.add(model, for_loss, detections)
+                    for part, targets in of_parts:
+                        loss.add(model, targets, self._detections(part, targets, pixels))
+            for strength, of_images in self._at_strengths.items():
+                with self._at(strength, _PREDICTED * number / len(images), doing):
+                    found, _ = predict_image(self.predictor, image, asked.above_threshold(), pixels, backbone)
+                    of_images.append(found)
         kept.close()
         for model in filter(loss.is_waiting, self._models):
-            with self._as(model, _PREDICTED, "Validation loss"):
+            with self._at(_STRENGTHS[model], _PREDICTED, "Validation loss"):
                 loss.finish(model)
         self._leave_out(~readable)
         if not any(image.results for image in predictions[BASE]):
@@ -217,6 +245,22 @@ class _Evaluation:
             )
         return predictions, {model: loss.mean(model) for model in self._models}
 
+    def _detections(self, part: ImageRecord, asked: ImageTargets, pixels: np.ndarray) -> Detections | None:
+        """What the model detects in a tile for the loss; pixels: of the whole image."""
+        pixels = pixels if part.window is None else part.window.crop(pixels)
+        of_loss = asked_of(part, (), self.request.category_phrases, (), asked.phrases, self._split.prompt_categories)
+        return predict_image(self.predictor, part, of_loss, pixels)[1]
+
+    def _strength_metrics(self, base: list[ImagePredictions], groups: PhraseGroups) -> list[StrengthMetrics]:
+        return [
+            StrengthMetrics(
+                strength,
+                MetricCalculator(images, groups).metrics_above_threshold(),
+                bootstrap.retention(base, images, groups),
+            )
+            for strength, images in self._at_strengths.items()
+        ]
+
     def _leave_out(self, unreadable: np.ndarray) -> None:
         """Goes on without images that cannot be read; unreadable: (I,) bool."""
         images = self._split.images
@@ -226,16 +270,16 @@ class _Evaluation:
         self._split = replace(self._split, images=images.take(~unreadable))
 
     @contextmanager
-    def _as(self, model: str, share: float, doing: str) -> Iterator[None]:
-        """Reports progress, and holds the predictor, switched to the base model or to the adapter as trained."""
+    def _at(self, strength: float, share: float, doing: str) -> Iterator[None]:
+        """Reports progress, and holds the predictor at a strength of its adapter; 0 is the base model."""
         self.progress(share, doing)
         with self.lock:
-            before = self.predictor.strength
-            self.predictor.strength = _STRENGTHS[model]
+            before, tiles = self.predictor.strength, self.predictor.tiles
+            self.predictor.strength, self.predictor.tiles = strength, self._tiles
             try:
                 yield
             finally:
-                self.predictor.strength = before
+                self.predictor.strength, self.predictor.tiles = before, tiles
 
     def _resampling_progress(self, share: float) -> None:
         self.progress(_COUNTED + (1 - _COUNTED) * share, "Bootstrap confidence intervals")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES, NO_POSITIVES
+from sam3_lora.evaluate.gain_loss.points import F1, Kind, Measured, Missing, Point, measured
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Difference, Report, Retention
 from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind, alerts_of
 from sam3_lora.markdown import escape, table
 from sam3_lora.text import first_names, plural, short
+from sam3_lora.tiles import Tiling
 
+_MIN_GAIN = 0.02  # in F1, for which other score thresholds are worth a word
 _MAX_ROWS = 10  # leaks and images that are listed
 _REASONS = {
     NO_NEGATIVES: "every image contains every phrase, so there are no negatives",
@@ -81,7 +84,24 @@ def alert_phrase(alert: Alert) -> str:
 
 
 def alert_sentence(alert: Alert) -> str:
-    """The alert with its numbers."""
+    """The alert with its numbers, and what helps."""
+    fix = _FIXES.get("false_firing" if _is_false_firing(alert) else alert.kind, "")
+    return f"{_described(alert)} {fix}".strip()
+
+
+_FIXES = {
+    "false_firing": "Repair refusal, or train with more negative phrases (data.num_negatives).",
+    "forgotten": "Route by phrase, or train with replay at a higher weight (replay.weight).",
+    "phrase": "Add images with such objects, or give the category a phrase that says more.",
+    "size": "Add images with such objects, or train at a larger image size.",
+}
+
+
+def _is_false_firing(alert: Alert) -> bool:
+    return alert.difference is not None and alert.difference.metric == "false_firing"
+
+
+def _described(alert: Alert) -> str:
     one = alert.difference
     if alert.kind == "trained-on":
         return trained_on(alert.images)
@@ -89,7 +109,7 @@ def alert_sentence(alert: Alert) -> str:
         assert alert.retention is not None, "an alert is about a difference or about retention"
         return _forgotten(alert.retention)
     label, by = METRICS[one.metric][0], _change(one)
-    if one.metric == "false_firing":
+    if _is_false_firing(alert):
         return f"False firing rose {by}: the adapter predicts objects that are not there more often."
     if alert.kind == "metric":
         return f"{label} fell {by}."
@@ -112,6 +132,14 @@ def trained_on(images: int) -> str:
     return (
         f"The adapter was trained on {images:,} of these images, so the result says little about new ones: measure on "
         "images that it was not trained on."
+    )
+
+
+def in_tiles(tiling: Tiling) -> str:
+    """A note on an evaluation in tiles."""
+    return (
+        f"Images larger than {tiling.size} pixels were cut into tiles of that size. Metrics are of whole images, the "
+        "loss is the mean over tiles, of which a quarter, at most, have no object."
     )
 
 
@@ -175,6 +203,22 @@ def routed_value(report: Report, one: Difference) -> float | None:
     return values[one.name][one.metric.replace("map_", "ap_")]
 
 
+def thresholds_sentence(report: Report) -> str | None:
+    """What the best score thresholds would gain, as a mean over phrases; None where that is little."""
+    known = [best for best in report.judged.thresholds.values() if best]
+    if not known:
+        return None
+    at_half, best = (
+        sum(values) / len(known) for values in zip(*((one.f1_at_half, one.f1) for one in known), strict=True)
+    )
+    if best - at_half < _MIN_GAIN:
+        return None
+    return f"Mean F1 of the phrases: {at_half:.2f} at score 0.5, {best:.2f} at the best thresholds of this split."
+
+
+REPLACED = "The adapter has been replaced since this evaluation, so these numbers are not its own: evaluate it again."
+
+
 def routed_sentence(report: Report) -> str:
     """How the routed numbers were made."""
     return (
@@ -196,6 +240,7 @@ def to_markdown(report: Report) -> str:
         *_bullets("Notes", [*report.notes, *not_defined_sentences(report)]),
         _table("Metrics", ["Metric", *head], change_rows(report, "all")),
         f"{escape(routed_sentence(report))}\n" if report.routed else "",
+        _gain_loss(report),
         _table("By phrase", [f"{METRICS[report.main_metric][0]} of", *head], change_rows(report, "phrase")),
         _table("By object size", [f"{METRICS[report.main_metric][0]} of", *head], change_rows(report, "size")),
         *_retention(report),
@@ -241,6 +286,53 @@ def kept_sentence(report: Report) -> str:
     return (
         f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter still finds "
         f"{retention.kept}{between}{by_route}."
+    )
+
+
+def _gain_loss(report: Report) -> str:
+    shown = measured(report)
+    rows = gain_loss_rows(shown.points)
+    return _table("Gain and loss", ["Model", "F1", "Gain", "Kept"], rows) + (
+        f"\n{escape(gain_loss_meaning(shown))}\n" if rows else ""
+    )
+
+
+def gain_loss_rows(points: Iterable[Point]) -> list[list[str]]:
+    """Points in print: the model's name, F1, its gain over the base model, and the share that is kept."""
+    return [
+        [point_name(one), number(one.f1), "–" if one.kind is Kind.BASE else number(one.gain, True), f"{one.kept:.1%}"]
+        for one in points
+    ]
+
+
+def point_name(point: Point) -> str:
+    """What a point is called in a table: "Base", "Adapter", "Routed by phrase", "Adapter at strength 0.5"."""
+    match point.kind:
+        case Kind.BASE:
+            return "Base"
+        case Kind.ADAPTER:
+            return "Adapter"
+        case Kind.ROUTED:
+            return "Routed by phrase"
+    return f"Adapter at strength {point.strength:g}"
+
+
+def gain_loss_meaning(shown: Measured) -> str:
+    """What F1 and kept are, or why there are no points."""
+    phrases = first_names(sorted(shown.basis.phrases), _MAX_ROWS)
+    match shown.missing:
+        case Missing.NO_ADAPTER:
+            return "There is no adapter that could gain or forget."
+        case Missing.NOT_MEASURED:
+            return "Forgetting was not measured."
+        case Missing.NO_F1:
+            return "F1 is not defined on these images."
+        case Missing.NOTHING_FOUND:
+            return f"Forgetting cannot be measured: the base model finds nothing by other phrases ({phrases})."
+    return (
+        f"{METRICS[F1][0]}: {METRICS[F1][1][0].lower()}{METRICS[F1][1][1:]}, of the dataset's phrases. Kept: of the "
+        f"{plural(shown.found, 'object')} that the base model finds with other phrases ({phrases}), the share that is "
+        "still found."
     )
 
 

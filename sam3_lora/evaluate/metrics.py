@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -46,26 +47,32 @@ class MetricCalculator:
         self._groups = groups
         self.results = [result for image in self._images for result in image.results]
         self.num_images = len(self._images)
-        self._ap = {kind: AveragePrecision(self.results, kind) for kind in KINDS}
         self._counts = cgf1.count(self.results)
         self._fired = false_firing(self._images, groups)
+
+    @cached_property
+    def _ap(self) -> dict[str, AveragePrecision]:
+        return {kind: AveragePrecision(self.results, kind) for kind in KINDS}
 
     def metrics(self, validation_loss: float) -> ModelMetrics:
         """All metrics on the whole split."""
         overall = {f"map_{kind}": mean_ap(ap.values) for kind, ap in self._ap.items()}
-        summed = self.summed_metrics(np.ones((1, self.num_images)))
-        overall |= {name: float(values[0]) for name, values in summed.items()}
         phrases = self._ap["segm"].phrases
         sweeps = {phrase: sweep(one for one in self.results if one.phrase == phrase) for phrase in phrases}
         by_size = {f"ap_{kind}": ap_by_size(ap.values) for kind, ap in self._ap.items()}
         return ModelMetrics(
-            _defined(overall | {"validation_loss": validation_loss}),
+            _defined(overall) | self.metrics_above_threshold() | _defined({"validation_loss": validation_loss}),
             {phrase: self._of_phrase(number, sweeps[phrase]) for number, phrase in enumerate(phrases)},
             {size: _defined({ap: by_size[ap][number] for ap in by_size}) for number, size in enumerate(SIZES)},
             self._curves(),
             leak(self._images, self._groups),
             {phrase: _best_threshold(swept) for phrase, swept in sweeps.items()},
         )
+
+    def metrics_above_threshold(self) -> Values:
+        """The metrics that take predictions above the score threshold only, on the whole split."""
+        summed = self.summed_metrics(np.ones((1, self.num_images)))
+        return _defined({name: float(values[0]) for name, values in summed.items()})
 
     def min_presence_count(self) -> int:
         """The number of prompts whose phrase is in the image, or of those whose phrase is not: the smaller one."""

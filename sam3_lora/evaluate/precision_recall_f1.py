@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sam3_lora.evaluate.predictions import PromptResult
+from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, PromptResult
 
 MATCH_IOU = 0.5  # mask IoU from which a prediction is a true positive
 MIN_LOW_IOU = 0.1  # from here up to MATCH_IOU a prediction has found the object but outlines it badly
@@ -16,6 +16,7 @@ THRESHOLDS = np.linspace(0.05, 0.95, 91).round(2)  # score thresholds tried; inf
 
 TP, FP, FN, LOW_IOU = "tp", "fp", "fn", "low_iou"
 IGNORED, CROWD = "ignored", "crowd"  # a prediction that is neither right nor wrong, and a crowd region
+BELOW = "below"  # a prediction below the score threshold that overlaps a missed object
 
 
 def match_predictions(result: PromptResult) -> np.ndarray:
@@ -42,10 +43,17 @@ class PromptOutcome:
         predictions: K of TP, FP, LOW_IOU (overlaps an unmatched object, but too little) or IGNORED (in a crowd, or
             where not every object is annotated).
         is_fn: (G,) bool, objects without a true positive; crowd regions are never.
+        is_low_iou: (G,) bool, those of them that a prediction with LOW_IOU overlaps.
     """
 
     predictions: list[str]
     is_fn: np.ndarray
+    is_low_iou: np.ndarray
+
+    @property
+    def is_missed(self) -> np.ndarray:
+        """(G,) bool, objects that no prediction overlaps enough to count for them."""
+        return self.is_fn & ~self.is_low_iou
 
 
 def classify(result: PromptResult) -> PromptOutcome:
@@ -57,11 +65,31 @@ def classify(result: PromptResult) -> PromptOutcome:
     is_fn[matched[matched >= 0]] = False
     in_crowd = (ious[:, crowd] >= MATCH_IOU).any(1)
     # Only an object that no prediction matches can be badly outlined.
-    low_iou = (ious * is_fn).max(1, initial=0) >= MIN_LOW_IOU
+    overlaps = (ious >= MIN_LOW_IOU) & is_fn
     outcomes = np.select(
-        [matched >= 0, in_crowd, low_iou], [TP, IGNORED, LOW_IOU], FP if result.exhaustive else IGNORED
+        [matched >= 0, in_crowd, overlaps.any(1)], [TP, IGNORED, LOW_IOU], FP if result.exhaustive else IGNORED
     )
-    return PromptOutcome(outcomes.tolist(), is_fn)
+    return PromptOutcome(outcomes.tolist(), is_fn, overlaps[outcomes == LOW_IOU].any(0))
+
+
+def nearly_found(result: PromptResult, outcome: PromptOutcome) -> list[int]:
+    """For each missed object the best of the predictions below the score threshold that overlap it, if there is one.
+
+    Args:
+        result: of a prompt.
+        outcome: of its predictions above the threshold.
+
+    Returns:
+        Places of predictions, ascending. One that would be a true positive is better than any other; then the score
+        counts.
+    """
+    scores = np.asarray(result.pred_scores)
+    below = (scores < SCORE_THRESHOLD) & (scores >= THRESHOLDS[0])
+    found = set[int]()
+    for ious in result.ious.T[outcome.is_missed]:
+        if (overlapping := np.flatnonzero(below & (ious >= MIN_LOW_IOU))).size:
+            found.add(int(max(overlapping, key=lambda row: (ious[row] >= MATCH_IOU, scores[row]))))
+    return sorted(found)
 
 
 class PrecisionRecallF1(NamedTuple):

@@ -93,12 +93,17 @@ class Asked:
     extra: tuple[str, ...]  # further ones: predictions above the score threshold
     for_loss: tuple[str, ...]  # those of the validation loss, which may be among the others: detections
     known: ImagePhrases  # what the annotations say
+    min_score: float = 0.0  # of predictions for the measured phrases
 
     @property
     def thresholds(self) -> dict[str, float]:
         """The minimum score of each phrase."""
         own = dict.fromkeys(self.for_loss, math.inf) | dict.fromkeys(self.extra, SCORE_THRESHOLD)
-        return own | dict.fromkeys(self.measured, 0.0)
+        return own | dict.fromkeys(self.measured, self.min_score)
+
+    def above_threshold(self) -> Asked:
+        """The same for the metrics that take predictions above the score threshold only; without the loss."""
+        return replace(self, for_loss=(), min_score=SCORE_THRESHOLD)
 
 
 def asked_of(
@@ -145,18 +150,22 @@ def predict_image(
         backbone: see :meth:`sam3_lora.predict.predictor.Predictor.set_image`.
 
     Returns:
-        The predictions; the detections for the loss's phrases in their order, None without any.
+        The predictions; the detections for the loss's phrases in their order, None without any, and of an image that
+        is cut into tiles.
     """
     predictor.set_image(pixels, (image.height, image.width), backbone)
-    thresholds, results, extra = asked.thresholds, {}, {}
+    thresholds = asked.thresholds
+    if predictor.cuts:
+        thresholds = {phrase: least for phrase, least in thresholds.items() if phrase and math.isfinite(least)}
+        return predictions_of(image, asked, predictor.prompt(tuple(thresholds), thresholds) if thresholds else {}), None
+    results: dict[str, PromptResult] = {}
+    extra: dict[str, PromptResult] = {}
     parts: list[Detections] = []
     rows: dict[str, int] = {}  # of the loss's phrases in these parts
     for chunk in predictor.prompt_in_chunks(tuple(thresholds), thresholds) if thresholds else ():
-        for phrase, found in chunk.results.items():
-            if phrase in asked.measured:
-                results[phrase] = measured_result(image, asked, found)
-            if phrase in asked.extra:
-                extra[phrase] = _result(image, [], postprocess(found, PostprocessConfig(SCORE_THRESHOLD)))
+        some = predictions_of(image, asked, chunk.results)
+        results |= {one.phrase: one for one in some.results}
+        extra |= {one.phrase: one for one in some.extra}
         own = {phrase: row for row, phrase in enumerate(chunk.results) if phrase in asked.for_loss}
         rows |= {phrase: len(rows) + number for number, phrase in enumerate(own)}
         if own:
@@ -169,6 +178,24 @@ def predict_image(
     )
     detections = take_phrases(join_phrases(parts), [rows[phrase] for phrase in asked.for_loss]) if parts else None
     return predictions, detections
+
+
+def predictions_of(image: ImageRecord, asked: Asked, found: Mapping[str, PhraseResult]) -> ImagePredictions:
+    """The predictions of one image, without duplicates, beside the ground truth.
+
+    Args:
+        image: with its annotations.
+        asked: of :func:`asked_of`.
+        found: by phrase, as the model predicts it; phrases that are missing are left out. Of those measured, some or
+            all scores below SCORE_THRESHOLD may be left out.
+    """
+    extra = [phrase for phrase in asked.extra if phrase in found]
+    return ImagePredictions(
+        image,
+        [measured_result(image, asked, found[phrase]) for phrase in asked.measured if phrase in found],
+        [_result(image, [], postprocess(found[phrase], PostprocessConfig(SCORE_THRESHOLD))) for phrase in extra],
+        asked.known,
+    )
 
 
 def routed(base: ImagePredictions, adapter: ImagePredictions, taught: Collection[str]) -> ImagePredictions:
@@ -229,7 +256,7 @@ def _result(image: ImageRecord, gt: list[Annotation], predicted: PhraseResult) -
         gt_masks=[_gt_mask(one, size_hw) for one in gt],
         gt_crowd=[one.iscrowd for one in gt],
         pred_boxes=boxes_xywh.tolist(),
-        pred_masks=[encode_rle(mask) for mask in predicted.each_mask()],
+        pred_masks=list(predicted.each_rle()),
         pred_scores=predicted.scores.tolist(),
     )
 

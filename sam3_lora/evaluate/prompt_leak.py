@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -157,12 +157,14 @@ def _false_positives(result: PromptResult) -> list[dict[str, Any]]:
     return [result.pred_masks[row] for row in np.flatnonzero(result.above_threshold & (matched < 0))]
 
 
-def false_firing(images: list[ImagePredictions], groups: PhraseGroups) -> np.ndarray:
-    """(I, 2) of each image: prompts for phrases that are surely absent, and those with a prediction."""
+def false_firing(
+    images: list[ImagePredictions], groups: PhraseGroups, kinds: Collection[str] = (CATEGORY, UNRELATED)
+) -> np.ndarray:
+    """(I, 2) of each image: prompts for phrases of these kinds that are surely absent, and those with a prediction."""
     counts = np.zeros((len(images), 2))
     for number, image in enumerate(images):
         for result in (*image.results, *image.extra):
-            if groups.kind(result.phrase) != COMMON and image.known.lacks(result.phrase):
+            if groups.kind(result.phrase) in kinds and image.known.lacks(result.phrase):
                 counts[number] += 1, result.above_threshold.any()
     return counts
 

@@ -71,6 +71,14 @@ class Retention(msgspec.Struct, frozen=True):
     by_phrase: dict[str, list[int]] = field(name="by_word")  # [found, kept]
 
 
+class StrengthMetrics(msgspec.Struct, frozen=True):
+    """What the adapter gains and forgets at another strength than as trained, which is 1."""
+
+    strength: float
+    metrics: Values  # of metrics.METRICS those that take predictions above the score threshold only
+    retention: Retention = field(name="kept")
+
+
 # Outcomes as reports of earlier versions call them.
 _OLD_OUTCOMES = {"right": "tp", "found": "tp", "wrong": "fp", "missed": "fn", "poor": "low_iou"}
 
@@ -99,9 +107,19 @@ class WorstImage(msgspec.Struct, frozen=True):
     fn: int = field(name="missed")
     low_iou: int = field(name="poor")
     gt: list[ShownObject] = field(name="truths")
-    base: list[ShownObject]
+    base: list[ShownObject]  # with the outcome "below" also those that nearly find a missed object
     adapter: list[ShownObject] | None
     orientation: str = ""  # as ImageRecord.orientation
+
+    @property
+    def judged(self) -> list[ShownObject]:
+        """The adapter's predictions, or the base model's where there is no adapter."""
+        return self.base if self.adapter is None else self.adapter
+
+    @property
+    def phrases(self) -> set[str]:
+        """The phrases of all that is shown."""
+        return {shown.phrase for shown in (*self.gt, *self.base, *(self.adapter or []))}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +136,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     adapter_name: str | None
     adapter_folder: str | None
     verdict: str  # the sentence, for lists of reports
+    adapter_step: int | None = None  # of its run, after which the adapter was saved; None where it is not known
+    weights_stamp: int | None = None  # when its weights were written, in ns; None in reports of earlier versions
 
 
 class Report(Summary, frozen=True, kw_only=True):
@@ -140,6 +160,7 @@ class Report(Summary, frozen=True, kw_only=True):
     routed: ModelMetrics | None = None  # None without an adapter, or where its phrases are not known
     routed_retention: Retention | None = field(name="routed_kept", default=None)
     taught: list[str] = []
+    strengths: list[StrengthMetrics] = []  # ascending
 
     @property
     def main_metric(self) -> str:

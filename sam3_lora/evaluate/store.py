@@ -13,10 +13,12 @@ import msgspec
 
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError, RunError, Sam3LoraError, explain_os_errors
+from sam3_lora.evaluate.gain_loss.points import measured
 from sam3_lora.evaluate.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.report import VERSION, Report, Summary
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.files import MB, atomic_write, read_file
+from sam3_lora.model.adapter_files.find_adapter import WEIGHTS
 from sam3_lora.runs.run import Run
 
 FOLDER = "evaluations"
@@ -50,6 +52,32 @@ def run_of(adapter: Path | None) -> Run | None:
     return None
 
 
+def weights_stamp(adapter: Path | None) -> int | None:
+    """When an adapter's weights were written last, in ns; None without any. To be asked before they are loaded."""
+    with suppress(OSError):
+        return None if adapter is None else (adapter / WEIGHTS).stat().st_mtime_ns
+    return None
+
+
+def step_of(adapter: Path | None) -> int | None:
+    """The step of its run after which an adapter was saved; None where it belongs to none, or to one in progress."""
+    run = run_of(adapter)
+    if run is None or adapter is None:
+        return None
+    status = run.status()
+    if status.active:
+        return None
+    return {"best": status.best_step, "last": status.step}.get(adapter.name)
+
+
+def was_replaced(report: Summary) -> bool:
+    """Whether the weights of a report's adapter have been written anew since; False where that cannot be told."""
+    if report.adapter_folder is None or report.weights_stamp is None:
+        return False
+    now = weights_stamp(Path(report.adapter_folder))
+    return now is not None and now != report.weights_stamp
+
+
 def known_phrases(adapter: Path | None) -> list[str]:
     """The phrases that an adapter's run was trained with, only the user's own if the dataset is gone."""
     from sam3_lora.data.dataset import open_dataset
@@ -71,12 +99,17 @@ def folder_of(adapter: Path | None, runs: Path) -> Path:
 
 
 def to_json(report: Report) -> str:
-    """A report as JSON, with its alerts in words beside the numbers they follow from."""
+    """A report as JSON, with what follows from its numbers: alerts, in words too, and the points of gain and loss."""
     alarms = [
         {"kind": alert.kind, "short": alert_phrase(alert), "message": alert_sentence(alert)}
         for alert in alerts_of(report)
     ]
-    return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(report) | {"alarms": alarms}), indent=1).decode()
+    points = [
+        {"kind": one.kind, "strength": one.strength, "f1": one.f1, "gain": one.gain, "kept": one.kept}
+        for one in measured(report).points
+    ]
+    whole = msgspec.to_builtins(report) | {"alarms": alarms, "gain_loss": points}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=1).decode()
 
 
 def save(report: Report, folder: Path) -> Path:

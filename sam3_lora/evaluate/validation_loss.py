@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sam3_lora.config import LossConfig, Negatives
-from sam3_lora.data.dataset import ImageRecord, Split
+from sam3_lora.data.dataset import ImageRecord
 from sam3_lora.data.loading import batches_of, make_loader
 from sam3_lora.data.samples import Batch, Collator, LeftOut, SampleDataset, input_size, sample_prompts
 from sam3_lora.data.targets import pack_targets, targets_of
@@ -121,7 +121,7 @@ def from_vector(names: list[str], vector: Tensor) -> MeanLoss:
 
 
 def validation_loader(
-    split: Split,
+    images: Sequence[ImageRecord],
     processor: Any,
     categories: tuple[str, ...],
     negatives: Negatives,
@@ -130,10 +130,10 @@ def validation_loader(
     phrases: Mapping[str, str] | None = None,
     pin_memory: bool = False,
 ) -> DataLoader:
-    """Batches of a split in its own order, with the same negatives at every evaluation.
+    """Batches of images in their own order, with the same negatives at every evaluation.
 
     Args:
-        split: with annotations.
+        images: of a split, or their tiles.
         processor: the base model's Sam3Processor.
         categories: the dataset's, from which negatives are drawn.
         negatives: absent phrases of each image.
@@ -143,7 +143,7 @@ def validation_loader(
         pin_memory: see :func:`sam3_lora.data.loading.make_loader`.
     """
     prompts = (processor, categories, negatives)
-    samples = SampleDataset(split.images, *prompts, seed=0, phrases=phrases, unreadable="leave-out")
+    samples = SampleDataset(images, *prompts, seed=0, phrases=phrases, unreadable="leave-out")
     return make_loader(samples, Collator(processor), num_workers, 0, pin_memory, batch_size=batch_size)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sam3_lora.evaluate.precision_recall_f1 import CROWD, FN, FP, LOW_IOU, TP, classify
+import numpy as np
+
+from sam3_lora.evaluate.precision_recall_f1 import BELOW, CROWD, FN, FP, LOW_IOU, TP, classify, nearly_found
 from sam3_lora.evaluate.predictions import ImagePredictions, PromptResult
 from sam3_lora.evaluate.report import ShownObject, WorstImage
 
@@ -33,10 +35,9 @@ def _errors(image: ImagePredictions) -> tuple[int, int, int]:
     """False positives, false negatives and low IoUs; an object found with a low IoU is no false negative."""
     fp, fn, low_iou = 0, 0, 0
     for outcome in map(classify, image.results):
-        poor, missed = outcome.predictions.count(LOW_IOU), int(outcome.is_fn.sum())
         fp += outcome.predictions.count(FP)
-        fn += missed - min(poor, missed)
-        low_iou += poor
+        fn += int(outcome.is_missed.sum())
+        low_iou += outcome.predictions.count(LOW_IOU)
     return fp, fn, low_iou
 
 
@@ -55,15 +56,16 @@ def _image(base: ImagePredictions, adapter: ImagePredictions | None, errors: tup
 
 
 def _ground_truth(result: PromptResult) -> list[ShownObject]:
-    is_fn = classify(result).is_fn.tolist()
-    return [
-        ShownObject(result.phrase, box, mask, CROWD if crowd else FN if missed else TP)
-        for box, mask, crowd, missed in zip(result.gt_boxes, result.gt_masks, result.gt_crowd, is_fn, strict=True)
-    ]
+    found = classify(result)
+    outcomes = np.select([result.crowd, found.is_missed, found.is_low_iou], [CROWD, FN, LOW_IOU], TP).tolist()
+    rows = zip(result.gt_boxes, result.gt_masks, outcomes, strict=True)
+    return [ShownObject(result.phrase, box, mask, outcome) for box, mask, outcome in rows]
 
 
 def _predictions(result: PromptResult) -> list[ShownObject]:
     boxes = [[round(value, 1) for value in box] for box in result.pred_boxes]
     scores = [round(score, 4) for score in result.pred_scores]
-    rows = zip(result.above_threshold.nonzero()[0].tolist(), classify(result).predictions, strict=True)
-    return [ShownObject(result.phrase, boxes[n], result.pred_masks[n], outcome, scores[n]) for n, outcome in rows]
+    outcome = classify(result)
+    rows = dict(zip(result.above_threshold.nonzero()[0].tolist(), outcome.predictions, strict=True))
+    rows |= dict.fromkeys(nearly_found(result, outcome), BELOW)
+    return [ShownObject(result.phrase, boxes[n], result.pred_masks[n], kind, scores[n]) for n, kind in rows.items()]

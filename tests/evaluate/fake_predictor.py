@@ -12,14 +12,14 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, predict_image
 from sam3_lora.evaluate.validation_loss import ImageTargets
 from sam3_lora.masks import decode_segmentation
+from sam3_lora.predict.chunks import Chunk
 from sam3_lora.predict.postprocess import PhraseResult
-from sam3_lora.predict.predictor import Chunk
 
 
 class FakePredictor:
     """Predicts the objects of a split.
 
-    base, adapter: by phrase, (recall, the share of images with a false positive).
+    base, adapter: by phrase, (recall, the share of images with a false positive); the adapter's at any strength.
     """
 
     def __init__(self, split: Split, base: dict[str, tuple], adapter: dict[str, tuple] | None = None) -> None:
@@ -28,6 +28,8 @@ class FakePredictor:
         self.has_adapter = adapter is not None
         self.strength = 1.0 if self.has_adapter else 0.0
         self.processor = None
+        self.tiles = None
+        self.cuts = False
         self.prompts: list[tuple[int, float, tuple[str, ...]]] = []
 
     def set_image(self, pixels: np.ndarray, size_hw: tuple[int, int], backbone: None) -> None:
@@ -41,7 +43,7 @@ class FakePredictor:
 
     def _predict(self, phrase: str) -> PhraseResult:
         image, rng = self._image, np.random.default_rng((self._number, len(phrase)))
-        recall, false = self._quality[self.strength].get(phrase, (0.0, 0.0))
+        recall, false = self._quality.get(self.strength, self._quality[1.0]).get(phrase, (0.0, 0.0))
         found = [
             (
                 decode_segmentation(one.segmentation, (image.height, image.width)),

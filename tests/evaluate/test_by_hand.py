@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES, why_not_defined
-from sam3_lora.evaluate.precision_recall_f1 import FN, FP, IGNORED, LOW_IOU, TP, classify, sweep
+from sam3_lora.evaluate.precision_recall_f1 import BELOW, FN, FP, IGNORED, LOW_IOU, TP, classify, sweep
 from sam3_lora.evaluate.prompt_leak import UNRELATED_PHRASES, PhraseGroups, false_firing, leak, retained
 from sam3_lora.evaluate.worst_images import worst_images
 from sam3_lora.words import foreign_words
@@ -184,3 +184,18 @@ def test_the_worst_image_comes_first_and_images_without_errors_do_not():
     assert [shape.outcome for shape in first.adapter] == [FP, FP]
     assert [shape.outcome for shape in first.base] == [TP]
     assert [(one.fp, one.fn) for one in worst_images(base, None)] == [(2, 1)]
+
+
+def test_what_nearly_finds_a_missed_object_is_kept():
+    """Of the predictions below the threshold the best that overlaps: one that fits, however low its score."""
+    gt = [square(0, 0, 20), square(50, 50, 20), square(100, 0, 20), square(0, 100, 20)]
+    fits, overlaps = square(0, 0, 18), square(0, 0, 12)
+    hopeless, elsewhere = square(50, 50, 18), square(120, 120)
+    poor, poor_too = square(100, 0, 12), square(100, 0, 18)  # an object outlined badly is not missed
+    found = square(0, 100, 20)
+    preds = [poor, found, overlaps, poor_too, elsewhere, fits, hopeless]
+    scores = [0.9, 0.8, 0.45, 0.44, 0.43, 0.42, 0.01]
+    (image,) = worst_images([image_predictions([prompt_result(1, gt, preds, scores)])], None)
+    assert (image.fp, image.fn, image.low_iou) == (0, 2, 1)
+    assert [shape.outcome for shape in image.gt] == [FN, FN, LOW_IOU, TP]
+    assert {shape.score: shape.outcome for shape in image.judged} == {0.9: LOW_IOU, 0.8: TP, 0.42: BELOW}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -125,9 +124,7 @@ def test_the_loss_is_that_of_batches_that_run_by_themselves(split, tiny_base):
     report = evaluate(predictor, requested(split))
     present = split.present()
     readable = present.images.take([number for number in range(len(present.images)) if number != 1])
-    loader = validation_loader(
-        replace(present, images=readable), predictor.processor, split.prompt_categories, NEGATIVES, BATCH_SIZE
-    )
+    loader = validation_loader(readable, predictor.processor, split.prompt_categories, NEGATIVES, BATCH_SIZE)
     loss = Sam3LossWrapper.from_config(LossConfig()).eval()
     for strength, metrics in ((0.0, report.base.metrics), (1.0, report.adapter.metrics)):
         predictor.strength = strength

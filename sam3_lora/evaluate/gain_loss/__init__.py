@@ -1,0 +1,1 @@
+"""What an adapter gains and what it forgets, as points in one picture."""
