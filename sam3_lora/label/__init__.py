@@ -1,0 +1,1 @@
+"""Labelling by confirming: a model proposes, a person decides; what is decided is a COCO dataset."""
