@@ -6,13 +6,17 @@ import sys
 
 import typer
 
+from sam3_lora.cli import concept
 from sam3_lora.cli.config import config
 from sam3_lora.cli.convert_masks import convert_masks
 from sam3_lora.cli.evaluate import evaluate
 from sam3_lora.cli.inspect import inspect
+from sam3_lora.cli.label import label
 from sam3_lora.cli.merge import merge
 from sam3_lora.cli.output import echo
 from sam3_lora.cli.predict import predict
+from sam3_lora.cli.repair import repair
+from sam3_lora.cli.repair_refusal import repair_refusal
 from sam3_lora.cli.train import train, train_launched
 from sam3_lora.errors import Sam3LoraError, first_line
 
@@ -24,8 +28,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich takes as long as everything else together
 )
 _LESS_MEMORY = "Choose a smaller image size or another device, or close other programs."
-for command in (inspect, convert_masks, config, train, predict, evaluate, merge):
+for command in (inspect, repair, convert_masks, config, train, predict, label, evaluate, repair_refusal, merge):
     app.command(command.__name__.replace("_", "-"))(command)
+app.add_typer(concept.app, name="concept")
 app.command("train-launched", hidden=True)(train_launched)
 
 

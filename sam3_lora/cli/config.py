@@ -26,9 +26,6 @@ def config(
     ] = None,
 ) -> None:
     """Print all settings, with comments, as YAML."""
-    if base is None and dataset is None:
-        typer.echo(preset(preset_name or "balanced").to_yaml(comments=True), nl=False)
-        return
     chosen = {"model.base": base or DEMO, "data.path": dataset or DEMO}
     images = None if dataset is None else _training_images(RunConfig().with_settings(chosen))
     recipe = recipe_for(chosen["model.base"], images)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam3_lora.cli.options import AsJson, CrowdsAsObjects, Dataset, DefaultPhrase, ImageDir
+from sam3_lora.cli.options import AsJson, CrowdsAsObjects, Dataset, DefaultPhrase, EditsOption, ImageDir
 from sam3_lora.cli.output import check_report_file, echo, echo_json, progress_bar, write_report
 from sam3_lora.text import plural, short
 
@@ -26,13 +26,16 @@ def inspect(
     image_dir: ImageDir = "",
     default_phrase: DefaultPhrase = "",
     crowds_as_objects: CrowdsAsObjects = False,
+    edits: EditsOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what a dataset contains and what is wrong."""
     from sam3_lora.data.dataset import open_dataset
 
     check_report_file(out)
-    opened = open_dataset(dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects)
+    opened = open_dataset(
+        dataset, images=image_dir, phrase=default_phrase, crowds_as_objects=crowds_as_objects, edits=edits
+    )
     report = _examine(opened) if deep or out is not None else None
     if not as_json:
         _print(opened, report)

@@ -16,69 +16,63 @@ from sam3_lora.cli.options import (
     ImageSize,
     Precision,
     ProcessorOption,
+    Prompt,
+    Route,
     Taught,
+    Tiles,
     base_model,
+    phrases_of,
+    routing_of,
+    set_tiles,
 )
 from sam3_lora.cli.output import check_folder, echo, echo_json
 from sam3_lora.errors import Sam3LoraError, explain_os_errors
-from sam3_lora.text import plural, short
+from sam3_lora.text import short
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sam3_lora.predict.postprocess import PhraseResult
-    from sam3_lora.predict.routing import Routing
 
 
-Route = Annotated[
-    bool | None,
-    typer.Option(
-        help="The adapter answers the phrases that it was taught, the base model all others; --taught implies it."
-    ),
-]
 _MODELS = {"base": "base model", "adapter": "adapter"}
 
 
 def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
-    prompt: Annotated[
-        list[str],
-        typer.Option(help="A phrase, or several separated by commas; one that contains a comma in quotes; repeatable."),
-    ],
+    prompt: Prompt,
     base: Base = None,
     adapter: Adapter = None,
     processor: ProcessorOption = "",
     image_size: ImageSize = None,
+    tiles: Tiles = None,
     route: Route = None,
     taught: Taught = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of an object.")] = 0.5,
+    concept: Annotated[
+        list[Path] | None, typer.Option(help="A learned concept's file, prompted as '<its name>'; repeatable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for an overlay image and the masks as PNG.")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Find all objects in an image that match phrases."""
-    from sam3_lora.data.phrase_list import split_phrases
-    from sam3_lora.evaluate.store import known_phrases
+    from sam3_lora.data.images import read_image
+    from sam3_lora.model.concept import load as load_concept
     from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
-    from sam3_lora.predict.predictor import Predictor, read_image
+    from sam3_lora.predict.predictor import Predictor
 
-    typed = "\n".join(prompt)
-    phrases = split_phrases(typed, known_phrases(adapter) if "," in typed or ";" in typed else ())
-    if len(phrases) > len(prompt):
-        echo(
-            f"Prompts with {plural(len(phrases), 'phrase')}: {' | '.join(map(short, phrases))} "
-            '("a, b" in quotes is one)',
-            err=True,
-        )
-    if not all(map(str.isprintable, phrases)):
-        raise Sam3LoraError("Expected phrases of plain text, but one contains other bytes", "Write it in UTF-8")
-    routing = _routing(adapter, taught or []) if route or (taught and route is None) else None
+    phrases = phrases_of(prompt, adapter)
+    routing = routing_of(adapter, taught or [], route)
     check_folder(out)
     pixels = read_image(image)
     predictor = Predictor.load(
         base_model(base, adapter), adapter, device, precision=precision, image_size=image_size, processor=processor
     )
+    set_tiles(predictor, tiles)
+    for file in concept or []:
+        predictor.concepts.add(load_concept(file))
     predictor.set_image(pixels)
     results = postprocess_all(predictor.prompt(phrases, threshold, routing=routing), PostprocessConfig(threshold))
     written = [] if out is None else _write_images(out, image.name, pixels, results)
@@ -95,19 +89,6 @@ def predict(
             echo(f"  score {one['score']:.2f}  box {one['box_xyxy']}  area {one['area']} px")
     for path in written:
         echo(f"Wrote {path}")
-
-
-def _routing(adapter: Path | None, taught: list[str]) -> Routing:
-    """Raises Sam3LoraError if there is no adapter, or nobody knows what it was taught."""
-    from sam3_lora.predict.routing import Routing
-
-    if adapter is None:
-        raise Sam3LoraError("Expected an adapter to route phrases to, but there is none", "Give one with --adapter")
-    if (routing := Routing.of(adapter, taught)) is None:
-        raise Sam3LoraError(
-            f"The adapter in {adapter} does not know which phrases it was taught", "Give each of them with --taught"
-        )
-    return routing
 
 
 def _as_json(result: PhraseResult) -> list[dict[str, float | list[float]]]:
