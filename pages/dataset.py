@@ -1,18 +1,23 @@
 """The dataset page: open a dataset, see what is wrong with it, browse its images and annotations."""
 
+from contextlib import suppress
 from functools import partial
 
 import streamlit as st
 
+from sam3_lora.data.dataset import Dataset
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components.layout import empty_state, escape, page
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.dataset import findings, gallery, image_view, phrases_view
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.dataset_form import choose_path
+from sam3_lora.ui.dataset.edits import repair_view
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 from sam3_lora.ui.dataset.scan_job import scan_job_of, show_scan, start_scan
 from sam3_lora.ui.next_run import phrases_of_dataset
+from sam3_lora.ui.preferences import RecentDataset, remember_dataset
 
 MAX_SPLITS = 4  # before their table scrolls
 
@@ -28,14 +33,31 @@ def main() -> None:
 
 
 def show_dataset(path: str) -> None:
-    if not path:
-        empty_state("photo_library", "No dataset is open", "Enter a dataset folder above, or use the demo.")
-        return
     dataset = resources.open_dataset(path)
     st.session_state[state.DATASET_PATH] = path
+    remember(path, dataset)
     fingerprint = resources.fingerprint(path)
-    scan_job = scan_job_of(path, fingerprint)
+    scan_job = scan_job_of(path, fingerprint, dataset)
     show(OpenedDataset(path, fingerprint, dataset, scan_job, scan_job.snapshot()))
+
+
+def remember(path: str, dataset: Dataset) -> None:
+    """Puts the dataset among the recent ones of the start page."""
+    data = state.dataset_settings(path)
+    with suppress(Sam3LoraError):  # nowhere to write: there is only no list then
+        remember_dataset(
+            RecentDataset(
+                path,
+                images=sum(len(split.images) for split in dataset.splits.values()),
+                objects=sum(split.num_objects for split in dataset.splits.values()),
+                categories=dataset.categories,
+                num_categories=len(dataset.categories),
+                errors=sum(finding.severity == "error" for finding in dataset.findings),
+                image_dir=data.image_dir,
+                default_phrase=data.default_phrase,
+                crowds_as_objects=data.crowds_as_objects,
+            )
+        )
 
 
 def show(opened: OpenedDataset) -> None:
@@ -59,7 +81,7 @@ def show(opened: OpenedDataset) -> None:
 
 def choose_view(opened: OpenedDataset) -> str:
     """The choice between the page's views, beside the dataset's format."""
-    titles = {view.FINDINGS: f"Findings ({len(opened.findings)})"} if opened.findings else {}
+    titles = {view.FINDINGS: repair_view.findings_title(opened)}
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
             "View",
@@ -112,6 +134,7 @@ def show_findings(opened: OpenedDataset) -> None:
         st.caption(findings.summary(opened.findings))
     else:
         findings.show_none(scanned=opened.report is not None)
+    repair_view.show_edits(opened)
     findings.show(opened)
 
 

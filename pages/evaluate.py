@@ -16,7 +16,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.text import first_names
 from sam3_lora.ui import adapters, resources
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
-from sam3_lora.ui.evaluate import history, report_view
+from sam3_lora.ui.evaluate import gain_loss_view, history, report_view
 from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, show_progress, start_evaluation
 from sam3_lora.ui.state import keep_valid
 
@@ -43,7 +43,7 @@ def main() -> None:
                 empty_state("straighten", "No evaluations yet", "Choose an adapter and a split, then press Evaluate.")
             return
         with st.container(key="evaluation-report"):
-            report_view.show(report, name)
+            report_view.show(report, name, lambda: history.gain_and_loss(known))
         st.divider()
         with st.container(horizontal=True):
             history.downloads(report, name)
@@ -60,6 +60,8 @@ def open_awaited(job: EvaluationJob, known: list[history.StoredReport]) -> None:
         st.error(escape(snapshot.error), icon=":material/error:")
     elif snapshot.result is not None:
         history.open_result(snapshot.result, known)
+        if (problem := snapshot.result.card_problem) is not None:
+            st.info(f"{escape(problem.message)}. {escape(problem.fix)}.", icon=":material/info:")
     elif snapshot.state == "cancelled":
         st.toast("Evaluation cancelled. Nothing was saved.", icon=":material/info:")
 
@@ -83,14 +85,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
             split = choose_split(dataset, run)
             if trained_on := count_trained_on(dataset, path, split, run):
                 st.caption(f":orange[:material/warning:] {trained_on_sentence(trained_on)}")
-        preserved = st.text_input(
-            "Phrases to preserve",
-            key="preserve",
-            placeholder="person, car",
-            persist_state="session",
-            help="Separated by commas. What the base model finds by these phrases, the adapter should still find. "
-            "Some everyday phrases are always included.",
-        )
+        preserved, strengths = gain_loss_view.choose_measured(has_adapter=model.folder is not None)
         with st.container(horizontal=True, vertical_alignment="center"):
             busy = job.snapshot().active
             help_text = "Another evaluation is in progress" if busy else None
@@ -111,8 +106,9 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         adapter_folder=model.folder,
         category_phrases=phrases,
         trained_on=trained_on,
-        retention_phrases=tuple(split_phrases(preserved or "", known)),
+        retention_phrases=tuple(split_phrases(preserved, known)),
         routing=routing,
+        strengths=strengths,
     )
     reports = folder_of(model.folder, resources.runs_folder())
     st.session_state[AWAITED] = start_evaluation(job, shared, request, reports)

@@ -8,7 +8,7 @@ def main() -> None:
     with page("Inference", "Prompt the base model and your adapter, and compare their predictions side by side."):
         share_link.open_link()
         form = prompt_form.show()
-        view = view_state.choose(form.prompt.phrases, form.prompt.model)
+        view = view_state.choose(form.prompt)
         if form.source.is_folder:
             folder_view.show(form, view)
         else:

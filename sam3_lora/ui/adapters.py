@@ -5,28 +5,31 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from sam3_lora.config import DEMO
+from sam3_lora.config import ASSETS, DEMO
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.data.phrase_list import split_phrases
 from sam3_lora.errors import Sam3LoraError
-from sam3_lora.evaluate.store import known_phrases, run_of
 from sam3_lora.files import user_path
 from sam3_lora.model.adapter_files import taught_phrases as taught_file
-from sam3_lora.model.adapter_files.find_adapter import find_adapter
+from sam3_lora.model.adapter_files.find_adapter import SETTINGS, find_adapter
 from sam3_lora.model.adapter_files.settings import base_model_of
-from sam3_lora.model.base import SAM3
-from sam3_lora.predict.routing import Routing
-from sam3_lora.text import first_names
+from sam3_lora.text import first_names, short
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
-from sam3_lora.ui.runs import all_runs
+from sam3_lora.ui.resources import current_dataset
+from sam3_lora.ui.runs import all_runs, run_label
+
+if TYPE_CHECKING:
+    from sam3_lora.predict.routing import Routing
 
 NONE = "No adapter: the base model alone"
+DEMO_ADAPTER = "The demo's adapter"  # name of the one that ships with the app
+DEMO_FOLDER = ASSETS / "demo" / "adapter"
 _UPLOADED = "uploaded/"  # prefix of the names of uploaded adapters
 _REJECTED = "adapter-refused"  # Sam3LoraError: why the last uploaded archive was rejected
 
@@ -54,12 +57,30 @@ def base_alone() -> ModelChoice:
 
 
 def known_adapters() -> dict[str, Path]:
-    """Name, such as "20260131-101500-potholes/best", -> folder; newest run first, best before last; then uploads."""
+    """Name, such as "20260131-101500-potholes/best", -> folder.
+
+    Returns:
+        The newest run first, best before last; then uploads; then the one that ships with the app.
+    """
     of_runs = {f"{run.name}/{kind}": folder for run in all_runs() for kind, folder in run.adapters().items()}
     root = _uploads()
     uploaded = [path for path in root.iterdir() if not path.name.startswith(".")] if root.is_dir() else []
     uploaded.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return of_runs | {_UPLOADED + path.name: path for path in uploaded}
+    shipped = {DEMO_ADAPTER: DEMO_FOLDER} if has_demo_adapter() else {}
+    return of_runs | {_UPLOADED + path.name: path for path in uploaded} | shipped
+
+
+def has_demo_adapter() -> bool:
+    """Whether an adapter for the demo ships with the app."""
+    return (DEMO_FOLDER / SETTINGS).is_file()
+
+
+def short_name(name: str) -> str:
+    """An adapter's name where there is little room: "potholes, best" for that of a run."""
+    run, _, kind = name.partition("/")
+    if name == NONE:
+        return "Base model alone"
+    return f"{run_label(run)}, {kind}" if kind in ("best", "last") else short(Path(name).name or name)
 
 
 def _uploads() -> Path:
@@ -77,7 +98,7 @@ def choose(key: str) -> ModelChoice:
     """
     known = known_adapters()
     if key not in st.session_state and key not in st.query_params:
-        st.session_state[key] = _preferred(list(known))
+        st.session_state[key] = in_use()
     typed = st.session_state.get(key) or st.query_params.get(key) or NONE
     options = list(dict.fromkeys([*known, NONE, typed]))
     name = st.selectbox(
@@ -90,6 +111,7 @@ def choose(key: str) -> ModelChoice:
         accept_new_options=True,
         help="The adapters of your runs, newest first. You can also type the folder of another adapter.",
     )
+    st.session_state[state.ADAPTER] = (name or NONE, st.session_state.get(state.CURRENT_RUN, ""))
     if name == NONE or not name:
         return base_alone()
     return open_adapter(name, known.get(name) or _typed_folder(name))
@@ -102,11 +124,32 @@ def _typed_folder(name: str) -> Path:
     return Path(name) if run is None else run.folder / "adapters" / kind
 
 
-def _preferred(names: list[str]) -> str:
-    """An adapter of the run shown on the train page; otherwise the newest; otherwise none."""
-    current = st.session_state.get(state.CURRENT_RUN)
+def in_use() -> str:
+    """The name of the adapter that this tab works with.
+
+    It is the one chosen last, unless another run was opened on the train page since. Then, and before any was chosen,
+    it is one of the run opened there; otherwise the newest of a run that has ended, or uploaded; otherwise the demo's,
+    for the demo; otherwise one of a run in progress, which may not find anything yet; otherwise none.
+    """
+    current = st.session_state.get(state.CURRENT_RUN, "")
+    chosen, run_then = st.session_state.get(state.ADAPTER, ("", ""))
+    if chosen and run_then == current:
+        return chosen
+    names = [name for name in known_adapters() if name != DEMO_ADAPTER or current_dataset() == DEMO]
     of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
-    return (of_current or names or [NONE])[0]
+    in_progress = {run.name for run in all_runs() if run.status().active}
+    return (of_current or sorted(names, key=lambda name: name.partition("/")[0] in in_progress) or [NONE])[0]
+
+
+def follow_run(key: str) -> None:
+    """Makes a choice follow the run that was opened on the train page since an adapter was chosen last.
+
+    Args:
+        key: of the choice; call it before :func:`choose`.
+    """
+    chosen, run_then = st.session_state.get(state.ADAPTER, ("", ""))
+    if chosen and run_then != st.session_state.get(state.CURRENT_RUN, ""):
+        st.session_state[key] = in_use()
 
 
 def open_adapter(name: str, folder: Path) -> ModelChoice:
@@ -119,6 +162,8 @@ def open_adapter(name: str, folder: Path) -> ModelChoice:
     Raises:
         ModelError: there is no adapter, or its settings cannot be read.
     """
+    from sam3_lora.model.base_files.locate import SAM3  # loads PyTorch
+
     folder = find_adapter(folder)
     base = base_model_of(folder)
     if name.startswith(_UPLOADED) and base not in (DEMO, SAM3):
@@ -130,7 +175,7 @@ def open_adapter(name: str, folder: Path) -> ModelChoice:
 
 def upload(key: str) -> None:
     """Draws the upload of an adapter's archive. key: of the choice, which then selects it."""
-    with st.popover("Upload", icon=":material/upload:", key=f"{key}-upload", help="An adapter as a zip archive"):
+    with st.popover(":material/upload:", key=f"{key}-upload", help="An adapter as a zip archive"):
         st.file_uploader(
             "Adapter as a zip archive",
             ["zip"],
@@ -164,6 +209,8 @@ def phrases_for(adapter: Path | None, dataset: str) -> dict[str, str]:
         adapter: its folder; None for the base model alone.
         dataset: path.
     """
+    from sam3_lora.evaluate.store import run_of  # loads PyTorch
+
     with suppress(Sam3LoraError):  # its settings are damaged
         if run := run_of(adapter):
             return run.config.data.category_phrases
@@ -173,6 +220,8 @@ def phrases_for(adapter: Path | None, dataset: str) -> dict[str, str]:
 @st.cache_data(show_spinner=False, max_entries=20)
 def trained_phrases(folder: Path | None) -> list[str]:
     """The phrases that an adapter's run was trained with, whatever dataset is open; [] if they are not known."""
+    from sam3_lora.evaluate.store import known_phrases
+
     with suppress(Sam3LoraError):  # its settings are damaged
         return known_phrases(folder)
     return []
@@ -196,6 +245,8 @@ def taught_phrases(model: ModelChoice) -> tuple[str, ...]:
 
 def routing_of(model: ModelChoice) -> Routing | None:
     """The routing by :func:`taught_phrases`; None without an adapter, or if they are not known. Raises ModelError."""
+    from sam3_lora.predict.routing import Routing  # loads PyTorch
+
     routing = Routing(taught_phrases(model)) if model.folder else None
     return routing if routing and routing.taught else None
 

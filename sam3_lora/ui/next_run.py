@@ -5,27 +5,31 @@ from __future__ import annotations
 import streamlit as st
 
 from sam3_lora.config import DataConfig, RunConfig
+from sam3_lora.recipes import demo_config
 from sam3_lora.ui import state
 from sam3_lora.ui.components.forms import fill_form, form_is_filled, form_value, read_form
 from sam3_lora.ui.recipe import forget_recipe
-from sam3_lora.ui.resources import last_config, runs_folder
+from sam3_lora.ui.resources import current_dataset, first_config, runs_folder
 
-_READING = ("data.path", "data.image_dir", "data.default_phrase", "data.crowds_as_objects")  # see DataConfig.reading
-_SEEN_DATASET = "next-run-seen-dataset"  # str | None: the opened dataset that the form has adopted
+# See DataConfig.reading.
+_READING = ("data.path", "data.image_dir", "data.default_phrase", "data.crowds_as_objects", "data.edits")
+_SEEN_DATASET = "next-run-seen-dataset"  # str: the opened dataset that the form has adopted
 
 
 def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     """The next run's configuration, or None and its problems by dotted setting name.
 
     The first call in a tab fills the form with the newest run's settings, so that a reload loses nothing; without any
-    run, with the defaults. A dataset that was opened since the last call is adopted.
+    run, with the defaults. A dataset that was opened since the last call is adopted; one that was typed into the form
+    is opened for all pages.
     """
     if not form_is_filled():
         forget_recipe()
-        fill_form((last_config() or RunConfig()).with_settings({"output.runs": str(runs_folder())}))
-    chosen = state.dataset_path()
-    if chosen and chosen != st.session_state.get(_SEEN_DATASET):
+        fill_form((first_config() or demo_config()).with_settings({"output.runs": str(runs_folder())}))
+    if (chosen := current_dataset()) != st.session_state.get(_SEEN_DATASET):
         _adopt_dataset(chosen)
+    elif typed := form_value("data.path"):
+        st.session_state[state.DATASET_PATH] = chosen = typed
     st.session_state[_SEEN_DATASET] = chosen
     config, problems = read_form()
     if config is not None:
@@ -74,8 +78,8 @@ def read_dataset_as(data: DataConfig) -> None:
 
 
 def use_settings(config: RunConfig) -> None:
-    """Sets the next run's configuration; its dataset stays until another one is opened."""
-    st.session_state[_SEEN_DATASET] = state.dataset_path()
+    """Sets the next run's configuration, and opens its dataset for all pages."""
+    st.session_state[state.DATASET_PATH] = st.session_state[_SEEN_DATASET] = config.data.path
     forget_recipe()
     fill_form(config)
     st.session_state[state.RUN_CONFIG] = config

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
-from sam3_lora.config import ASSETS, DEMO, RunConfig
+from sam3_lora.config import DEMO, RunConfig
+from sam3_lora.data.folders import dataset_folder
+from sam3_lora.data.index.cache import state_of
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.files import user_path
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS
 from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
+from sam3_lora.ui.preferences import kept_edits
 
 if TYPE_CHECKING:
     from transformers import Sam3Config, Sam3Processor
@@ -60,20 +63,40 @@ def last_config() -> RunConfig | None:
     return None
 
 
+def first_config() -> RunConfig | None:
+    """As :func:`last_config`, with the edits that were made of its dataset in the app, also after that run."""
+    config = last_config()
+    if config is None or config.data.edits:
+        return config
+    return config.with_settings({"data.edits": kept_edits(config.data.path)})
+
+
 def current_dataset() -> str:
-    """Path of the dataset opened last in this tab; after a reload, of the newest run's; otherwise the demo."""
+    """Path of the dataset that all pages of this tab work with.
+
+    It is the one opened last in this tab; before any was, that of the newest run; without a run, the demo.
+    """
     if chosen := state.dataset_path():
         return chosen
-    config = last_config()
-    if config is None:
-        return DEMO
-    state.set_dataset_settings(config.data)
-    return config.data.path
+    config = first_config()
+    if config is not None:
+        state.set_dataset_settings(config.data)
+    # Decided once: a run that begins elsewhere must not change what the pages of this tab are about.
+    st.session_state[state.DATASET_PATH] = path = DEMO if config is None else config.data.path
+    return path
 
 
-def dataset_folder(path: str) -> Path:
-    """The folder of a dataset: the demo's, or the path as typed."""
-    return ASSETS / "demo" / "dataset" if path == DEMO else user_path(path)
+def has_dataset_folder(path: str) -> bool:
+    """Whether the folder of a dataset is there."""
+    try:
+        return os.path.isdir(dataset_folder(path))
+    except ValueError:  # a name that no file system can hold
+        return False
+
+
+def dataset_title(path: str) -> str:
+    """What a dataset is called: the last part of its path."""
+    return "Demo" if path == DEMO else os.path.basename(path.rstrip("/\\")) or path
 
 
 @st.cache_resource(show_spinner=False)
@@ -170,7 +193,9 @@ def forget_datasets() -> None:
 
 def fingerprint(path: str) -> tuple:
     """Changes when the files of a dataset do, or how this tab reads them."""
-    return (*_files(path), *state.reading(path).values())
+    reading = state.reading(path)
+    edits = (("edits", *state_of(str(user_path(reading["edits"])))),) if reading["edits"] else ()
+    return (*_files(path), *edits, *reading.values())
 
 
 def _files(path: str) -> tuple[tuple[str, int, int], ...]:

@@ -22,6 +22,7 @@ from sam3_lora.ui.components.tables import DATE, show_table
 from sam3_lora.ui.preferences import load_preferences
 from sam3_lora.ui.resources import get_train_job, runs_folder
 
+POLL_SECONDS = 2  # between two looks at a run in progress
 RUN_PARAMETER = "run"  # in the page's address: the name of a run's folder
 _CHOICE = "run-choice"
 _DELETED = "run-deleted"  # the name of the one that was deleted in this tab last
@@ -151,6 +152,23 @@ def run_title(name: str) -> str:
     return f"{name[16:]}, {began:%d %B %Y at %H:%M:%S}".replace(", 0", ", ")
 
 
+def adapter_title(name: str) -> str:
+    """ "20260131-175902-potholes/best" -> "potholes, 31 January 2026 at 17:59:02 (best)"; other names stay."""
+    run, _, kind = name.rpartition("/")
+    title = run_title(run)
+    return f"{title} ({kind})" if run and title != run else name
+
+
+def run_label(name: str) -> str:
+    """A run's name where there is little room: "20260131-175902-potholes" -> "potholes"; others stay as they are."""
+    return name[16:] or name if run_title(name) != name else name
+
+
+def active_run() -> Run | None:
+    """The run in progress that was begun last."""
+    return next((run for run in all_runs()[:_LOOKED_AT] if run.status().active), None)
+
+
 def show_all_runs(runs: list[Run]) -> None:
     """A table of every run; a click on a row opens it."""
     alt = "All runs with their state, steps, best adapter, lowest validation loss, time and adapter size"
@@ -198,6 +216,23 @@ def progress_sentence(status: Status) -> str:
         parts.append(f"on {status.device}")
     sentence = ", ".join(parts)
     return sentence[:1].upper() + sentence[1:]
+
+
+def share_done(status: Status) -> float:
+    """How much of a run is done, in [0, 1]: of its steps, or of its preparation before the first."""
+    if status.preparation is not None and status.active:
+        return min(status.preparation.done / max(status.preparation.total, 1), 1.0)
+    return min(status.step / max(status.total_steps, 1), 1.0)
+
+
+def adapter_address(run: Run, kind: str) -> str:
+    """The name of a run's adapter in addresses: by the run in the app's own folder, otherwise its path.
+
+    Args:
+        run: any.
+        kind: "best" or "last".
+    """
+    return f"{run.name}/{kind}" if run.folder.parent == runs_folder() else str(run.folder / "adapters" / kind)
 
 
 def follow(run: Run) -> Followed:

@@ -8,23 +8,30 @@ from typing import Any
 import streamlit as st
 
 from sam3_lora.config import DataConfig, ModelConfig, RunConfig
+from sam3_lora.ui.preferences import kept_edits
 
-DATASET_PATH = "dataset_path"  # str: the dataset that was opened last
+DATASET_PATH = "dataset_path"  # str: the dataset that all pages work with, see resources.current_dataset
 DATASET_SETTINGS = "dataset_settings"  # dict: dataset path -> DataConfig: how it is read, and its category phrases
 RUN_CONFIG = "run_config"  # RunConfig: what the form on the configure page describes
 CURRENT_IMAGE = "current_image"  # str, "split/image": opened on the dataset page since inference was last shown
 ADVISED_THRESHOLDS = "advised_thresholds"  # dict: phrase -> score threshold, from evaluate to inference
+ADAPTER = "adapter_in_use"  # tuple[str, str]: the name of the adapter chosen last, and CURRENT_RUN then
+RUN_NOW = "inference-run-now"  # bool: the inference page prompts as if its button had been pressed
 CURRENT_RUN = "current_run"  # str: folder of the run that is looked at
 
 
 def dataset_path() -> str | None:
-    """The dataset that was opened last in this tab, or None before any was."""
+    """The dataset that this tab works with, or None before the first page that needs one."""
     return st.session_state.get(DATASET_PATH)
 
 
 def dataset_settings(path: str) -> DataConfig:
-    """How this tab reads a dataset, see :attr:`DataConfig.reading`, and the phrases of its categories."""
-    return st.session_state.get(DATASET_SETTINGS, {}).get(path) or DataConfig.model_construct(path=path)
+    """How this tab reads a dataset, see :attr:`DataConfig.reading`, and the phrases of its categories.
+
+    At first with the edits that were made of it in the app, so that a reload loses none.
+    """
+    known = st.session_state.get(DATASET_SETTINGS, {}).get(path)
+    return known or DataConfig.model_construct(path=path, edits=kept_edits(path))
 
 
 def reading(path: str) -> dict[str, Any]:

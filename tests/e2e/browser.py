@@ -142,7 +142,7 @@ def _is_error(message: ConsoleMessage) -> bool:
 
 
 def open_page(page: Page, app: App, name: str = "", **query: str) -> None:
-    """Opens a page of the app by its name in the address ("" is the dataset page) and waits until it is drawn."""
+    """Opens a page of the app by its name in the address ("" is the start page) and waits until it is drawn."""
     page.goto(f"{app.url}/{name}" + (f"?{urlencode(query)}" if query else ""))
     page.get_by_test_id("stHeading").first.wait_for(timeout=90_000)
     wait_until_idle(page)
@@ -166,3 +166,54 @@ def failures(page: Page) -> list[str]:
     """Texts of tracebacks and red boxes on the screen."""
     found: Any = page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]')
     return found.all_inner_texts()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds that keeps people from using the page as it is now: serious and critical violations."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    # Inactive controls need no contrast (WCAG 1.4.3); Streamlit does not mark their labels as such.
+    inactive = [
+        [f'[data-testid="{control}"]:has({mark})']
+        for control in ("stSlider", "stButtonGroup")
+        for mark in ("[disabled]", '[aria-disabled="true"]')
+    ]
+    present = [selector for selector in inactive if page.locator(selector[0]).count()]
+    context = {"exclude": present} if present else None
+    results = Axe().run(page, context=context, options={"resultTypes": ["violations"]}).response
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in results["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def unmarked(page: Page) -> list[str]:
+    """Controls that look the same whether the keyboard is on them or not."""
+    page.keyboard.press("Tab")  # from here on the browser marks what has the focus
+    return page.evaluate(_UNMARKED)
+
+
+_UNMARKED = """() => {
+    const controls = 'a[href], button, summary, input, textarea, select, [role=tab], [role=button]';
+    const isMarked = (element, part) => {
+        const style = getComputedStyle(element, part);
+        return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1;
+    };
+    const missing = [];
+    for (const control of document.querySelectorAll(controls)) {
+        if (control.disabled || control.tabIndex < 0 || !control.getClientRects().length) continue;
+        control.focus();
+        if (document.activeElement !== control) continue;
+        const around = [control, control.closest('label')?.querySelector('div')];
+        for (let outer = control.parentElement, level = 0; outer && level < 3; outer = outer.parentElement, level++)
+            around.push(outer);
+        const hidden = control.matches('[data-testid=stCheckbox] input, [data-testid=stSlider] input');
+        const seen = hidden ? around.slice(1) : around;
+        if (!seen.some(element => element && isMarked(element)) && !isMarked(control, '::after'))
+            missing.push(control.outerHTML.slice(0, 200));
+    }
+    document.activeElement.blur();
+    return missing;
+}"""

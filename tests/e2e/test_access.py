@@ -247,8 +247,8 @@ def test_with_a_token_the_app_opens_by_its_link_only(browser, locked: App, tmp_p
         page.get_by_test_id("stHeading").first.wait_for(timeout=120_000)
         assert page.url == f"{locked.url}/"
         assert page.evaluate("document.cookie").count("sam3_lora") == 0, "no script of a page can read it"
-        for name in ("dataset", "configure", "train", "evaluate", "inference"):
-            open_page(page, locked, "" if name == "dataset" else name)
+        for name in ("dataset", "label", "configure", "train", "evaluate", "inference"):
+            open_page(page, locked, name)
             expect(page.get_by_role("heading", name=name.capitalize(), exact=True)).to_be_visible()
             assert failures(page) == []
 

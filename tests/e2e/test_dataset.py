@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
-from tests.factories import FOUNDING_BUGS, coco, write_spoiled
+from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.findings.titles import title_of
+from tests.e2e.browser import App, failures, open_page, tab, violations, wait_until_idle
+from tests.factories import FOUNDING_BUGS, coco, write_dataset, write_spoiled
 
 VIEWER = ".sam3-viewer"
 
@@ -26,7 +30,7 @@ def test_from_a_finding_to_what_the_model_sees(browser, app: App, tmp_path: Path
     folder = write_spoiled(tmp_path, two_images_with_boxes_outside, images=8, categories=("class_1", "crack"))
     names = [entry["file_name"] for entry in coco(images=8)["images"]]
     with tab(browser) as (page, errors):
-        open_page(page, app, path=str(folder))
+        open_page(page, app, "dataset", path=str(folder))
         _filter_by_the_finding(page)
         thumbnails = page.locator('[class*="st-key-thumb-"] img')
         expect(thumbnails).to_have_count(2)
@@ -35,15 +39,86 @@ def test_from_a_finding_to_what_the_model_sees(browser, app: App, tmp_path: Path
         _zoom_and_hover(page)
         _step_with_the_arrow_keys(page, names[2], names[5])
         _change_the_phrase(page, "class_1", "road damage")
+        assert violations(page) == []
         _see_it_asked(page, names[2])
+        assert failures(page) == [] and violations(page) == [] and errors == []
+
+
+def test_a_leaked_image_is_fixed_undone_and_written_out(browser, app: App, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "data", images=4)
+    noise = np.random.default_rng(0)
+    for path in sorted((folder / "valid").glob("*.png"))[1:]:  # the factory draws both splits alike
+        with Image.open(path) as image:
+            size = image.size
+        Image.fromarray(noise.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    leaked, undone = title_of("leaked-images"), False
+    with tab(browser) as (page, errors):
+        open_page(page, app, "dataset", path=str(folder))
+        page.get_by_role("button", name="Scan all images").click()
+        expect(page.get_by_text(leaked, exact=True)).to_be_visible(timeout=60_000)
+        wait_until_idle(page)
+        for _ in range(2):
+            page.get_by_role("button", name="Fix", exact=True).first.click()
+            expect(page.get_by_text("5 → 4 images")).to_be_visible(timeout=30_000)
+            assert violations(page) == []
+            page.get_by_role("button", name="Apply").click()
+            page.get_by_role("button", name="1 edit").click(timeout=30_000)
+            if not undone:
+                undone = True
+                page.get_by_role("button", name="Undo", exact=True).click()
+                expect(page.get_by_role("button", name="1 edit")).to_have_count(0, timeout=30_000)
+                expect(page.get_by_text(leaked, exact=True)).to_be_visible(timeout=60_000)  # scanned again
+                wait_until_idle(page)
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Write out").click()
+        page.get_by_role("button", name="Write dataset").click()
+        page.get_by_role("button", name="Open it").click(timeout=60_000)
+        expect(page.locator(".st-key-in-use")).to_contain_text("data-edited", timeout=30_000)
+        page.get_by_role("button", name="Scan all images").click()
+        expect(page.get_by_text("9 images scanned.")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(leaked, exact=True)).to_have_count(0)
         assert failures(page) == [] and errors == []
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_object_is_relabelled_and_two_datasets_are_merged(browser, app: App, tmp_path: Path) -> None:
+    one = write_dataset(tmp_path / "one", ("train", "valid"), categories=("crack", "pothole"))
+    other = write_dataset(tmp_path / "other", ("train",), categories=("Cracks", "manhole"))
+    before = open_dataset(one).split("train").objects_per_category()
+    with tab(browser) as (page, errors):
+        open_page(page, app, "dataset", path=str(one))
+        page.locator('[class*="st-key-thumb-1"] img').first.click(force=True)
+        page.locator(".st-key-large-image img").wait_for()
+        wait_until_idle(page)
+        table = page.get_by_test_id("stDataFrame").locator("canvas").first
+        table.scroll_into_view_if_needed()
+        page.mouse.click(table.bounding_box()["x"] + 12, table.bounding_box()["y"] + 52)
+        page.get_by_role("combobox", name="Relabel the object").click()
+        page.get_by_role("option", name="pothole").click()
+        expect(page.get_by_test_id("stToast")).to_contain_text("Relabel as pothole", timeout=30_000)
+        page.get_by_role("button", name="All images").click()
+        page.get_by_text("Findings, 1 edit").click()
+        page.get_by_role("button", name="Merge with another dataset").click()
+        page.get_by_role("combobox", name="Other dataset").fill(str(other))
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("1 renamed, 1 new")).to_be_visible(timeout=30_000)
+        page.get_by_role("button", name="Merge", exact=True).click()
+        page.get_by_role("button", name="Open it").click(timeout=60_000)
+        expect(page.locator(".st-key-in-use")).to_contain_text("one-merged", timeout=30_000)
+        assert failures(page) == [] and errors == []
+    both = open_dataset(tmp_path / "one-merged")
+    added = open_dataset(other).split("train").objects_per_category()
+    found = both.split("train").objects_per_category()
+    assert both.categories == ("crack", "pothole", "manhole") and found["manhole"] == added["manhole"]
+    assert found["pothole"] == before["pothole"] + 1 and found["crack"] == before["crack"] - 1 + added["Cracks"]
 
 
 def test_quick_arrow_keys_are_all_followed_and_the_browser_goes_back(browser, app: App, tmp_path: Path) -> None:
     folder = write_spoiled(tmp_path, lambda data: None, images=12)
     names = [entry["file_name"] for entry in coco(images=12)["images"]]
     with tab(browser) as (page, errors):
-        open_page(page, app, path=str(folder))
+        open_page(page, app, "dataset", path=str(folder))
         page.locator('[class*="st-key-thumb-0"] img').click(force=True)
         _expect_large(page, names[0])
         wait_until_idle(page)
@@ -75,7 +150,7 @@ def _expect_large(page, name: str) -> None:
 
 def _filter_by_the_finding(page) -> None:
     page.get_by_role("combobox", name=re.compile("Finding")).click()
-    page.get_by_role("option", name=re.compile("Boxes outside image")).click()
+    page.get_by_role("option", name=re.compile(title_of("boxes-outside-image"))).click()
     wait_until_idle(page)
 
 
@@ -129,14 +204,14 @@ def _see_it_asked(page, name: str) -> None:
     wait_until_idle(page)
 
 
-@pytest.mark.parametrize(("spoil", "title"), FOUNDING_BUGS)
+@pytest.mark.parametrize(("spoil", "kind"), FOUNDING_BUGS)
 def test_each_founding_bug_is_in_the_first_screen_with_its_fix(
-    browser, app: App, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], title: str
+    browser, app: App, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], kind: str
 ) -> None:
     with tab(browser) as (page, errors):
-        open_page(page, app, path=str(write_spoiled(tmp_path, spoil, images=12)))
+        open_page(page, app, "dataset", path=str(write_spoiled(tmp_path, spoil, images=12)))
         worst = page.locator('[class*="st-key-worst-0"]')
-        assert title in worst.inner_text()
+        assert title_of(kind) in worst.inner_text()
         box = worst.bounding_box()
         assert box is not None and box["y"] + box["height"] < page.viewport_size["height"]
         assert failures(page) == [] and errors == []

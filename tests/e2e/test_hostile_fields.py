@@ -81,11 +81,10 @@ def data(app: App, tmp_path_factory: pytest.TempPathFactory) -> Path:
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PAGES]
 )
 def test_every_field_of_a_page_takes_hostile_text(browser, app: App, data: Path, name: str) -> None:
-    address = "" if name == "Dataset" else name.lower()
     with watched(browser, app) as page:
-        open_page(page, app, address, **dict.fromkeys(PARAMETERS[name], MARKUP[0] + FORMATTED[1] + "\u202e/../.."))
+        open_page(page, app, name.lower(), **dict.fromkeys(PARAMETERS[name], MARKUP[0] + FORMATTED[1] + "\u202e/../.."))
         check(page, app)
-        open_page(page, app, path=str(data))
+        open_page(page, app, "dataset", path=str(data))
         if name != "Dataset":
             go_to(page, name)
         walk = FieldWalk(page, app, TEXTS, NUMBERS, LAST[name], UPLOADS)

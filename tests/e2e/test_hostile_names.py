@@ -36,6 +36,16 @@ def text_of(page: Page) -> str:
     return " ".join(page.locator("body").inner_text().replace("\u2060", "").split())
 
 
+def choose(page: Page, label: str, option: str) -> None:
+    """Opens the last list of that label and takes an option."""
+    box = page.get_by_role("combobox", name=label).last
+    box.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # scrolling closes a list that was just opened
+    box.click()
+    page.get_by_role("option", name=re.compile(option)).first.click()
+    wait_until_idle(page)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset in which everything that has a name has a hostile one; each split with other categories."""
@@ -79,7 +89,7 @@ def run(app: App, data: Path) -> str:
 
 def test_the_dataset_page_shows_names_as_they_are(browser, app: App, data: Path) -> None:
     with watched(browser, app) as page:
-        open_page(page, app, path=str(data))
+        open_page(page, app, "dataset", path=str(data))
         check(page, app)
         text = text_of(page)
         assert [name for name in MARKUP[:9] if name not in text] == []
@@ -103,7 +113,7 @@ def test_the_dataset_page_shows_names_as_they_are(browser, app: App, data: Path)
 
 def test_an_image_with_hostile_objects_is_drawn(browser, app: App, data: Path) -> None:
     with watched(browser, app) as page:
-        open_page(page, app, path=str(data), split="valid", image=f"{HOSTILE}.png")
+        open_page(page, app, "dataset", path=str(data), split="valid", image=f"{HOSTILE}.png")
         check(page, app)
         assert HOSTILE in text_of(page)
         box = page.locator(".sam3-viewer").bounding_box()
@@ -119,15 +129,16 @@ def test_a_run_with_a_hostile_name_is_shown(browser, app: App, run: str) -> None
     def look(details: str) -> None:
         assert HOSTILE in text_of(page)
         if details == "Compare":
-            page.get_by_label("Compare with").click()
-            page.keyboard.press("Enter")
+            choose(page, "Compare with", "smile")
+            page.keyboard.press("Escape")
+            choose(page, "Curves", "Total loss")
             wait_until_idle(page)
             check(page, app)
             assert page.locator(".sam3-live-chart").count() == 2
 
     with watched(browser, app) as page:
         open_page(page, app, "train", run=run)
-        names = ("Sample predictions", "Adapters", "Last step", "Compare", "All runs", "Log", "Settings")
+        names = ("Adapters", "Last step", "Compare", "All runs", "Log", "Settings")
         each(page, app, names, look)
         page.get_by_role("button", name="More", exact=True).click()
         file, content = download(page, "Download")
@@ -146,10 +157,18 @@ def test_an_evaluation_shows_phrases_as_they_are(browser, app: App, run: str) ->
             page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
             page.locator(".js-plotly-plot").first.hover()
             check(page, app)
+            page.get_by_role("button", name="Table").first.click()
+            page.get_by_test_id("stPopoverBody").get_by_test_id("stDataFrame").wait_for()
+            check(page, app)
+            page.keyboard.press("Escape")
+        if view == "Worst images":
+            page.locator('[class*="st-key-thumb-worst-"] img').first.click(force=True)
+            page.get_by_role("button", name="All images").wait_for()
+            check(page, app)
 
     with watched(browser, app) as page:
         open_page(page, app, "evaluate")
-        each(page, app, ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds"), look)
+        each(page, app, ("Numbers", "Gain and loss", "Curves", "Prompt leak", "Worst images", "Thresholds"), look)
         _, markdown = download(page, "Markdown")
         texts, _ = rendered(markdown.decode())
         assert any(HOSTILE in text for text in texts)
@@ -159,12 +178,20 @@ def test_an_evaluation_shows_phrases_as_they_are(browser, app: App, run: str) ->
 
 def test_predictions_for_hostile_names_are_shown_and_saved(browser, app: App, data: Path) -> None:
     with watched(browser, app) as page:
-        open_page(page, app, path=str(data))
+        open_page(page, app, "dataset", path=str(data))
         go_to(page, "Configure")
         check(page, app)
         go_to(page, "Inference")
         check(page, app)
-        assert HOSTILE in text_of(page)
+        fields = page.locator("input").evaluate_all("inputs => inputs.map((input) => input.value)")
+        assert any(HOSTILE in value for value in (text_of(page), *fields))
+        page.get_by_role("combobox", name="Adapter").first.click()
+        page.get_by_role("option", name="No adapter").click()  # those of the runs have no weights
+        wait_until_idle(page)
+        field = page.get_by_label("Phrases", exact=True)
+        field.fill(f"{field.input_value()}, square, circle, blob, bar")  # which the base model knows
+        field.press("Enter")
+        wait_until_idle(page)
         page.get_by_role("slider", name="Score threshold").focus()
         page.keyboard.press("Home")
         wait_until_idle(page)

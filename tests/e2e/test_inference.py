@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from sam3_lora.masks import mask_to_box_xyxy
 from scripts import scenes
-from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
+from tests.e2e.browser import App, failures, open_page, tab, violations, wait_until_idle
 from tests.e2e.helpers import save_adapter
 
 
@@ -22,7 +22,7 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
     save_adapter(app)
     with tab(browser) as (page, errors):
         open_page(page, app, "inference", dataset=str(write_scenes(tmp_path)))
-        page.get_by_role("button", name="No. 2").click(force=True)
+        page.get_by_role("button", name="Example 2").click(force=True)
         both = page.locator('[class*="st-key-predictions-"]')
         expect(both).to_have_count(2, timeout=60_000)
         wait_until_idle(page)
@@ -33,7 +33,7 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
         move(page, "Score threshold", "Home")
         assert sum(counts(page)) > found, "a lower threshold shows more"
         move(page, "Adapter strength", "Home")
-        expect(page.get_by_text(re.compile("^Adapter .*, strength 0"))).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(re.compile("^Adapter: .*, strength 0"))).to_be_visible(timeout=60_000)
         base, adapter = counts(page)
         assert base == adapter, "at strength 0 the adapter is the base model"
 
@@ -49,7 +49,7 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
         assert len(zipfile.ZipFile(io.BytesIO(take(page, "Masks"))).namelist()) == len(coco["annotations"])
         assert max(Image.open(io.BytesIO(take(page, "Image"))).size) >= 640
 
-        assert failures(page) == []
+        assert failures(page) == [] and violations(page) == []
         assert errors == []
 
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sam3_lora.runs.run import Run
-from tests.e2e.browser import App, failures, open_page, tab
+from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
 from tests.e2e.helpers import CHART, chart_state, same_view, wait_for_more, zoom
 from tests.ui.run_folders import create_run, write_steps
 
 STEPS = 100_000
 DRAWN = f"{CHART} .main-svg"
+
+ALL_TERMS = {"chart-curves": "Weighted terms"}
 
 
 @contextmanager
@@ -42,10 +44,9 @@ def growing_run(runs: Path) -> Iterator[Run]:
 
 def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browser, app: App) -> None:
     with growing_run(app.runs) as run, tab(browser) as (page, errors):
-        open_page(page, app)
-        errors.clear()
-        page.get_by_role("link", name="Train", exact=True).click()
+        open_page(page, app, "train", run=run.name, **ALL_TERMS)
         page.wait_for_selector(DRAWN, timeout=30_000)
+        errors.clear()
         page.evaluate(f"document.querySelector('{CHART}').dataset.mark = 'the same node'")
         first = chart_state(page)
         wait_for_more(page, first["points"])
@@ -64,6 +65,7 @@ def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browse
 
         page.get_by_role("link", name="Dataset", exact=True).click()
         page.wait_for_selector(DRAWN, state="detached")
+        wait_until_idle(page)  # left at once, its pictures would be gone before the browser has asked for them
         page.get_by_role("link", name="Train", exact=True).click()
         page.wait_for_selector(DRAWN)
         wait_for_more(page, updated["points"])
@@ -84,7 +86,7 @@ def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browse
 
 def test_each_click_on_the_legend_counts_however_quick_and_a_double_one_shows_a_curve_alone(browser, app: App) -> None:
     with growing_run(app.runs) as run, tab(browser) as (page, errors):
-        open_page(page, app, "train", run=run.name)
+        open_page(page, app, "train", run=run.name, **ALL_TERMS)
         page.wait_for_selector(DRAWN, timeout=30_000)
         wait_for_more(page, 1)
         entries = page.locator(f"{CHART} .legendtoggle")
@@ -114,13 +116,14 @@ def test_the_library_is_sent_once_and_updates_are_small(browser, app: App) -> No
     with growing_run(app.runs), tab(browser) as (page, _):
         frames: list[int] = []
         page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(len(frame))))
-        open_page(page, app)
+        open_page(page, app, "dataset")
         page.get_by_role("link", name="Train", exact=True).click()
         page.wait_for_selector(DRAWN, timeout=30_000)
         assert sum(size > 1_000_000 for size in frames) == 1
         frames.clear()
         wait_for_more(page, chart_state(page)["points"] + 20)
-        page.get_by_text("Log", exact=True).first.click()  # the chart's scale: an update that a person asks for
+        page.get_by_role("button", name="Axes", exact=True).click()
+        page.get_by_test_id("stPopoverBody").get_by_text("Log", exact=True).click()  # an update that a person asks for
         page.wait_for_function(f"document.querySelector('{CHART}').layout.yaxis.type === 'log'")
         page.get_by_role("button", name="Stop", exact=True).click()  # a full run of the page
         page.get_by_text("Stopping").first.wait_for()
@@ -130,7 +133,7 @@ def test_the_library_is_sent_once_and_updates_are_small(browser, app: App) -> No
 def test_the_chart_follows_the_theme(browser, app: App) -> None:
     color = f"document.querySelector('{CHART}')?.data?.[0].line.color"  # a new theme builds the chart anew
     with growing_run(app.runs), tab(browser, "light") as (page, _):
-        open_page(page, app)
+        open_page(page, app, "dataset")
         page.get_by_role("link", name="Train", exact=True).click()
         page.wait_for_selector(DRAWN, timeout=30_000)
         light = page.evaluate(color)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import App, failures, open_page, running_app, tab, wait_until_idle
+from tests.e2e.browser import App, failures, open_page, running_app, tab, unmarked, violations, wait_until_idle
 from tests.factories import coco, write_split
 
 VIEWS = {
-    "dataset": ("", {"path": "demo"}),
+    "start": ("", {}),
+    "dataset": ("dataset", {"path": "demo"}),
+    "label": ("label", {}),
     "configure": ("configure", {}),
     "train": ("train", {}),
     "inference": ("inference", {}),
@@ -26,6 +28,8 @@ def test_page_draws_without_errors(browser, app: App, name: str, theme: str) -> 
     with tab(browser, theme) as (page, errors):
         open_page(page, app, address, **query)
         assert failures(page) == []
+        assert violations(page) == []
+        assert unmarked(page) == []
         assert errors == []
 
 
@@ -34,13 +38,21 @@ def test_a_link_opens_its_page_even_if_it_is_the_first_thing_after_the_start(bro
         open_page(page, app, "configure")
         page.get_by_role("heading", name="Configure", exact=True).wait_for()
         names = page.get_by_test_id("stSidebarNavItems").get_by_role("link").all_inner_texts()
-        assert [name.split()[-1] for name in names] == ["Dataset", "Configure", "Train", "Inference", "Evaluate"]
+        assert [name.split()[-1] for name in names] == [
+            "Start",
+            "Dataset",
+            "Label",
+            "Configure",
+            "Train",
+            "Inference",
+            "Evaluate",
+        ]
         assert errors == []
 
 
 def test_thumbnail_opens_large_and_the_link_leads_back_to_it(browser, app: App) -> None:
     with tab(browser) as (page, errors):
-        open_page(page, app, path="demo")
+        open_page(page, app, "dataset", path="demo")
         card = page.locator('[class*="st-key-thumb-1"]').first
         label = card.get_by_role("button").last.inner_text()
         card.locator("img").click(force=True)  # the picture, not the button below it
@@ -63,7 +75,7 @@ def test_worst_findings_are_in_the_first_screen(browser, app: App, tmp_path: Pat
         annotation["bbox"] = [0.25, 0.25, 0.5, 0.5]
     (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data), encoding="utf-8")
     with tab(browser) as (page, errors):
-        open_page(page, app, path=str(tmp_path))
+        open_page(page, app, "dataset", path=str(tmp_path))
         box = page.get_by_text("Boxes normalized", exact=True).bounding_box()
         assert box is not None and box["y"] + box["height"] < page.viewport_size["height"] / 2
         assert errors == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
+from tests.e2e.browser import App, failures, open_page, tab, violations, wait_until_idle
 from tests.e2e.helpers import CHART, chart_state, quick_run, same_view, wait_for_more, zoom
 from tests.ui.run_folders import write_adapter, write_steps
 
@@ -28,15 +28,15 @@ def test_from_the_check_to_the_archive(browser, app: App, tiny_base: Path, tmp_p
         open_page(page, app, "train")
         errors.clear()  # the browser's own, of opening an inner page first
         _check(page)
-        view = _start_and_look_closer(page)
-        _button(page, "Pause").click()
-        _state(page, "Paused")
+        view = _start_pause_and_look_closer(page)
 
         page.reload()
         _state(page, "Paused")
         wait_for_more(page, 0)
         assert same_view(view, chart_state(page)), "zoom and hidden curves survive a reload"
+        _button(page, "Axes").click()
         expect(_smoothing(page)).to_have_value("0.8")
+        page.keyboard.press("Escape")
 
         open_page(second, app, "train")
         _state(second, "Paused")
@@ -53,6 +53,7 @@ def test_from_the_check_to_the_archive(browser, app: App, tiny_base: Path, tmp_p
         _compare(page)
         _download(page, tmp_path)
         assert failures(page) == failures(second) == []
+        assert violations(page) == violations(second) == []
         assert errors == [] and second_errors == []
 
 
@@ -85,17 +86,23 @@ def _check(page) -> None:
     expect(page.locator(f".st-key-check-result {CHART} .main-svg").first).to_be_visible()
 
 
-def _start_and_look_closer(page) -> dict:
-    """Starts a run; smooths, hides a curve and zooms. Returns how the chart looks then."""
+def _start_pause_and_look_closer(page) -> dict:
+    """Starts a run and pauses it; smooths, hides a curve and zooms. Returns how the chart looks then."""
     _button(page, "Start training").click()
     expect(page.locator(".st-key-check-result")).to_have_count(0, timeout=30_000)
     _state(page, "Training")
     page.wait_for_selector(f"{CHART} .main-svg", timeout=PATIENCE_MS)
     wait_for_more(page, 4)
+    _button(page, "Pause").click()
+    _state(page, "Paused")
+    _choose(page, "Curves", "Weighted terms")
+    expect(page.locator(f"{CHART} .legendtext", has_text="loss_mask").first).to_be_visible(timeout=30_000)
+    _button(page, "Axes").click()
     _smoothing(page).focus()
     for _ in range(10):
         page.keyboard.press("ArrowLeft")
     page.wait_for_function("location.search.includes('chart-smoothing=0.8')", timeout=30_000)
+    page.keyboard.press("Escape")
     zoom(page, hold_ms=100)
     page.locator(f"{CHART} .legendtoggle").nth(1).click()
     page.wait_for_timeout(800)  # Plotly waits whether it was a double click

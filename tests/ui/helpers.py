@@ -14,6 +14,13 @@ def new_app(timeout_s: float = 120) -> AppTest:
     return AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=timeout_s)
 
 
+def dataset_page() -> AppTest:
+    """The dataset page in a tab of its own, not run yet."""
+    app = new_app()
+    app.switch_page("pages/dataset.py")
+    return app
+
+
 def train_page(**query: str) -> AppTest:
     """The train page, opened by an address with these parameters."""
     app = new_app()

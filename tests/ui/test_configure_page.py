@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.config.yaml_text import parse_yaml
-from sam3_lora.recipes import PRESETS, preset, recipe_for
+from sam3_lora.recipes import PRESETS, demo_config, preset, recipe_for
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 from tests.factories import write_dataset
@@ -48,7 +48,7 @@ def upload(app: AppTest, name: str, content: bytes) -> AppTest:
 
 def test_an_untouched_form_is_the_default_configuration(runs: Path) -> None:
     app = configure_page()
-    assert config_of(app) == RunConfig().with_settings({"output.runs": str(runs)})
+    assert config_of(app) == demo_config().with_settings({"output.runs": str(runs)})
     assert app.button_group(key="preset").value == "balanced"
     assert explanations(app) == []
 
@@ -161,7 +161,7 @@ def test_numbers_and_switches_may_be_left_to_auto() -> None:
     assert (config.training.batch_size, config.model.gradient_checkpointing) == (3, True)
     app.number_input(key="setting-training-batch_size").set_value(None)
     app.selectbox(key="setting-model-gradient_checkpointing").set_value("auto").run()
-    assert config_of(app) == RunConfig().with_settings({"output.runs": config.output.runs})
+    assert config_of(app) == demo_config().with_settings({"output.runs": config.output.runs})
     app.number_input(key="setting-training-batch_size").set_value(0).run()
     assert "a whole number from 1 to 256, or nothing for auto, got 0" in explanations(app)[0]
 
@@ -224,7 +224,7 @@ def test_the_recipe_follows_the_base_model_and_leaves_what_the_user_has_set() ->
     assert (config.training.learning_rate, config.lora.components) == (3e-4, ["scoring"])
     assert (config.data.num_negatives, config.training.max_grad_norm) == (3, 1.0), "the demo's own again"
     app.button(key="use-recipe").click().run()
-    assert config_of(app) == RunConfig().with_settings({"output.runs": config.output.runs})
+    assert config_of(app) == demo_config().with_settings({"output.runs": config.output.runs})
     assert not marks(app), "the demo's recipe is the defaults"
 
 

@@ -13,12 +13,17 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.config import AugmentationConfig, Negatives
 from sam3_lora.data.dataset import open_dataset
+from sam3_lora.data.edits.file import read_edits
+from sam3_lora.data.findings.titles import title_of
 from sam3_lora.data.samples import SampleDataset
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE
 from sam3_lora.ui.dataset.phrases_view import with_edits
+from sam3_lora.ui.preferences import kept_edits
+from sam3_lora.ui.state import RUN_CONFIG
 from tests.data.findings.helpers import opened
 from tests.factories import FOUNDING_BUGS, coco, tiny_processor, write_dataset, write_split, write_spoiled
+from tests.ui.helpers import dataset_page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -27,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("SAM3_LORA_RUNS", str(tmp_path / "runs"))
-    return AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=120)
+    return dataset_page()
 
 
 def open_path(app: AppTest, path: Path | str) -> AppTest:
@@ -44,15 +49,16 @@ def thumbnails(app: AppTest) -> list[str]:
     return [button.label.replace("\\", "") for button in app.button if button.key.startswith("open-")]
 
 
-def test_first_visit_says_what_to_do(app: AppTest) -> None:
-    app.run()
-    assert not app.exception and not app.error
-    assert "No dataset is open" in text_on(app)
-    assert "use the demo" in text_on(app)
+def test_an_emptied_field_shows_the_dataset_that_all_pages_work_with(app: AppTest, tmp_path: Path) -> None:
+    path = str(write_dataset(tmp_path))
+    open_path(app, path).text_input(key="path").set_value("  ").run()
+    assert app.text_input(key="path").value == app.session_state["dataset_path"] == path
+    app.button(key="use_demo").click().run()
+    assert app.session_state["dataset_path"] == "demo" and not app.error
 
 
 def test_demo_opens_with_its_counts(app: AppTest) -> None:
-    app.run().button(key="use_demo").click().run()
+    app.run()
     assert not app.exception and not app.error
     dataset = open_dataset("demo")
     assert dataset.format in text_on(app)
@@ -65,13 +71,13 @@ def test_demo_opens_with_its_counts(app: AppTest) -> None:
     assert app.session_state["dataset_path"] == "demo"
 
 
-@pytest.mark.parametrize(("spoil", "title"), FOUNDING_BUGS)
+@pytest.mark.parametrize(("spoil", "kind"), FOUNDING_BUGS)
 def test_each_founding_bug_is_named_with_its_fix(
-    app: AppTest, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], title: str
+    app: AppTest, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], kind: str
 ) -> None:
     open_path(app, write_spoiled(tmp_path, spoil))
-    assert f":red[:material/error:] **{title}**" in text_on(app)
-    finding = next(f for f in open_dataset(tmp_path).findings if f.kind == title.lower().replace(" ", "-"))
+    assert f":red[:material/error:] **{title_of(kind)}**" in text_on(app)
+    finding = next(f for f in open_dataset(tmp_path).findings if f.kind == kind)
     plain = text_on(app).replace("\\", "")
     assert finding.message in plain and finding.fix in plain
     assert len(thumbnails(app)) == len(coco()["images"]), "the images are still there to look at"
@@ -82,7 +88,7 @@ def test_bad_path_gives_one_sentence(app: AppTest, path: str) -> None:
     open_path(app, path)
     assert len(app.error) == 1
     assert "Traceback" not in app.error[0].value
-    assert "dataset_path" not in app.session_state
+    assert app.session_state["dataset_path"] == "demo", "the other pages keep the one that they have"
 
 
 def test_a_path_may_come_in_quotes(app: AppTest, tmp_path: Path) -> None:
@@ -132,7 +138,7 @@ def test_filter_by_a_finding_and_step_through_its_images_only(app: AppTest, tmp_
             item["bbox"][0] += 1000
     write_split(tmp_path / "train", data)
     open_path(app, tmp_path)
-    assert "**Boxes outside image**" in text_on(app)
+    assert f"**{title_of('boxes-outside-image')}**" in text_on(app)
     app.button(key="all-findings").click().run()
     finding = next(f for f in open_dataset(tmp_path).findings if f.kind == "boxes-outside-image")
     show = next(
@@ -466,3 +472,63 @@ def test_names_under_images_are_told_apart(app: AppTest, tmp_path: Path) -> None
     open_path(app, tmp_path)
     assert app.button(key="open-0").label.replace("\\", "") == "…/0.png"
     assert folder in app.button(key="open-0").help
+
+
+def test_the_folder_chosen_in_the_picker_becomes_that_of_all_pages(
+    app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_dataset(tmp_path / "home")
+    monkeypatch.setenv("HOME", str(data))
+    monkeypatch.setenv("USERPROFILE", str(data))
+    app.run().button(key="browse").click().run()
+    assert [button.label.split()[0] for button in app.button if button.key in ("picker-0", "picker-1")] == [
+        "train",
+        "valid",
+    ]
+    app.button(key="picker-choose").click().run()
+    assert not app.exception
+    assert app.text_input(key="path").value == app.session_state["dataset_path"] == str(data)
+
+
+def test_an_image_and_an_object_are_excluded_and_taken_back(app: AppTest, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", images=4)
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    open_path(app, data)
+    names = thumbnails(app)
+    app.button(key="open-1").click().run()
+    app.button(key="edit-hide_image").click().run()
+    assert not app.exception and app.session_state[view.IMAGE] == names[2], "the next one comes"
+    assert app.button(key="edit-hide_source").disabled, "no object is selected"
+    app.button(key="edit-drive_file_move-valid").click().run()
+    app.button(key="close").click().run()
+    assert thumbnails(app) == [name for name in names if name not in names[1:3]]
+    app.segmented_control(key=view.SPLIT).set_value("valid").run()
+    assert f"train/{names[2]}" in thumbnails(app)
+    app.segmented_control(key=view.VIEW).set_value(view.FINDINGS).run()
+    app.button(key="undo-all").click().run()
+    app.segmented_control(key=view.VIEW).set_value(view.IMAGES).run()
+    app.segmented_control(key=view.SPLIT).set_value("train").run()
+    assert thumbnails(app) == names and not app.exception
+    assert before == {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+
+
+def test_edits_are_in_use_after_a_reload_on_the_page_and_in_the_next_run(app: AppTest, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", images=4)
+    open_path(app, data)
+    names = thumbnails(app)
+    app.button(key="open-1").click().run()
+    app.button(key="edit-hide_image").click().run()
+    reloaded = dataset_page()
+    open_path(reloaded, data)
+    assert len(thumbnails(reloaded)) == len(names) - 1
+    reloaded.switch_page("pages/configure.py").run()
+    file = reloaded.session_state[RUN_CONFIG].data.edits
+    assert len(read_edits(file).edits) == 1 and not reloaded.exception
+    reloaded.switch_page("pages/dataset.py").run()
+    reloaded.button(key="open-2").click().run()
+    reloaded.button(key="edit-hide_image").click().run()
+    assert len(read_edits(file).edits) == 2, "a new one loses none"
+    reloaded.button(key="close").click().run()
+    reloaded.segmented_control(key=view.VIEW).set_value(view.FINDINGS).run()
+    reloaded.button(key="undo-all").click().run()
+    assert not kept_edits(str(data)) and not reloaded.exception

@@ -21,10 +21,11 @@ from sam3_lora.model import lora
 from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.model.base import load_base
 from sam3_lora.runs.run import Run
+from sam3_lora.ui import adapters
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.inference import result_view
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
-from sam3_lora.ui.state import DATASET_PATH, DATASET_SETTINGS
+from sam3_lora.ui.state import ADVISED_THRESHOLDS, DATASET_PATH, DATASET_SETTINGS
 from tests.factories import write_dataset
 from tests.hostile_adapters import CASES, make_adapter
 from tests.ui.helpers import ROOT, new_app, texts
@@ -42,6 +43,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
     lora.save(model, run.folder / "adapters" / "best", "demo")
+    with run.writing() as writer:
+        writer.update(force=True, state="finished")
     return folder
 
 
@@ -76,7 +79,7 @@ def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path
     assert app.text_input(key="phrases").value == ", ".join(phrases[:8])
     app.button(key="prompt").click().run()
     assert not app.exception and not app.error
-    assert "**Base model**" in texts(app) and "tried/best**" in texts(app)
+    assert "**Base model**" in texts(app) and "tried, best**" in texts(app)
     table = app.dataframe[0].value
     assert table["Phrase"].tolist() == phrases[:8]
     assert {"Base: objects", "Adapter: objects", "Base: best score", "Adapter: best score"} < set(table.columns)
@@ -172,7 +175,35 @@ def test_threshold_filters_without_running_the_model_again(app: AppTest, runs: P
     assert counts[-1] > counts[0]
 
 
+def test_where_nothing_is_shown_the_highest_score_is_offered_as_a_threshold(
+    app: AppTest, tmp_path, monkeypatch
+) -> None:
+    visit(app, tmp_path / "none", monkeypatch)
+    app.text_input(key="phrases").set_value("line, bar, blob, twig")
+    app.slider(key="threshold").set_value(0.95)
+    app.button(key="prompt").click().run()
+    assert app.dataframe[0].value["Base: objects"].sum() == 0
+    best = app.dataframe[0].value["Base: best score"].max()
+    app.button(key="show-from-base").click().run()
+    assert best - 0.05 < app.slider(key="threshold").value <= best
+    assert app.dataframe[0].value["Base: objects"].sum() > 0 and not app.exception
+
+
+def test_thresholds_of_an_evaluation_disable_the_slider_that_they_override(
+    app: AppTest, runs: Path, monkeypatch
+) -> None:
+    app.session_state[ADVISED_THRESHOLDS] = {"crack": 0.3}
+    visit(app, runs, monkeypatch)
+    app.text_input(key="phrases").set_value("crack, pothole").run()
+    assert not app.slider(key="threshold").disabled, "it holds for the other phrase"
+    app.text_input(key="phrases").set_value("crack").run()
+    assert app.slider(key="threshold").disabled
+    app.toggle(key="use_advised").set_value(False).run()
+    assert not app.slider(key="threshold").disabled
+
+
 def test_without_any_adapter_the_base_predicts_and_training_is_offered(app: AppTest, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(adapters, "DEMO_FOLDER", tmp_path / "none")
     visit(app, tmp_path / "none", monkeypatch)
     assert app.selectbox(key="adapter").value == NONE
     assert "No adapters yet" in texts(app)
@@ -250,7 +281,7 @@ def test_broken_upload_gives_one_sentence(app: AppTest, runs: Path, monkeypatch,
 
 def test_image_opened_on_the_dataset_page_is_the_one_proposed(app: AppTest, runs: Path, monkeypatch) -> None:
     monkeypatch.setenv("SAM3_LORA_RUNS", str(runs))
-    app.run().button(key="use_demo").click().run()
+    app.switch_page("pages/dataset.py").run()
     app.button(key="open-2").click().run()
     opened = f"{app.session_state['split']}/{app.session_state['image']}"
     app.switch_page("pages/inference.py").run()
@@ -294,3 +325,13 @@ def test_a_hostile_adapter_gives_one_sentence_and_its_archive_is_not_kept(
     assert re.search(said, box.value.replace("\\", "")) and "the archive" in box.value
     assert [path.name[:5] for path in (tmp_path / "cache" / "adapters").iterdir()] == ["good-"]
     assert not app.exception
+
+
+def test_base_and_adapter_can_be_seen_as_one_picture_with_a_slider(app: AppTest, runs: Path, monkeypatch) -> None:
+    monkeypatch.setattr(result_view, "MAX_DRAWN", 3)
+    visit(app, runs, monkeypatch)
+    app.button(key="prompt").click().run()
+    app.segmented_control(key="compare-view").set_value("Slider").run()
+    assert not app.exception and not app.error
+    assert {"Base: objects", "Adapter: objects"} <= set(app.dataframe[0].value)
+    assert any("before-after" in each.proto.id for each in app.get("download_button"))

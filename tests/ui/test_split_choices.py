@@ -14,7 +14,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.ui.split_choices import train_choices, valid_choices
 from sam3_lora.ui.state import RUN_CONFIG
 from tests.factories import write_dataset
-from tests.ui.helpers import new_app, texts
+from tests.ui.helpers import dataset_page, new_app, texts
 from tests.ui.run_folders import write_adapter
 
 VALID = "setting-data-valid_split"
@@ -95,7 +95,7 @@ def run(runs: Path, tmp_path: Path) -> Run:
 
 
 def test_a_run_with_held_out_images_is_evaluated_on_them(run: Run) -> None:
-    app = new_app().run()
+    app = dataset_page().run()
     app.text_input(key="path").set_value(run.config.data.path).run()
     app.switch_page("pages/evaluate.py").run()
     choice = app.selectbox(key="measured_split")
@@ -108,7 +108,7 @@ def test_a_run_with_held_out_images_is_evaluated_on_them(run: Run) -> None:
 
 
 def test_the_dataset_page_shows_what_a_run_holds_out(run: Run) -> None:
-    app = new_app().run()
+    app = dataset_page().run()
     app.text_input(key="path").set_value(run.config.data.path).run()
     app.selectbox(key="held_out_by").select(run.name).run()
     assert "3 of 10 images" in texts(app)

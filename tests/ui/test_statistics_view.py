@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import Report, examine
-from sam3_lora.ui.dataset import statistics_view
+from sam3_lora.ui.dataset import statistics_tables, statistics_view
 from tests.factories import SIZE_HW, coco, write_split
 
 HEIGHT, WIDTH = SIZE_HW
@@ -78,3 +78,17 @@ def test_the_sentence_on_categories_says_what_it_counts(report):
     uneven = dataclasses.replace(report.statistics, objects_per_category=counts)
     sentence = "crack has 240 objects, 240 times as many as the rarest of 2 categories."
     assert statistics_view._categories_sentence(uneven) == sentence
+
+
+def test_the_tables_hold_the_numbers_of_the_charts(report):
+    statistics = report.statistics
+    categories = statistics_tables.category_rows(statistics)
+    assert (
+        sum(row["Objects"] for row in categories) == sum(row["In train"] + row["In valid"] for row in categories) == 30
+    )
+    for histogram in (statistics.object_shares, statistics.aspect_ratios):
+        rows = statistics_tables.histogram_rows(histogram, "unit")
+        assert sum(row["Objects"] for row in rows) == 30 and all(row["From (unit)"] < row["To (unit)"] for row in rows)
+    assert sum(row["Images"] for row in statistics_tables.count_rows(statistics)) == 12
+    assert statistics_tables.image_size_rows(statistics) == [{"Width": WIDTH, "Height": HEIGHT, "Images": 12}]
+    assert [len(row) for row in statistics_tables.place_rows(statistics)] == [4, 4, 4]

@@ -38,12 +38,11 @@ def test_a_finished_run_is_shown_with_its_numbers(runs: Path) -> None:
     app = train_page(details="Adapters")
     assert "Finished" in texts(app) and "Step 40 of 40" in texts(app)
     numbers = {metric.label: metric.value for metric in app.metric}
-    assert numbers.keys() >= {"Total loss", "Learning rate"}
+    assert numbers.keys() >= {"Total loss", "F1"} and "learning rate" in texts(app)
     assert (numbers["Best cgF1"], numbers["F1"], numbers["cgF1"]) == ("0.375", "0.50", "0.38")
     assert "cgF1 0.375, after step 40" in texts(app)
     assert str(run.folder / "adapters" / "best") in texts(app)
-    assert app.button(key="stop").disabled and app.button(key="resume").disabled
-    assert "taken all its steps" in app.button(key="resume").help
+    assert not {"pause", "stop", "resume"} & {button.key for button in app.button}
 
 
 @pytest.mark.parametrize("name", ["a__b", "___", "__"])
@@ -84,7 +83,7 @@ def test_a_run_that_is_being_trained_elsewhere_can_be_watched_and_stopped(runs: 
         write_steps(writer, 1, 10, 40)
         app = train_page()
         assert "Training" in texts(app) and "Step 10 of 40" in texts(app)
-        assert app.button(key="resume").disabled
+        assert "resume" not in {button.key for button in app.button}
         app.button(key="stop").click().run()
         assert "stop" in run.requests.pending()
         assert "Stopping" in texts(app) and app.button(key="stop").disabled

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sam3_lora.data.dataset import Annotation, ImageRecord, load_image
 from sam3_lora.data.images import BROKEN, HEIC, HEIC_FIX, MAX_PIXELS, is_heic, to_rgb
-from sam3_lora.draw import Color, DrawObject, overlay
+from sam3_lora.draw import MASK_OPACITY, Color, DrawObject, Style, overlay
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_resized, decode_segmentation
 
@@ -30,7 +30,7 @@ class Layers:
     masks: bool = True
     boxes: bool = True
     labels: bool = True
-    opacity: float = 0.45  # of the masks, in [0, 1]
+    opacity: float = MASK_OPACITY  # of the masks, in [0, 1]
     categories: tuple[str, ...] = ()  # only objects of these; empty for all
 
     def shows(self, annotation: Annotation) -> bool:
@@ -107,6 +107,27 @@ def data_url(image: np.ndarray, longest: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(fit(image, longest))).decode("ascii")
 
 
+def to_gif(pictures: Sequence[np.ndarray], labels: Sequence[str], ms: int = 1_200) -> bytes:
+    """Pictures of the same image as an animated GIF that repeats, each with its label in the corner.
+
+    Args:
+        pictures: (H, W, 3) uint8 each, of one size.
+        labels: as many.
+        ms: how long each is shown.
+    """
+    frames = []
+    for picture, label in zip(pictures, labels, strict=True):
+        frame = Image.fromarray(picture)
+        draw, font = ImageDraw.Draw(frame), ImageFont.load_default(18)
+        box = draw.textbbox((14, 12), label, font=font)
+        draw.rounded_rectangle((box[0] - 8, box[1] - 6, box[2] + 8, box[3] + 6), radius=6, fill=(15, 21, 23))
+        draw.text((14, 12), label, fill=(255, 255, 255), font=font)
+        frames.append(frame)
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=ms, loop=0)
+    return file.getvalue()
+
+
 def scaled_object(
     label: str,
     color: Color,
@@ -115,11 +136,12 @@ def scaled_object(
     size_hw: tuple[int, int],
     to_hw: tuple[int, int],
     score: float | None = None,
+    style: Style = "filled",
 ) -> DrawObject:
     """An object to draw on an image of another size.
 
     Args:
-        label, color, score: as :class:`DrawObject` takes them.
+        label, color, score, style: as :class:`DrawObject` takes them.
         segmentation: COCO polygons or run lengths, in pixels of `size_hw`; None without a mask.
         box_xyxy: in pixels of `size_hw`.
         size_hw: of the image that the object was found or annotated in.
@@ -128,7 +150,7 @@ def scaled_object(
     scale_y, scale_x = to_hw[0] / size_hw[0], to_hw[1] / size_hw[1]
     x0, y0, x1, y1 = box_xyxy
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
-    return DrawObject(label, color, _mask_at(segmentation, size_hw, to_hw), box, score)
+    return DrawObject(label, color, _mask_at(segmentation, size_hw, to_hw), box, score, style)
 
 
 def _mask_at(segmentation: Any, size_hw: tuple[int, int], to_hw: tuple[int, int]) -> np.ndarray | None:

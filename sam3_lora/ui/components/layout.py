@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +14,11 @@ import streamlit as st
 from sam3_lora import markdown
 from sam3_lora.errors import ConfigError, Sam3LoraError
 from sam3_lora.ui.access import AccessGuard
+from sam3_lora.ui.components.javascript import component
 from sam3_lora.ui.resources import log_unexpected
 
 _MAX_FILE_NAME = 120  # characters
+_KEYS = component("arrow_keys")
 # What Streamlit replaces after Markdown has been parsed, where a backslash does not help: names of emoji and icons,
 # arrows and dashes. A word joiner, which is invisible and has no width, keeps it from that.
 _REPLACED = re.compile(r":(?=material/|[\w+-]+:)|(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S)")
@@ -24,9 +27,9 @@ _REPLACED = re.compile(r":(?=material/|[\w+-]+:)|(?<!\S)(?:<->|->|<-|--|>=|<=|~=
 # the st-key-* classes made from our own keys.
 _CSS = """
 <style>
-[data-testid="stMainBlockContainer"] { max-width: 1280px; padding-inline: 3rem; }
+[data-testid="stMainBlockContainer"] { max-width: 1640px; padding-inline: 3rem; }
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding-inline: 1.5rem; } }
-[data-testid="stMetricLabel"] p { white-space: normal; }
+[data-testid="stMetric"] p { white-space: normal; }
 /* A thumbnail's button covers its whole card, so that a click on the image opens it. */
 [class*="st-key-thumb-"] { position: relative; }
 [class*="st-key-thumb-"] button::after { content: ""; position: absolute; inset: 0; }
@@ -36,13 +39,34 @@ _CSS = """
     aspect-ratio: 1; object-fit: contain; width: 100%;
     background: rgba(128, 144, 144, 0.12); border-radius: 0.5rem;
 }
+/* Examples are small: their pictures say enough, the buttons' names are for screen readers and the keyboard. */
+[class*="st-key-open-example-"] { height: 0; overflow: visible; }
+[class*="st-key-open-example-"] p { position: absolute; clip-path: inset(50%); }
+[class*="st-key-thumb-example-"]:has(button:hover) img { outline: 2px solid var(--st-primary-color, #0f766e); }
 [class*="st-key-found-"] img { max-height: 320px; object-fit: contain; }
+/* A line of the sidebar, as its links are. */
+.st-key-sidebar-run button { min-height: 0; padding-block: 0.1rem; }
 /* As high as the other inputs and buttons, so that rows of both share their edges. */
 button[data-variant="segmented_control"] { min-height: 2.5rem; }
 /* The primary color carries white text on buttons; as text on the dark background it is too dark itself. */
-button[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"] {
+button[data-variant="segmented_control"][aria-checked="true"], [data-testid="stSliderThumbValue"],
+button[kind="tertiary"]:is(:hover, :focus, :active) {
     color: inherit !important;
 }
+button[kind="tertiary"]:hover p { text-decoration: underline; }
+/* What the keyboard is on: Streamlit's ring is half transparent, its links have none, its toolbars are unseen. */
+:is(a, button, summary, [role="tab"], [data-testid="stMultiSelectTagsContainer"] span):focus-visible,
+[data-testid="stCheckbox"]:has(input:focus-visible) label > div:nth-of-type(1),
+[data-testid="stSlider"] div:has(> div > input:focus-visible),
+:is([data-testid$="RootElement"], [data-testid="stNumberInputContainer"]):has(:is(input, textarea):focus-visible),
+:is([data-testid="stSelectbox"], [data-testid="stMultiSelect"]) [role="group"]:has(input:focus-visible),
+[class*="st-key-thumb-"] button:focus-visible::after {
+    outline: 2px solid #0d9488 !important;
+    outline-offset: 1px;
+}
+:is(summary, [role="tab"], [role="radio"], [data-testid^="stPagination"]):focus-visible { outline-offset: -2px; }
+[data-testid="stElementToolbar"]:has(:focus-visible) { opacity: 1 !important; z-index: 2; }
+[class*="st-key-thumb-"] button:focus-visible { outline: none !important; box-shadow: none !important; }
 </style>
 """
 
@@ -91,6 +115,22 @@ def guarded() -> Iterator[None]:
             f"An unexpected error occurred. The details are in {escape(where)}.\n\nReload the page to continue.",
             icon=":material/error:",
         )
+
+
+def fragment(draw: Callable[..., None], *args: object, run_every: float | None = None) -> None:
+    """Draws a part of a page that is drawn anew without the rest, :func:`guarded`.
+
+    Args:
+        draw: draws it.
+        args: of draw.
+        run_every: seconds between two drawings; None: only when something in it is used.
+    """
+
+    def guarded_part() -> None:
+        with guarded():
+            draw(*args)
+
+    st.fragment(guarded_part, run_every=run_every)()
 
 
 def show_error(error: Sam3LoraError) -> None:
@@ -207,6 +247,31 @@ def step_buttons(place: int | None, count: int, step: Callable[[int], None], pre
         st.button(
             text, f"{prefix}{text.lower()}", icon=f":material/{icon}:", disabled=disabled, on_click=step, args=(by,)
         )
+
+
+def arrow_keys(key: str, step: Callable[[int], None]) -> None:
+    """Calls back for the arrow keys.
+
+    Args:
+        key: of the component.
+        step: called with the presses of right minus those of left since the last call.
+    """
+    done = f"{key}-done"  # the browser's count at the last call
+
+    def follow() -> None:
+        count = st.session_state[key]["count"]
+        by = int(count) - st.session_state.get(done, 0)
+        st.session_state[done] = int(count)
+        step(by)
+
+    session = st.session_state.setdefault(f"{key}-session", secrets.token_hex(8))
+    _KEYS(
+        key=key,
+        data={"count": st.session_state.get(done, 0), "session": session},
+        default={"count": st.session_state.get(done, 0)},
+        on_count_change=follow,
+        height=0,
+    )
 
 
 @contextmanager

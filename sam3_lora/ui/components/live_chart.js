@@ -2,6 +2,8 @@
 // data and at every change of the theme; both end in Plotly.react on the same node.
 
 const MARGIN = { l: 64, r: 8, t: 12, b: 48 };
+const NARROW = 760; // pixels
+const FEW = 4; // entries of the legend
 
 export default function ({ data, parentElement }) {
   const node = parentElement.querySelector(".sam3-live-chart");
@@ -29,7 +31,7 @@ function createChart(node) {
     if (viewKey !== wanted.key) [view, viewKey] = [loadView(wanted.key), wanted.key];
     const theme = readTheme(node);
     const traces = wanted.curves.map((curve) => toTrace(curve, theme, view));
-    const layout = toLayout(wanted, theme, view);
+    const layout = toLayout(wanted, theme, view, node.clientWidth);
     layout.datarevision = ++revision; // without it Plotly skips the axis ranges when only the theme changes
     drawing = window.Plotly.react(node, traces, layout, {
       displayModeBar: false,
@@ -70,7 +72,10 @@ function createChart(node) {
     if (hidden) view.hidden[id] = true;
     else delete view.hidden[id];
   };
-  for (const type of ["mousedown", "mouseup", "click", "dblclick"]) node.addEventListener(type, answerLegend, true);
+  // A new chart may be made on the same node: what this one listens to ends with it.
+  const ended = new AbortController();
+  const listening = { capture: true, signal: ended.signal };
+  for (const type of ["mousedown", "mouseup", "click", "dblclick"]) node.addEventListener(type, answerLegend, listening);
 
   const hold = () => {
     held = true;
@@ -79,10 +84,9 @@ function createChart(node) {
     held = false;
     if (late) setTimeout(draw, 50); // after Plotly has turned the drag into a zoom
   };
-  node.addEventListener("pointerdown", hold, true);
-  window.addEventListener("pointerup", release);
-  window.addEventListener("pointercancel", release);
-  window.addEventListener("sam3-plotly-ready", draw);
+  node.addEventListener("pointerdown", hold, listening);
+  for (const type of ["pointerup", "pointercancel"]) window.addEventListener(type, release, { signal: ended.signal });
+  window.addEventListener("sam3-plotly-ready", draw, { signal: ended.signal });
 
   return {
     update(data) {
@@ -92,9 +96,7 @@ function createChart(node) {
       draw();
     },
     destroy() {
-      window.removeEventListener("pointerup", release);
-      window.removeEventListener("pointercancel", release);
-      window.removeEventListener("sam3-plotly-ready", draw);
+      ended.abort();
       // A draw that has not ended would miss what is purged; a new chart on the same node keeps it.
       drawing?.finally(() => node.sam3Chart || window.Plotly.purge(node));
     },
@@ -120,10 +122,20 @@ function toTrace(curve, theme, view) {
     hoverinfo: curve.faint ? "skip" : "x+y+name",
     hovertemplate: curve.faint ? undefined : "%{y:.4~g}",
     visible: hidden ? "legendonly" : true,
+    yaxis: curve.right ? "y2" : "y",
   };
 }
 
-function toLayout(data, theme, view) {
+// Beside the plot the legend takes a third of a narrow chart; a few entries fit into a line below it.
+function legendOf(data, theme, width) {
+  const font = { color: theme.text };
+  const entries = data.curves.filter((curve) => !curve.faint).length;
+  return width < NARROW || entries <= FEW
+    ? { orientation: "h", x: 0, y: -0.16, yanchor: "top", itemwidth: 30, font }
+    : { orientation: "v", x: 1.01, y: 1, yanchor: "top", itemwidth: 30, font };
+}
+
+function toLayout(data, theme, view, width) {
   const axis = {
     gridcolor: theme.grid,
     linecolor: theme.grid,
@@ -142,7 +154,7 @@ function toLayout(data, theme, view) {
     hoverlabel: { bgcolor: theme.background, bordercolor: theme.grid, font: { color: theme.text } },
     dragmode: "zoom",
     showlegend: data.curves.filter((curve) => !curve.faint).length > 1,
-    legend: { orientation: "v", x: 1.01, y: 1, yanchor: "top", itemwidth: 30, font: { color: theme.text } },
+    legend: legendOf(data, theme, width),
     xaxis: {
       ...axis,
       title: { text: data.xTitle, font: { color: theme.muted }, standoff: 8 },
@@ -162,6 +174,18 @@ function toLayout(data, theme, view) {
       uirevision: yName(data),
       autorangeoptions: withoutOutliers(data, view),
       ...rangeOf(view.ranges[yName(data)]),
+    },
+    // Shares of 1; it is neither zoomed nor logarithmic.
+    yaxis2: {
+      ...axis,
+      title: { text: data.rightTitle, font: { color: theme.muted }, standoff: 8 },
+      overlaying: "y",
+      side: "right",
+      range: [0, 1],
+      dtick: 0.2,
+      tickmode: "linear", // Plotly would put them where those of the losses are
+      fixedrange: true,
+      showgrid: false,
     },
   };
 }
@@ -191,7 +215,7 @@ function yName(data) {
 function withoutOutliers(data, view) {
   if (!data.clip && !data.log) return {};
   const shown = data.curves
-    .filter((curve) => !curve.faint && !view.hidden[curve.id])
+    .filter((curve) => !curve.faint && !curve.right && !view.hidden[curve.id])
     .map((curve) => ({
       values: curve.y.filter((value) => value !== null && (value > 0 || !data.log)).sort((a, b) => a - b),
       share: curve.mode === "lines" ? 0.02 : 0, // a curve with few points has no outliers
@@ -235,7 +259,7 @@ function saveView(key, view) {
 function readTheme(node) {
   const style = getComputedStyle(node);
   const read = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
-  const text = read("--st-text-color", "#1b2528");
+  const text = read("--st-text-color", "#0d1517");
   return {
     text,
     background: read("--st-background-color", "#ffffff"),

@@ -42,8 +42,8 @@ def live_chart(picture: Picture, *, key: str, label: str, scale: str = LINEAR, h
     Args:
         picture: its curves, each with id (letters, digits, "_" and "-"; hidden curves are remembered by it), name, x, y
             (None for a gap), mode ("lines" or "lines+markers"), color ("text", "muted", "accent" or a place in
-            the palette), and optionally width, dash, faint (drawn pale, not in the legend) and of
-            (the id of the curve it is shown and hidden with).
+            the palette), and optionally width, dash, faint (drawn pale, not in the legend), right (shares of 1, on an
+            axis of their own) and of (the id of the curve it is shown and hidden with).
         key: identifies the chart; zoom (by what the axes show) and hidden curves (by id) are remembered under it in
             the browser tab.
         label: what the chart shows, for screen readers.
@@ -55,6 +55,7 @@ def live_chart(picture: Picture, *, key: str, label: str, scale: str = LINEAR, h
         "curves": [curve | {"name": plot_text(curve["name"])} for curve in picture.curves],
         "xTitle": picture.x_title,
         "yTitle": picture.y_title,
+        "rightTitle": picture.right_title,
         "label": label,
         "log": scale == LOG,
         "clip": scale == CLIPPED,

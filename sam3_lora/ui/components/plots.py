@@ -1,17 +1,20 @@
-"""What the still charts of all pages share: an empty figure, the color of its grid, and text for Plotly."""
+"""What the still charts of all pages share: an empty figure, its table, the color of its grid, and text for Plotly."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
+import streamlit as st
 
 from sam3_lora.text import printable
+from sam3_lora.ui.components.tables import folded_table
 
 _MAX_TEXT = 40  # characters
 GRID = "rgba(128, 128, 128, 0.2)"
-NO_TOOLBAR = {"displayModeBar": False}
+_NO_TOOLBAR = {"displayModeBar": False}
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
 
 
@@ -29,6 +32,27 @@ def empty_figure(height: int) -> go.Figure:
     figure.update_xaxes(gridcolor=GRID, automargin=True)
     figure.update_yaxes(gridcolor=GRID, automargin=True)
     return figure
+
+
+def show_figure(
+    figure: go.Figure,
+    alt: str,
+    key: str,
+    rows: Callable[[], Any] | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> None:
+    """Draws a chart, with its numbers as a table one click away.
+
+    Args:
+        figure: the chart.
+        alt: what it shows, for screen readers.
+        key: of the chart.
+        rows: makes the table, see :func:`folded_table`; None where one stands beside the chart.
+        columns: of the table.
+    """
+    st.plotly_chart(figure, key=key, config=_NO_TOOLBAR, alt=alt)
+    if rows is not None:
+        folded_table(rows, alt, f"{key}-table", columns)
 
 
 def plot_text(text: str) -> str:

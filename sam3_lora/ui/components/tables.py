@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 from sam3_lora.text import short
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_TEXT = 200  # characters of a cell
 DATE = st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm")
@@ -33,6 +35,8 @@ def show_table(
         placeholder: in empty cells.
         others: as Streamlit's dataframe takes them.
     """
+    import pandas as pd  # not with the module: pages without a table are there sooner
+
     if open_row is not None:
         others |= {"selection_mode": "single-row", "on_select": lambda: _follow_selection(others["key"], open_row)}
     number = st.column_config.NumberColumn
@@ -47,6 +51,20 @@ def show_table(
         alt=alt,
         **others,
     )
+
+
+def folded_table(rows: Callable[[], Any], alt: str, key: str, columns: Mapping[str, Any] | None = None) -> None:
+    """Draws the button that opens a table with the numbers of a chart; the table is made when it is opened.
+
+    Args:
+        rows: makes a data frame, or what makes one.
+        alt: what chart and table show.
+        key: of the button.
+        columns: as :func:`show_table` takes them.
+    """
+    with st.popover("Table", icon=":material/table:", type="tertiary", key=key, on_change="rerun") as box:
+        if box.open:
+            show_table(rows(), alt, columns, width=560)
 
 
 def shortened(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,9 +22,9 @@ from sam3_lora.ui.components.images import RECORD_KEY, Layers, data_url, fitted_
 from sam3_lora.ui.components.javascript import component
 
 LONGEST = 2000  # pixels of the picture that is sent; more would only be seen at the highest zoom
-VIEW_HEIGHT = 520
+VIEW_HEIGHT = 520  # pixels on the screen, at most where the window is no larger
 
-_VIEWER = component("viewer", html='<div class="sam3-viewer" role="img" tabindex="0"></div>')
+_VIEWER = component("viewer", html='<div class="sam3-viewer" role="group" tabindex="0"></div>', uses="image_stage")
 
 
 def viewer(
@@ -69,11 +69,11 @@ def viewer(
 
 
 def mount(key: str, data: dict[str, Any]) -> None:
-    """Draws or updates the viewer of this key; data as viewer.js takes it.
+    """Draws or updates the viewer of this key; data as image_stage.js takes it.
 
     Viewers with the same text under "group" show the same part of their images.
     """
-    _VIEWER(key=key, data=data, height=data["viewHeight"])
+    _VIEWER(key=key, data=data, height="content")
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=RECORD_KEY)
@@ -116,7 +116,7 @@ def _path(points_xy: np.ndarray) -> str:
 def viewer_object(
     name: str, color: Color, box_xywh: Sequence[float], outline: str, area: int | None, size_hw: tuple[int, int]
 ) -> dict[str, Any]:
-    """An object as viewer.js takes it.
+    """An object as image_stage.js takes it.
 
     Args:
         name: on its label.

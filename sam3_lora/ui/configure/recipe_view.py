@@ -17,7 +17,7 @@ from sam3_lora.ui.recipe import current_recipe, filled_settings, own_settings, u
 def show_recipe() -> None:
     """Draws which recipe there is, what it has filled, and the button that uses all of it.
 
-    The demo's recipe is the defaults: there is nothing to say until the user has changed one.
+    The app begins with the demo's recipe: there is nothing to say until the user has changed a value.
     """
     recipe = current_recipe()
     if recipe is None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import streamlit as st
 
 from sam3_lora.config import DEMO
+from sam3_lora.data.folders import dataset_folder
 from sam3_lora.data.index.cache import cache_folder
 from sam3_lora.ui import resources, state
+from sam3_lora.ui.components.folder_picker import open_picker, pick_folder
 from sam3_lora.ui.components.layout import kept_error, show_kept_error
 from sam3_lora.ui.dataset import page_state
 from sam3_lora.ui.next_run import read_dataset_as
+from sam3_lora.ui.preferences import places
 
 _BROKEN_PROBLEM = "broken-copy-problem"  # DataError of the last try
 _READ_OF, _IMAGE_DIR, _PHRASE, _CROWDS = "read-of", "read-images", "read-phrase", "read-crowds"
 
 
 def choose_path() -> str:
-    """Draws the path field with its buttons; returns the path, "" if none is given."""
-    if page_state.PATH not in st.session_state and state.dataset_path():
-        st.session_state[page_state.PATH] = state.dataset_path()
+    """Draws the path field with its buttons; returns the path, which is that of all pages where the field is empty."""
+    if not (st.session_state.get(page_state.PATH) or "").strip():
+        st.session_state[page_state.PATH] = resources.current_dataset()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         path = st.text_input(
             "Dataset folder",
@@ -26,8 +29,11 @@ def choose_path() -> str:
             placeholder="A folder with train, valid and test inside",
             on_change=page_state.reset,
         )
-        st.button("Use the demo", key="use_demo", on_click=_open, args=(DEMO,), disabled=path == DEMO)
-        if not path:
+        if st.button("Browse", key="browse", icon=":material/folder_open:", on_click=open_picker, args=(_near(path),)):
+            pick_folder(places(), _open)
+        if path != DEMO:
+            st.button("Use the demo", key="use_demo", on_click=_open, args=(DEMO,))
+        else:
             st.button(
                 "Open a broken copy",
                 key="use_broken",
@@ -39,14 +45,19 @@ def choose_path() -> str:
             key="read_again",
             icon=":material/refresh:",
             on_click=resources.forget_datasets,
-            disabled=not path,
             help="Read the files again after changing them",
         )
-        path = path.strip().strip("\"'")  # a path copied from a file manager may be quoted
-        if path and path != DEMO:
+        # A path copied from a file manager may be quoted.
+        path = path.strip().strip("\"'") or resources.current_dataset()
+        if path != DEMO:
             _choose_reading(path)
     show_kept_error(_BROKEN_PROBLEM)
     return path
+
+
+def _near(path: str) -> str:
+    """Where to begin to browse: beside the dataset that is open."""
+    return "" if path == DEMO else str(dataset_folder(path).parent)
 
 
 def _choose_reading(path: str) -> None:
@@ -91,4 +102,4 @@ def _open_broken_copy() -> None:
     from sam3_lora.demo.broken_copy import make_broken_copy
 
     with kept_error(_BROKEN_PROBLEM):
-        _open(str(make_broken_copy(resources.dataset_folder(DEMO), cache_folder() / "broken-demo")))
+        _open(str(make_broken_copy(dataset_folder(DEMO), cache_folder() / "broken-demo")))

@@ -10,15 +10,16 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.data.findings.findings import Finding
+from sam3_lora.data.findings.titles import title_of
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.dataset import page_state
+from sam3_lora.ui.dataset.edits import repair_view
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 _MAX_WORST = 2
 _MAX_ROWS = 5  # of locations before their table scrolls
-_NAMES = {"english": "English", "heic": "HEIC", "cmyk": "CMYK"}
 # severity -> Material symbol, color, word
 _SEVERITIES = {
     "error": ("error", "red", "error"),
@@ -27,17 +28,14 @@ _SEVERITIES = {
 }
 
 
-def title_of(kind: str) -> str:
-    """ "boxes-outside-image" -> "Boxes outside image"."""
-    title = " ".join(_NAMES.get(word, word) for word in kind.split("-"))
-    return title[0].upper() + title[1:]
-
-
 def show(opened: OpenedDataset) -> None:
     """Draws all findings of a dataset, worst first."""
     for index, finding in enumerate(opened.findings):
         with st.container(gap="xxsmall", key=f"finding-{index}"):
             _show_message(finding)
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.caption(f":material/arrow_forward: {escape(finding.fix)}", width="content")
+                repair_view.offer_fix(opened, finding, index)
             if any(location.image or location.annotation or location.detail for location in finding.locations):
                 _show_locations(index, finding, opened)
 
@@ -54,6 +52,7 @@ def show_worst(findings: Sequence[Finding]) -> None:
     for index, finding in enumerate(serious[:_MAX_WORST]):
         with st.container(gap="xxsmall", key=f"worst-{index}"):
             _show_message(finding)
+            st.caption(f":material/arrow_forward: {escape(finding.fix)}")
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -67,7 +66,6 @@ def _show_message(finding: Finding) -> None:
     where = f" :gray-badge[{escape(finding.split)}]" if finding.split else ""
     st.markdown(f":{color}[:material/{icon}:] **{title_of(finding.kind)}**{where}")
     st.markdown(escape(finding.message))
-    st.caption(f":material/arrow_forward: {escape(finding.fix)}")
 
 
 def _show_locations(index: int, finding: Finding, opened: OpenedDataset) -> None:

@@ -11,14 +11,15 @@ import numpy as np
 import streamlit as st
 
 from sam3_lora.data.dataset import ImageRecord, Split
+from sam3_lora.data.findings.titles import title_of
 from sam3_lora.data.splits.holdout import annotations_of
 from sam3_lora.draw import Color
 from sam3_lora.errors import DataError, Sam3LoraError
 from sam3_lora.text import plural, short
 from sam3_lora.ui.components import images
+from sam3_lora.ui.components.colors import legend, swatch
 from sam3_lora.ui.components.layout import empty_state, escape, one_page
 from sam3_lora.ui.dataset import page_state as view
-from sam3_lora.ui.dataset.findings import title_of
 from sam3_lora.ui.dataset.page_state import IMAGES_PER_PAGE, OpenedDataset
 from sam3_lora.ui.runs import all_runs, run_title
 from sam3_lora.ui.split_index import AS_IN_FILE, COUNTS, SIZES, SORTS, ImageFilter, SplitIndex
@@ -159,16 +160,9 @@ def _finding_counts(opened: OpenedDataset, index: SplitIndex) -> Counter[str]:
 
 def _show_legend(categories: Sequence[str], colors: Mapping[str, Color]) -> None:
     """One line with the color of each category."""
-    square = "display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px"
-    entries = [
-        f'<span style="white-space: nowrap; margin-right: 1.25em">'
-        f'<span style="{square}; background: rgb{colors[name]}"></span> {escape(short(name))}</span>'
-        for name in categories[:_MAX_LEGEND]
-    ]
-    if len(categories) > _MAX_LEGEND:
-        entries.append(f"and {len(categories) - _MAX_LEGEND:,} more")
-    if entries:  # no caption: it would fade the colors
-        st.markdown(f"<small>{' '.join(entries)}</small>", unsafe_allow_html=True)
+    rest = len(categories) - _MAX_LEGEND
+    shown = [(swatch(colors[name]), short(name)) for name in categories[:_MAX_LEGEND]]
+    legend(shown, f"and {rest:,} more" if rest > 0 else "")
 
 
 def _show_page(opened: OpenedDataset, index: SplitIndex, found: np.ndarray, image_filter: ImageFilter) -> None:

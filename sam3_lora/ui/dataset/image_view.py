@@ -12,16 +12,17 @@ import torch
 from sam3_lora.boxes import normalize, xywh_to_xyxy, xyxy_to_cxcywh
 from sam3_lora.data.dataset import ImageRecord
 from sam3_lora.data.prompts import phrase_of
+from sam3_lora.draw import MASK_OPACITY
 from sam3_lora.errors import DataError
 from sam3_lora.masks import mask_area
 from sam3_lora.text import first_names
 from sam3_lora.ui.components import images
-from sam3_lora.ui.components.arrow_keys import arrow_keys
-from sam3_lora.ui.components.layout import escape, show_error, step_buttons
+from sam3_lora.ui.components.layout import arrow_keys, escape, show_error, step_buttons
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.components.viewer import viewer
 from sam3_lora.ui.dataset import gallery, model_input
 from sam3_lora.ui.dataset import page_state as view
+from sam3_lora.ui.dataset.edits import image_edits
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 _TABLE = "objects-table"
@@ -81,6 +82,15 @@ def _step(opened: OpenedDataset, by: int) -> None:
         view.open_image(st.session_state[view.SPLIT], found[min(max(place + by, 0), len(found) - 1)])
 
 
+def _leave(opened: OpenedDataset) -> None:
+    """Opens the next image of the filtered grid, or the one before the last; the grid where there is no other."""
+    found, place = _filtered(opened)
+    if place is None or len(found) < 2:
+        view.close_image(place)
+    else:
+        view.open_image(st.session_state[view.SPLIT], found[place + 1 if place + 1 < len(found) else place - 1])
+
+
 def _show_annotations(
     opened: OpenedDataset, label: str, record: ImageRecord, categories: tuple[str, ...], phrases: Mapping[str, str]
 ) -> None:
@@ -93,11 +103,14 @@ def _show_annotations(
         layers = _choose_layers(categories)
         if categories:
             st.caption(f"Filtered: only {escape(first_names(categories))}.")
+        places = [place for place, annotation in enumerate(record.annotations) if layers.shows(annotation)]
+        focus = _focus(record, places)
+        chosen = None if focus is None else record.annotations[focus[0]]
+        image_edits.show(opened, record, chosen, partial(_leave, opened))
         st.caption("Scroll to zoom, drag to pan, double-click to zoom in or out. ← and → change the image.")
-    places = [place for place, annotation in enumerate(record.annotations) if layers.shows(annotation)]
     with picture, st.container(key="large-image"):
         try:
-            viewer(record, opened.state, layers, opened.colors, _areas(table), _focus(record, places))
+            viewer(record, opened.state, layers, opened.colors, _areas(table), focus)
         except DataError as error:
             show_error(error)
     _show_objects(table.iloc[places], record)
@@ -108,7 +121,7 @@ def _choose_layers(categories: tuple[str, ...]) -> images.Layers:
         masks=st.toggle("Masks", True, key="show_masks", persist_state="session"),
         boxes=st.toggle("Boxes", True, key="show_boxes", persist_state="session"),
         labels=st.toggle("Labels", True, key="show_labels", persist_state="session"),
-        opacity=st.slider("Mask opacity", 0.0, 1.0, 0.45, 0.05, key="opacity", persist_state="session"),
+        opacity=st.slider("Mask opacity", 0.0, 1.0, MASK_OPACITY, 0.05, key="opacity", persist_state="session"),
         categories=categories,
     )
 

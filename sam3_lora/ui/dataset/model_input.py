@@ -297,7 +297,7 @@ def _show_numbers(inputs: ModelInput) -> None:
     printed.code(
         f"boxes = {targets.boxes}\ncounts = {targets.counts}\nmask_valid = {targets.mask_valid}\n"
         f"exhaustive = {targets.exhaustive}",
-        language="python",
+        language=None,
         height=360 if len(rows) > _MAX_ROWS else "content",
     )
 

@@ -36,18 +36,23 @@ def _slot_of(path: str) -> _Slot:
     return _Slot()
 
 
-def scan_job_of(path: str, version: tuple) -> ScanJob:
+def scan_job_of(path: str, version: tuple, dataset: Dataset) -> ScanJob:
     """The one scan job of a dataset, for all browser tabs.
 
     Args:
         path: of the dataset.
-        version: the fingerprint of its files; once they have changed, an earlier scan is cancelled and dropped.
+        version: the fingerprint of its files and edits; once they have changed, an earlier scan is dropped, and begun
+            again, which is fast: files that have not changed are not read again.
+        dataset: as it is now.
     """
     slot = _slot_of(path)
     with slot.lock:
         if slot.version != version:
+            snapshot = slot.job.snapshot()
             slot.job.cancel()
             slot.version, slot.job = version, BackgroundJob("dataset scan")
+            if snapshot.active or snapshot.state == "done":
+                start_scan(slot.job, dataset)
         return slot.job
 
 

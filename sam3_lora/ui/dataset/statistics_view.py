@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -12,7 +13,8 @@ import streamlit as st
 from sam3_lora.data.doctor import Histogram, Report, Statistics
 from sam3_lora.text import plural, short
 from sam3_lora.ui.components.layout import escape
-from sam3_lora.ui.components.plots import LEGEND_ABOVE, NO_TOOLBAR, empty_figure, plot_names, plot_text
+from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_names, plot_text, show_figure
+from sam3_lora.ui.dataset import statistics_tables as tables
 
 # Readable on light and dark backgrounds; a split has the same color in every chart.
 COLORS = ("#14998c", "#d6a13b", "#7f8fa6", "#b07aa1", "#8c8c8c")
@@ -27,25 +29,37 @@ def show(report: Report) -> None:
     if not statistics.num_objects:
         st.caption("No objects to chart.")
         return
-    charts = (
-        ("Objects per category", _categories_sentence(statistics), category_chart(statistics)),
-        ("Object positions", _PLACES_SENTENCE, place_chart(statistics)),
-        ("Object sizes", _sizes_sentence(statistics.object_shares), size_chart(statistics)),
-        ("Object shapes", _SHAPES_SENTENCE, shape_chart(statistics)),
-        ("Objects per image", _counts_sentence(statistics), count_chart(statistics)),
+    shares, ratios = statistics.object_shares, statistics.aspect_ratios
+    charts: tuple[tuple[str, str, Callable[[Statistics], go.Figure], Callable[[], tables.Rows]], ...] = (
+        (
+            "Objects per category",
+            _categories_sentence(statistics),
+            category_chart,
+            partial(tables.category_rows, statistics),
+        ),
+        ("Object positions", _PLACES_SENTENCE, place_chart, partial(tables.place_rows, statistics)),
+        (
+            "Object sizes",
+            _sizes_sentence(shares),
+            size_chart,
+            partial(tables.histogram_rows, shares, "% of image", 100),
+        ),
+        ("Object shapes", _SHAPES_SENTENCE, shape_chart, partial(tables.histogram_rows, ratios, "width / height")),
+        ("Objects per image", _counts_sentence(statistics), count_chart, partial(tables.count_rows, statistics)),
         (
             "Image sizes",
             _image_sizes_sentence(statistics),
-            image_size_chart(statistics) if len(statistics.image_sizes) > 1 else None,
+            image_size_chart,
+            partial(tables.image_size_rows, statistics),
         ),
     )
     with st.grid(2, gap="large"):
-        for title, sentence, figure in charts:
+        for title, sentence, chart, rows in charts:
             with st.container(gap="xxsmall"):
                 st.markdown(f"**{title}**")
                 st.caption(sentence)
-                if figure is not None:
-                    st.plotly_chart(figure, key=f"statistics-{title}", config=NO_TOOLBAR)
+                if chart is not image_size_chart or len(statistics.image_sizes) > 1:
+                    show_figure(chart(statistics), title, f"statistics-{title}", rows)
 
 
 _PLACES_SENTENCE = "Share of objects that cover each position, over all images."

@@ -1,19 +1,101 @@
-"""Charts of an evaluation: precision-recall curves, and the matrix of which phrase fires on what."""
+"""Charts of an evaluation: gain and loss, precision-recall curves, and the matrix of which phrase fires on what."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from sam3_lora.draw import Color
+from sam3_lora.evaluate.gain_loss.picture import GOAL, X_TITLE, Y_TITLE, lowest_kept, short_name
+from sam3_lora.evaluate.gain_loss.points import GainLoss, Kind, Point, line
+from sam3_lora.evaluate.messages import point_name
 from sam3_lora.evaluate.prompt_leak import Leak
 from sam3_lora.evaluate.report import Curve, Report
-from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_names
+from sam3_lora.evaluate.verdict import MIN_KEPT
+from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_names, plot_text
+from sam3_lora.ui.runs import adapter_title
 
 _RECALLS = np.linspace(0, 1, 101)
 _ANYWHERE = "anywhere"
 _ON_CELLS = "#ffffff"  # legible on every cell that holds a number, in both themes
+_MUTED, _ACCENT = "#8c8c8c", "#0d9488"  # legible on both themes
+_SYMBOLS = {Kind.ROUTED: "diamond"}
 _MAX_ROWS = 40  # phrases in the heat map, those with the largest shares
+
+
+def gain_loss_chart(both: GainLoss) -> go.Figure:
+    """F1 against what is kept: the report's points named, those of other adapters by their numbers in the table."""
+    figure, base = empty_figure(380), both.shown[0]
+    lowest = lowest_kept([point for points in (both.shown, *both.others) for point in points])
+    # The goal: better than the base model, and next to nothing forgotten.
+    figure.add_shape(
+        type="rect",
+        x0=base.f1,
+        x1=1,
+        y0=MIN_KEPT,
+        y1=1.04,
+        fillcolor=_ACCENT,
+        opacity=0.12,
+        line_width=0,
+        layer="below",
+    )
+    figure.add_annotation(x=1, y=1.04, text=f"{GOAL} ↗", showarrow=False, xanchor="right", yanchor="top")
+    for number, points in enumerate(both.others, 1):
+        _add_points(figure, points, line([base, *points]), _MUTED, str(number))
+    _add_points(figure, both.shown, line(both.shown), _ACCENT)
+    figure.update_xaxes(title=X_TITLE, range=[0, 1], zeroline=False)
+    figure.update_yaxes(title=Y_TITLE, range=[lowest, 1.04], zeroline=False, tickformat=".0%")
+    return figure
+
+
+def _add_points(figure: go.Figure, points: Sequence[Point], way: Sequence[Point], color: str, number: str = "") -> None:
+    """Draws the points of one adapter.
+
+    Args:
+        figure: to draw on.
+        points: of the adapter.
+        way: of its strengths, which are joined.
+        color: of all but the base model.
+        number: in the table, which stands beside the adapter's own point; empty for the report that is shown.
+    """
+    figure.add_scatter(
+        x=[one.f1 for one in way],
+        y=[one.kept for one in way],
+        mode="lines",
+        line={"color": color, "width": 1.5},
+        opacity=0.6,
+        hoverinfo="skip",
+    )
+    names = [f"{adapter_title(one.adapter)}: {point_name(one)}" if number else point_name(one) for one in points]
+    texts = [(number if one.kind is Kind.ADAPTER else "") if number else short_name(one) for one in points]
+    figure.add_scatter(
+        x=[one.f1 for one in points],
+        y=[one.kept for one in points],
+        mode="markers+text",
+        text=texts,
+        textposition=[_text_position(one) for one in points],
+        marker={
+            "color": [_MUTED if one.kind is Kind.BASE else color for one in points],
+            "size": [8 if one.kind is Kind.STRENGTH or number else 12 for one in points],
+            "opacity": 1,
+            "symbol": [_SYMBOLS.get(one.kind, "circle") for one in points],
+        },
+        customdata=[plot_text(name) for name in names],
+        cliponaxis=False,
+        hovertemplate="%{customdata}<br>F1 %{x:.3f}, kept %{y:.1%}<extra></extra>",
+    )
+
+
+def _text_position(point: Point) -> str:
+    """Where a point's text stands, clear of the line through the strengths and inside of the chart."""
+    match point.kind:
+        case Kind.BASE:
+            return "bottom right"
+        case Kind.STRENGTH:
+            return "top center" if point.strength < 1 else "bottom center"
+    return "middle left" if point.f1 > 0.85 else "middle right"
 
 
 def curve_chart(report: Report, phrase: str, color: Color) -> go.Figure:
@@ -34,7 +116,7 @@ def curve_chart(report: Report, phrase: str, color: Color) -> go.Figure:
                 y=curve.precision,
                 customdata=curve.scores,
                 name=name,
-                line={"color": f"rgb{color}" if name == "Adapter" or not report.adapter else "#8c8c8c", "dash": dash},
+                line={"color": f"rgb{color}" if name == "Adapter" or not report.adapter else _MUTED, "dash": dash},
                 hovertemplate="recall %{x:.2f}, precision %{y:.2f}, from score %{customdata:.2f}",
             )
             _mark_threshold(figure, curve, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.errors import Sam3LoraError
+from sam3_lora.evaluate.gain_loss.points import Measured, measured
 from sam3_lora.evaluate.messages import to_markdown
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
@@ -75,6 +79,20 @@ def report_of(one: StoredReport) -> Report:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _load(path: str, modified_ns: int) -> Report:
     return read_report(Path(path))
+
+
+def gain_and_loss(known: list[StoredReport]) -> Iterator[Measured]:
+    """The points of stored evaluations of adapters; files that cannot be read are skipped."""
+    for one in known:
+        if one.summary.adapter_name:
+            with suppress(OSError, Sam3LoraError):
+                yield _measured(str(one.path), one.path.stat().st_mtime_ns)
+
+
+# Points are small, reports are not: they hold masks.
+@st.cache_data(max_entries=1000, show_spinner=False)
+def _measured(path: str, modified_ns: int) -> Measured:
+    return measured(read_report(Path(path)))
 
 
 def downloads(report: Report, name: str) -> None:

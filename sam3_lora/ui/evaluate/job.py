@@ -9,6 +9,7 @@ import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, store
+from sam3_lora.evaluate.gain_loss.card import write_card
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.job_progress import watch
 from sam3_lora.ui.components.layout import escape
@@ -22,6 +23,7 @@ class Evaluated:
     report: Report
     path: Path | None
     problem: Sam3LoraError | None = None
+    card_problem: Sam3LoraError | None = None  # why the adapter's model card does not have it
 
 
 EvaluationJob = BackgroundJob[str, Evaluated]  # started with what is evaluated, in words
@@ -48,10 +50,16 @@ def start_evaluation(job: EvaluationJob, shared: SharedPredictor, request: Evalu
 
     def work() -> Evaluated:
         report = evaluate(shared.predictor, request, progress=job.report_or_end, lock=shared.lock)
+        path = problem = card_problem = None
         try:
-            return Evaluated(report, store.save(report, folder))
+            path = store.save(report, folder)
         except Sam3LoraError as error:  # what took minutes to measure is shown all the same
-            return Evaluated(report, None, error)
+            problem = error
+        try:
+            write_card(report)
+        except Sam3LoraError as error:
+            card_problem = error
+        return Evaluated(report, path, problem, card_problem)
 
     return job.start(
         f"{request.adapter_name or 'base model alone'}, split {request.split.name} of {request.dataset}", work

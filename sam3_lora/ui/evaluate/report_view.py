@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
 import streamlit as st
 
+from sam3_lora.evaluate.gain_loss.points import Measured
 from sam3_lora.evaluate.messages import (
+    REPLACED,
     alert_sentence,
-    kept_sentence,
     not_defined_sentences,
     number,
     routed_sentence,
+    thresholds_sentence,
 )
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
+from sam3_lora.evaluate.store import was_replaced
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.text import plural, short
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import action_button, bullets, choose_one, escape
-from sam3_lora.ui.components.plots import NO_TOOLBAR
+from sam3_lora.ui.components.plots import show_figure
+from sam3_lora.ui.components.refusal import show_repair
 from sam3_lora.ui.components.tables import show_table
-from sam3_lora.ui.evaluate import charts, worst_images
-from sam3_lora.ui.evaluate.tables import PHRASE_COLUMNS, leak_summary, phrase_table, table, tiles
-from sam3_lora.ui.runs import run_title
+from sam3_lora.ui.evaluate import charts, gain_loss_view, remedies, worst_images
+from sam3_lora.ui.evaluate.tables import (
+    CURVE_COLUMNS,
+    PHRASE_COLUMNS,
+    curve_table,
+    leak_summary,
+    leak_table,
+    phrase_table,
+    table,
+    tiles,
+)
+from sam3_lora.ui.resources import has_dataset_folder
+from sam3_lora.ui.runs import adapter_title
 from sam3_lora.ui.state import ADVISED_THRESHOLDS
 
-_VIEWS = ("Numbers", "Curves", "Prompt leak", "Worst images", "Thresholds")
+_VIEWS = ("Numbers", "Gain and loss", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
 _ADAPTER = "adapter"  # key of the choice of an adapter on both pages
 _COLUMNS = {
@@ -35,14 +53,18 @@ _COLUMNS = {
 }
 
 
-def show(report: Report, key: str) -> None:
+def show(report: Report, key: str, others: Callable[[], Iterable[Measured]]) -> None:
     """Draws the whole result.
 
     Args:
         report: of the evaluation.
         key: of the report, unique among those that this tab opens.
+        others: gain and loss of all stored reports, newest first.
     """
     _show_verdict(report)
+    fires_more = any(alert.difference and alert.difference.metric == "false_firing" for alert in alerts_of(report))
+    if fires_more:
+        _offer_repair(report)
     shown = tiles(report)
     for column, tile in zip(st.columns(len(shown)), shown, strict=True):
         column.metric(
@@ -62,11 +84,14 @@ def show(report: Report, key: str) -> None:
     )
     if view == "Numbers":
         _show_numbers(report)
+    elif view == "Gain and loss":
+        gain_loss_view.show(report, others)
     elif view == "Curves":
         _show_curves(report, colors)
     elif view == "Prompt leak":
         _show_leak(report)
-        _show_forgetting(report)
+        if not fires_more:
+            _offer_repair(report)
     elif view == "Worst images":
         worst_images.show(report, colors, key)
     else:
@@ -75,22 +100,31 @@ def show(report: Report, key: str) -> None:
 
 def _show_verdict(report: Report) -> None:
     st.subheader(escape(report.verdict), anchor=False)
-    size = f"{plural(report.images, 'image')}, {plural(report.objects, 'object')}"
+    step = "" if report.adapter_step is None else f"saved after step {report.adapter_step:,}, "
+    size = f"{step}{plural(report.images, 'image')}, {plural(report.objects, 'object')}"
     created = report.made.replace("T", " ")[:16]
     st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}: {size}, measured {created}"))
+    if was_replaced(report):
+        st.warning(REPLACED, icon=":material/published_with_changes:")
+    if sentence := thresholds_sentence(report):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":material/tune: {escape(sentence)}", width="content")
+            _offer_thresholds(report, "Apply in Inference", "apply-thresholds")
     if alerts := [escape(alert_sentence(alert)) for alert in alerts_of(report)]:
         st.warning(bullets(alerts), icon=":material/warning:")
+    remedies.show(report)
     for note in report.notes:
         st.caption(f":material/info: {escape(note)}")
 
 
+def _offer_repair(report: Report) -> None:
+    if report.adapter_folder:
+        show_repair(Path(report.adapter_folder))
+
+
 def described(adapter: str | None, dataset: str, split: str) -> str:
     """ "potholes, 31 January 2026 at 17:59:02 (best), on split valid of demo"."""
-    model = "Base model alone"
-    if adapter:
-        run, _, kind = adapter.rpartition("/")
-        title = run_title(run)
-        model = f"{title} ({kind})" if run and title != run else adapter
+    model = adapter_title(adapter) if adapter else "Base model alone"
     return f"{model}, on split {split} of {dataset}"
 
 
@@ -127,7 +161,8 @@ def _show_curves(report: Report, colors: PhraseColors) -> None:
                 ap = report.judged.phrases[phrase]["ap50_segm"]
                 st.markdown(f"**{escape(short(phrase))}** :gray[average precision {number(ap)}]")
                 figure = charts.curve_chart(report, phrase, colors.of(phrase))
-                st.plotly_chart(figure, key=f"curve-{phrase}", config=NO_TOOLBAR)
+                alt = f"Precision over recall of {short(phrase)}"
+                show_figure(figure, alt, f"curve-{phrase}", partial(curve_table, report, phrase), CURVE_COLUMNS)
 
 
 def _show_leak(report: Report) -> None:
@@ -144,25 +179,7 @@ def _show_leak(report: Report) -> None:
         with column, st.container(gap="xxsmall"):
             st.markdown(f"**{name}**")
             figure = charts.leak_chart(panels[name], rows, with_names=name == "Base")
-            st.plotly_chart(figure, key=f"leak-{name}", config=NO_TOOLBAR)
-
-
-def _show_forgetting(report: Report) -> None:
-    retention = report.retention
-    if retention is None:
-        return
-    st.markdown("**Forgetting**")
-    if not retention.found:
-        st.caption("The base model finds nothing with other phrases on these images: forgetting cannot be measured.")
-        return
-    st.caption(escape(kept_sentence(report)))
-    rows: list[dict[str, str | int]] = [
-        {"Phrase": phrase, "Base": found, "Adapter": kept} for phrase, (found, kept) in retention.by_phrase.items()
-    ]
-    if (routed := report.routed_retention) is not None:  # of the same phrases: those by which the base finds something
-        for row, (_, kept) in zip(rows, routed.by_phrase.values(), strict=True):
-            row["Routed"] = kept
-    show_table(rows, "Objects found with other phrases, by model", width=420)
+            show_figure(figure, f"Prompt leak: {name}", f"leak-{name}", partial(leak_table, panels[name], rows))
 
 
 def _show_thresholds(report: Report) -> None:
@@ -178,6 +195,11 @@ def _show_thresholds(report: Report) -> None:
     ]
     columns = {"Threshold": "%.2f", "F1": "%.3f", "F1 at 0.5": "%.3f"}
     show_table(rows, "The best score threshold of each phrase", columns, placeholder="none", width=560)
+    _offer_thresholds(report, "Use in Inference", "use-thresholds")
+
+
+def _offer_thresholds(report: Report, label: str, key: str) -> None:
+    """Draws the button that opens the inference page with the best thresholds."""
     advised = report.best_thresholds()
 
     def use_thresholds() -> None:
@@ -186,7 +208,8 @@ def _show_thresholds(report: Report) -> None:
             st.session_state[_ADAPTER] = report.adapter_name  # they hold for no other one
 
     reason = None if advised else "No threshold gives a true positive"
-    meaning = "Opens the inference page with these thresholds"
-    if action_button("Use in Inference", "image_search", "use-thresholds", reason, meaning, on_click=use_thresholds):
+    meaning = "Prompts an image on the inference page with these thresholds"
+    if action_button(label, "image_search", key, reason, meaning, on_click=use_thresholds):
+        dataset = {"dataset": report.dataset} if has_dataset_folder(report.dataset) else {}
         # Streamlit refuses to clear parameters that widgets are bound to, but replaces them.
-        st.switch_page("pages/inference.py", query_params={})
+        st.switch_page("pages/inference.py", query_params={"ask": "1"} | dataset)

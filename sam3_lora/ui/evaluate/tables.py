@@ -9,12 +9,14 @@ import pandas as pd
 
 from sam3_lora.evaluate.messages import changes, interval, number, reason, routed_value
 from sam3_lora.evaluate.metrics import LOWER_IS_BETTER, METRICS
+from sam3_lora.evaluate.prompt_leak import Leak
 from sam3_lora.evaluate.report import Difference, Report
 from sam3_lora.evaluate.verdict import NEGLIGIBLE, improvement
 from sam3_lora.text import short
 from sam3_lora.ui.components.layout import escape
 
 _TILES = ("f1_50", "cgf1", "false_firing")  # after the main metric
+CURVE_COLUMNS = dict.fromkeys(("Recall", "Base precision", "Base score", "Adapter precision", "Adapter score"), "%.2f")
 PHRASE_COLUMNS = {"Precision": "precision", "Recall": "recall", "F1": "f1", "Mask AP at IoU 0.5": "ap50_segm"}
 _FIRST = {"all": "Metric", "phrase": "Phrase", "size": "Object size"}
 
@@ -108,6 +110,32 @@ def phrase_table(report: Report) -> pd.DataFrame:
                 by_label = {label: values[name] for label, name in PHRASE_COLUMNS.items()}
                 rows.append({"Phrase": phrase, "Model": model, **by_label})
     return pd.DataFrame(rows)
+
+
+def curve_table(report: Report, phrase: str) -> list[dict[str, float]]:
+    """Precision, and the score it takes, at the recalls 0, 0.1, ... 1: a row per recall, columns for each model."""
+    rows: list[dict[str, float]] = [{"Recall": place / 10} for place in range(11)]
+    for model, numbers in (("Base", report.base), ("Adapter", report.adapter)):
+        if numbers and (curve := numbers.curves.get(phrase)):
+            for place, row in enumerate(rows):
+                row |= {f"{model} precision": curve.precision[10 * place], f"{model} score": curve.scores[10 * place]}
+    return rows
+
+
+def leak_table(leak: Leak, rows: list[int]) -> list[dict[str, str | None]]:
+    """The shares of the matrix of one model: a row per prompt, a column per kind of object.
+
+    Args:
+        leak: of the model.
+        rows: which are shown.
+    """
+    columns = ["Prompt", *(f"on {name}" for name in leak.columns), "anywhere"]
+    lines = [(leak.rows[row], map(_percent, (*leak.on_objects[row], leak.anywhere[row]))) for row in rows]
+    return [dict(zip(columns, (phrase, *shares), strict=True)) for phrase, shares in lines]
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.0%}"
 
 
 def leak_summary(report: Report) -> str:

@@ -1,62 +1,64 @@
-"""The worst images of an evaluation, one at a time: ground truth, base and adapter side by side."""
+"""The worst images of an evaluation: a grid, and one of them large: ground truth, base and adapter side by side."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 
-import numpy as np
 import streamlit as st
 
-from sam3_lora.data.images import load_image
-from sam3_lora.data.records import ImageRecord
-from sam3_lora.draw import Color, DrawObject, overlay
-from sam3_lora.errors import DataError
+from sam3_lora.data.splits.holdout import whole_split
+from sam3_lora.draw import Color, overlay
+from sam3_lora.evaluate.precision_recall_f1 import BELOW
 from sam3_lora.evaluate.report import Report, ShownObject, WorstImage
-from sam3_lora.text import plural
+from sam3_lora.text import plural, short
 from sam3_lora.ui.components.colors import PhraseColors
-from sam3_lora.ui.components.images import fit, scaled_object
-from sam3_lora.ui.components.layout import choose_one, escape, step_buttons
+from sam3_lora.ui.components.images import fit
+from sam3_lora.ui.components.layout import action_button, arrow_keys, choose_one, escape, one_page, step_buttons
+from sam3_lora.ui.evaluate import worst_drawing
+from sam3_lora.ui.resources import has_dataset_folder
 
+IMAGES_PER_PAGE = 20
 _SIZE, _MIN_SIZE = 760, 480  # pixels of the longer side of an image
-_MAX_DRAWN = 40
-# Choice -> the field of WorstImage that counts such errors, and what one of them is called.
-_ERRORS = {
-    "False positives": ("fp", "false positive"),
-    "Missed objects": ("fn", "missed object"),
-    "Low IoU": ("low_iou", "low-IoU mask"),
-}
+_SCALE = 1.5  # of lines and text: three images share a row
+# Choice -> the field of WorstImage that counts such errors.
+_ERRORS = {"False positives": "fp", "Missed objects": "fn", "Low IoU": "low_iou"}
 _ALL = "All errors"
-_RED, _ORANGE, _GRAY = (214, 48, 49), (230, 126, 34), (140, 140, 140)
-# What an outcome is called, and its color where that is not its phrase's.
-_OUTCOMES: dict[str, tuple[str, Color]] = {
-    "fp": ("FP", _RED),
-    "low_iou": ("low IoU", _ORANGE),
-    "fn": ("missed", _RED),
-    "ignored": ("in a crowd", _GRAY),
-    "crowd": ("crowd", _GRAY),
-}
 
 
 def show(report: Report, colors: PhraseColors, key: str) -> None:
-    """Draws the choice of an image and the image.
+    """Draws the choice of errors and the grid of such images, or the one that was opened.
 
     Args:
         report: of the evaluation.
         colors: of its phrases.
-        key: of the report, so that another one begins at its first image.
+        key: of the report, so that another one begins with its grid.
     """
     if not report.worst:
         st.caption("No errors: every object was found, without a false positive.")
         return
-    kind = choose_one("Errors", [_ALL, *_ERRORS], f"worst-kind-{key}")
-    images = report.worst if kind == _ALL else with_error(report.worst, _ERRORS[kind][0])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = choose_one("Errors", [_ALL, *_ERRORS], f"worst-kind-{key}")
+        st.space("stretch")
+        with_below = st.toggle(
+            "Below threshold",
+            True,
+            key="worst-below",
+            persist_state="session",
+            help="Also draws what nearly finds a missed object: its best prediction below the score threshold",
+        )
+    images = report.worst if kind == _ALL else with_error(report.worst, _ERRORS[kind])
     if not images:
         st.caption("No image has such an error.")
         return
-    index_key = f"worst-index-{key}-{kind}"
-    index = min(st.session_state.get(index_key, 0), len(images) - 1)
-    _show_pager(index_key, index, len(images), images[index])
-    _show_image(images[index], colors)
+    by_phrase = {phrase: colors.of(phrase) for image in images for phrase in image.phrases}
+    name = f"{key}-{kind}"
+    place = st.session_state.get(_open_key(name))
+    if place is None or place >= len(images):
+        _show_grid(images, by_phrase, with_below, name)
+    else:
+        _show_large(report, images, place, by_phrase, with_below, name)
 
 
 def with_error(images: list[WorstImage], kind: str) -> list[WorstImage]:
@@ -64,61 +66,101 @@ def with_error(images: list[WorstImage], kind: str) -> list[WorstImage]:
     return sorted((one for one in images if getattr(one, kind)), key=lambda one: -getattr(one, kind))
 
 
-def _show_pager(key: str, index: int, count: int, image: WorstImage) -> None:
+def errors_of(image: WorstImage) -> str:
+    """For example "2 missed, 1 false positive"."""
+    counts = {
+        f"{image.fn} missed": image.fn,
+        plural(image.fp, "false positive"): image.fp,
+        f"{image.low_iou} low IoU": image.low_iou,
+    }
+    return ", ".join(text for text, count in counts.items() if count)
+
+
+def _open_key(name: str) -> str:
+    return f"worst-open-{name}"
+
+
+def _page_key(name: str) -> str:
+    return f"worst-page-{name}"
+
+
+def _open(name: str, place: int | None) -> None:
+    """A callback that opens an image, or goes back to the grid."""
+    if place is None:
+        st.session_state[_page_key(name)] = st.session_state[_open_key(name)] // IMAGES_PER_PAGE + 1
+    st.session_state[_open_key(name)] = place
+
+
+def _show_grid(images: list[WorstImage], colors: Mapping[str, Color], with_below: bool, name: str) -> None:
+    with one_page(len(images), IMAGES_PER_PAGE, _page_key(name)) as part, st.grid(5, min_column_width=160):
+        for place, image in list(enumerate(images))[part]:
+            with st.container(key=f"thumb-worst-{place}", gap=None):
+                own = {phrase: colors[phrase] for phrase in image.phrases}
+                picture = worst_drawing.thumbnail(image, own, with_below, _modified_ns(image.path))
+                st.image(picture, width="stretch", alt=f"{image.file_name}: {errors_of(image)}")
+                st.button(
+                    errors_of(image),
+                    key=f"open-worst-{place}",
+                    help=escape(image.file_name),
+                    type="tertiary",
+                    width="stretch",
+                    on_click=_open,
+                    args=(name, place),
+                )
+                scores = [f"{shape.score:.2f}" for shape in image.judged if shape.outcome == BELOW and with_below]
+                if scores:
+                    st.caption(f"nearly found: {', '.join(scores)}", text_alignment="center")
+    worst_drawing.show_legend(with_below)
+
+
+def _modified_ns(path: str) -> int | None:
+    with suppress(OSError, ValueError):
+        return os.stat(path).st_mtime_ns
+    return None
+
+
+def _show_large(
+    report: Report, images: list[WorstImage], place: int, colors: Mapping[str, Color], with_below: bool, name: str
+) -> None:
+    image = images[place]
+
     def step(by: int) -> None:
-        st.session_state[key] = index + by
+        _open(name, min(max(place + by, 0), len(images) - 1))
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        step_buttons(index, count, step, "worst-")
-        errors = [plural(getattr(image, kind), name) for kind, name in _ERRORS.values() if getattr(image, kind)]
-        st.markdown(f"**{index + 1} of {count}**: {escape(image.file_name)}, {', '.join(errors)}", width="content")
-
-
-def _show_image(image: WorstImage, colors: PhraseColors) -> None:
-    pixels = _load(image)
-    if pixels is None:
-        st.caption(f"The image {escape(image.path)} no longer exists: only its objects are shown.")
-        pixels = np.full((*image.size_hw, 3), 96, dtype=np.uint8)
-    pixels = fit(pixels, _SIZE, _MIN_SIZE)
-    panels = [("Ground truth", "gt", "object", image.gt), ("Base", "base", "prediction", image.base)]
+        st.button("All images", "worst-close", icon=":material/grid_view:", on_click=_open, args=(name, None))
+        step_buttons(place, len(images), step, "worst-")
+        st.caption(f"{place + 1:,} of {len(images):,}", width="content")
+        st.space("stretch")
+        _offer_dataset(report, image)
+    st.markdown(f"**{escape(short(image.file_name))}**: {errors_of(image)}")
+    panels: list[tuple[str, str, list[ShownObject]]] = [
+        ("Ground truth", "object", image.gt),
+        ("Base", "prediction", image.base),
+    ]
     if image.adapter is not None:
-        panels.append(("Adapter", "adapter", "prediction", image.adapter))
-    for column, (title, key, noun, shapes) in zip(st.columns(len(panels)), panels, strict=True):
-        with column, st.container(key=f"worst-{key}", gap="xxsmall"):
-            st.markdown(f"**{title}** :gray[{plural(len(shapes), noun)}]")
-            drawing = overlay(pixels, draw_objects(shapes, image.size_hw, pixels.shape[:2], colors))
-            st.image(drawing, width="stretch", output_format="JPEG")
-            if len(shapes) > _MAX_DRAWN:
-                st.caption(f"The first {_MAX_DRAWN} are drawn.")
+        panels.append(("Adapter", "prediction", image.adapter))
+    pixels = fit(worst_drawing.load_pixels(image), _SIZE, _MIN_SIZE)
+    for column, (title, noun, shapes) in zip(st.columns(len(panels)), panels, strict=True):
+        count = plural(sum(shape.outcome != BELOW for shape in shapes), noun)
+        drawn = worst_drawing.visible(shapes, with_below)
+        objects = worst_drawing.draw_objects(drawn, image.size_hw, pixels.shape[:2], colors)
+        with column, st.container(key=f"worst-panel-{title.split()[0]}", gap="xxsmall"):
+            st.markdown(f"**{title}** :gray[{count}]")
+            picture = overlay(pixels, objects, scale=_SCALE)
+            st.image(picture, width="stretch", output_format="JPEG", alt=f"{title}: {count}")
+            if len(drawn) > worst_drawing.MAX_DRAWN:
+                st.caption(f"The first {worst_drawing.MAX_DRAWN} are drawn.")
+    if _modified_ns(image.path) is None:
+        st.caption(f"The image {escape(image.path)} no longer exists: only its objects are shown.")
+    worst_drawing.show_legend(with_below)
+    arrow_keys("worst-keys", step)
 
 
-def _load(image: WorstImage) -> np.ndarray | None:
-    """The image's pixels; None if it cannot be read any more."""
-    height, width = image.size_hw
-    try:
-        path = Path(image.path)
-        return load_image(ImageRecord(0, image.file_name, path, width, height, (), orientation=image.orientation))
-    except DataError:
-        return None
-
-
-def draw_objects(
-    shapes: list[ShownObject], size_hw: tuple[int, int], to_hw: tuple[int, int], colors: PhraseColors
-) -> list[DrawObject]:
-    """The objects to draw, named and colored by what became of them.
-
-    Args:
-        shapes: objects or predictions of an image.
-        size_hw: of that image.
-        to_hw: of the image that they are drawn on.
-        colors: of the phrases.
-    """
-    objects = []
-    for shape in shapes[:_MAX_DRAWN]:
-        label, color = shape.phrase, colors.of(shape.phrase)
-        if shape.outcome in _OUTCOMES:
-            outcome, color = _OUTCOMES[shape.outcome]
-            label = f"{shape.phrase}: {outcome}"
-        x, y, w, h = shape.box
-        objects.append(scaled_object(label, color, shape.mask, (x, y, x + w, y + h), size_hw, to_hw, shape.score))
-    return objects
+def _offer_dataset(report: Report, image: WorstImage) -> None:
+    """Draws the button that opens the image on the dataset page."""
+    reason = None if has_dataset_folder(report.dataset) else "The dataset is no longer a folder on this machine"
+    meaning = "Opens this image with its annotations"
+    if action_button("Open in Dataset", "photo_library", "worst-dataset", reason, meaning):
+        query = {"path": report.dataset, "split": whole_split(report.split), "image": image.file_name}
+        st.switch_page("pages/dataset.py", query_params=query)

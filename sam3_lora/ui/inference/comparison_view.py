@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from sam3_lora.predict.export import found_image
 from sam3_lora.ui import resources
+from sam3_lora.ui.adapters import DEMO_ADAPTER, short_name
 from sam3_lora.ui.components.layout import choose_one, empty_state, escape, guarded
 from sam3_lora.ui.components.tables import show_table
-from sam3_lora.ui.inference import downloads, result_view, results, share_link
+from sam3_lora.ui.inference import before_after_view, downloads, result_view, results, share_link
 from sam3_lora.ui.inference.image_source import Source
 from sam3_lora.ui.inference.prompt_form import PromptForm
 from sam3_lora.ui.inference.view_state import ViewState
+from sam3_lora.ui.runs import all_runs
+
+if TYPE_CHECKING:
+    from sam3_lora.predict.postprocess import PhraseResult
 
 _COMPARISON = "inference-comparison"  # the last Comparison of this tab
 
@@ -35,8 +41,17 @@ def show(form: PromptForm, view: ViewState) -> None:
         st.caption(
             f":material/history: Predictions for {image}. Changed since: {', '.join(changed)}. Press Prompt to update."
         )
+    if comparison.prompt.model.adapter == DEMO_ADAPTER and not all_runs():
+        _offer_training()
     _show_both(comparison, view)
     _show_downloads(comparison, view, form.source)
+
+
+def _offer_training() -> None:
+    """Draws where the adapter that ships with the app comes from, and the way to one's own."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="train-your-own"):
+        st.caption("This adapter learned from 64 images, in minutes on two CPU cores.", width="content")
+        st.page_link("pages/train.py", label="Now train your own", icon=":material/arrow_forward:")
 
 
 def _changed(before: results.Prompt, now: results.Prompt) -> list[str]:
@@ -54,18 +69,24 @@ def _changed(before: results.Prompt, now: results.Prompt) -> list[str]:
 def _show_both(comparison: results.Comparison, view: ViewState) -> None:
     """Both models' predictions, and the table below them."""
     table = {"Base": (comparison.base, view.apply(comparison.base.results))}
-    left, right = st.columns(2, gap="medium")
-    with left:
-        result_view.show("Base model", "base", comparison, *table["Base"], view.colors)
-    with right, guarded():
-        if adapter := comparison.prompt.model.adapter:
-            predictions = _adapter_predictions(comparison, view.answering)
-            table["Adapter"] = (predictions, view.apply(predictions.results))
-            routed = ", routed by phrase" if view.routing else ""
-            title = f"Adapter {adapter}{routed}" + (f", strength {view.strength:g}" if view.strength != 1 else "")
-            result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
-        else:
-            empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
+    adapter = comparison.prompt.model.adapter
+    if adapter and view.slider:
+        with guarded():
+            table["Adapter"] = _of_adapter(comparison, view)
+            before_after_view.show(comparison, table["Base"][1], table["Adapter"][1], view.colors)
+    else:
+        left, right = st.columns(2, gap="medium")
+        with left:
+            result_view.show("Base model", "base", comparison, *table["Base"], view.colors)
+        with right, guarded():
+            if adapter:
+                table["Adapter"] = _of_adapter(comparison, view)
+                title = adapter if adapter == DEMO_ADAPTER else f"Adapter: {short_name(adapter)}"
+                title += ", routed by phrase" if view.routing else ""
+                title += f", strength {view.strength:g}" if view.strength != 1 else ""
+                result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
+            else:
+                empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
     show_table(
         results.counts_table(table, routed=view.routing is not None and "Adapter" in table),
         "Objects, area and best score of each phrase",
@@ -73,12 +94,14 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
     )
 
 
-def _adapter_predictions(comparison: results.Comparison, answering: results.Answering) -> results.Predictions:
-    if answering in comparison.adapters:
-        return comparison.adapters[answering]
-    shared = resources.get_predictor(adapter=comparison.prompt.model.folder, **comparison.prompt.model.loading)
-    with st.spinner("Running the model"):
-        return results.with_adapter(shared, comparison, answering)
+def _of_adapter(comparison: results.Comparison, view: ViewState) -> tuple[results.Predictions, dict[str, PhraseResult]]:
+    """The adapter's predictions, and what of them is shown."""
+    predictions = comparison.adapters.get(view.answering)
+    if predictions is None:
+        shared = resources.get_predictor(adapter=comparison.prompt.model.folder, **comparison.prompt.model.loading)
+        with st.spinner("Running the model"):
+            predictions = results.with_adapter(shared, comparison, view.answering)
+    return predictions, view.apply(predictions.results)
 
 
 def _show_downloads(comparison: results.Comparison, view: ViewState, source: Source) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from sam3_lora.data.images import read_image
 from sam3_lora.draw import overlay
 from sam3_lora.errors import DataError
 from sam3_lora.predict.export import FoundImage, file_part, masks_zip, to_coco, to_csv
-from sam3_lora.predict.predictor import read_image
 from sam3_lora.ui.components.images import fit, scaled_object, to_jpeg, to_png
 from sam3_lora.ui.components.layout import download
 from sam3_lora.ui.inference.view_state import ObjectColors

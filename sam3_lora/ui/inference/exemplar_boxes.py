@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from PIL import Image
 
-from sam3_lora.ui.components.images import fit
+from sam3_lora.ui.components.box_canvas import FILL, STROKE, box_canvas, scale_of
 from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.inference.results import ExemplarBox
 
 POSITIVE, NEGATIVE = "Positive", "Negative"
 _COLORS = {POSITIVE: "#0f8a7e", NEGATIVE: "#d63031"}
-_FILL = "rgba(255, 255, 255, 0.12)"
-_WIDTH, _HEIGHT = 560, 420  # pixels, at most, of the canvas
-_MIN_SIDE = 3  # pixels on the screen; less is a click
+_SIZE = 560, 420  # width and height of the canvas in pixels, at most
 _KEPT = "exemplar-boxes"  # dict: canvas key -> its boxes, so that they are there again after other pages
+_NAMES = "exemplar-boxes-names"  # dict: canvas key -> the image's name
 _INITIAL = "exemplar-boxes-initial"  # dict: canvas key -> the drawing it began with
 
 
@@ -57,46 +55,29 @@ def draw(name: str, image: np.ndarray | None) -> tuple[ExemplarBox, ...]:
 
 
 def _canvas(name: str, image: np.ndarray, kind: str) -> tuple[ExemplarBox, ...]:
-    # Its module registers a component when it is imported, which only works in a running app.
-    from streamlit_drawable_canvas import st_canvas
-
     height, width = image.shape[:2]
-    scale = min(_WIDTH / width, _HEIGHT / height)
     key = f"canvas {name} {width} {height}"
     kept: dict[str, tuple[ExemplarBox, ...]] = st.session_state.setdefault(_KEPT, {})
     initial: dict[str, dict[str, Any]] = st.session_state.setdefault(_INITIAL, {})
     if key not in st.session_state or key not in initial:
         # Drawn anew, as after another page: with the boxes it had. Given later, they would wipe what was drawn since.
-        initial[key] = {"objects": [_drawing(box, scale) for box in kept.get(key, ())]}
-    result = st_canvas(
-        fill_color=_FILL,
-        stroke_width=2,
-        stroke_color=_COLORS[kind],
-        background_image=Image.fromarray(fit(image, 2 * max(_WIDTH, _HEIGHT))),
-        width=max(1, round(width * scale)),
-        height=max(1, round(height * scale)),
-        drawing_mode="labeled_rect",
-        label=kind,
-        font_size=12,
-        initial_drawing=initial[key],
-        key=key,
-    )
-    drawn = [rect for rect in result.boxes if min(rect["width"], rect["height"]) >= _MIN_SIDE]
-    kept[key] = tuple(_box(rect, scale, width, height) for rect in drawn)
+        initial[key] = {"objects": [_drawing(box, scale_of(image, *_SIZE)) for box in kept.get(key, ())]}
+    drawn = box_canvas(key, image, _SIZE, kind, _COLORS[kind], initial[key])
+    st.session_state.setdefault(_NAMES, {})[key] = name
+    kept[key] = tuple(ExemplarBox(box, label != NEGATIVE) for label, box in drawn)
     return tuple(box for box in kept[key] if _is_inside(box))
+
+
+def drawn() -> dict[str, tuple[ExemplarBox, ...]]:
+    """The boxes on all images that have some in this tab, by the images' names."""
+    names: dict[str, str] = st.session_state.get(_NAMES, {})
+    kept: dict[str, tuple[ExemplarBox, ...]] = st.session_state.get(_KEPT, {})
+    return {names[key]: boxes for key, boxes in kept.items() if key in names and boxes}
 
 
 def _is_inside(box: ExemplarBox) -> bool:
     left, top, right, bottom = box.box_xyxy
     return right - left >= 1 and bottom - top >= 1
-
-
-def _box(rect: dict[str, Any], scale: float, width: int, height: int) -> ExemplarBox:
-    """A rectangle of the canvas as a box in pixels of the image, clipped to it."""
-    left, top = rect["left"] / scale, rect["top"] / scale
-    corners = np.array([left, top, left + rect["width"] / scale, top + rect["height"] / scale])
-    x0, y0, x1, y1 = corners.clip(0, [width, height, width, height]).round(1).tolist()
-    return ExemplarBox((x0, y0, x1, y1), rect["label"] != NEGATIVE)
 
 
 def _drawing(box: ExemplarBox, scale: float) -> dict[str, Any]:
@@ -106,5 +87,5 @@ def _drawing(box: ExemplarBox, scale: float) -> dict[str, Any]:
     label = POSITIVE if box.positive else NEGATIVE
     left, top, right, bottom = (side * scale for side in box.box_xyxy)
     rect = {"label": label, "left": left, "top": top, "width": right - left, "height": bottom - top}
-    drawing = boxes_to_drawing([rect], stroke_color=_COLORS[label], stroke_width=2, fill_color=_FILL)
+    drawing = boxes_to_drawing([rect], stroke_color=_COLORS[label], stroke_width=STROKE, fill_color=FILL)
     return drawing["objects"][0]

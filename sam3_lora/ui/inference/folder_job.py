@@ -12,6 +12,7 @@ from sam3_lora.predict.export import FoundImage
 from sam3_lora.predict.folder import Skipped, images_in, predict_images
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.images import THUMBNAIL_SIZE, to_jpeg
+from sam3_lora.ui.inference.concepts import known
 from sam3_lora.ui.inference.downloads import draw
 from sam3_lora.ui.inference.view_state import ViewState
 from sam3_lora.ui.resources import SharedPredictor
@@ -67,6 +68,8 @@ def start_folder(job: FolderJob, shared: SharedPredictor, request: FolderRequest
 def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderRequest, paths: list[Path]) -> FolderResult:
     result = FolderResult(len(paths))
     job.report(0.0, "Starting", result)
+    with shared.lock:
+        known.make_known(shared.predictor, request.phrases)
     view = request.view
     predictions = predict_images(
         shared.predictor,

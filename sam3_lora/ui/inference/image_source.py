@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from sam3_lora.data.dataset import Dataset, load_image
+from sam3_lora.data.folders import dataset_folder
 from sam3_lora.draw import category_colors
 from sam3_lora.errors import DataError
 from sam3_lora.files import user_path
@@ -20,9 +21,9 @@ from sam3_lora.ui.state import keep_valid
 
 FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
 IMAGE = "on_image"  # key of the choice of an image, and its name in the page's address
-RUN_NOW = "inference-run-now"  # bool: prompts as if the button had been pressed
 _MAX_MB = 200  # of an uploaded image
 _EXAMPLES = 4
+_SOLVED = tuple(f"pavement_valid_{number:03}.jpg" for number in (9, 6, 1, 21))  # of the demo
 _EXAMPLE_WIDTH = 60  # pixels
 
 
@@ -66,34 +67,47 @@ def _choose_from_dataset() -> Source:
     if state.CURRENT_IMAGE in st.session_state:
         st.session_state[IMAGE] = st.session_state.pop(state.CURRENT_IMAGE)
     keep_valid(IMAGE, list(options))
+    split = "valid" if "valid" in indexes else list(indexes)[-1]
+    if IMAGE not in st.session_state and IMAGE not in st.query_params:
+        st.session_state[IMAGE] = _first_with_objects(split, indexes[split])
     name = st.selectbox(
         "Image of the dataset", list(options), key=IMAGE, bind="query-params", label_visibility="collapsed"
     )
-    split = "valid" if "valid" in indexes else list(indexes)[-1]
     _show_examples(split, indexes[split], fingerprint, dataset)
     index, label = options[name]
     return Source(name, load_image(index.record(index.positions[label])), in_dataset=True)
 
 
+def _first_with_objects(split: str, index: SplitIndex) -> str:
+    """The name of the first image with objects; of the first one if none has any."""
+    return f"{split}/{index.labels[_examples(index)[0] if (index.num_objects > 0).any() else 0]}"
+
+
+def _examples(index: SplitIndex) -> list[int]:
+    """The places of a few images with objects; of the demo those that its adapter solves."""
+    labels = list(index.labels)
+    if solved := [labels.index(name) for name in _SOLVED if name in labels]:
+        return solved
+    positions = np.flatnonzero(index.num_objects > 0)
+    return positions[np.unique(np.linspace(0, len(positions) - 1, _EXAMPLES).astype(int))].tolist()
+
+
 def _show_examples(split: str, index: SplitIndex, fingerprint: tuple, dataset: Dataset) -> None:
     """A few images with objects, usually of a split that was not trained on; a click prompts one at once."""
-    positions = np.flatnonzero(index.num_objects > 0)
-    if not len(positions):
+    if not (index.num_objects > 0).any():
         return
-    chosen = positions[np.unique(np.linspace(0, len(positions) - 1, _EXAMPLES).astype(int))]
     bare = images.Layers(masks=False, boxes=False, labels=False)
     colors = category_colors(dataset.categories)
-    with st.container(key="examples", horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption("Try an example:", width=110)
-        for place, position in enumerate(chosen.tolist()):
+    with st.container(key="examples", horizontal=True, gap="small"):
+        for place, position in enumerate(_examples(index)):
             with st.container(key=f"thumb-example-{place}", gap=None, width=_EXAMPLE_WIDTH):
                 try:
                     thumbnail = images.thumbnail(index.record(position), fingerprint, bare, colors)
                 except DataError:
                     continue  # the dataset page names the images that cannot be read
-                st.image(thumbnail, width="stretch", alt=f"Example {place + 1}")
+                st.image(thumbnail, width="stretch", alt="")
                 st.button(
-                    f"No. {place + 1}",
+                    f"Example {place + 1}",
                     key=f"open-example-{place}",
                     type="tertiary",
                     on_click=_prompt_example,
@@ -103,7 +117,7 @@ def _show_examples(split: str, index: SplitIndex, fingerprint: tuple, dataset: D
 
 def _prompt_example(name: str) -> None:
     st.session_state[IMAGE] = name
-    st.session_state[RUN_NOW] = True
+    st.session_state[state.RUN_NOW] = True
 
 
 def _choose_folder() -> Path | None:
@@ -126,7 +140,7 @@ def _proposed_folder() -> str:
     with guarded():
         path = resources.current_dataset()
         splits = list(resources.open_dataset(path).splits)
-        root = resources.dataset_folder(path)
+        root = dataset_folder(path)
         in_split = root / splits[-1] if splits else root
         return str(in_split if in_split.is_dir() else root)
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -13,6 +13,8 @@ from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.inference.results import MIN_THRESHOLD
 from sam3_lora.ui.state import ADVISED_THRESHOLDS
 
+_THRESHOLD, _USE_ADVISED = "threshold", "use_advised"  # keys
+_STEP = 0.05  # of the threshold
 _OFF = 1.0  # no overlap is larger
 # field of PostprocessConfig -> label, name in the summary, default and help
 _OVERLAPS = {
@@ -46,67 +48,93 @@ _OVERLAPS = {
 }
 
 
-def choose_threshold() -> float:
-    """Draws the slider of the least score that is shown."""
+def choose_threshold(overridden: bool) -> float:
+    """Draws the slider of the least score that is shown.
+
+    Args:
+        overridden: every phrase has a threshold of its own, so that the slider changes nothing.
+    """
+    meaning = f"For both models. Changing it runs no model again: objects from score {MIN_THRESHOLD:.2f} on are kept."
+    reason = "Every phrase has a threshold of its own, from the evaluation. Switch them off below to use this one."
     return st.slider(
         "Score threshold",
         MIN_THRESHOLD,
         0.95,
         0.5,
-        0.05,
-        key="threshold",
+        _STEP,
+        key=_THRESHOLD,
         persist_state="session",
-        help=f"For both models. Changing it runs no model again: objects from score {MIN_THRESHOLD:.2f} on are kept.",
+        disabled=overridden,
+        help=reason if overridden else meaning,
     )
 
 
+def show_from(score: float) -> float:
+    """The highest threshold of the slider at which an object of this score is shown."""
+    return max(MIN_THRESHOLD, round(int(score / _STEP + 1e-6) * _STEP, 2))
+
+
+def lower_threshold(threshold: float) -> None:
+    """Sets the slider for all phrases."""
+    st.session_state[_THRESHOLD] = threshold
+    st.session_state[_USE_ADVISED] = False
+
+
 def choose_postprocess(threshold: float) -> PostprocessConfig:
-    """Draws the popover with all further steps; each has a value at which it changes nothing."""
-    with st.popover("Post-process", icon=":material/cleaning_services:", key="post-process", width="stretch"):
-        presence = st.toggle(
-            "Multiply scores by presence",
-            True,
-            key="use_presence",
-            persist_state="session",
-            help="SAM 3 predicts for the whole image whether the phrase is present, and multiplies each score by that. "
-            "Switch it off to see objects of a phrase that the model takes for absent.",
-        )
-        overlaps = {
-            key: st.slider(label, 0.05, _OFF, default, 0.05, key=key, persist_state="session", help=meaning)
-            for key, (label, _, default, meaning) in _OVERLAPS.items()
-        }
-        largest = st.number_input(
-            "Max. objects per phrase",
-            1,
-            None,
-            None,
-            placeholder="all",
-            key="largest",
-            persist_state="session",
-            help="Keeps those with the largest masks.",
-        )
+    """Draws all further steps; each has a value at which it changes nothing."""
+    presence = st.toggle(
+        "Multiply scores by presence",
+        True,
+        key="use_presence",
+        persist_state="session",
+        help="SAM 3 predicts for the whole image whether the phrase is present, and multiplies each score by that. "
+        "Switch it off to see objects of a phrase that the model takes for absent.",
+    )
+    overlaps = {
+        key: st.slider(label, 0.05, _OFF, default, 0.05, key=key, persist_state="session", help=meaning)
+        for key, (label, _, default, meaning) in _OVERLAPS.items()
+    }
+    largest = st.number_input(
+        "Max. objects per phrase",
+        1,
+        None,
+        None,
+        placeholder="all",
+        key="largest",
+        persist_state="session",
+        help="Keeps those with the largest masks.",
+    )
     steps = {key: None if value >= _OFF else value for key, value in overlaps.items()}
     return PostprocessConfig(threshold=threshold, use_presence=presence, largest=largest, **steps)
 
 
-def choose_thresholds(phrases: Sequence[str]) -> dict[str, float]:
-    """Draws the toggle of the thresholds that an evaluation found best; those of these phrases, if it is on."""
+def advised_thresholds(phrases: Sequence[str]) -> dict[str, float]:
+    """The thresholds that an evaluation found best for these phrases, as far as there are any."""
     stored = {normalized(phrase): value for phrase, value in st.session_state.get(ADVISED_THRESHOLDS, {}).items()}
-    known = {phrase: stored[normalized(phrase)] for phrase in phrases if normalized(phrase) in stored}
+    return {phrase: stored[normalized(phrase)] for phrase in phrases if normalized(phrase) in stored}
+
+
+def uses_advised() -> bool:
+    """Whether these thresholds are in force."""
+    return bool(st.session_state.get(_USE_ADVISED, True))
+
+
+def choose_thresholds(known: Mapping[str, float]) -> dict[str, float]:
+    """Draws the toggle of the thresholds that an evaluation found best; returns them, if it is on."""
     if not known:
         return {}
     with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.toggle(
             "Thresholds from the evaluation",
             True,
-            key="use_advised",
+            key=_USE_ADVISED,
             persist_state="session",
             help="They replace the slider's threshold for these phrases.",
         )
         st.caption(
             escape(", ".join(f"{short(phrase)} {value:.2f}" for phrase, value in known.items())), width="content"
         )
-    return known if wanted else {}
+    return dict(known) if wanted else {}
 
 
 def active_steps(config: PostprocessConfig) -> list[str]:

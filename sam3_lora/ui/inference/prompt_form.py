@@ -9,10 +9,11 @@ import streamlit as st
 from sam3_lora.config import DEMO
 from sam3_lora.data.phrase_list import join_phrases, split_phrases
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.ui import adapters, resources
+from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.inference import exemplar_boxes, image_source
+from sam3_lora.ui.inference.concepts import teach
 from sam3_lora.ui.inference.results import Prompt
 
 _DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
@@ -46,10 +47,20 @@ def show() -> PromptForm:
                     "Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=no_image
                 )
                 drawing = not source.is_folder and exemplar_boxes.toggle(no_image)
+                if not source.is_folder:
+                    teach.offer(model, source.name, source.pixels, _add_phrase)
+            teach.show_progress(_add_phrase)
             _show_base(model)
         boxes = exemplar_boxes.draw(source.name, source.pixels) if drawing else ()
-    run_now = bool(st.session_state.pop(image_source.RUN_NOW, False))
+    run_now = bool(st.session_state.pop(state.RUN_NOW, False))
     return PromptForm(source, Prompt(source.name, tuple(phrases), boxes, model), pressed or run_now)
+
+
+def _add_phrase(text: str) -> None:
+    """A callback that puts a concept first into the phrases, and prompts."""
+    others = [one for one in split_phrases(st.session_state.get(_PHRASES) or "", ()) if one != text]
+    st.session_state[_PHRASES] = join_phrases([text, *others])
+    st.session_state[state.RUN_NOW] = True
 
 
 def _choose_model() -> ModelChoice:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from sam3_lora.draw import MASK_OPACITY
 from sam3_lora.text import plural
 from sam3_lora.ui.components.images import fitted_hw
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.viewer import mount, outline_of, viewer_object
-from sam3_lora.ui.inference.results import SENT_SIZE, Comparison, Predictions, hint
+from sam3_lora.ui.inference.postprocess_form import lower_threshold, show_from
+from sam3_lora.ui.inference.results import MIN_THRESHOLD, SENT_SIZE, Comparison, Predictions, best_hidden_score
 from sam3_lora.ui.inference.view_state import ObjectColors
 
 if TYPE_CHECKING:
     from sam3_lora.predict.postprocess import PhraseResult
 
 MAX_DRAWN = 200  # objects in one image, the best ones
-_COLUMN = 610  # pixels of an image beside another one, about
-_MIN_HEIGHT, _MAX_HEIGHT = 240, 430
-_OPACITY = 0.4
+_VIEW_HEIGHT = 430  # pixels on the screen, at most where the window is no larger
 
 
 def show(
@@ -53,19 +53,40 @@ def show(
         "group": "predictions",
         "width": width,
         "height": height,
-        "viewHeight": int(min(max(_COLUMN * height / width, _MIN_HEIGHT), _MAX_HEIGHT)),
+        "viewHeight": _VIEW_HEIGHT,
         "label": f"{title}: {plural(count, 'object')}",
         "alt": "",  # the whole viewer is one image, and has the label
         "objects": _objects(predictions, shown, colors),
-        "show": {"masks": True, "boxes": True, "labels": True, "opacity": _OPACITY},
+        "show": {"masks": True, "boxes": True, "labels": True, "opacity": MASK_OPACITY},
         "focus": None,
     }
     with st.container(key=f"predictions-{key}"):
         mount(f"viewer-{key}", data)
     if count > MAX_DRAWN:
         st.caption(f"The {MAX_DRAWN} objects with the highest scores are drawn, of {count}.")
-    if text := hint(predictions, shown):
-        st.caption(text)
+    if not count:
+        _explain_nothing(key, predictions, shown)
+
+
+def _explain_nothing(key: str, predictions: Predictions, shown: Mapping[str, PhraseResult]) -> None:
+    """Draws what to try where no object is shown: the highest score as a threshold, or another prompt."""
+    best = best_hidden_score(predictions, shown)
+    if best is None:
+        from sam3_lora.structures import VISUAL
+
+        fix = "draw another box" if VISUAL in predictions.results else "try other phrases"
+        st.caption(f"No object scores {MIN_THRESHOLD:.2f} or more: {fix}.")
+        return
+    from_score = show_from(best)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"Highest score: {best:.2f}.", width="content")
+        st.button(
+            f"Show from {from_score:.2f}",
+            key=f"show-from-{key}",
+            type="tertiary",
+            on_click=lower_threshold,
+            args=(from_score,),
+        )
 
 
 def _objects(predictions: Predictions, shown: Mapping[str, PhraseResult], colors: ObjectColors) -> list[dict[str, Any]]:
@@ -91,7 +112,7 @@ def _outlines(predictions: Predictions, result: PhraseResult) -> list[str]:
     height, width = result.size_hw
     size_hw = fitted_hw(result.size_hw, SENT_SIZE)
     to_image = width / size_hw[1], height / size_hw[0]
-    keys = [(hashlib.blake2b(logits.tobytes(), digest_size=16).digest(), size_hw) for logits in result.mask_logits]
+    keys = [(hashlib.blake2b(key, digest_size=16).digest(), size_hw) for key in result.mask_keys()]
     new = [index for index, key in enumerate(keys) if key not in predictions.outlines]
     at_size = replace(result.take(np.array(new, dtype=np.int64)), size_hw=size_hw)
     for index, piece in zip(new, at_size.mask_crops(), strict=True):

@@ -15,6 +15,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.images import data_url
+from sam3_lora.ui.inference.concepts import known
 from sam3_lora.ui.resources import SharedPredictor
 
 if TYPE_CHECKING:
@@ -143,8 +144,9 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
 
 def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]:
     """The objects that score enough without the presence factor, so also with it: both can then be shown."""
-    from sam3_lora.predict.predictor import Exemplars
+    from sam3_lora.predict.exemplars import Exemplars
 
+    known.make_known(predictor, prompt.phrases)
     exemplars = None
     if prompt.boxes:
         boxes_xyxy = np.array([box.box_xyxy for box in prompt.boxes], np.float32)
@@ -152,8 +154,8 @@ def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]
     return predictor.prompt(prompt.phrases, MIN_THRESHOLD, MAX_PER_PHRASE, exemplars, use_presence=False)
 
 
-def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | None:
-    """What to try where no object is shown; None where one is.
+def best_hidden_score(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> float | None:
+    """The highest score of all objects where none is shown; None where one is, or where there is none to show.
 
     Args:
         predictions: all of the model's.
@@ -161,13 +163,8 @@ def hint(predictions: Predictions, shown: Mapping[str, PhraseResult]) -> str | N
     """
     if any(len(result) for result in shown.values()):
         return None
-    scores = [float(result.scores.max()) for result in predictions.results.values() if len(result)]
-    if scores and max(scores) >= MIN_THRESHOLD:
-        return f"The best score is {max(scores):.2f}: lower the threshold to see it."
-    from sam3_lora.structures import VISUAL
-
-    fix = "draw another box" if VISUAL in predictions.results else "try other phrases"
-    return f"No object scores {MIN_THRESHOLD:.2f} or more: {fix}."
+    best = max((float(result.scores.max()) for result in predictions.results.values() if len(result)), default=0.0)
+    return best if best >= MIN_THRESHOLD else None
 
 
 def counts_table(

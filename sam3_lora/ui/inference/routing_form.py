@@ -13,7 +13,7 @@ from sam3_lora.ui.components.layout import escape
 
 ROUTE = "route"  # key of the switch, and its name in the page's address
 LINKED = "taught-of-link"  # str: the taught phrases of the link that opened the page, until an adapter takes them
-_LISTED = 12  # phrases named beside the switch
+_LISTED = 12  # phrases named below the controls
 
 
 def choose(model: ModelChoice) -> Routing | None:
@@ -24,44 +24,44 @@ def choose(model: ModelChoice) -> Routing | None:
     """
     if model.folder is None:
         return None
-    with st.container(horizontal=True, vertical_alignment="center"):
-        wanted = st.toggle(
-            "Route by phrase",
-            key=ROUTE,
-            bind="query-params",
-            persist_state="session",
-            help="Phrases that the adapter was taught, their plurals and close wordings are answered by the adapter, "
-            "all others by the base model.",
+    wanted = st.toggle(
+        "Route by phrase",
+        key=ROUTE,
+        bind="query-params",
+        persist_state="session",
+        help="Phrases that the adapter was taught, their plurals and close wordings are answered by the adapter, "
+        "all others by the base model.",
+    )
+    if not wanted:
+        return None
+    _edit(model)
+    return adapters.routing_of(model)
+
+
+def explain(model: ModelChoice, routing: Routing | None) -> None:
+    """Says which phrases the adapter answers, if routing is switched on, or that nobody knows them."""
+    if routing is not None:
+        names = escape(first_names(routing.taught, _LISTED))
+        st.caption(f":material/alt_route: Routed by phrase. The adapter answers {names}.")
+    elif model.folder is not None and st.session_state.get(ROUTE):
+        st.caption(
+            ":orange[:material/warning:] This adapter does not know which phrases it was taught, so it answers all. "
+            "Type them under *Options* to route."
         )
-        if not wanted:
-            return None
-        _edit(model)
-        routing = adapters.routing_of(model)
-        if routing is None:
-            st.caption(
-                ":orange[:material/warning:] This adapter does not know which phrases it was taught, so it answers "
-                "all. Type them to route.",
-                width="content",
-            )
-        else:
-            names = first_names(routing.taught, _LISTED)
-            st.caption(f"The adapter answers {escape(names)}", width="content")
-    return routing
 
 
 def _edit(model: ModelChoice) -> None:
-    """Draws the popover with the phrases; a text that was never changed is that of the adapter."""
+    """Draws the field of the phrases; a text that was never changed is that of the adapter."""
     key = adapters.taught_key(model)
     linked = st.session_state.pop(LINKED, None)
     if linked is not None:
         st.session_state[key] = linked
     elif key not in st.session_state:
         st.session_state[key] = join_phrases(adapters.taught_phrases(model))
-    with st.popover("Taught phrases", icon=":material/edit:", key="edit-taught"):
-        st.text_area(
-            "Phrases that the adapter answers",
-            key=key,
-            persist_state="session",
-            placeholder="pothole, crack",
-            help="Separated by commas; a phrase that contains a comma in quotes. Kept for this adapter in this tab.",
-        )
+    st.text_area(
+        "Phrases that the adapter answers",
+        key=key,
+        persist_state="session",
+        placeholder="pothole, crack",
+        help="Separated by commas; a phrase that contains a comma in quotes. Kept for this adapter in this tab.",
+    )

@@ -9,7 +9,7 @@ import streamlit as st
 from sam3_lora.data.phrase_list import join_phrases
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui import adapters, resources, state
-from sam3_lora.ui.inference.image_source import IMAGE, RUN_NOW
+from sam3_lora.ui.inference.image_source import IMAGE
 from sam3_lora.ui.inference.results import Prompt
 from sam3_lora.ui.inference.routing_form import LINKED, ROUTE
 
@@ -18,11 +18,10 @@ _DATASET, _RUN_NOW, _TAUGHT = "dataset", "ask", "taught"  # names in the page's 
 
 def open_link() -> None:
     """Takes over the dataset and the taught phrases of a link, once, and whether it runs its prompt at once."""
-    dataset = st.query_params.get(_DATASET)
-    if dataset and state.dataset_path() is None:
+    if dataset := st.query_params.get(_DATASET):
         st.session_state[state.DATASET_PATH] = dataset
     if st.query_params.get(_RUN_NOW):
-        st.session_state[RUN_NOW] = True
+        st.session_state[state.RUN_NOW] = True
     if _TAUGHT in st.query_params:
         st.session_state[LINKED] = st.query_params[_TAUGHT]
     for name in (_DATASET, _RUN_NOW, _TAUGHT):

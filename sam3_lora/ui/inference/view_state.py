@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,17 @@ from sam3_lora.errors import DataError
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui import resources
-from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.inference import postprocess_form, routing_form
-from sam3_lora.ui.inference.results import Answering
+from sam3_lora.ui.inference.results import Answering, Prompt
 from sam3_lora.ui.next_run import phrases_of_dataset
 
 if TYPE_CHECKING:
     from sam3_lora.predict.postprocess import PhraseResult
 
 BY_PHRASE, BY_OBJECT = "By phrase", "By object"
+SIDE_BY_SIDE, SLIDER = "Side by side", "Slider"
 _MAX_STRENGTH = 1.5
 _OBJECT_COLORS = 40  # as many as there are distinct colors
 
@@ -51,6 +51,7 @@ class ViewState:
     strength: float  # of the adapter
     routing: Routing | None  # None: the adapter answers every phrase
     colors: ObjectColors
+    slider: bool = False  # base model and adapter are one picture with a slider
 
     @property
     def answering(self) -> Answering:
@@ -71,19 +72,20 @@ class ViewState:
         return ", ".join([f"score ≥ {self.postprocess.threshold:.2f}", *own, *steps, *routed])
 
 
-def choose(phrases: Sequence[str], model: ModelChoice) -> ViewState:
+def choose(prompt: Prompt) -> ViewState:
     """Draws the controls.
 
     Args:
-        phrases: of the prompt, which may have thresholds of their own.
-        model: without an adapter neither strength nor routing can be chosen.
+        prompt: its phrases may have thresholds of their own; without an adapter neither strength nor routing can be
+            chosen.
     """
-    controls = st.container(gap="xsmall")
-    by_threshold, by_strength, by_color, by_steps = controls.columns(
-        [4, 4, 5, 5], gap="medium", vertical_alignment="bottom"
+    model, advised = prompt.model, postprocess_form.advised_thresholds(prompt.phrases)
+    every = bool(advised) and len(advised) == len(prompt.phrases) and not prompt.boxes
+    by_threshold, by_strength, by_layout, by_options = st.columns(
+        [4, 4, 5, 4], gap="medium", vertical_alignment="bottom"
     )
     with by_threshold:
-        threshold = postprocess_form.choose_threshold()
+        threshold = postprocess_form.choose_threshold(every and postprocess_form.uses_advised())
     with by_strength:
         strength = st.slider(
             "Adapter strength",
@@ -96,23 +98,34 @@ def choose(phrases: Sequence[str], model: ModelChoice) -> ViewState:
             disabled=model.adapter is None,
             help="0 is the base model, 1 the adapter as trained; higher values exaggerate what it learned.",
         )
-    with by_color:
+    with by_layout:
+        layout = choose_one(
+            "View",
+            (SIDE_BY_SIDE, SLIDER),
+            "compare-view",
+            persist_state="session",
+            disabled=model.folder is None,
+            help="Slider: base model and adapter as one picture, for a full screen and as a GIF.",
+        )
+    with by_options, st.popover("Options", icon=":material/tune:", key="options", width="stretch"):
         by = choose_one("Colors", (BY_PHRASE, BY_OBJECT), "color-by", persist_state="session")
-    with by_steps:
-        config = postprocess_form.choose_postprocess(threshold)
-    with controls:
         routing = routing_form.choose(model)
-    thresholds = postprocess_form.choose_thresholds(phrases)
+        st.divider()
+        config = postprocess_form.choose_postprocess(threshold)
+    thresholds = postprocess_form.choose_thresholds(advised)
+    routing_form.explain(model, routing)
     if steps := postprocess_form.active_steps(config):  # so that nobody misses objects without knowing why
         st.caption(f":material/cleaning_services: Post-processing: {', '.join(steps)}.")
-    return ViewState(config, thresholds, round(strength, 2), routing, ObjectColors(phrase_colors(), by))
+    colors = ObjectColors(_phrase_colors(prompt.phrases), by)
+    slider = model.folder is not None and layout == SLIDER
+    return ViewState(config, thresholds, round(strength, 2), routing, colors, slider)
 
 
-def phrase_colors() -> PhraseColors:
-    """As the open dataset's categories are colored on its page; without a dataset each phrase has its own."""
+def _phrase_colors(phrases: tuple[str, ...]) -> PhraseColors:
+    """As the open dataset's categories are colored on its page, and the prompt's other phrases unlike them."""
     path = resources.current_dataset()
     try:
         categories = resources.open_dataset(path).categories
     except DataError:
-        return PhraseColors((), {})
-    return PhraseColors(categories, phrases_of_dataset(path))
+        return PhraseColors((), {}, phrases)
+    return PhraseColors(categories, phrases_of_dataset(path), phrases)

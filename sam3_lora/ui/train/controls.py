@@ -30,7 +30,7 @@ ONE_SHOT_REQUESTS: dict[Request, tuple[str, str, str]] = {
 
 
 def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool) -> None:
-    """Draws pause or resume, stop, and a menu of the rest.
+    """Draws what can be done with a run in its state: pause or resume, stop; and a menu of the rest.
 
     Args:
         run, status: the run that is shown.
@@ -41,10 +41,12 @@ def show_controls(run: Run, status: Status, train_job: TrainJob, checking: bool)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="controls"):
         if status.state == "paused":
             _request_button("Resume", "play_arrow", "continue", run, blocked)
-        else:
+        elif status.active:
             _request_button("Pause", "pause", "pause", run, blocked, "The model stays in memory.")
-        _request_button("Stop", "stop", "stop", run, blocked, "Saves a checkpoint and ends; the run can be resumed.")
-        if status.state != "paused":
+        if status.active:
+            meaning = "Saves a checkpoint and ends; the run can be resumed."
+            _request_button("Stop", "stop", "stop", run, blocked, meaning)
+        elif status.state != "finished":
             reason = why_not_resume(run, status, train_job, checking)
             _button("Resume", "resume", "resume", reason, lambda: train_job.resume(run, outlives_app=keeps_training()))
         with st.popover("More", icon=":material/more_horiz:", key="more"), st.container(gap="xsmall"):
@@ -179,3 +181,12 @@ def _confirm(run: Run, consequence: str, label: str, act: Callable[[], object]) 
             with guarded():
                 act()
                 st.rerun()
+
+
+def offer_active_run(found: list[Run], shown: Run) -> None:
+    """Draws a line about each run that is being trained while another one is shown."""
+    for name in (run.name for run in runs.look_at(found) if run.active and run.name != shown.name):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(f":material/monitoring: {escape(runs.run_title(name))} is training.", width="content")
+            run = next(run for run in found if run.name == name)
+            st.button("Show", type="tertiary", key=f"show-{name}", on_click=runs.open_run, args=(run,))

@@ -12,9 +12,12 @@ from sam3_lora.monitor.diagnosis import Alert
 from sam3_lora.monitor.healthy_ranges import WINDOW, Range, Verdict
 from sam3_lora.monitor.history import TERMS
 from sam3_lora.monitor.messages import describe_alert, describe_range, describe_verdict
-from sam3_lora.monitor.rolling import RollingMetrics
+from sam3_lora.monitor.term_trends import term_trends
 from sam3_lora.monitor.terms import MAIN, ONE_TO_MANY, split_name
+from sam3_lora.runs.run import Run
 from sam3_lora.ui.components.layout import escape
+from sam3_lora.ui.runs import follow
+from sam3_lora.ui.train.term_charts import show_term_charts
 
 MEANINGS = {
     "total": "the sum that is minimized",
@@ -27,9 +30,9 @@ MEANINGS = {
 }
 # level -> (word, color)
 _LEVELS = {
-    "healthy": ("Healthy", "green"),
-    "high": ("High", "orange"),
-    "low": ("Low", "blue"),
+    "healthy": ("In range", "green"),
+    "high": ("Above range", "orange"),
+    "low": ("Below range", "blue"),
     "unknown": ("No range", "gray"),
     "off": ("Off", "gray"),
 }
@@ -51,29 +54,27 @@ def show_alerts(alerts: list[Alert], config: RunConfig) -> None:
         )
 
 
-def show_diagnosis(metrics: RollingMetrics, config: RunConfig) -> None:
-    """Draws each term's recent value, the healthy range at this stage, and the assessment.
-
-    Args:
-        metrics: of the run.
-        config: of the run.
-    """
-    verdicts = metrics.verdicts(config)
-    if not verdicts:
+def show_diagnosis(run: Run) -> None:
+    """Draws a small chart of each term of a run with its healthy band, or a table of all layers."""
+    followed = follow(run)
+    config = followed.config
+    if config is None or not (verdicts := followed.rolling.verdicts(config)):
         return
     known = any(verdict.expected for verdict in verdicts.values())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Diagnosis", anchor=False, width="stretch")
-        every = st.toggle("All layers", key="diagnosis-all-layers", persist_state="session")
+        every = st.toggle("Table of all layers", key="diagnosis-all-layers", persist_state="session")
     st.caption(
         f"Weighted loss terms: the mean of the last steps (at most {WINDOW}) and its change from as many before."
-        + ("" if known else " No healthy ranges are known for this base model and dataset.")
+        + ("" if known else " No usual ranges are known for this base model and dataset.")
     )
-    shown = [verdict for verdict in _in_order(verdicts) if every or _is_main(verdict.term)]
-    head = ["| Term | Assessment |", "|:--|:--|"]
-    if known:
-        head = ["| Term | Healthy&nbsp;range | | Assessment |", "|:--|--:|:--|:--|"]
-    st.markdown("\n".join([*head, *(_row(verdict, known) for verdict in shown)]))
+    if every:
+        head = ["| Term | Assessment |", "|:--|:--|"]
+        if known:
+            head = ["| Term | Usual&nbsp;range | | Assessment |", "|:--|--:|:--|:--|"]
+        st.markdown("\n".join([*head, *(_row(verdict, known) for verdict in _in_order(verdicts))]))
+    else:
+        show_term_charts(term_trends(followed.history, config, verdicts), MEANINGS, _LEVELS)
     elsewhere = [verdict for verdict in verdicts.values() if not _is_main(verdict.term) and verdict.level == "high"]
     if elsewhere and not every:
         st.caption(f"High in other layers: {_by_term(one.term for one in elsewhere)}.")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from sam3_lora.monitor.curves import REPLAY, SHOWN, STEPS, TIME, Picture, draw
-from sam3_lora.monitor.history import History
 from sam3_lora.runs.run import Run
 from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.components.live_chart import CLIPPED, LINEAR, LOG, live_chart
+from sam3_lora.ui.components.tables import folded_table
+from sam3_lora.ui.runs import follow
 
 SMOOTHING = 0.9  # single batches scatter so much that their curves hide what they do
 
@@ -25,13 +26,9 @@ class ChartOptions:
     scale: str  # LINEAR, CLIPPED or LOG
 
 
-def show_chart(run: Run, history: History) -> None:
-    """Draws the chart of a run with its controls.
-
-    Args:
-        run: that is shown.
-        history: its metrics.
-    """
+def show_chart(run: Run) -> None:
+    """Draws the chart of a run with its controls."""
+    history = follow(run).history
     options = choose_options([name for name in SHOWN if name != REPLAY or history.replays], "chart")
     curves = draw(history, options.shown, smoothing=options.smoothing, along=options.along)
     show_curves(curves, options, f"curves-{run.name}", f"{options.shown} of the run {run.name}")
@@ -49,6 +46,7 @@ def show_curves(curves: Picture, options: ChartOptions, key: str, label: str, he
         st.caption(":material/info: No data yet.")
         return
     live_chart(curves, key=key, label=label, scale=options.scale, height=height)
+    folded_table(curves.rows, label, f"{key}-table")
 
 
 def choose_options(curves: list[str], key: str) -> ChartOptions:
@@ -58,8 +56,10 @@ def choose_options(curves: list[str], key: str) -> ChartOptions:
         curves: which can be chosen.
         key: begins the keys of the controls.
     """
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         shown = st.selectbox("Curves", curves, key=f"{key}-curves", width=230, bind="query-params")
+        box = st.popover("Axes", icon=":material/tune:", key=f"{key}-options", width="content")
+    with box:
         scale = choose_one(
             "Scale",
             [LINEAR, CLIPPED, LOG],
@@ -75,7 +75,6 @@ def choose_options(curves: list[str], key: str) -> ChartOptions:
             SMOOTHING,
             0.01,
             key=f"{key}-smoothing",
-            width=180,
             bind="query-params",
             help="Weight of past values in an exponential moving average. The raw values stay visible as faint lines; "
             "0 is no smoothing.",

@@ -6,13 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
 import streamlit as st
 
 from sam3_lora.config import BestBy
 from sam3_lora.errors import Sam3LoraError
+from sam3_lora.model.adapter_files.find_adapter import REFUSAL
 from sam3_lora.monitor.diagnosis import Alert
+from sam3_lora.monitor.healthy_ranges import WINDOW
 from sam3_lora.monitor.history import GROUPS, History, last_step_table, replay_table
+from sam3_lora.monitor.messages import describe_run
+from sam3_lora.monitor.run_verdict import RunVerdict, Standing, judge
 from sam3_lora.runs.auto_values import describe
 from sam3_lora.runs.held_out import use_of
 from sam3_lora.runs.launch import process_output
@@ -20,14 +25,23 @@ from sam3_lora.runs.metrics import BEST_BY
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.text import amount, plural
 from sam3_lora.ui import runs
+from sam3_lora.ui.components import refusal
 from sam3_lora.ui.components.layout import bullets, escape
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.next_run import use_settings
-from sam3_lora.ui.resources import runs_folder
+from sam3_lora.ui.resources import has_dataset_folder
 from sam3_lora.ui.runs import STATES, progress_sentence
 from sam3_lora.ui.train.controls import ONE_SHOT_REQUESTS
 
 _LOG_LINES = 200
+_STANDINGS: dict[Standing, tuple[str, str]] = {  # icon, color
+    "wrong": ("error", "red"),
+    "starting": ("hourglass_top", "gray"),
+    "not-measured": ("help", "gray"),
+    "detects-nothing": ("trending_flat", "orange"),
+    "not-usable": ("trending_up", "orange"),
+    "usable": ("check_circle", "green"),
+}
 _MEANINGS: Mapping[BestBy, str] = {
     "f1": "F1 of masks on the validation images, at score 0.5 and IoU 0.5, as Evaluate measures it.",
     "cgf1": "SAM 3's own metric on the validation images, as Evaluate measures it: F1 of masks where a phrase has "
@@ -44,10 +58,8 @@ def show_status(run: Run, status: Status, alerts: Sequence[Alert] = ()) -> None:
     """
     words, color, icon = STATES[status.state]
     st.markdown(f":{color}-badge[:material/{icon}: {words}] {progress_sentence(status)}")
-    if status.preparation is not None and status.active:
-        st.progress(min(status.preparation.done / max(status.preparation.total, 1), 1.0))
-    elif status.total_steps:
-        st.progress(min(status.step / status.total_steps, 1.0))
+    if (status.total_steps and status.state != "finished") or (status.preparation is not None and status.active):
+        st.progress(runs.share_done(status))
     requests = [request for request in ONE_SHOT_REQUESTS if request in run.requests.pending()]
     if status.active and requests:
         when = "in progress" if status.state == "paused" else "after the current step"
@@ -98,19 +110,22 @@ def show_numbers(status: Status, history: History) -> None:
         status: of the run.
         history: its metrics, at least one step.
     """
-    memory = status.memory_bytes
     latest = {name: values[-1] for name, values in history.measures.items()}
     metrics = (
-        ("Total loss", amount(history.totals[-1], 4), None),
-        _best_number(status),
+        ("Total loss", amount(fmean(history.totals[-WINDOW:]), 4), f"Mean of the last {WINDOW} steps."),
         *(_validation_number(by, history) for by in _MEANINGS),
-        ("Images per second", f"{latest['images_per_second']:.3g}", None),
-        ("Gradient norm", amount(latest["grad_norm"]), "Before clipping."),
-        ("Learning rate", f"{latest['lr']:.3g}", None),
-        ("Memory in GB", "unknown" if memory is None else f"{memory / 1e9:.2f}", None),
+        _best_number(status),
     )
     for column, (label, value, meaning) in zip(st.columns(len(metrics), gap="small"), metrics, strict=True):
         column.metric(label, value, help=meaning)
+    memory = [] if status.memory_bytes is None else [f"{status.memory_bytes / 1e9:.2f} GB of memory"]
+    numbers = [
+        f"{latest['images_per_second']:.3g} images per second",
+        f"gradient norm {amount(latest['grad_norm'])} before clipping",
+        f"learning rate {latest['lr']:.3g}",
+        *memory,
+    ]
+    st.caption(" · ".join(numbers))
 
 
 def _best_number(status: Status) -> tuple[str, str, str | None]:
@@ -201,23 +216,65 @@ def show_adapters(run: Run, status: Status) -> None:
         if name == "best":
             after = "" if status.best_step is None else f", after step {status.best_step:,}"
             meaning = f"{status.best_sentence or BEST_BY[status.best_by]}{after}"
+        elif name == REFUSAL:
+            meaning = "its presence head trained anew"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{name.capitalize()}**, {meaning}: {escape(str(folder))}", width="stretch")
             if not status.active:
-                st.page_link(
-                    "pages/inference.py",
-                    label="Try in Inference",
-                    icon=":material/arrow_forward:",
-                    query_params={"adapter": _address(run, name, folder)},
-                )
-            if st.button(
-                "Continue training",
-                key=f"continue-training-{name}",
-                help="Prepares a new run with this run's settings that starts from this adapter.",
-            ):
-                use_settings(run.asked_config.with_settings({"model.adapter": str(folder)}))
-                st.rerun(scope="app")
+                _link_to_inference(run, name)
+            if name != REFUSAL:
+                _offer_to_continue(run, folder, f"continue-training-{name}")
     _show_reload_check(status)
+    refusal.show_repair(next(iter(adapters.values())))
+
+
+def show_verdict(run: Run, status: Status, followed: runs.Followed, alerts: Sequence[Alert]) -> None:
+    """Draws how far the run has come, as one line, and what to do with a finished one; nothing before its first step.
+
+    Args:
+        run, status: the run that is shown.
+        followed: its metrics.
+        alerts: of the run.
+    """
+    if followed.config is None or not followed.history.steps:
+        return
+    terms, history = followed.rolling.verdicts(followed.config), followed.history
+    verdict = judge(followed.config, history.steps[-1], terms, history.validation, alerts)
+    if verdict is not None:
+        icon, color = _STANDINGS[verdict.standing]
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":{color}[:material/{icon}:] **{escape(describe_run(verdict))}**", width="content")
+            _show_next_step(run, status, verdict)
+
+
+def _show_next_step(run: Run, status: Status, verdict: RunVerdict) -> None:
+    """Draws what to do with a finished run: try its adapter, or train on where it is not usable yet."""
+    adapters = run.adapters()
+    if status.state != "finished" or not adapters:
+        return
+    name = "best" if "best" in adapters else next(iter(adapters))
+    with st.container(horizontal=True, gap="small"):
+        if verdict.standing in ("detects-nothing", "not-usable"):
+            _offer_to_continue(run, adapters[name], "next-continue-training")
+        _link_to_inference(run, name)
+        st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/arrow_forward:")
+
+
+def _link_to_inference(run: Run, name: str) -> None:
+    st.page_link(
+        "pages/inference.py",
+        label="Try in Inference",
+        icon=":material/arrow_forward:",
+        query_params=_to_try(run, name),
+    )
+
+
+def _offer_to_continue(run: Run, folder: Path, key: str) -> None:
+    if st.button(
+        "Continue training", key=key, help="Prepares a new run with this run's settings that starts from this adapter."
+    ):
+        use_settings(run.asked_config.with_settings({"model.adapter": str(folder)}))
+        st.rerun(scope="app")
 
 
 def _show_reload_check(status: Status) -> None:
@@ -232,6 +289,10 @@ def _show_reload_check(status: Status) -> None:
         st.caption("Reload check: at the end of the run, the saved adapter is loaded again and compared.")
 
 
-def _address(run: Run, name: str, folder: Path) -> str:
-    """The adapter's name on the inference page: by run in the app's own folder, otherwise its path."""
-    return f"{run.name}/{name}" if run.folder.parent == runs_folder() else str(folder)
+def _to_try(run: Run, kind: str) -> dict[str, str]:
+    """The address at which the inference page prompts an image of the run's dataset with its adapter at once."""
+    address = {"adapter": runs.adapter_address(run, kind), "ask": "1"}
+    with suppress(Sam3LoraError):
+        if has_dataset_folder(dataset := run.config.data.path):
+            address["dataset"] = dataset
+    return address

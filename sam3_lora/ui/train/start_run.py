@@ -9,7 +9,6 @@ import streamlit as st
 from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.text import plural
 from sam3_lora.ui import runs
-from sam3_lora.ui.components.forms import label_of
 from sam3_lora.ui.components.layout import action_button, escape, guarded
 from sam3_lora.ui.next_run import next_run, use_settings
 from sam3_lora.ui.split_choices import expected_split_use
@@ -36,21 +35,22 @@ def show_next_run(train_job: TrainJob, seen: tuple[runs.Seen, ...]) -> None:
     result = check.result if check.request == config else None
     reason = _why_not(config, train_job, check.active)
     with st.container(border=True, key="next-run"):
-        with st.container(gap="xxsmall"):
-            st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
-            if config is None or reason:
-                st.caption(f":material/info: {reason}")
-            else:
-                st.caption(describe(config, result.length if result else None))
-                if use := result.splits if result else expected_split_use(config):
-                    st.caption(f":material/call_split: {escape(use.sentence)}")
-                _warn_of_others(seen)
         # What does not fit beside the rest goes into the next line, whole.
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
             _show_links(config)
-            show_switch()
             _check_button(config, reason, check_job)
             _start_button(config, reason, result, train_job, check_job)
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            with st.container(gap="xxsmall"):
+                if config is None or reason:
+                    st.caption(f":material/info: {reason}")
+                else:
+                    st.caption(describe(config, result.length if result else None))
+                    if use := result.splits if result else expected_split_use(config):
+                        st.caption(f":material/call_split: {escape(use.sentence)}")
+                    _warn_of_others(seen)
+            show_switch()
         if check.state != "idle":
             preflight_view.show_check(check_job, check, config)
 
@@ -124,8 +124,7 @@ def describe(config: RunConfig, plan: TrainPlan | None = None) -> str:
         length = f"{plural(plan.total_steps, 'step')} in {plural(plan.epochs, 'epoch')}"
     elif training.max_steps:
         length = f"at most {length} or {plural(training.max_steps, 'step')}"
-    components = ", ".join(label_of(name) for name in lora.components)
     return escape(
         f"{base} on {data}; {length}; batch size {training.images_per_step}; "
-        f"learning rate {training.learning_rate:g}; rank {lora.rank} in {components}."
+        f"learning rate {training.learning_rate:g}; rank {lora.rank} in {plural(len(lora.components), 'component')}."
     )

@@ -1,0 +1,1 @@
+"""Edits of the open dataset on the page: their list, fixes, writing out and merging."""

@@ -1,0 +1,59 @@
+"""Base model and adapter as two pictures, one over the other: dragged by hand, in full screen, saved as a GIF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam3_lora.predict.export import file_part, found_image
+from sam3_lora.text import plural
+from sam3_lora.ui.components.before_after import before_after
+from sam3_lora.ui.components.images import data_url, to_gif
+from sam3_lora.ui.components.layout import download
+from sam3_lora.ui.inference.downloads import draw
+from sam3_lora.ui.inference.results import SENT_SIZE, Comparison
+from sam3_lora.ui.inference.view_state import ObjectColors
+
+if TYPE_CHECKING:
+    from sam3_lora.predict.postprocess import PhraseResult
+
+_MIN_SIZE = 640  # pixels of the longer side
+_GIF_SIZE = 900
+
+
+def show(
+    comparison: Comparison,
+    base: Mapping[str, PhraseResult],
+    adapter: Mapping[str, PhraseResult],
+    colors: ObjectColors,
+) -> None:
+    """Draws the slider and the download.
+
+    Args:
+        comparison: of a prompt.
+        base, adapter: what is shown of their predictions, by phrase.
+        colors: of the objects.
+    """
+    height, width = comparison.image.shape[:2]
+    name = Path(comparison.prompt.image_name)
+    images = [found_image(name.name, (height, width), dict(shown)) for shown in (base, adapter)]
+    labels = tuple(
+        f"{title}: {plural(len(image.objects), 'object')}"
+        for title, image in zip(("Base model", "Adapter"), images, strict=True)
+    )
+    pictures = [draw(image, comparison.image, colors, SENT_SIZE, _MIN_SIZE) for image in images]
+    before_after(
+        "inference-slider",
+        *(data_url(picture, SENT_SIZE) for picture in pictures),
+        labels=(labels[0], labels[1]),
+        alts=(f"The image with {labels[0]}", f"The image with {labels[1]}"),
+        name="Base model and adapter: drag, or use the arrow keys",
+    )
+    download(
+        "Before and after",
+        lambda: to_gif([draw(image, comparison.image, colors, _GIF_SIZE, _MIN_SIZE) for image in images], labels),
+        f"{file_part(name.stem)}-before-after.gif",
+        "download-before-after",
+        "Both pictures as an animated GIF",
+    )
