@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -46,12 +47,21 @@ AUTO: Auto = "auto"
 AUTO_BATCH = 2  # images per forward pass that a batch size of auto stands for, in one pass or in two
 BatchSize = Annotated[int, Field(ge=1, le=256)]
 WorkerCount = Annotated[int, Field(ge=0, le=32)]
+MIN_TILE, MAX_TILE = 64, 16_384  # side of a tile in pixels of the image
+TILE_OVERLAP, MIN_TILE_OVERLAP, MAX_TILE_OVERLAP = 0.2, 0.05, 0.5  # shares of a tile's side
+TileSize = Annotated[int, Field(ge=0, le=MAX_TILE), AfterValidator(lambda size: _check_tile(size))]
 PhraseText = Annotated[str, StringConstraints(max_length=200), Pattern(r"\w", "words")]
 RunName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=60),
     Pattern(r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", "letters a to z, digits, spaces, dots and dashes"),
 ]
+
+
+def _check_tile(size: int) -> int:
+    if 0 < size < MIN_TILE:
+        raise PydanticCustomError("tile", "expected 0, or {min} or more", {"min": MIN_TILE})
+    return size
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,14 @@ class Section(BaseModel):
     def _normalize(cls, value: Any, info: ValidationInfo) -> Any:
         """Rejects true as a number (pydantic reads it as 1) and NUL in text; an empty optional number is None."""
         kind = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and kind in (int, float, int | None, BatchSize | Auto, WorkerCount | Auto):
+        if isinstance(value, bool) and kind in (
+            int,
+            float,
+            int | None,
+            BatchSize | Auto,
+            WorkerCount | Auto,
+            TileSize | Auto,
+        ):
             raise PydanticCustomError("number", "expected a number")
         if isinstance(value, str) and "\0" in value:
             raise PydanticCustomError("nul", "expected text without the NUL character")
@@ -94,4 +111,7 @@ class Section(BaseModel):
 def number_rules(info: FieldInfo) -> list[Any]:
     """The bounds of a number, such as annotated_types.Ge; also of one that may be auto instead."""
     numbers = [kind for kind in get_args(info.annotation) if get_origin(kind) is Annotated]
-    return [*info.metadata, *(rule for kind in numbers for field in get_args(kind)[1:] for rule in field.metadata)]
+    return [
+        *info.metadata,
+        *(rule for kind in numbers for field in get_args(kind)[1:] for rule in getattr(field, "metadata", ())),
+    ]

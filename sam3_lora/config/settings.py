@@ -17,12 +17,16 @@ from sam3_lora.config.errors import all_in_one, did_you_mean, explain
 from sam3_lora.config.fields import (
     AUTO,
     AUTO_BATCH,
+    MAX_TILE_OVERLAP,
+    MIN_TILE_OVERLAP,
+    TILE_OVERLAP,
     Auto,
     BatchSize,
     Negatives,
     PhraseText,
     RunName,
     Section,
+    TileSize,
     WorkerCount,
 )
 from sam3_lora.config.yaml_text import RENAMED, dump, read_yaml, renamed_note, renamed_settings, with_current_names
@@ -64,6 +68,16 @@ class DataConfig(Section):
     """Another folder to search for the images; empty if they are next to the annotations."""
     default_phrase: str = Field("", max_length=200)
     """Phrase for all objects if the annotations have no categories; empty for the folder's name."""
+    edits: str = Field("", max_length=3_000)
+    """File of edits (edits.yaml, see 'sam3-lora repair') to apply when the dataset is opened, whose own files stay as
+    they are. A run keeps a copy of it. Empty for none."""
+    tiles: TileSize | Auto = Field(0, title="Tile size")
+    """Side in pixels of the tiles that larger images are cut into, for training and, with the adapter, afterwards:
+    small objects stay visible, and fewer are in each. 0 for whole images; auto: by the training objects' sizes and
+    numbers, whole images where they are fine. Of the tiles without objects a quarter of all is kept."""
+    tile_overlap: float = Field(TILE_OVERLAP, ge=MIN_TILE_OVERLAP, le=MAX_TILE_OVERLAP, title="Overlap of tiles")
+    """Share of a tile's side by which neighboring tiles overlap, at least. An object that is no larger than the overlap
+    is whole in one of them."""
     train_split: str = Field("train", min_length=1)
     """Split to train on."""
     valid_split: str = Field("valid", title="Validation split")
@@ -99,7 +113,7 @@ class DataConfig(Section):
     def reading(self) -> dict[str, Any]:
         """How the dataset is opened: the arguments of :func:`sam3_lora.data.dataset.open_dataset`."""
         options = {"images": self.image_dir, "phrase": self.default_phrase}
-        return {"path": self.path, **options, "crowds_as_objects": self.crowds_as_objects}
+        return {"path": self.path, **options, "crowds_as_objects": self.crowds_as_objects, "edits": self.edits}
 
 
 class ModelConfig(Section):
@@ -187,14 +201,14 @@ class LossConfig(Section):
 class ReplayConfig(Section):
     """Replay: the adapter is held to the base model's predictions for other phrases, so that it forgets less."""
 
-    source: Literal["none", "own", "folder"] = Field("none", title="Images to replay")
+    source: Literal["none", "own", "folder"] = Field("own", title="Images to replay")
     """Images that other phrases are asked of: 'none' for no replay, 'own' the training images, 'folder' unlabelled
     photographs such as the adapter will meet besides."""
     folder: str = Field("", max_length=1_000, title="Folder of photographs")
     """Folder of the photographs for 'folder'; annotations are not needed."""
     images_per_step: int = Field(1, ge=1, le=64, title="Replayed images per step")
     """Images that each step replays, in a pass of their own."""
-    phrases_per_image: int = Field(6, ge=1, le=64, title="Replayed phrases per image")
+    phrases_per_image: int = Field(8, ge=1, le=64, title="Replayed phrases per image")
     """Half of them are phrases for which the base detects something in the image, as far as there are any."""
     weight: float = Field(2.0, gt=0, le=1_000, title="Weight of replay")
     """Factor on the loss of replayed phrases. A higher weight keeps more knowledge, and learns more slowly."""

@@ -90,10 +90,20 @@ def classification_terms(
     terms = {"loss_ce": (errors * present.unsqueeze(-1)).sum() / mean_over}
 
     if presence is not None:
-        errors = F.binary_cross_entropy_with_logits(presence.float(), present, reduction="sum")
-        # A focal loss with gamma 0, where alpha weighs present and absent phrases alike.
-        terms["presence_loss"] = PRESENCE_ALPHA * errors / max(num_phrases, 1)
+        terms["presence_loss"] = presence_term(presence, present)
     return terms
+
+
+def presence_term(presence: Tensor, present: Tensor) -> Tensor:
+    """Cross entropy of phrase presence, a mean over phrases, as a scalar.
+
+    Args:
+        presence: (P,) logits.
+        present: (P,) float in [0, 1]: 1 where a phrase has an object, or the probability of it.
+    """
+    errors = F.binary_cross_entropy_with_logits(presence.float(), present, reduction="sum")
+    # A focal loss with gamma 0, where alpha weighs present and absent phrases alike.
+    return PRESENCE_ALPHA * errors / max(len(presence), 1)
 
 
 def _is_present(targets: Targets) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +14,10 @@ from sam3_lora.monitor.history import GROUPS, TERMS, Columns, History, Validatio
 from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY
 
 POINTS_PER_CURVE = 1_000  # about the pixels of a chart
+_MAX_ROWS = 60  # of a table, about
 POINTS_PER_FAINT_CURVE = 500  # for unsmoothed values behind a smoothed curve
 STEPS, TIME = "Steps", "Time"  # of the x axis
+_DETECTION_TITLE = "F1 and cgF1 of masks"
 REPLAY = "Replay"  # of SHOWN: there is nothing to show of a run without replay
 _HOURS_FROM_S = 3 * 3600
 _LEGEND_LETTERS = 24  # of a run's name
@@ -46,6 +49,25 @@ class Picture:
     curves: list[Curve]
     x_title: str
     y_title: str
+    right_title: str = ""  # of the axis for shares of 1
+
+    def rows(self) -> list[dict[str, float | None]]:
+        """The curves as rows of a table, newest first: at the evaluations if there are any, and at the last step.
+
+        Between its points a curve has the value before; a curve of evaluations has none there, and no curve has one
+        beyond its end.
+        """
+        curves = [curve for curve in self.curves if curve["x"] and not curve.get("faint")]
+        if not curves:
+            return []
+        sparsest = min((curve["x"] for curve in curves), key=len)
+        every = -(-len(sparsest) // _MAX_ROWS)
+        places = sorted({*sparsest[::-every], max(curve["x"][-1] for curve in curves)}, reverse=True)
+        names = {curve["id"]: curve["name"].replace("<br>", ", ") for curve in curves}
+        return [
+            {self.x_title: place} | {names[curve["id"]]: _value_at(curve, place) for curve in curves}
+            for place in places
+        ]
 
 
 def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
@@ -59,7 +81,8 @@ def draw(history: History, shown: str, *, smoothing: float = 0.0, along: str = S
     """
     y_title, lines_of = SHOWN[shown]
     curves = [curve for line in lines_of(history) for curve in _curves(history, line, smoothing, along, history)]
-    return Picture(curves, _x_title(history, along), y_title)
+    right_title = _DETECTION_TITLE if any(curve.get("right") for curve in curves) else ""
+    return Picture(curves, _x_title(history, along), y_title, right_title)
 
 
 def compare(histories: dict[str, History], shown: str, *, smoothing: float = 0.0, along: str = STEPS) -> Picture:
@@ -93,6 +116,14 @@ def _in_two_lines(title: str) -> str:
 def _beside_total(parts: Callable[[History], Iterable[_Line]]) -> Callable[[History], Iterable[_Line]]:
     """The total, its parts, the validation loss."""
     return lambda history: [_total(history), *parts(history), *_validation(history)]
+
+
+def _overview(history: History) -> Iterator[_Line]:
+    """The total, the validation loss, and what is detected, on an axis of its own."""
+    yield _total(history)
+    yield from _validation(history)
+    for line in _detection(history):
+        yield replace(line, style=line.style | {"right": True})
 
 
 def _main_terms_and_sums(history: History) -> Iterator[_Line]:
@@ -209,6 +240,7 @@ _MEASURED: dict[str, tuple[str, Callable[[History], _Line]]] = {
 
 # What a chart can show -> (title of the y axis, its lines)
 SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
+    "Overview": ("Weighted loss", _overview),
     "Weighted terms": ("Weighted loss", _beside_total(_main_terms_and_sums)),
     "Every weighted term": ("Weighted loss", _beside_total(lambda it: _terms(it.columns, GROUPS))),
     "Sums by layer and queries": ("Weighted loss", _beside_total(_group_sums)),
@@ -217,7 +249,7 @@ SHOWN: dict[str, tuple[str, Callable[[History], Iterable[_Line]]]] = {
     REPLAY: ("Weighted loss of replay", _replay),
     "Raw values": ("Raw loss, main layer", lambda it: _terms(it.raws, [MAIN])),
     "Every raw value": ("Raw loss, mean over layers", lambda it: _terms(it.raws, GROUPS)),
-    "Validation F1 and cgF1": ("F1 and cgF1 of masks", _detection),
+    "Validation F1 and cgF1": (_DETECTION_TITLE, _detection),
     **{name: (y_title, _alone(name, line_of)) for name, (y_title, line_of) in _MEASURED.items()},
 }
 
@@ -292,6 +324,14 @@ def _finish(line: _Line, x: np.ndarray, values: np.ndarray, mode: str, points: i
         "x": _plain(x[kept]),
         "y": _plain(values[kept]),
     }
+
+
+def _value_at(curve: Curve, place: float) -> float | None:
+    """A curve's value at a place of the x axis, see :meth:`Picture.rows`."""
+    found = bisect_right(curve["x"], place) - 1
+    if found < 0 or place > curve["x"][-1] or (curve["mode"] != "lines" and curve["x"][found] != place):
+        return None
+    return curve["y"][found]
 
 
 def _plain(values: np.ndarray) -> list[float | int | None]:

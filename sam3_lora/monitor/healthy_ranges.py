@@ -131,6 +131,7 @@ class Stage:
     first: int  # step
     last: int  # step
     ranges: dict[str, tuple[float, float]]  # by term, "total" too: means over the last WINDOW steps, or all if fewer
+    f1: tuple[float, float] | None = None  # of masks on the validation images; None: no run was validated in it
 
 
 @cache

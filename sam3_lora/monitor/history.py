@@ -10,7 +10,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sam3_lora.monitor.terms import AUXILIARY, MAIN, ONE_TO_MANY, split_name
 
@@ -187,6 +186,8 @@ def smooth(steps: np.ndarray, values: np.ndarray, amount: float) -> np.ndarray:
         return values
     known = np.isfinite(values)
     # pandas measures distances in time: a step is a second.
+    import pandas as pd  # not with the module: pages show runs without curves, too
+
     half_life = pd.Timedelta(seconds=math.log(0.5) / math.log(amount))
     moments = pd.DatetimeIndex(steps[known].astype("datetime64[s]"))
     smoothed = np.full(len(values), np.nan)

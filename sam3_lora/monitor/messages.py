@@ -9,6 +9,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.errors import NotFiniteError
 from sam3_lora.monitor.diagnosis import FARTHEST_BOX, PLATEAU_STEPS, Alert
 from sam3_lora.monitor.healthy_ranges import Range, Verdict
+from sam3_lora.monitor.run_verdict import RunVerdict
 from sam3_lora.text import amount, plural
 
 
@@ -30,28 +31,56 @@ def describe_alert(alert: Alert, config: RunConfig) -> AlertText:
     return AlertText(*_ALERTS[alert.kind](alert, config))
 
 
+_TRENDS = {"rising": "up", "falling": "down"}
+
+
 def describe_verdict(verdict: Verdict) -> str:
     """A term's value, its trend and what they mean, as a sentence."""
     if verdict.level == "off":
         return "Switched off: its weight is 0."
     value = amount(verdict.value)
     if verdict.change is not None:
-        value += f" and {verdict.trend}" + ("" if verdict.trend == "steady" else f" ({verdict.change:+.0%})")
+        value += ", steady" if verdict.trend == "steady" else f", {_TRENDS[verdict.trend]} {abs(verdict.change):.0%}"
     if verdict.expected is None:
         return value if verdict.change is None else f"{value}."
     band = describe_range(verdict.expected)
     if verdict.level == "high":
         outlook = "it is still falling" if verdict.trend == "falling" else "look for a cause"
-        return f"{value}, above the healthy {band}: {outlook}."
+        return f"{value}; above the usual {band}: {outlook}."
     if verdict.level == "low":
         cause = (
             "not a good sign while other terms are above theirs"
             if verdict.others_high
             else "an easy dataset, or nothing to learn from"
         )
-        return f"{value}, below the usual {band}: {cause}."
-    close = "" if verdict.expected.low <= verdict.value <= verdict.expected.high else ", and this is close to it"
-    return f"{value}: healthy runs show {band} here{close}."
+        return f"{value}; below the usual {band}: {cause}."
+    close = "" if verdict.expected.low <= verdict.value <= verdict.expected.high else ", just outside"
+    return f"{value}; usual: {band}{close}."
+
+
+def describe_run(verdict: RunVerdict) -> str:
+    """How far a run has come, as one sentence or two."""
+    steps = f"after {plural(verdict.step, 'step')}"
+    losses = ""
+    if verdict.high:
+        losses = f" {', '.join(verdict.high)} above the usual range."
+    elif verdict.compared:
+        losses = " The losses are in their usual ranges."
+    usual = "" if verdict.healthy_f1 is None else f"; healthy runs have {_f1_range(verdict.healthy_f1)} by then"
+    f1 = f"F1 {verdict.f1:.2f} {steps}{usual}."
+    sentences = {
+        "wrong": f"Something is wrong {steps}: see below.",
+        "starting": f"Not validated yet {steps}: F1 is measured at the end of each epoch.{losses}",
+        "not-measured": f"F1 was not measured {steps}: there are no objects to validate on.{losses}",
+        "detects-nothing": f"Detects nothing yet at score 0.5: {f1}{losses}",
+        "not-usable": f"Learning, but not usable yet: {f1}{losses}",
+        "usable": f"Usable: {f1}{losses}",
+    }
+    return sentences[verdict.standing]
+
+
+def _f1_range(healthy: Range) -> str:
+    return f"{healthy.low:.2f} to {healthy.high:.2f}"
 
 
 def describe_range(healthy: Range) -> str:

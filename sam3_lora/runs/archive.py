@@ -9,7 +9,7 @@ from pathlib import Path
 from sam3_lora.errors import RunError, explain_os_errors
 from sam3_lora.files import atomic_file
 
-_FILES = ("config.yaml", "held_out.json", "metrics.jsonl", "log.txt", "status.json")
+_FILES = ("config.yaml", "edits.yaml", "held_out.json", "metrics.jsonl", "log.txt", "status.json")
 
 
 def zip_run(folder: Path, out: Path) -> Path:

@@ -30,6 +30,9 @@ Reason = Literal[
     "no-validation",
     "nothing-absent",  # each phrase that validation asks an image for has objects in it
     "nothing-to-find",  # no phrase that validation asks for has objects
+    "small-objects",  # share: of the objects that are small in the model's image without tiles
+    "many-objects",  # number: of one phrase in one image, more than the model has queries
+    "visible",  # whole images are fine
     "as-before",  # the run was begun by an earlier version
 ]
 
@@ -44,6 +47,8 @@ class AutoValue:
     asked: int | str = AUTO  # what the user has set
     needed_bytes: int = 0  # peak memory of a step by the estimate
     available_bytes: int = 0  # of the GPU
+    share: float = 0.0  # see Reason
+    number: int = 0  # see Reason
 
 
 def with_auto(config: RunConfig, values: Iterable[AutoValue]) -> RunConfig:
@@ -69,10 +74,14 @@ _LABELS: Mapping[str, str] = {
     "model.gradient_checkpointing": "Gradient checkpointing",
     "training.batch_size": "Batch size",
     "training.gradient_accumulation_steps": "Gradient accumulation steps",
+    "data.tiles": "Tile size",
     "data.num_workers": "Data loading workers",
     "training.select_best_by": "Best adapter by",
 }
-_NAMES: Mapping[str, Mapping[Any, str]] = {"training.select_best_by": BEST_BY}  # of values
+_NAMES: Mapping[str, Mapping[Any, str]] = {
+    "training.select_best_by": BEST_BY,
+    "data.tiles": {0: "whole images"},
+}  # of values
 _REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
     "no-gpu": lambda it: "the device is no CUDA GPU",
     "demo": lambda it: "the demo model is small",
@@ -87,6 +96,11 @@ _REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
     "no-validation": lambda it: "there is no validation",
     "nothing-absent": lambda it: "no phrase is absent from an image to validate on, so cgF1 is not defined",
     "nothing-to-find": lambda it: "there is no object to validate on, so F1 and cgF1 are not defined",
+    "small-objects": lambda it: (
+        f"without tiles {it.share:.0%} of the objects are less than 8 pixels wide or high in the model's image"
+    ),
+    "many-objects": lambda it: f"an image has {it.number:,} objects of one phrase, more than the model has queries",
+    "visible": lambda it: "objects are large enough, and not too many",
     "as-before": lambda it: "the run was begun by an earlier version, which knows no other",
 }
 

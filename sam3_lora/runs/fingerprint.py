@@ -12,7 +12,7 @@ from sam3_lora.files import open_regular
 
 
 def fingerprint(splits: Iterable[Split]) -> dict[str, str]:
-    """By the split's name, a digest of its annotation files and of its images' names and sizes in bytes.
+    """By the split's name, a digest of its annotation files, its edits, and its images' names and sizes in bytes.
 
     Pixels are not read: that would take minutes where the rest takes a second.
 
@@ -40,6 +40,8 @@ def _digest(split: Split) -> str:
         with open_regular(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
+    if split.edits:  # else as in versions without edits
+        digest.update(f"\0{split.edits}".encode())
     for name, path in zip(split.images.names, split.images.paths, strict=True):
         size = path.stat().st_size if path.exists() else -1
         digest.update(f"\0{name}\0{size}".encode("utf-8", "replace"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Required, TypedDict
@@ -97,6 +99,21 @@ def effective_rows(rows: Iterable[Row]) -> list[Row]:
             kept = [earlier for earlier in kept if (earlier["kind"], earlier["step"]) != (row["kind"], row["step"])]
         kept.append(row)
     return kept
+
+
+def f1_after(path: Path, step: int) -> float | None:
+    """The F1 of the last validation after a step; None where it was not measured. Decodes that row alone.
+
+    Args:
+        path: metrics.jsonl.
+        step: after which the validation was made.
+    """
+    found = None
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        for line in file:
+            if b'"validation"' in line and (row := _parse(line)) and (row["kind"], row["step"]) == ("validation", step):
+                found = row.get("f1_50")
+    return None if found is None or math.isnan(found) else found
 
 
 def validation_numbers(row: Row) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sam3_lora.config import RunConfig
 from sam3_lora.config.yaml_text import read_yaml
+from sam3_lora.data.edits.file import EDITS_FILE
 from sam3_lora.files import open_regular
 
 _TAIL_BYTES = 65_536
@@ -18,13 +19,19 @@ _OF_EARLIER_RUNS = {"data.min_foreign": 0, "replay.source": "none"}
 
 
 def read_config(path: Path) -> RunConfig:
-    """The settings in a run's config.yaml. Raises ConfigError if it is missing or damaged."""
+    """The settings in a run's config.yaml; data.edits is the run's own copy. Raises ConfigError if it is damaged."""
     values = read_yaml(path)
     for name, value in _OF_EARLIER_RUNS.items():
         section, _, setting = name.partition(".")
         if isinstance(values.setdefault(section, {}), dict):
             values[section].setdefault(setting, value)
-    return RunConfig.from_dict(values, path.name)
+    config = RunConfig.from_dict(values, path.name)
+    return config.with_settings({"data.edits": str(path.parent / EDITS_FILE)}) if config.data.edits else config
+
+
+def as_written(config: RunConfig) -> RunConfig:
+    """The settings as they stand in config.yaml: the edits are beside it, wherever the run's folder is."""
+    return config.with_settings({"data.edits": EDITS_FILE}) if config.data.edits else config
 
 
 def tail(path: Path, lines: int) -> str:

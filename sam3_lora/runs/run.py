@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
+from sam3_lora.data.edits.file import EDITS_FILE, read_edits, write_edits
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.errors import ConfigError, RunError, explain_os_errors
 from sam3_lora.files import MB, atomic_write, read_file, sweep, user_path
@@ -27,7 +28,7 @@ from sam3_lora.model.adapter_files.find_adapter import WEIGHTS, is_run, run_adap
 from sam3_lora.runs.auto_values import AUTO_FILE, AutoValue, read_auto_values, with_auto, with_values, write_auto_values
 from sam3_lora.runs.lock import hold, how_to_open, is_held, lock_state
 from sam3_lora.runs.metrics import Row, effective_rows, read_rows
-from sam3_lora.runs.reading import read_config, tail, unreadable
+from sam3_lora.runs.reading import as_written, read_config, tail, unreadable
 from sam3_lora.runs.requests import ENDINGS, Requests
 from sam3_lora.runs.samples import Sample, read_samples
 from sam3_lora.runs.status import ACTIVE_STATES, State, Status, read_status, write_status
@@ -62,13 +63,16 @@ class Run:
 
     @classmethod
     def create(cls, config: RunConfig) -> Run:
-        """Makes ``runs/<time>-<name>/`` with the configuration in it. Raises RunError if it cannot be written."""
+        """Makes ``runs/<time>-<name>/`` with configuration and edits. Raises RunError, or DataError for the edits."""
+        edits = read_edits(config.data.edits) if config.data.edits else None
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(config.output.name)}"
         root = config.output.runs_folder
         fix = "Choose another folder in output.runs, or free some space"
         with explain_os_errors(RunError, f"Expected a writable folder for runs at {root}, but", fix):
             root.mkdir(parents=True, exist_ok=True)
             run = cls(_make_unique(root, stem))
+            if edits is not None:
+                write_edits(run.folder / EDITS_FILE, edits)
             run._write_config(config)
             write_status(run._status_path, Status(started=time.time(), updated=time.time(), pid=os.getpid()))
         return run
@@ -124,11 +128,7 @@ class Run:
             self._write_config(config)
 
     def held_out(self) -> HeldOut | None:
-        """The training images that the run holds out to validate on; None if it has a split for it, or no file yet.
-
-        Raises:
-            RunError: the file is damaged.
-        """
+        """The training images that the run holds out to validate on; None without any. Raises RunError if damaged."""
         path = self.folder / HELD_OUT_FILE
         try:
             return msgspec.json.decode(read_file(path, _MAX_HELD_OUT_BYTES), type=HeldOut)
@@ -178,7 +178,7 @@ class Run:
         return tail(self.folder / "log.txt", lines)
 
     def adapters(self) -> dict[str, Path]:
-        """The adapters saved so far, by "best" and "last"."""
+        """The adapters saved so far, by "best", "last" and "refusal"."""
         return run_adapters(self.folder)
 
     def adapter_bytes(self) -> int:
@@ -331,7 +331,7 @@ class Run:
             self.requests.clear()
 
     def _write_config(self, config: RunConfig) -> None:
-        atomic_write(self.folder / "config.yaml", config.to_yaml(comments=True), sync=True)
+        atomic_write(self.folder / "config.yaml", as_written(config).to_yaml(comments=True), sync=True)
 
     def _require_inactive(self, done: str) -> None:
         state = lock_state(self._lock_path)

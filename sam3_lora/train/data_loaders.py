@@ -16,12 +16,14 @@ from sam3_lora.config import Negatives
 from sam3_lora.data.loading import batches_of, make_loader
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.samples import MAX_REPLACEMENTS, Batch, Collator, LeftOut, SampleDataset, checked
+from sam3_lora.data.tiles.cut import TiledImages, tiled
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate.validation_loss import validation_loader
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.fingerprint import fingerprint
 from sam3_lora.runs.metrics import Row
 from sam3_lora.runs.writer import RunWriter, SilentWriter
+from sam3_lora.tiles import tiling_of
 from sam3_lora.train.accelerator import from_all
 from sam3_lora.train.replay.photographs import photographs
 from sam3_lora.train.replay.replay import MAX_IMAGES, Replay, replay_words
@@ -35,7 +37,7 @@ LEFT_OUT = "image-left-out"  # what a note is about
 
 @dataclass
 class TrainingData:
-    """A run's images, ready to be loaded."""
+    """A run's images, or their tiles, ready to be loaded."""
 
     splits: Splits
     fingerprint: dict[str, str]  # see :mod:`sam3_lora.runs.fingerprint`
@@ -44,6 +46,7 @@ class TrainingData:
     train_loader: TrainLoader
     valid_loader: DataLoader | None
     replay: Replay | None = None  # None: nothing is replayed
+    tiles: TiledImages | None = None  # to learn from; None: images are whole
 
     @property
     def valid_samples(self) -> SampleDataset | None:
@@ -57,17 +60,18 @@ class TrainingData:
         return own if self.replay is None or self.replay.samples is self.samples else [*own, self.replay.samples]
 
     def first_batch(self) -> Batch:
-        """The first image with objects that can be loaded, of the validation split if there is one, with its pixels.
+        """The first sample with objects that can be loaded, of the validation split if there is one, with its pixels.
 
         Raises:
             DataError: none of the first few can be loaded.
         """
-        split = self.splits.valid or self.splits.train
-        numbers = [number for number, image in enumerate(split.images) if image.annotations] or [0]
-        for number in numbers[:MAX_REPLACEMENTS]:
+        samples = self.every_split[0]
+        with_objects = (number for number in range(len(samples)) if samples.record(number).annotations)
+        numbers = list(islice(with_objects, MAX_REPLACEMENTS)) or [0]
+        for number in numbers:
             with suppress(DataError):
-                return checked(self.collate([self.every_split[0].decoded(number)]))
-        return checked(self.collate([self.every_split[0].decoded(numbers[0])]))
+                return checked(self.collate([samples.decoded(number)]))
+        return checked(self.collate([samples.decoded(numbers[0])]))
 
 
 def make_data(
@@ -89,8 +93,10 @@ def make_data(
     data, training = config.data, config.training
     prompts = (processor, splits.categories, data.negatives)
     phrases = data.category_phrases
+    tiling = tiling_of(data)
+    images = tiled(splits.train.images, tiling)
     samples = SampleDataset(
-        splits.train.images,
+        images,
         *prompts,
         seed=training.seed,
         phrases=phrases,
@@ -100,8 +106,9 @@ def make_data(
     collate = Collator(processor)
     valid_loader = None
     if splits.valid is not None:
+        valid_images = tiled(splits.valid.images, tiling)
         valid_loader = validation_loader(
-            splits.valid, *prompts, training.batch_size, data.num_workers, phrases, pin_memory
+            valid_images, *prompts, training.batch_size, data.num_workers, phrases, pin_memory
         )
     return TrainingData(
         splits=splits,
@@ -111,6 +118,7 @@ def make_data(
         train_loader=TrainLoader(samples, collate, config, rank, world, pin_memory),
         valid_loader=valid_loader,
         replay=_make_replay(config, splits, samples, collate, processor, rank, world),
+        tiles=images if isinstance(images, TiledImages) else None,
     )
 
 

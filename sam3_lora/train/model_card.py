@@ -138,6 +138,7 @@ def _settings(config: RunConfig) -> str:
     places = {
         "output.runs": "runs",
         "data.path": Path(config.data.path).name,
+        "data.edits": Path(config.data.edits).name,
         "data.image_dir": Path(config.data.image_dir).name,
         "model.adapter": config.model.adapter_name,
         "model.processor": _without_folders(config.model.processor),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,12 +11,16 @@ import torch
 from sam3_lora.config import DEMO, BestBy, RunConfig
 from sam3_lora.config.fields import AUTO, AUTO_BATCH
 from sam3_lora.data.records import Split
+from sam3_lora.data.tiles.choose import choose_tiles
+from sam3_lora.data.tiles.cut import TiledImages
 from sam3_lora.evaluate.predictions import kinds_asked
 from sam3_lora.model.base import load_config
+from sam3_lora.model.image_size import image_size_of
 from sam3_lora.model.memory_estimate import PRESENT_PHRASES, MemoryEstimate, estimate_memory
 from sam3_lora.model.precision import resolve_precision
 from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.auto_values import AutoValue, Reason, describe, with_values
+from sam3_lora.tiles import Tiling, tiling_of
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import auto_workers, from_main
 
@@ -77,9 +81,23 @@ def _choose(config: RunConfig, device: torch.device, splits: Splits | None) -> I
     if config.training.precision == AUTO:
         precision = resolve_precision(AUTO, device)
         yield AutoValue("training.precision", precision, "bf16" if precision == "bf16" else "no-bf16")
+    if config.data.tiles == AUTO:
+        tiles = _choose_tiles(config, splits)
+        config = config.with_settings({tiles.setting: tiles.value})  # a step needs the memory of a tile's objects
+        yield tiles
     yield from _choose_for_memory(config, device, None if splits is None else splits.train)
     if config.data.num_workers == AUTO:
         yield AutoValue("data.num_workers", auto_workers(device), "no-gpu" if device.type == "cpu" else "cores")
+
+
+def _choose_tiles(config: RunConfig, splits: Splits | None) -> AutoValue:
+    """Tiles where many objects are too small for the model without, or too many."""
+    if splits is None:
+        return AutoValue("data.tiles", 0, "visible")
+    architecture: Any = load_config(config.model.base, image_size=config.model.image_size)
+    queries = architecture.detr_decoder_config.num_queries
+    choice = choose_tiles(splits.train.images, image_size_of(architecture), queries, config.data.tile_overlap)
+    return AutoValue("data.tiles", choice.size, choice.reason, share=choice.small, number=choice.most)
 
 
 def _choose_best_by(config: RunConfig, splits: Splits | None, before: BestBy | None) -> Iterator[AutoValue]:
@@ -160,10 +178,10 @@ def _first_that_fits(
     ways = memory_ways(config)
     architecture = load_config(config.model.base, image_size=config.model.image_size)
     config = config.with_settings({"training.precision": resolve_precision(config.training.precision, device)})
-    needed = {}
+    heaviest, needed = heaviest_image(train, tiling_of(config.data)), {}
     for recompute, images in ways:
         chosen = config.with_settings({"model.gradient_checkpointing": recompute, "training.batch_size": images})
-        needed[recompute, images] = estimate_step(chosen, architecture, *heaviest_image(train)).total
+        needed[recompute, images] = estimate_step(chosen, architecture, *heaviest).total
     available = memory.free_bytes(device)
     return *next((way for way in ways if needed[way] <= available), ways[-1]), needed
 
@@ -204,10 +222,16 @@ def may_read_vision_cache(config: RunConfig) -> bool:
     return "vision_encoder" not in config.lora.components and config.data.vision_cache_gb > 0
 
 
-def heaviest_image(train: Split | None) -> tuple[int, int]:
-    """The most phrases that any image has, without negatives, and the most objects; a usual image's without a split."""
+def heaviest_image(train: Split | None, tiling: Tiling | None = None) -> tuple[int, int]:
+    """The most phrases that any image has, without negatives, and the most objects; a usual image's without a split.
+
+    With tiles, of any tile.
+    """
     if train is None or not len(train.images):
         return PRESENT_PHRASES, PRESENT_PHRASES * 5
+    if tiling is not None:
+        tiles = TiledImages(train.images, tiling)
+        return max(1, int(tiles.num_phrases.max(initial=1))), max(1, int(tiles.num_objects.max(initial=1)))
     images, objects = train.images, ~train.images.iscrowd
     image, category = images.image_index[objects], images.category_index[objects]
     pairs = np.unique(image * (len(images.categories) + 1) + category) // (len(images.categories) + 1)

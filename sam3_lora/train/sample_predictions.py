@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,22 @@ from PIL import Image
 
 from sam3_lora.data.images import load_image
 from sam3_lora.data.prompts import phrase_of
-from sam3_lora.data.records import ImageRecord, Split
-from sam3_lora.draw import category_colors, overlay
+from sam3_lora.data.records import Annotation, ImageRecord, Split
+from sam3_lora.draw import category_colors, outlines, overlay
 from sam3_lora.errors import DataError
+from sam3_lora.masks import decode_resized
 from sam3_lora.predict.export import to_draw
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.runs.samples import write_sample
 from sam3_lora.runs.writer import RunWriter, SilentWriter
+from sam3_lora.tiles import tiling_of
 from sam3_lora.train.setup import Setup
 
 IMAGES = 4  # where the settings name none
 PHRASES = 6  # per image: first those of its objects, then others of the dataset
 SCORE_THRESHOLD = 0.5
+_MIN_SIDE = 480  # pixels of a picture, also for a model that sees less: labels would hide the objects
 
 
 class SampleWriter:
@@ -54,6 +58,7 @@ class SampleWriter:
         # A new one each time: a predictor caches features, which training changes.
         predictor = Predictor(self._setup.model.base, self._setup.model.peft, self._setup.config.training.precision)
         predictor.strength = 0.0 if base else 1.0
+        predictor.tiles = tiling_of(self._setup.config.data)
         try:
             for position, image in enumerate(self._images):
                 self._write_one(predictor, step, position, image)
@@ -66,19 +71,25 @@ class SampleWriter:
 
     def _write_one(self, predictor: Predictor, step: int, position: int, image: ImageRecord) -> None:
         try:
-            pixels = _at_most(load_image(image), self._setup.model.base.image_size)
+            whole = load_image(image)
         except DataError as error:
             self._report.log(f"No sample of {image.file_name}: {error}")
             return
         own = self._setup.config.data.category_phrases
         objects = [item for item in image.annotations if not item.iscrowd]
         phrases = sample_phrases((phrase_of(item.category, own) for item in objects), self._known_phrases)
-        predictor.set_image(pixels)
-        results = postprocess_all(
-            predictor.prompt(phrases, threshold=SCORE_THRESHOLD), PostprocessConfig(SCORE_THRESHOLD)
-        )
+        pixels = _at_most(whole, max(self._setup.model.base.image_size, _MIN_SIDE))
+        if predictor.tiles is None:
+            predictor.set_image(pixels)
+        else:
+            predictor.set_image(whole, (image.height, image.width))
+        found = predictor.prompt(phrases, threshold=SCORE_THRESHOLD)
+        results = {
+            phrase: one.resized((pixels.shape[0], pixels.shape[1]))
+            for phrase, one in postprocess_all(found, PostprocessConfig(SCORE_THRESHOLD)).items()
+        }
         predictions = to_draw(results, category_colors(self._known_phrases).__getitem__)
-        picture = overlay(pixels, predictions)
+        picture = overlay(outlines(pixels, _gt_masks(objects, image, pixels.shape[:2])), predictions)
         write_sample(self._folder, step, position, image.file_name, picture, len(predictions), len(objects))
 
 
@@ -103,8 +114,18 @@ def sample_phrases(present: Iterable[str], known: Iterable[str]) -> tuple[str, .
     return tuple(phrase for phrase in dict.fromkeys((*present, *known)) if phrase)[:PHRASES]
 
 
+def _gt_masks(objects: Iterable[Annotation], image: ImageRecord, size_hw: tuple[int, int]) -> list[np.ndarray]:
+    """The masks of objects that have one, at a picture's size; none where a segmentation cannot be read."""
+    masks = []
+    for item in objects:
+        if item.segmentation is not None:
+            with suppress(DataError):
+                masks.append(decode_resized(item.segmentation, (image.height, image.width), size_hw))
+    return masks
+
+
 def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Scaled down to at most `side` pixels, which is what the model sees; the pictures stay small."""
+    """Scaled down to at most `side` pixels: hardly more than the model sees, so that the pictures stay small."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side))
     return np.asarray(picture)

@@ -28,6 +28,7 @@ from sam3_lora.resolved import ResolvedConfig
 from sam3_lora.runs.status import Preparation
 from sam3_lora.structures import Detections
 from sam3_lora.text import plural
+from sam3_lora.tiles import tiling_of
 from sam3_lora.train.accelerator import from_main
 from sam3_lora.train.data_loaders import TrainingData, make_data
 from sam3_lora.train.memory import is_out_of_memory
@@ -168,7 +169,8 @@ class Setup:
         """Saves the adapter with its model card; only the main process writes."""
         if self.accelerator.is_main_process:
             model, taught = self.config.model, self.data.splits.taught_phrases(self.config.data.category_phrases)
-            lora.save(self.model.peft, folder, model.base, card, processor=model.processor, taught=taught)
+            tiles = tiling_of(self.config.data)
+            lora.save(self.model.peft, folder, model.base, card, processor=model.processor, taught=taught, tiles=tiles)
 
 
 def prepare(
@@ -211,8 +213,10 @@ def prepare(
     scheduler = make_schedule(optimizer, training, plan)
     objective = Objective(model.detector, Sam3LossWrapper.from_config(config.loss), config.replay.weight)
     wrapped, optimizer = wrap(objective, optimizer, accelerator)
+    if data.tiles is not None:
+        log(data.tiles.sentence)
     log(
-        f"{len(data.samples)} images with {splits.train.num_objects} objects; "
+        f"{len(data.samples)} {'images' if data.tiles is None else 'tiles'} with {splits.train.num_objects} objects; "
         f"{model.num_trainable:,} trainable parameters; {plural(plan.total_steps, 'step')} on {accelerator.device}"
         + (f", {processes} processes." if processes > 1 else ".")
     )

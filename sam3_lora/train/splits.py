@@ -70,10 +70,7 @@ def run_splits(run: Run, accelerator: Accelerator, report: RunWriter | SilentWri
 
     def choose(train: Split) -> HeldOut:
         if resume:
-            raise DataError(
-                f"The split '{config.data.valid_split}' that this run was validated on is not there any more",
-                "Put it back, or start a new run",
-            )
+            raise _split_is_gone(config)
         held_out = choose_held_out(
             config, train, report.log, lambda share, step: report.update(message=f"{step}: {100 * share:.0f} %.")
         )
@@ -83,6 +80,30 @@ def run_splits(run: Run, accelerator: Accelerator, report: RunWriter | SilentWri
 
     stored = from_main(accelerator, run.held_out)
     return open_splits(config, report.log, lambda train: from_main(accelerator, lambda: choose(train)), stored)
+
+
+def splits_of(run: Run, log: Callable[[str], None]) -> Splits:
+    """The splits that a run was trained and validated on, after its end.
+
+    Args:
+        run: its configuration, and which images it held out.
+        log: see :func:`open_splits`.
+
+    Raises:
+        Sam3LoraError: as :func:`open_splits`; or the split that it was validated on is gone.
+    """
+
+    def choose(train: Split) -> HeldOut:
+        raise _split_is_gone(run.config)
+
+    return open_splits(run.config, log, choose, run.held_out())
+
+
+def _split_is_gone(config: RunConfig) -> DataError:
+    return DataError(
+        f"The split '{config.data.valid_split}' that this run was validated on is not there any more",
+        "Put it back, or start a new run",
+    )
 
 
 def open_splits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam3_lora.config import BestBy
+from sam3_lora.data.images import load_image
 from sam3_lora.data.records import ImageRecord, Split
 from sam3_lora.data.samples import Batch, LeftOut, tokenize
+from sam3_lora.errors import DataError
 from sam3_lora.evaluate import cgf1
 from sam3_lora.evaluate.predictions import (
     SCORE_THRESHOLD,
@@ -21,13 +24,16 @@ from sam3_lora.evaluate.predictions import (
     asked_of,
     measured_result,
     phrases_of,
+    predict_image,
 )
 from sam3_lora.evaluate.validation_loss import MeanLoss, mean_loss
 from sam3_lora.loss import LossReport
 from sam3_lora.predict.chunks import phrases_at_once
 from sam3_lora.predict.phrase_subsets import take_phrases
 from sam3_lora.predict.postprocess import phrase_results
+from sam3_lora.predict.predictor import Predictor
 from sam3_lora.structures import Detections, VisionFeatures
+from sam3_lora.tiles import tiling_of
 from sam3_lora.train.accelerator import from_main
 from sam3_lora.train.setup import Setup
 
@@ -64,7 +70,11 @@ def validate(setup: Setup) -> ValidationMetrics | None:
 def _measure(setup: Setup, loader: DataLoader, split: Split) -> ValidationMetrics:
     setup.train_mode(False)
     asking, left_out = _Asking(setup, split), list[LeftOut]()
-    loss = mean_loss(loader, asking.loss, left_out.append)
+    if tiling_of(setup.config.data) is None:
+        loss = mean_loss(loader, asking.loss, left_out.append)
+    else:  # the loss is of tiles, as in training; what is found is of whole images
+        loss = mean_loss(loader, lambda batch: setup.forward(setup.objective, batch)[1], left_out.append)
+        asking.predict_whole_images(split)
     return ValidationMetrics(loss, *asking.metrics(), tuple(left_out))
 
 
@@ -105,6 +115,17 @@ class _Asking:
                 results += _results(batch.images, asked, some, self._detect(vision, some))
         self._counts.append(cgf1.count(results))
         return report
+
+    def predict_whole_images(self, split: Split) -> None:
+        """Counts what is found in whole images, tile by tile; images that cannot be loaded are left out."""
+        setup = self._setup
+        predictor = Predictor(setup.model.base, setup.model.peft, setup.config.training.precision)
+        predictor.tiles = tiling_of(setup.config.data)
+        for image in split.images:
+            asked = asked_of(image, self._phrases, self._own, categories=self._categories).above_threshold()
+            with suppress(DataError):
+                found, _ = predict_image(predictor, image, asked, load_image(image))
+                self._counts.append(cgf1.count(found.results))
 
     def metrics(self) -> tuple[float | None, float | None]:
         """F1 and cgF1 of all images so far, None where they are not defined."""

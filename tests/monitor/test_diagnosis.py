@@ -205,7 +205,7 @@ def test_the_demo_is_compared_by_step_with_what_was_measured(tmp_path, monkeypat
         levels = {v.term: v.level for v in verdicts(RunConfig(), [row(s) for s in range(1, 11)]).values()}
         assert levels["loss_mask"] == "healthy" and levels["loss_bbox"] == "unknown"
         high = verdicts(RunConfig(), [row(s, factor=3) for s in range(1, 11)])["loss_mask"]
-        assert high.level == "high" and "above the healthy 40 to 60" in describe_verdict(high)
+        assert high.level == "high" and "above the usual 40 to 60" in describe_verdict(high)
     finally:
         healthy_ranges.demo_stages.cache_clear()
 

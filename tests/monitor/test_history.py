@@ -160,6 +160,21 @@ def test_runs_are_compared_by_one_curve_each(shown: str, along: str) -> None:
     json.dumps(curves, allow_nan=False)
 
 
+def test_the_table_of_a_chart_has_a_row_for_each_evaluation_and_the_last_step() -> None:
+    history = history_of(25)
+    for step in (10, 20):
+        history.extend([{"kind": "validation", "step": step, "total": 3.0, "f1_50": 0.25, "cgf1": None}])
+    overview = next(name for name in SHOWN if any(c["id"] == "validation" for c in draw(history, name).curves))
+    picture = draw(history, overview, smoothing=0.5)
+    rows, names = picture.rows(), {curve["id"]: curve["name"] for curve in picture.curves}
+    assert [row["Step"] for row in rows] == [25, 20, 10]
+    assert [row[names["validation"]] for row in rows] == [None, 3.0, 3.0]
+    total = next(curve for curve in picture.curves if curve["id"] == "total")
+    assert [row[names["total"]] for row in rows] == [total["y"][step - 1] for step in (25, 20, 10)]
+    assert 50 <= len(draw(history_of(3_000), overview).rows()) <= 70, "no more than one reads"
+    assert draw(History(), overview).rows() == []
+
+
 def test_f1_and_cgf1_are_curves_as_far_as_they_are_defined() -> None:
     history = history_of(30)
     numbers = [(10, 0.25, None), (20, 0.5, 0.125), (30, None, 0.25)]

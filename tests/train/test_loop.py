@@ -163,6 +163,7 @@ SHOWN_ELSEWHERE = {
     "data.holdout",
     "data.num_workers",
     "data.crowds_as_objects",
+    "data.edits",  # tests/runs: test_edits.py
     "data.vision_cache_gb",  # test_vision_cache.py
     "data.category_phrases",
     "data.refused_phrases",  # tests/data: test_prompts.py

@@ -86,7 +86,7 @@ def test_bf16_is_for_gpus_that_compute_in_it(gpu, monkeypatch):
     assert resolve(RunConfig(), GPU)[0].training.precision == "fp32"
 
 
-SAM3 = RunConfig().with_settings({"model.base": "facebook/sam3"})
+SAM3 = RunConfig().with_settings({"model.base": "facebook/sam3", "replay.source": "none"})
 
 
 def needed(checkpointing, images):

@@ -115,7 +115,7 @@ def test_nothing_left_to_validate_on_is_an_error(own_config, data):
     splits = open_splits(own_config, lambda line: None)
     for path in images(data / "valid"):
         BREAK["gone"](path)
-    loader = validation_loader(splits.valid, tiny_processor(), splits.categories, Negatives(1), batch_size=1)
+    loader = validation_loader(splits.valid.images, tiny_processor(), splits.categories, Negatives(1), batch_size=1)
     left = []
     with pytest.raises(DataError, match="validate on"):
         mean_loss(loader, lambda batch: pytest.fail("there is no batch"), left.append)

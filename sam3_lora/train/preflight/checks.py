@@ -17,7 +17,9 @@ from sam3_lora.data.doctor.image_probe import probe
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.records import Dataset, Split
 from sam3_lora.data.splits.split_use import SplitUse, used_names
+from sam3_lora.data.tiles.cut import TiledImages, tiled
 from sam3_lora.errors import ConfigError, RunError, Sam3LoraError, explain_os_errors
+from sam3_lora.tiles import tiling_of
 from sam3_lora.train.optimizer import TrainPlan
 from sam3_lora.train.resolve import may_read_vision_cache, reads_vision_cache
 
@@ -37,6 +39,7 @@ ProblemKind = Literal[
     "few-images",  # value: images
     "step-exceeds-dataset",  # value: images per step, limit: images
     "no-negatives",  # value: images without objects, which get a negative phrase nevertheless
+    "objects-in-no-tile",  # value: how many, limit: of all
     "no-masks",  # value: objects, which are all boxes; changes: settings without the mask decoder
     "no-validation",  # splits: which may say why
     "held-out-alike",
@@ -107,6 +110,13 @@ def check_data(config: RunConfig, splits: Splits) -> Iterator[Problem]:
     known = set(images_shown.images.names)
     if unknown := tuple(name for name in config.output.sample_images if name not in known):
         yield Problem("unknown-sample-images", "warning", names=(images_shown.name, *unknown))
+
+
+def check_tiles(config: RunConfig, splits: Splits) -> Iterator[Problem]:
+    """Whether all objects can be learned. config: its size of tiles is not auto."""
+    tiles = tiled(splits.train.images, tiling_of(config.data))
+    if isinstance(tiles, TiledImages) and tiles.never_seen:
+        yield Problem("objects-in-no-tile", "warning", tiles.never_seen, splits.train.num_objects)
 
 
 def check_images(splits: Splits, seconds: float = 5.0) -> Iterator[Problem]:

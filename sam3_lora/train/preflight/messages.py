@@ -37,6 +37,11 @@ _MESSAGES: dict[str, Callable[[Problem, RunConfig], tuple[str, str]]] = {
         "find something for every phrase.",
         "Set data.num_negatives to 3 or more.",
     ),
+    "objects-in-no-tile": lambda it, config: (
+        f"{it.value:,} of {it.limit:,} objects are in no tile as objects, so they are not learned: they are too large "
+        f"for tiles of {config.data.tiles} pixels, and have no mask that could be cut.",
+        "Raise data.tiles or data.tile_overlap, or annotate masks (polygons).",
+    ),
     "no-masks": lambda it, _: (
         "No object has a mask, only boxes: mask_decoder has nothing to learn from, and its adapter would do nothing.",
         "Take mask_decoder out of lora.components, or annotate masks (polygons).",

@@ -24,11 +24,14 @@ from sam3_lora.data.records import Split
 from sam3_lora.data.samples import Batch, checked
 from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.data.splits.split_use import SplitUse
+from sam3_lora.data.tiles.cut import TiledImages, tiled
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.runs.auto_values import AutoValue
+from sam3_lora.tiles import tiling_of
 from sam3_lora.train import memory
 from sam3_lora.train.accelerator import device_lock, make_accelerator, one_at_a_time
 from sam3_lora.train.checkpoint import random_state, restore_random
+from sam3_lora.train.data_loaders import TrainingData
 from sam3_lora.train.optimizer import TrainPlan, make_plan, make_schedule
 from sam3_lora.train.preflight.checks import (
     Problem,
@@ -37,6 +40,7 @@ from sam3_lora.train.preflight.checks import (
     check_disk,
     check_images,
     check_settings,
+    check_tiles,
     existing_parent,
 )
 from sam3_lora.train.resolve import resolve
@@ -95,6 +99,7 @@ class Preflight:
     problems: list[Problem] = field(default_factory=list)  # errors first
     device: str = ""
     splits: SplitUse | None = None
+    tiles: TiledImages | None = None  # None: images are whole
     auto: tuple[AutoValue, ...] = ()  # what settings that are auto would get
     length: TrainPlan | None = None
     learning_rates: tuple[tuple[int, float], ...] = ()  # (step, rate): the curve of the learning-rate schedule
@@ -147,8 +152,10 @@ def _run(result: Preflight, config: RunConfig, progress: Progress) -> None:
     result.problems += check_data(config, splits)
     progress(0.1, "Opening images")
     result.problems += check_images(splits)
-    images = len(splits.train.images)
     resolved, result.auto = resolve(config, accelerator.device, splits)
+    result.problems += check_tiles(resolved, splits)
+    tiles = tiled(splits.train.images, tiling_of(resolved.data))
+    result.tiles, images = tiles if isinstance(tiles, TiledImages) else None, len(tiles)
     result.length = make_plan(resolved.training, images)
     result.effective_batch = _images_per_step(config, images)
     result.problems += check_settings(resolved, result.length, result.device)
@@ -184,8 +191,12 @@ def learning_rates(config: RunConfig, plan: TrainPlan) -> tuple[tuple[int, float
     return tuple((step, config.training.learning_rate * factor(step - 1)) for step in steps)
 
 
-def heaviest_first(split: Split) -> list[int]:
-    """The indices of the images, those with the most phrases and objects first: they need the most memory."""
+def heaviest_first(data: TrainingData) -> list[int]:
+    """The indices of the samples, those with the most phrases and objects first: they need the most memory."""
+    if (tiles := data.tiles) is not None:
+        order: list[int] = np.lexsort((-tiles.num_objects, -tiles.num_phrases)).tolist()
+        return order
+    split = data.splits.train
 
     def weight(index: int) -> tuple[int, int]:
         objects = [item for item in split.images[index].annotations if not item.iscrowd]
@@ -197,7 +208,7 @@ def heaviest_first(split: Split) -> list[int]:
 
 def _measure(setup: Setup, progress: Progress) -> Measured:
     training, device = setup.config.training, setup.accelerator.device
-    order = heaviest_first(setup.data.splits.train)
+    order = heaviest_first(setup.data)
     available = memory.total_bytes(device)
     progress(0.4, "One real step on the heaviest images")
     heavy = _batch(setup, order[: training.batch_size])
@@ -296,10 +307,19 @@ def _estimated_batch(batch_size: int, before: int, peak: int | None, available: 
 
 def _total_seconds(setup: Setup, seconds_per_step: float) -> float:
     """Steps and validations; images are loaded meanwhile."""
-    valid, plan = setup.data.splits.valid, setup.plan
-    images = 0 if valid is None else len(valid.images)
+    valid, plan = setup.data.valid_samples, setup.plan
+    images = 0 if valid is None else len(valid)
+    if valid is not None and setup.data.tiles is not None:  # the loss is of tiles, what is found of whole images
+        images += _validation_tiles(setup)
     per_image = seconds_per_step / _images_per_step(setup.config, len(setup.data.samples)) * _FORWARD_SHARE
     return plan.total_steps * seconds_per_step + plan.epochs * images * per_image
+
+
+def _validation_tiles(setup: Setup) -> int:
+    """All tiles of the images to validate on."""
+    valid, tiling = setup.data.splits.valid, tiling_of(setup.config.data)
+    assert valid is not None and tiling is not None, "the run validates in tiles"
+    return sum(tiling.count((height, width)) for width, height in valid.images.sizes_wh.tolist())
 
 
 def _receipts(setup: Setup, metrics: StepMetrics) -> tuple[ComponentReceipt, ...]:
