@@ -59,7 +59,7 @@ def naive(predictor: Predictor, split: Split) -> None:
     """The same questions, each with a pass of its own."""
     groups = phrase_groups(split, phrases_of(split), None, "demo")
     loss = Sam3LossWrapper.from_config(LossConfig()).eval()
-    loader = validation_loader(split, predictor.processor, split.prompt_categories, NEGATIVES, BATCH_SIZE)
+    loader = validation_loader(split.images, predictor.processor, split.prompt_categories, NEGATIVES, BATCH_SIZE)
     for strength in (0.0, 1.0):
         predictor.strength = strength
         for image in split.images:

@@ -91,6 +91,7 @@ def main() -> None:
             "training.batch_size": arguments.batch_size,
             "data.num_workers": arguments.workers,
             "data.valid_split": "",  # validation is not part of a step
+            "replay.source": "none",  # nor are the images that a step replays
             "output.runs": str(Path(folder) / "runs"),
         }
         run = Run.create(RunConfig().with_settings(settings))

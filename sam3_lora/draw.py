@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,13 +17,16 @@ from sam3_lora.masks import mask_to_box_xyxy
 
 Color = tuple[int, int, int]
 Rect = tuple[float, float, float, float]
+Style = Literal["filled", "outline", "dashed"]
 
 MAX_LABELS = 100  # more would hide the objects they name
 HUES = 20
 # Lightness and chroma (OKLCH) of the shades a hue comes in: each stands out on wet asphalt as well as on snow.
 SHADES = ((0.76, 0.17), (0.63, 0.22))
 # Two colors nearer than this in OKLab are hard to tell apart in thin lines; neighboring hues are 0.053 apart.
-TOO_ALIKE = 0.09
+TOO_ALIKE = 0.15
+MASK_OPACITY = 0.3  # a light filling: over a yellow line, more of a blue one would look green
+_DARK: Color = (30, 30, 30)
 # Found by trial: with it the demo dataset's categories and other frequent words fall far apart.
 SALT = b"51694"
 
@@ -36,6 +40,7 @@ class DrawObject:
     mask: np.ndarray | None = None  # (H, W) bool, of the image's size
     box_xyxy: Rect | None = None  # in pixels
     score: float | None = None  # in [0, 1], shown behind the label
+    style: Style = "filled"  # of the mask; the others leave the object free to be seen, and have no box
 
 
 def category_color(name: str) -> Color:
@@ -69,14 +74,19 @@ def _place_on_wheel(spelling: str) -> int:
 
 
 def _oklch(place: int) -> tuple[float, float, float]:
-    """Lightness, chroma and hue (radians) of one of the colors, possibly outside sRGB's gamut."""
-    shade, hue = divmod(place, HUES)
-    return (*SHADES[shade], 2 * math.pi * (hue + shade / len(SHADES)) / HUES)
+    """Lightness, chroma and hue (radians) of one of the colors; chroma is lowered until sRGB can show it."""
+    shade, number = divmod(place, HUES)
+    lightness, chroma = SHADES[shade]
+    hue = 2 * math.pi * (number + shade / len(SHADES)) / HUES
+    while not all(-1e-6 <= value <= 1 + 1e-6 for value in _oklch_to_linear(lightness, chroma, hue)):
+        chroma -= 0.005
+    return lightness, chroma, hue
 
 
 @functools.cache
 def _color(place: int) -> Color:
-    return _oklch_to_rgb(*_oklch(place))
+    red, green, blue = (round(255 * _gamma(min(max(value, 0), 1))) for value in _oklch_to_linear(*_oklch(place)))
+    return red, green, blue
 
 
 @functools.cache
@@ -94,33 +104,53 @@ def overlay(
     masks: bool = True,
     boxes: bool = True,
     labels: bool = True,
-    opacity: float = 0.45,
+    opacity: float = MASK_OPACITY,
+    scale: float = 1.0,
 ) -> np.ndarray:
-    """Draws objects over an image: large ones first, so that small ones stay visible.
+    """Draws objects over an image: large ones first, so that small ones stay visible; those without filling last.
 
     Args:
         image: uint8 (H, W, 3) RGB; it is not changed.
         objects: what to draw; a mask must have the image's size.
         masks, boxes, labels: which parts of the objects to draw.
         opacity: of the masks' filling, in [0, 1].
+        scale: of lines and text; above 1 for an image that is shown small.
 
     Returns:
         uint8 (H, W, 3) RGB. Line width and text grow with the image; of many objects the MAX_LABELS largest have a
         label.
     """
     canvas = np.ascontiguousarray(image).copy()
-    short_side = min(canvas.shape[:2])
-    width = max(1, round(short_side / 400))
-    ordered = sorted(objects, key=_extent, reverse=True)
+    short_side = scale * min(canvas.shape[:2])
+    width = max(2, round(short_side / 400))
+    ordered = sorted(objects, key=lambda item: (item.style == "filled", _extent(item)), reverse=True)
     if masks:
         for item in ordered:
             if item.mask is not None:
-                _draw_mask(canvas, item.mask, item.color, opacity, width)
+                if item.style == "filled":
+                    _fill_mask(canvas, item.mask, item.color, opacity)
+                _draw_contours(canvas, item.mask, item.color, width, dashed=item.style == "dashed")
     if boxes:
         for item in ordered:
-            if item.box_xyxy is not None:
+            if item.box_xyxy is not None and (item.style == "filled" or item.mask is None):
                 _draw_box(canvas, item.box_xyxy, item.color, max(1, width // 2))
-    return _draw_labels(canvas, ordered[:MAX_LABELS], width) if labels else canvas
+    return _draw_labels(canvas, ordered[:MAX_LABELS], width, max(11, round(short_side * 0.026))) if labels else canvas
+
+
+def outlines(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Draws ground truth as thin white outlines, with a dark edge that shows them on snow.
+
+    Args:
+        image: uint8 (H, W, 3) RGB; it is not changed.
+        masks: (H, W) bool each.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    width = max(1, round(min(canvas.shape[:2]) / 500))
+    for mask in masks:
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, contours, -1, _DARK, width + 2, cv2.LINE_AA)
+        cv2.drawContours(canvas, contours, -1, (255, 255, 255), width, cv2.LINE_AA)
+    return canvas
 
 
 def _extent(item: DrawObject) -> float:
@@ -129,16 +159,25 @@ def _extent(item: DrawObject) -> float:
     return 0.0 if item.box_xyxy is None else _overlap(item.box_xyxy, item.box_xyxy)
 
 
-def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, opacity: float, width: int) -> None:
+def _fill_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, opacity: float) -> None:
     assert mask.shape == canvas.shape[:2], f"mask {mask.shape} on an image {canvas.shape[:2]}"
     inside = canvas[mask].astype(np.float32)
     canvas[mask] = np.round(inside + (np.array(color, np.float32) - inside) * opacity).astype(np.uint8)
+
+
+def _draw_contours(canvas: np.ndarray, mask: np.ndarray, color: Color, width: int, dashed: bool) -> None:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    if width > 1:
+    lines = [part for contour in contours for part in _dashes(contour, 4 + 2 * width)] if dashed else contours
+    if dashed or min(canvas.shape[:2]) > 600:
         # A dark line under the colored one keeps the contour crisp where the photograph has its color;
         # in a small image it would bury thin objects.
-        cv2.drawContours(canvas, contours, -1, tuple(value // 3 for value in color), width + 2, cv2.LINE_AA)
-    cv2.drawContours(canvas, contours, -1, color, width, cv2.LINE_AA)
+        cv2.polylines(canvas, lines, not dashed, tuple(value // 3 for value in color), width + 2, cv2.LINE_AA)
+    cv2.polylines(canvas, lines, not dashed, color, width, cv2.LINE_AA)
+
+
+def _dashes(contour: np.ndarray, length: int) -> list[np.ndarray]:
+    """Every other piece of a contour, which has a point for each pixel; length: of a piece, in points."""
+    return [contour[start : start + length] for start in range(0, len(contour), 2 * length)]
 
 
 def _draw_box(canvas: np.ndarray, box_xyxy: Rect, color: Color, width: int) -> None:
@@ -148,9 +187,9 @@ def _draw_box(canvas: np.ndarray, box_xyxy: Rect, color: Color, width: int) -> N
     cv2.rectangle(canvas, *corners, color, width)
 
 
-def _draw_labels(canvas: np.ndarray, objects: Sequence[DrawObject], width: int) -> np.ndarray:
+def _draw_labels(canvas: np.ndarray, objects: Sequence[DrawObject], width: int, font_size: int) -> np.ndarray:
     height, length = canvas.shape[:2]
-    font = ImageFont.load_default(max(11, round(min(height, length) * 0.026)))
+    font = ImageFont.load_default(font_size)
     assert isinstance(font, ImageFont.FreeTypeFont), "with a size, Pillow loads its own FreeType font"
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
@@ -166,8 +205,10 @@ def _draw_labels(canvas: np.ndarray, objects: Sequence[DrawObject], width: int) 
         size = (right - left + 2 * pad, ascent + descent + pad)
         chip = _place(size, anchor, (length, height), taken, width)
         taken.append(chip)
-        draw.rounded_rectangle(chip, radius=pad, fill=item.color)
-        draw.text((chip[0] + pad - left, chip[1] + pad / 2 + ascent), text, ink(item.color), font, anchor="ls")
+        filled = item.style == "filled"
+        draw.rounded_rectangle(chip, radius=pad, fill=item.color if filled else _DARK, outline=item.color)
+        color = ink(item.color if filled else _DARK)
+        draw.text((chip[0] + pad - left, chip[1] + pad / 2 + ascent), text, color, font, anchor="ls")
     return np.asarray(picture)
 
 
@@ -216,22 +257,17 @@ def _linear(value: float) -> float:
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
-def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> Color:
-    """OKLCH (Ottosson, 2020) to sRGB bytes; chroma is lowered until the color can be shown."""
-    while True:
-        a, b = chroma * math.cos(hue), chroma * math.sin(hue)
-        long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-        medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-        short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-        linear = (
-            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-        )
-        if all(-1e-6 <= value <= 1 + 1e-6 for value in linear):
-            red, green, blue = (round(255 * _gamma(min(max(value, 0), 1))) for value in linear)
-            return red, green, blue
-        chroma -= 0.005
+def _oklch_to_linear(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:
+    """OKLCH (Ottosson, 2020) to linear sRGB, which is in [0, 1] where it can be shown."""
+    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+    )
 
 
 def _gamma(value: float) -> float:

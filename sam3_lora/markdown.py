@@ -11,6 +11,7 @@ from sam3_lora.text import printable, short
 # What Markdown acts on: anywhere (a colon but before a space, as in sentences), and what begins a list, a rule, a
 # definition or the underline of a heading.
 _ACTIVE = re.compile(r"[\\`*_{}\[\]<>#$~|&]|:(?! )|^[-+=:]|(?<=www)\.")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _NUMBERED = re.compile(r"^(\d+)([.)])")
 _MAX_TEXT, _MAX_CELL = 2000, 120  # characters; more is no sentence, and no name in a table
 
@@ -33,6 +34,53 @@ def code_block(language: str, code: str) -> str:
     longest = max(map(len, re.findall("`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"
+
+
+def with_section(text: str, title: str, content: str, before: str = "") -> str:
+    """Markdown with a section of the second level, in place of an earlier one with the same title.
+
+    Args:
+        text: the whole; lines in blocks of code are no headings.
+        title: of the section, as it is written.
+        content: of the section, without headings of the first two levels.
+        before: the title of the section that a new one is put before; at the end where there is none.
+    """
+    lines = text.split("\n")
+    headings = _headings(lines)
+    section = [f"## {title}", "", *content.strip("\n").split("\n"), ""]
+    start = next((row for row, heading in headings if heading == f"## {title}"), None)
+    if start is not None:
+        end = next((row for row, _ in headings if row > start), None)
+    else:
+        start = end = next((row for row, heading in headings if heading == f"## {before}"), None)
+    if start is None:
+        return "\n".join([text.rstrip("\n"), "", *section])
+    return "\n".join([*lines[:start], *section, *([] if end is None else lines[end:])])
+
+
+def without_section(text: str, title: str) -> str:
+    """Markdown without a section of the second level, if it has one with this title."""
+    lines = text.split("\n")
+    headings = _headings(lines)
+    start = next((row for row, heading in headings if heading == f"## {title}"), None)
+    if start is None:
+        return text
+    end = next((row for row, _ in headings if row > start), len(lines))
+    return "\n".join([*lines[:start], *lines[end:]])
+
+
+def _headings(lines: Sequence[str]) -> list[tuple[int, str]]:
+    """The rows of headings of the first two levels, and their text with its signs."""
+    found, fence = [], ""
+    for row, line in enumerate(lines):
+        if fence:
+            if _FENCE.fullmatch(line.rstrip()) and line.strip().startswith(fence):
+                fence = ""
+        elif opened := _FENCE.match(line):
+            fence = opened[1]
+        elif re.match("#{1,2} ", line):
+            found.append((row, line.rstrip()))
+    return found
 
 
 def _cell(value: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from sam3_lora.config import BestBy, DataConfig, ModelConfig, Precision, RunConfig, TrainingConfig
-from sam3_lora.config.fields import BatchSize, WorkerCount
+from sam3_lora.config.fields import BatchSize, TileSize, WorkerCount
 
 
 class ResolvedData(DataConfig):
-    """Training data with a number of workers."""
+    """Training data with a number of workers and a size of tiles."""
 
+    tiles: TileSize
     num_workers: WorkerCount
 
 

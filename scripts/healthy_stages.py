@@ -19,10 +19,17 @@ def measure_stages(runs: Iterable[Iterable[Row]]) -> tuple[Stage, ...]:
         runs: the rows of metrics.jsonl of each run, from the first step on.
 
     Returns:
-        Per stage, the lowest and the highest mean of any run at any of its steps; without the stages that a run did not
-        reach.
+        Per stage, the lowest and the highest mean of any run at any of its steps, and F1 of any of its validations;
+        without the stages that a run did not reach.
     """
-    tables = [[row for row in run if row["kind"] == "step"] for run in runs]
+    rows = [list(run) for run in runs]
+    tables = [[row for row in run if row["kind"] == "step"] for run in rows]
+    scores = [
+        (row["step"], row["f1_50"])
+        for run in rows
+        for row in run
+        if row["kind"] == "validation" and row.get("f1_50") is not None
+    ]
     reached = min(len(table) for table in tables)
     at = [{step: mean_terms(table[max(0, step - WINDOW) : step]) for step in range(1, reached + 1)} for table in tables]
     stages, first = [], 1
@@ -35,7 +42,8 @@ def measure_stages(runs: Iterable[Iterable[Row]]) -> tuple[Stage, ...]:
         ranges = {
             name: (min(mean[name] for mean in means), max(mean[name] for mean in means)) for name in sorted(names)
         }
-        stages.append(Stage(first, last, ranges))
+        f1 = [value for step, value in scores if first <= step <= last]
+        stages.append(Stage(first, last, ranges, (min(f1), max(f1)) if f1 else None))
         first = last + 1
     return tuple(stages)
 
@@ -53,6 +61,7 @@ def save_stages(stages: Sequence[Stage], path: Path, about: str) -> None:
             "first": stage.first,
             "last": stage.last,
             "ranges": {name: [float(f"{end:.4g}") for end in ends] for name, ends in stage.ranges.items()},
+            "f1": None if stage.f1 is None else [round(end, 3) for end in stage.f1],
         }
         for stage in stages
     ]

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.images import load_image
 from sam3_lora.data.records import Split
@@ -28,9 +27,11 @@ from sam3_lora.evaluate.precision_recall_f1 import MATCH_IOU, ThresholdSweep
 from sam3_lora.evaluate.predictions import SCORE_THRESHOLD, asked_of, phrases_of, predict_image
 from sam3_lora.masks import decode_segmentation, mask_to_box_xyxy
 from sam3_lora.monitor.healthy_ranges import WINDOW
+from sam3_lora.predict.exemplars import Exemplars
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
-from sam3_lora.predict.predictor import Exemplars, PhraseResult, Predictor
+from sam3_lora.predict.predictor import PhraseResult, Predictor
 from sam3_lora.predict.routing import Routing
+from sam3_lora.recipes import demo_config
 from sam3_lora.runs.run import Run
 from sam3_lora.structures import VISUAL
 from sam3_lora.train.loop import fit
@@ -228,7 +229,7 @@ def main() -> None:
     trained, metrics = [], []
     for seed in range(arguments.seeds):
         fixed = {"training.seed": seed, "output.runs": str(arguments.runs), "model.base": arguments.base}
-        config = RunConfig().with_settings({**fixed, **settings})
+        config = demo_config().with_settings({**fixed, **settings})
         started, cpu = time.time(), time.process_time()
         run = Run.create(config)
         fit(run)

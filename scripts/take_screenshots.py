@@ -29,7 +29,10 @@ def main(folder: Path) -> None:
 
 
 def _take_data_pages(page, app: App, folder: Path, theme: str) -> None:
-    open_page(page, app, path="demo")
+    open_page(page, app)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=folder / f"start-{theme}.png")
+    open_page(page, app, "dataset", path="demo")
     page.wait_for_timeout(1000)
     page.screenshot(path=folder / f"dataset-{theme}.png")
     page.locator('[class*="st-key-thumb-1"] img').first.click(force=True)
@@ -54,7 +57,7 @@ def _take_run_pages(page, app: App, folder: Path, theme: str) -> None:
     page.wait_for_timeout(1000)
     page.screenshot(path=folder / f"train-{theme}.png")
     open_page(page, app, "inference")
-    page.get_by_role("button", name="No. 3").click(force=True)
+    page.get_by_role("button", name="Example 3").click(force=True)
     page.locator('[class*="st-key-predictions-"]').nth(1).wait_for(timeout=120_000)
     wait_until_idle(page)
     page.screenshot(path=folder / f"inference-{theme}.png")

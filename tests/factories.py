@@ -126,11 +126,11 @@ def with_boxes_in_fractions(data: dict[str, Any]) -> None:
         item["bbox"] = [0.25, 0.25, 0.5, 0.5]
 
 
-# The bugs this project began with, as far as they can be in a dataset: how the file is spoiled, what the page calls it.
+# The bugs this project began with, as far as they can be in a dataset: how the file is spoiled, the kind of finding.
 FOUNDING_BUGS = [
-    (under_wrong_keys, "Annotations wrong key"),
-    (without_objects, "No objects"),
-    (with_boxes_in_fractions, "Boxes normalized"),
+    (under_wrong_keys, "annotations-wrong-key"),
+    (without_objects, "no-objects"),
+    (with_boxes_in_fractions, "boxes-normalized"),
 ]
 
 

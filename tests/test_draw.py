@@ -1,6 +1,7 @@
 """Overlays change what they should and nothing else; colors are stable and far apart."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,3 +123,13 @@ def test_a_dataset_keeps_its_colors_when_categories_are_added():
 def test_more_categories_than_colors_still_have_one_each():
     names = tuple(f"category {number}" for number in range(100))
     assert set(category_colors(names)) == set(names)
+
+
+def test_an_outline_leaves_the_object_free_and_dashes_draw_less_of_it(image, thing):
+    drawn = {
+        style: (overlay(image, [replace(thing, style=style)], labels=False) != image).any(axis=2)
+        for style in ("filled", "outline", "dashed")
+    }
+    assert drawn["filled"][70, 80] and not drawn["outline"][70, 80]
+    assert drawn["filled"].sum() > drawn["outline"].sum() > drawn["dashed"].sum() > 0
+    assert not drawn["outline"][50, 60], "no box"

@@ -16,6 +16,7 @@ FOUNDATION = {
     "structures",
     "boxes",
     "masks",
+    "tiles",
     "config",
     "resolved",
     "draw",
@@ -32,6 +33,7 @@ ALLOWED = {
     "structures": {"errors"},
     "boxes": {"errors"},
     "masks": {"errors", "boxes"},
+    "tiles": {"config"},
     "config": {"errors", "files", "text"},
     "resolved": {"config"},
     "words": {"config"},
@@ -42,12 +44,14 @@ ALLOWED = {
     "loss": FOUNDATION,
     "demo": FOUNDATION | {"data"},
     "predict": FOUNDATION | {"data", "model", "loss"},
+    "label": FOUNDATION | {"data", "model", "predict"},
+    "concepts": FOUNDATION | {"data", "model", "loss", "predict"},
     "runs": FOUNDATION | {"data", "model", "predict"},
     "evaluate": FOUNDATION | MIDDLE,
     "monitor": FOUNDATION | MIDDLE,
     "train": FOUNDATION | MIDDLE | {"evaluate"},  # validation while training is evaluation, too
 }
-PAGE_FOLDERS = {"dataset", "configure", "train", "inference", "evaluate"}
+PAGE_FOLDERS = {"start", "dataset", "configure", "train", "inference", "evaluate", "label"}
 CORE_FILES = [path for path in sorted((ROOT / "sam3_lora").rglob("*.py")) if "ui" not in path.parts]
 PAGE_FILES = [ROOT / "app.py", ROOT / "navigation.py", *sorted((ROOT / "pages").glob("*.py"))]
 

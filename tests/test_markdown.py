@@ -14,8 +14,9 @@ from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.evaluate import EvaluationRequest, evaluate
+from sam3_lora.evaluate.gain_loss.card import PICTURE, card_section
 from sam3_lora.evaluate.messages import to_markdown
-from sam3_lora.markdown import escape
+from sam3_lora.markdown import escape, with_section
 from sam3_lora.train.checkpoint import Progress
 from sam3_lora.train.model_card import model_card
 from tests.evaluate.fake_predictor import FakePredictor, no_loss  # noqa: F401
@@ -57,6 +58,20 @@ def test_a_sentence_stays_readable_in_the_source() -> None:
         assert r"\:" in escape(acting)
 
 
+CARD = "# a\n\ntext\n\n## B\n\n````md\n```\n## Mine\n# no\n```\n````\n\n## C\n\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "place"), [("C", CARD.index("## C")), ("B", CARD.index("## B")), ("none", len(CARD)), ("", len(CARD))]
+)
+def test_a_section_is_added_once_and_replaced_then(before: str, place: int) -> None:
+    once = with_section(CARD, "Mine", "one\n\n- two", before=before)
+    added = "## Mine\n\none\n\n- two\n"
+    assert once == (f"{CARD}\n{added}" if place == len(CARD) else f"{CARD[:place]}{added}\n{CARD[place:]}")
+    assert with_section(once, "Mine", "one\n\n- two", before=before) == once
+    assert with_section(once, "Mine", "other", before="A") == once.replace(added, "## Mine\n\nother\n")
+
+
 def hostile_dataset(folder: Path) -> Path:
     """A split in which category, file and folder names are hostile, and a third of the images is missing."""
     names = [*NAMES, *CONTROLS, LONG]
@@ -96,6 +111,9 @@ def test_the_report_of_an_evaluation_shows_phrases_as_they_are(tmp_path: Path) -
         split, dataset=str(dataset.root), base_name=NAMES[0], adapter_name=NAMES[3], retention_phrases=tuple(good)[:5]
     )
     report = evaluate(FakePredictor(split, good, poor), request)
+    section, _ = card_section(report)
+    told, of_card = rendered(section.replace(f"![F1 and what is kept]({PICTURE})", ""))
+    assert "html_block" not in of_card and report.verdict in told and is_printable(section.replace("\n", ""))
     page = to_markdown(report)
     assert is_printable(page.replace("\n", "")) and len(page) < 100_000
     texts, blocks = rendered(page)

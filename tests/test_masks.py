@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from sam3_lora.errors import DataError
 from sam3_lora.masks import (
     decode_resized,
     decode_segmentation,
+    decode_window,
+    encode_crop_rle,
     encode_rle,
     mask_area,
     mask_to_box_xyxy,
@@ -149,3 +154,16 @@ def test_resized_mask_keeps_its_place(size_hw):
     scale = np.array((size_hw[1] / 64, size_hw[0] / 48) * 2)
     expected = np.array(mask_to_box_xyxy(mask)) * scale
     np.testing.assert_allclose(mask_to_box_xyxy(resized), expected, atol=1)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.data())
+def test_crops_and_windows_are_those_of_the_whole_bitmap(height: int, width: int, data: st.DataObject) -> None:
+    mask = data.draw(arrays(bool, (height, width)))
+    top, bottom = sorted(data.draw(st.tuples(st.integers(0, height), st.integers(0, height))))
+    left, right = sorted(data.draw(st.tuples(st.integers(0, width), st.integers(0, width))))
+    window, area = decode_window(encode_rle(mask), (height, width), (left, top, right, bottom))
+    assert np.array_equal(window, mask[top:bottom, left:right])
+    assert area == mask.sum()
+    only = np.zeros_like(mask)
+    only[top:bottom, left:right] = window
+    assert encode_crop_rle(window, (top, left), (height, width)) == encode_rle(only)

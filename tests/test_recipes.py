@@ -3,7 +3,7 @@
 import pytest
 
 from sam3_lora.config import DEMO, RunConfig
-from sam3_lora.recipes import FUSION, MAX_FEW, MAX_HUNDREDS, PRESETS, UNCONFIRMED, recipe_for
+from sam3_lora.recipes import FUSION, MAX_FEW, MAX_HUNDREDS, PRESETS, UNCONFIRMED, demo_config, recipe_for
 
 SAM3 = "facebook/sam3"
 
@@ -11,7 +11,9 @@ SAM3 = "facebook/sam3"
 @pytest.mark.parametrize("images", [1, 100, 10_000, None])
 def test_the_demo_keeps_its_own(images):
     recipe = recipe_for(DEMO, images)
-    assert recipe.confirmed and RunConfig().with_settings(recipe.values) == RunConfig()
+    assert recipe.confirmed and RunConfig().with_settings(recipe.values) == demo_config()
+    others = {setting for setting, value in recipe_for(SAM3, images).values.items() if recipe.values[setting] != value}
+    assert {"training.learning_rate", "replay.weight"} <= others, "a large model learns at lower rates"
 
 
 @pytest.mark.parametrize(

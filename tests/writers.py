@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from sam3_lora.data.splits.holdout import HeldOut
 from sam3_lora.data.vision_features import FeatureFiles
 from sam3_lora.demo.broken_copy import make_broken_copy
 from sam3_lora.evaluate import store
+from sam3_lora.evaluate.gain_loss import card
 from sam3_lora.files import LineFile
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_files.archive import unpack
@@ -182,6 +184,25 @@ def write_evaluation(folder: Path, version: int) -> None:
     store.save(msgspec.structs.replace(report, made=f"2026-01-0{version}T10:00:00"), folder / store.FOLDER)
 
 
+def write_model_card(folder: Path, version: int) -> None:
+    """An evaluation in the model card of a run's adapter."""
+    run = folder / "run"
+    adapter = run / "adapters" / "best"
+    if not adapter.exists():
+        adapter.mkdir(parents=True)
+        Run(run)._write_config(RunConfig())
+        write_status(run / "status.json", Status(state="finished"))
+        (adapter / card.CARD).write_text("An adapter.\n" * 5000)  # the largest of the files
+    report = store.read_report(Path(__file__).parent / "evaluate" / "old_report.json")
+    report = msgspec.structs.replace(report, adapter_folder=str(adapter), verdict=f"V{version}")
+    assert card.write_card(report)
+
+
+def read_model_card(folder: Path) -> int:
+    (found,) = re.findall(r"V(\d)", (folder / "run" / "adapters" / "best" / card.CARD).read_text())
+    return int(found)
+
+
 def write_index(folder: Path, version: int) -> None:
     def build(writer: cache.IndexWriter) -> None:
         writer.add_text(b"[]")
@@ -247,6 +268,7 @@ WRITERS = {
     "evaluation": Writer(
         write_evaluation, lambda folder: int(store.stored_reports([folder])[0].summary.made[len("2026-01-") :][:2])
     ),
+    "model card": Writer(write_model_card, read_model_card),
     "index": Writer(write_index, lambda folder: int(cache.Index.open(folder / "a.index").words["token"])),
     "groups of copies": Writer(write_groups, read_groups),
     "report": Writer(

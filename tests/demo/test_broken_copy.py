@@ -12,7 +12,7 @@ import pytest
 from sam3_lora.config import ASSETS
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.data.doctor import examine
-from sam3_lora.data.findings import messages, messages_doctor, messages_formats, messages_prompts
+from sam3_lora.data.findings import messages, messages_doctor, messages_edits, messages_formats, messages_prompts
 from sam3_lora.data.findings.findings import Finding
 from sam3_lora.data.images import load_image
 from sam3_lora.demo.broken_copy import FAULTS, make_broken_copy
@@ -20,6 +20,7 @@ from sam3_lora.errors import DataError
 
 OF_FORMATS = {*messages_formats.ERRORS, *messages_formats.WARNINGS, *messages_formats.INFOS}  # no COCO file has them
 OF_FORMATS |= {*messages_prompts.WARNINGS, *messages_prompts.INFOS}  # what files say on purpose is no fault
+OF_FORMATS |= {*messages_edits.WARNINGS}  # nor are edits that do not fit
 # What a whole split of boxes in other numbers has.
 BY_WHOLE_SPLIT = {"boxes-normalized", "boxes-misread", "box-mask-mismatch", "boxes-outside-image"}
 OF_DOCTOR = {*messages_doctor.ERRORS, *messages_doctor.WARNINGS, *messages_doctor.INFOS}
