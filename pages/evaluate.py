@@ -16,10 +16,12 @@ from sam3_lora.runs.run import Run
 from sam3_lora.text import first_names
 from sam3_lora.ui import adapters, resources
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, page
+from sam3_lora.ui.components.tiles_choice import choose_tiles, chosen_tiles
 from sam3_lora.ui.evaluate import gain_loss_view, history, report_view
 from sam3_lora.ui.evaluate.job import EvaluationJob, evaluation_job, show_progress, start_evaluation
 from sam3_lora.ui.state import keep_valid
 
+TILES = "measured_tiles"  # key of the choice of tiles
 AWAITED = "evaluation-awaited"  # bool: this tab started the evaluation in progress, and opens its result
 
 
@@ -83,6 +85,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         run = run_of(model.folder)
         with by_split:
             split = choose_split(dataset, run)
+            choose_tiles(TILES, model.base)
             if trained_on := count_trained_on(dataset, path, split, run):
                 st.caption(f":orange[:material/warning:] {trained_on_sentence(trained_on)}")
         preserved, strengths = gain_loss_view.choose_measured(has_adapter=model.folder is not None)
@@ -108,6 +111,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         trained_on=trained_on,
         retention_phrases=tuple(split_phrases(preserved, known)),
         routing=routing,
+        tiles=chosen_tiles(TILES),
         strengths=strengths,
     )
     reports = folder_of(model.folder, resources.runs_folder())

@@ -30,7 +30,7 @@ def main() -> None:
         with left:
             dashboard.show(now, next_step(now))
             with guarded():
-                pictures.show(now.best)
+                pictures.show(now.best if now.best and now.best.is_usable else None)
         with right:
             steps.show(now)
             recents.show(load_preferences().datasets, now.runs)

@@ -15,7 +15,7 @@ from sam3_lora.data.doctor import examine
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.evaluate import EvaluationRequest, evaluate
 from sam3_lora.evaluate.gain_loss.card import PICTURE, card_section
-from sam3_lora.evaluate.messages import to_markdown
+from sam3_lora.evaluate.markdown_report import to_markdown
 from sam3_lora.markdown import escape, with_section
 from sam3_lora.train.checkpoint import Progress
 from sam3_lora.train.model_card import model_card

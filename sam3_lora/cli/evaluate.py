@@ -166,7 +166,7 @@ def _write(
     """
     from sam3_lora.evaluate import store
     from sam3_lora.evaluate.gain_loss.card import write_card
-    from sam3_lora.evaluate.messages import to_markdown
+    from sam3_lora.evaluate.markdown_report import to_markdown
 
     stored = problem = None
     written = []
@@ -205,6 +205,7 @@ def _print(report: Report, written: list[Path]) -> None:
         alert_sentence,
         change_rows,
         columns,
+        found_sentence,
         gain_loss_meaning,
         gain_loss_rows,
         kept_sentence,
@@ -214,6 +215,7 @@ def _print(report: Report, written: list[Path]) -> None:
     from sam3_lora.evaluate.metrics import METRICS
     from sam3_lora.evaluate.verdict import alerts_of
 
+    echo(found_sentence(report))
     echo(report.verdict)
     echo(f"  Split '{report.split}': {plural(report.images, 'image')}, {plural(report.objects, 'object')}.")
     for line in (*map(alert_sentence, alerts_of(report)), *report.notes):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from msgspec.structs import replace as replace_struct
@@ -32,9 +31,9 @@ from sam3_lora.evaluate.worst_images import worst_images
 from sam3_lora.predict.postprocess import ADAPTER, BASE
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.predict.routing import Routing
+from sam3_lora.predict.tiled.choice import TilesChoice, cut_as
 from sam3_lora.predict.vision_cache import KeptFeatures
 from sam3_lora.structures import Detections
-from sam3_lora.tiles import Tiling
 
 Progress = Callable[[float, str], None]
 ROUTED = "routed"  # by phrase: the adapter's predictions for what it was taught, the base's for all else
@@ -56,7 +55,7 @@ class EvaluationRequest:
     trained_on: int = 0  # images of the split that the adapter was trained on
     retention_phrases: tuple[str, ...] = ()  # what the base model finds and the adapter must not forget
     routing: Routing | None = None  # the adapter is also measured routed by these phrases; None: they are not known
-    tiles: Tiling | Literal["predictor"] | None = "predictor"  # how large images are cut; as the predictor does it
+    tiles: TilesChoice = "predictor"  # how large images are cut
     strengths: tuple[float, ...] = ()  # of the adapter that are also measured, see Predictor.strength
 
 
@@ -273,13 +272,12 @@ class _Evaluation:
     def _at(self, strength: float, share: float, doing: str) -> Iterator[None]:
         """Reports progress, and holds the predictor at a strength of its adapter; 0 is the base model."""
         self.progress(share, doing)
-        with self.lock:
-            before, tiles = self.predictor.strength, self.predictor.tiles
-            self.predictor.strength, self.predictor.tiles = strength, self._tiles
+        with self.lock, cut_as(self.predictor, self._tiles):
+            before, self.predictor.strength = self.predictor.strength, strength
             try:
                 yield
             finally:
-                self.predictor.strength, self.predictor.tiles = before, tiles
+                self.predictor.strength = before
 
     def _resampling_progress(self, share: float) -> None:
         self.progress(_COUNTED + (1 - _COUNTED) * share, "Bootstrap confidence intervals")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES, NO_POSITIVES
-from sam3_lora.evaluate.gain_loss.points import F1, Kind, Measured, Missing, Point, measured
+from sam3_lora.evaluate.gain_loss.points import F1, Kind, Measured, Missing, Point
 from sam3_lora.evaluate.metrics import METRICS
+from sam3_lora.evaluate.object_counts import count_objects, total
 from sam3_lora.evaluate.report import Difference, Report, Retention
-from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind, alerts_of
-from sam3_lora.markdown import escape, table
+from sam3_lora.evaluate.verdict import Alert, Verdict, VerdictKind
 from sam3_lora.text import first_names, plural, short
 from sam3_lora.tiles import Tiling
 
 _MIN_GAIN = 0.02  # in F1, for which other score thresholds are worth a word
+_MAX_COUNTED = 8  # phrases whose objects are counted in a sentence
 _MAX_ROWS = 10  # leaks and images that are listed
 _REASONS = {
     NO_NEGATIVES: "every image contains every phrase, so there are no negatives",
@@ -59,12 +60,30 @@ def verdict_sentence(verdict: Verdict) -> str:
         case VerdictKind.NO_DIFFERENCE:
             return f"No difference: {label} stays at {number(change.adapter)} with the adapter{but}."
         case VerdictKind.WORTH_IT:
-            return f"Worth it: the adapter raises {label} {by}, and nothing else got worse."
+            routed = "; route it by phrase, since on its own" if costs else ", and nothing else got worse"
+            return f"Worth it: the adapter raises {label} {by}{routed}{f' {costs}' if costs else ''}."
         case VerdictKind.MIXED:
             return f"Mixed: the adapter raises {label} {by}{but}."
         case VerdictKind.NOT_WORTH_IT:
             return f"Not worth it: the adapter lowers {label} {by}{also}."
     return f"Not decided: {label} goes {by}, which may be chance on {images}{but}."
+
+
+def found_sentence(report: Report) -> str:
+    """What is found of what is annotated, in everyday words: "Finds 24 of 45 objects, with 6 false alarms"."""
+    count = total(report)
+    who = "The adapter" if report.adapter else "The base model"
+    alarms = "" if count.false_positives is None else f", with {plural(count.false_positives, 'false alarm')}"
+    beside = f"; the base model alone finds {count.base_found}" if report.adapter else ""
+    return f"{who} finds {count.found} of {plural(count.objects, 'object')}{alarms}{beside}."
+
+
+def found_by_phrase(report: Report) -> str:
+    """The same by phrase: "pothole 8 of 13, crack 3 of 13 and 5 more phrases"."""
+    counts = count_objects(report)
+    more = len(counts) - _MAX_COUNTED
+    named = ", ".join(f"{short(one.phrase)} {one.found} of {one.objects}" for one in counts[:_MAX_COUNTED])
+    return named + (f" and {plural(more, 'more phrase')}" if more > 0 else "")
 
 
 def alert_phrase(alert: Alert) -> str:
@@ -107,7 +126,7 @@ def _described(alert: Alert) -> str:
         return trained_on(alert.images)
     if one is None:
         assert alert.retention is not None, "an alert is about a difference or about retention"
-        return _forgotten(alert.retention)
+        return _forgotten(alert.retention, alert.routed)
     label, by = METRICS[one.metric][0], _change(one)
     if _is_false_firing(alert):
         return f"False firing rose {by}: the adapter predicts objects that are not there more often."
@@ -117,13 +136,14 @@ def _described(alert: Alert) -> str:
     return f"{name}: {label} fell {by}."
 
 
-def _forgotten(retention: Retention) -> str:
+def _forgotten(retention: Retention, routed: Retention | None) -> str:
+    by_route = "" if routed is None else f" Routed by phrase, {routed.kept} are found."
     lost = {phrase: found - kept for phrase, (found, kept) in retention.by_phrase.items() if kept < found}
     worst = [short(phrase) for phrase in sorted(lost, key=lambda phrase: -lost[phrase])[:3]]
     return (
         f"Forgetting: of {retention.found} objects that the base model finds with other phrases, the adapter finds "
         f"{retention.kept}; most are lost for {_joined(worst)}. These phrases are not annotated, so check whether the "
-        "base model was right."
+        f"base model was right.{by_route}"
     )
 
 
@@ -227,30 +247,6 @@ def routed_sentence(report: Report) -> str:
     )
 
 
-def to_markdown(report: Report) -> str:
-    """The whole report but the pictures."""
-    who = f"adapter {report.adapter_name} beside base {report.base_name}" if report.adapter else report.base_name
-    head = columns(report)
-    parts = [
-        "# Evaluation\n",
-        f"**{escape(report.verdict)}**\n",
-        f"{escape(who)}; split {escape(report.split)} of {escape(report.dataset)}: {plural(report.images, 'image')}, "
-        f"{plural(report.objects, 'object')}; {report.made.replace('T', ' ')}.\n",
-        *_bullets("Got worse", map(alert_sentence, alerts_of(report))),
-        *_bullets("Notes", [*report.notes, *not_defined_sentences(report)]),
-        _table("Metrics", ["Metric", *head], change_rows(report, "all")),
-        f"{escape(routed_sentence(report))}\n" if report.routed else "",
-        _gain_loss(report),
-        _table("By phrase", [f"{METRICS[report.main_metric][0]} of", *head], change_rows(report, "phrase")),
-        _table("By object size", [f"{METRICS[report.main_metric][0]} of", *head], change_rows(report, "size")),
-        *_retention(report),
-        _leaks(report),
-        _thresholds(report),
-        _worst(report),
-    ]
-    return "\n".join(part for part in parts if part)
-
-
 def change_rows(report: Report, subject: str) -> list[list[str]]:
     """:func:`changes` in print: the name, and the numbers under :func:`columns`."""
     rows = []
@@ -263,20 +259,6 @@ def change_rows(report: Report, subject: str) -> list[list[str]]:
     return rows
 
 
-def _retention(report: Report) -> list[str]:
-    retention = report.retention
-    if retention is None:
-        return []
-    if not retention.found:
-        return ["## Forgetting\n", "The base model finds nothing with other phrases on these images.\n"]
-    head = ["Phrase", "Base finds", "Adapter still finds"]
-    rows = [[phrase, str(found), str(kept)] for phrase, (found, kept) in retention.by_phrase.items()]
-    if (routed := report.routed_retention) is not None:
-        head.append("Routed finds")
-        rows = [[*row, str(routed.by_phrase[phrase][1])] for row, phrase in zip(rows, retention.by_phrase, strict=True)]
-    return [_table("Forgetting", head, rows), f"{kept_sentence(report)}\n"]
-
-
 def kept_sentence(report: Report) -> str:
     """How many of the base model's objects the adapter still finds, for a report with an adapter."""
     retention, routed = report.retention, report.routed_retention
@@ -286,14 +268,6 @@ def kept_sentence(report: Report) -> str:
     return (
         f"Of {plural(retention.found, 'object')} that the base model finds with other phrases, the adapter still finds "
         f"{retention.kept}{between}{by_route}."
-    )
-
-
-def _gain_loss(report: Report) -> str:
-    shown = measured(report)
-    rows = gain_loss_rows(shown.points)
-    return _table("Gain and loss", ["Model", "F1", "Gain", "Kept"], rows) + (
-        f"\n{escape(gain_loss_meaning(shown))}\n" if rows else ""
     )
 
 
@@ -336,52 +310,9 @@ def gain_loss_meaning(shown: Measured) -> str:
     )
 
 
-def _leaks(report: Report) -> str:
-    before, routed = (
-        {(phrase, of): share for phrase, of, share in (model.leak.by_share() if model else ())}
-        for model in (report.base, report.routed)
-    )
-    cells = report.judged.leak.by_share()[:_MAX_ROWS]
-    if not cells:
-        return "## Prompt leak\n\nNo phrase marks objects of another phrase.\n"
-    rows = [
-        [phrase, of, *(f"{value:.0%}" for value in (before.get((phrase, of), 0), share, routed.get((phrase, of), 0)))]
-        for phrase, of, share in cells
-    ]
-    shown = 5 if report.routed else 4 if report.adapter else 3
-    head = ["Phrase", "marks objects of", "Base", "Adapter", "Routed"]
-    return _table("Prompt leak", head, [row[:shown] for row in rows])
-
-
-def _thresholds(report: Report) -> str:
-    rows = [
-        [phrase, f"{best.threshold:.2f}", number(best.f1), number(best.f1_at_half)]
-        for phrase, best in report.judged.thresholds.items()
-        if best
-    ]
-    return _table("Best score thresholds", ["Phrase", "Threshold", "F1", "F1 at 0.5"], rows)
-
-
-def _worst(report: Report) -> str:
-    rows = [[one.file_name, str(one.fp), str(one.fn), str(one.low_iou)] for one in report.worst[:_MAX_ROWS]]
-    return _table("Worst images", ["Image", "False positives", "Missed objects", "Low IoU"], rows)
-
-
 def _change(one: Difference) -> str:
     between = "" if one.low is None else f", 95 % interval {interval(one)}"
     return f"from {number(one.base)} to {number(one.adapter)} ({number(one.difference, True)}{between})"
-
-
-def _bullets(title: str, lines: Iterable[str]) -> list[str]:
-    listed = [f"- {escape(line)}" for line in lines]
-    return [f"## {title}\n", *listed, ""] if listed else []
-
-
-def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
-    """A section with a table, as wide as its rows; empty without rows."""
-    if not rows:
-        return ""
-    return "\n".join([f"## {title}\n", *table(head[: len(rows[0])], rows), ""])
 
 
 def _joined(names: Sequence[str]) -> str:

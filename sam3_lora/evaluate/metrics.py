@@ -24,14 +24,20 @@ from sam3_lora.evaluate.report import BestThreshold, Curve, ModelMetrics, Values
 
 # name -> (label, meaning), in the order in which they are shown
 METRICS = {
-    "map_segm": ("Mask mAP", "COCO average precision of masks, mean over IoU 0.5 to 0.95"),
+    "map_segm": (
+        "Mask mAP",
+        "How well masks and scores match the annotations: 1 is perfect (COCO AP)",
+    ),
     "map_bbox": ("Box mAP", "The same for boxes"),
-    "f1_50": ("F1", "Harmonic mean of precision and recall of masks at IoU 0.5 and score 0.5"),
-    "cgf1": ("cgF1", "SAM 3's own metric: positive F1 × presence MCC"),
-    "positive_f1": ("Positive F1", "F1 for phrases that are in the image, mean over IoU 0.5 to 0.95"),
-    "il_mcc": ("Presence MCC", "Tells whether a phrase is in the image: 1 is perfect, 0 is chance"),
-    "false_firing": ("False firing", "Share of prompts for absent objects with a prediction; lower is better"),
-    "validation_loss": ("Validation loss", "Weighted total of the training loss; lower is better"),
+    "f1_50": ("F1", "Few objects missed and few false alarms: 1 is perfect (masks, IoU and score 0.5)"),
+    "cgf1": ("cgF1", "SAM 3's own metric: 1 is perfect, 0 is chance (positive F1 × presence MCC)"),
+    "positive_f1": ("Positive F1", "F1 where the object is in the image, with exact masks (mean over IoU 0.5 to 0.95)"),
+    "il_mcc": ("Presence MCC", "How well it tells whether an object is in the image: 1 is perfect, 0 is chance"),
+    "false_firing": ("False firing", "How often it finds something where the object is absent; lower is better"),
+    "validation_loss": (
+        "Validation loss",
+        "The total that training lowers, on these images; lower is better",
+    ),
 }
 LOWER_IS_BETTER = frozenset({"false_firing", "validation_loss"})
 KINDS = ("segm", "bbox")

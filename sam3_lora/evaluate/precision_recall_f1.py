@@ -93,11 +93,13 @@ def nearly_found(result: PromptResult, outcome: PromptOutcome) -> list[int]:
 
 
 class PrecisionRecallF1(NamedTuple):
-    """All in [0, 1]; 0 where there is no true positive."""
+    """Shares in [0, 1], which are 0 where there is no true positive, and the counts that they are of."""
 
     precision: float
     recall: float
     f1: float
+    tp: int
+    predicted: int
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class ThresholdSweep:
         kept = self.scores >= threshold
         tp, predicted = int((self.is_tp & kept).sum()), int(kept.sum())
         f1 = 2 * tp / max(predicted + self.num_objects, 1)
-        return PrecisionRecallF1(tp / max(predicted, 1), tp / max(self.num_objects, 1), f1)
+        return PrecisionRecallF1(tp / max(predicted, 1), tp / max(self.num_objects, 1), f1, tp, predicted)
 
     def best_threshold(self) -> float | None:
         """The threshold of THRESHOLDS with the highest F1, the middle one of equals; None if none is above 0."""

@@ -41,7 +41,8 @@ class ModelMetrics(msgspec.Struct, frozen=True):
     """All metrics of one model."""
 
     metrics: Values  # by the names of metrics.METRICS
-    phrases: dict[str, Values]  # ap_segm, ap_bbox, ap50_segm; at score 0.5 and IoU 0.5: f1, precision, recall
+    phrases: dict[str, Values]  # ap_segm, ap_bbox, ap50_segm; at score 0.5 and IoU 0.5: f1, precision, recall, and
+    # the counts tp and predicted (not in reports of earlier versions)
     sizes: dict[str, Values]  # small, medium, large: ap_segm, ap_bbox
     curves: dict[str, Curve]
     leak: Leak

@@ -24,6 +24,7 @@ class Alert:
     difference: Difference | None = None
     retention: Retention | None = None
     images: int = 0  # that the adapter was trained on
+    routed: Retention | None = None  # of the adapter routed by phrase, where that forgets next to nothing
 
 
 class VerdictKind(StrEnum):
@@ -64,13 +65,16 @@ def improvement(difference: Difference) -> bool | None:
     return True if low >= NEGLIGIBLE else False if high <= -NEGLIGIBLE else None
 
 
-def find_alerts(differences: Sequence[Difference], retention: Retention | None, main_metric: str) -> list[Alert]:
+def find_alerts(
+    differences: Sequence[Difference], retention: Retention | None, main_metric: str, routed: Retention | None = None
+) -> list[Alert]:
     """What surely got worse, beside the main metric itself, which the verdict begins with.
 
     Args:
         differences: in all metrics, phrases and sizes.
         retention: what the adapter still finds with common phrases.
         main_metric: "map_segm" or "map_bbox".
+        routed: what it still finds where it is routed by phrase.
     """
     one_phrase = sum(one.subject == "phrase" for one in differences) == 1  # whose metric is the main one
     found = []
@@ -82,14 +86,15 @@ def find_alerts(differences: Sequence[Difference], retention: Retention | None, 
         if alerting and improvement(one) is False:
             found.append(Alert("metric" if one.subject == "all" else one.subject, one))
     if retention and retention.found >= MIN_FOUND and retention.high is not None and retention.high < MIN_KEPT:
-        found.append(Alert("forgotten", retention=retention))
+        keeps = routed is not None and routed.kept >= MIN_KEPT * routed.found
+        found.append(Alert("forgotten", retention=retention, routed=routed if keeps else None))
     return found
 
 
 def alerts_of(report: Report) -> list[Alert]:
     """The alerts of a report, also of a stored one."""
     trained_on = [Alert("trained-on", images=report.trained_on)] if report.trained_on else []
-    return trained_on + find_alerts(report.differences, report.retention, report.main_metric)
+    return trained_on + find_alerts(report.differences, report.retention, report.main_metric, report.routed_retention)
 
 
 def judge(
@@ -111,7 +116,7 @@ def judge(
     overall = {one.metric: one for one in differences if one.subject == "all"}
     change = overall.get(main_metric)
     f1 = overall["f1_50"].adapter if "f1_50" in overall else None
-    kind = _kind(change, f1, bool(alerts))
+    kind = _kind(change, f1, any(alert.routed is None for alert in alerts))
     return Verdict(kind, main_metric, images, base, change, f1, tuple(alerts))
 
 

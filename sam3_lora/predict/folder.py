@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.predict.routing import Routing
-from sam3_lora.tiles import Tiling
+from sam3_lora.predict.tiled.choice import TilesChoice, cut_as
 
 MIN_SCORE, MAX_OBJECTS = 0.05, 50  # lowest threshold, and objects per phrase before post-processing
 
@@ -71,7 +70,7 @@ def predict_images(
     *,
     strength: float | None = None,
     routing: Routing | None = None,
-    tiles: Tiling | Literal["predictor"] | None = "predictor",
+    tiles: TilesChoice = "predictor",
     lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008, it holds no state
 ) -> Iterator[FolderPrediction | Skipped]:
     """Prompts one image after the other.
@@ -102,12 +101,8 @@ def predict_images(
             if strength is not None:
                 predictor.strength = strength
             predictor.set_image(pixels)
-            before = predictor.tiles
-            predictor.tiles = before if tiles == "predictor" else tiles
-            try:
+            with cut_as(predictor, tiles):
                 use_presence = config.use_presence
                 results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=use_presence, routing=routing)
-            finally:
-                predictor.tiles = before
         size_hw = pixels.shape[0], pixels.shape[1]
         yield FolderPrediction(found_image(name, size_hw, postprocess_all(results, config, thresholds)), pixels)

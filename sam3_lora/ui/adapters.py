@@ -17,12 +17,14 @@ from sam3_lora.files import user_path
 from sam3_lora.model.adapter_files import taught_phrases as taught_file
 from sam3_lora.model.adapter_files.find_adapter import SETTINGS, find_adapter
 from sam3_lora.model.adapter_files.settings import base_model_of
+from sam3_lora.monitor.run_verdict import USABLE_F1
+from sam3_lora.runs.run import Run
 from sam3_lora.text import first_names, short
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.resources import current_dataset
-from sam3_lora.ui.runs import all_runs, run_label
+from sam3_lora.ui.runs import all_runs, best_f1, run_label
 
 if TYPE_CHECKING:
     from sam3_lora.predict.routing import Routing
@@ -129,7 +131,7 @@ def in_use() -> str:
 
     It is the one chosen last, unless another run was opened on the train page since. Then, and before any was chosen,
     it is one of the run opened there; otherwise the newest of a run that has ended, or uploaded; otherwise the demo's,
-    for the demo; otherwise one of a run in progress, which may not find anything yet; otherwise none.
+    for the demo; otherwise one of a run in progress or of little F1, which may not find anything; otherwise none.
     """
     current = st.session_state.get(state.CURRENT_RUN, "")
     chosen, run_then = st.session_state.get(state.ADAPTER, ("", ""))
@@ -137,8 +139,15 @@ def in_use() -> str:
         return chosen
     names = [name for name in known_adapters() if name != DEMO_ADAPTER or current_dataset() == DEMO]
     of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
-    in_progress = {run.name for run in all_runs() if run.status().active}
-    return (of_current or sorted(names, key=lambda name: name.partition("/")[0] in in_progress) or [NONE])[0]
+    weak = {run.name for run in all_runs() if _is_weak(run)}
+    return (of_current or sorted(names, key=lambda name: name.partition("/")[0] in weak) or [NONE])[0]
+
+
+def _is_weak(run: Run) -> bool:
+    """Whether the adapters of a run may not find anything."""
+    status = run.status()
+    f1 = best_f1(run, status)
+    return status.active or (f1 is not None and f1 < USABLE_F1)
 
 
 def follow_run(key: str) -> None:
@@ -268,8 +277,8 @@ def explain_demo_model(base: str) -> None:
     """Explains the limits of the demo model, so that its predictions are not taken for SAM 3's."""
     if base == DEMO:
         st.caption(
-            ':material/info: The demo model is very small and was trained on drawn shapes only, such as "red circle" '
-            'or "star". It needs an adapter to find anything on pavements.'
+            ':material/info: The demo model is a tiny stand-in for SAM 3 that has seen drawn shapes only, such as "red '
+            'circle" or "star". Without an adapter it finds nothing on pavements; SAM 3 itself knows many objects.'
         )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from sam3_lora.config import DataConfig, RunConfig
+from sam3_lora.errors import ConfigError
 from sam3_lora.recipes import demo_config
 from sam3_lora.ui import state
 from sam3_lora.ui.components.forms import fill_form, form_is_filled, form_value, read_form
 from sam3_lora.ui.recipe import forget_recipe
-from sam3_lora.ui.resources import current_dataset, first_config, runs_folder
+from sam3_lora.ui.resources import current_dataset, first_config, keep_config, log_unexpected, runs_folder
 
 # See DataConfig.reading.
 _READING = ("data.path", "data.image_dir", "data.default_phrase", "data.crowds_as_objects", "data.edits")
@@ -19,9 +22,9 @@ _SEEN_DATASET = "next-run-seen-dataset"  # str: the opened dataset that the form
 def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     """The next run's configuration, or None and its problems by dotted setting name.
 
-    The first call in a tab fills the form with the newest run's settings, so that a reload loses nothing; without any
-    run, with the defaults. A dataset that was opened since the last call is adopted; one that was typed into the form
-    is opened for all pages.
+    The first call in a tab fills the form with the last settings, see :func:`sam3_lora.ui.resources.last_config`, so
+    that a reload loses nothing; without any, with the defaults. A dataset that was opened since the last call is
+    adopted; one that was typed into the form is opened for all pages.
     """
     if not form_is_filled():
         forget_recipe()
@@ -33,7 +36,10 @@ def next_run() -> tuple[RunConfig | None, dict[str, str]]:
     st.session_state[_SEEN_DATASET] = chosen
     config, problems = read_form()
     if config is not None:
+        before = st.session_state.get(state.RUN_CONFIG)
         st.session_state[state.RUN_CONFIG] = config
+        if before is not None and before != config:
+            _keep(config)
         state.set_dataset_settings(config.data)  # the dataset page shows what the next run learns
     return config, problems
 
@@ -55,6 +61,13 @@ def use_phrases(path: str, phrases: dict[str, str]) -> None:
     """
     _adopt_dataset(path)
     fill_form(RunConfig().with_settings({"data.category_phrases": phrases}), ["data.category_phrases"])
+    next_run()
+
+
+def use_setting(name: str, value: Any) -> None:
+    """Sets one setting of the next run, by its dotted name. Call it before the form is drawn."""
+    next_run()
+    fill_form(RunConfig().with_settings({name: value}), [name])
     next_run()
 
 
@@ -83,3 +96,12 @@ def use_settings(config: RunConfig) -> None:
     forget_recipe()
     fill_form(config)
     st.session_state[state.RUN_CONFIG] = config
+    _keep(config)
+
+
+def _keep(config: RunConfig) -> None:
+    """Keeps the configuration for the next tab; that it cannot is logged, and no reason to stop."""
+    try:
+        keep_config(config)
+    except ConfigError:
+        log_unexpected("The next run's settings are lost on a reload")

@@ -18,8 +18,8 @@ import streamlit as st
 from sam3_lora.config import DEMO, RunConfig
 from sam3_lora.data.folders import dataset_folder
 from sam3_lora.data.index.cache import state_of
-from sam3_lora.errors import Sam3LoraError
-from sam3_lora.files import user_path
+from sam3_lora.errors import ConfigError, Sam3LoraError, explain_os_errors
+from sam3_lora.files import atomic_write, user_path
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS
 from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
@@ -38,6 +38,7 @@ V = TypeVar("V")
 _WATCHED = (".json", ".yaml", ".yml")  # files whose changes mean that a dataset has changed
 _MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
+_NEXT_RUN = "next-run.yaml"  # in the folder of runs
 _PROGRESS_DELAY_S = 0.4
 _LONG_S, _PAUSE = 0.05, 20  # a fingerprint that takes longer is reused for so many times its duration
 
@@ -56,10 +57,29 @@ def get_train_job() -> TrainJob:
 
 
 def last_config() -> RunConfig | None:
-    """The configuration of the newest run, with which a reloaded tab continues; None without a run."""
+    """With which a new tab continues: the next run's configuration if it was changed since the newest run, otherwise
+    that run's; None without either.
+    """
     for run in list_runs(runs_folder()):
         with suppress(Sam3LoraError):
-            return run.asked_config
+            return _kept_config(since=run.began) or run.asked_config
+    return _kept_config(since=0.0)
+
+
+def keep_config(config: RunConfig) -> None:
+    """Keeps the next run's configuration, so that a reload does not lose it. Raises ConfigError."""
+    path = runs_folder() / _NEXT_RUN
+    fix = "Make its folder writable, or choose another with the environment variable SAM3_LORA_RUNS"
+    with explain_os_errors(ConfigError, f"The settings cannot be kept in {path}", fix):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, config.to_yaml().encode())
+
+
+def _kept_config(since: float) -> RunConfig | None:
+    """What was kept last, if that was after a time in unix seconds."""
+    path = runs_folder() / _NEXT_RUN
+    with suppress(OSError, Sam3LoraError):
+        return RunConfig.load(path) if path.stat().st_mtime > since else None
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.history import History
 from sam3_lora.monitor.rolling import RollingMetrics
+from sam3_lora.runs.metrics import f1_after
 from sam3_lora.runs.run import Run, Status, list_runs, newest_first
 from sam3_lora.text import duration
 from sam3_lora.ui import state
@@ -216,6 +218,27 @@ def progress_sentence(status: Status) -> str:
         parts.append(f"on {status.device}")
     sentence = ", ".join(parts)
     return sentence[:1].upper() + sentence[1:]
+
+
+def stamp(run: Run, name: str) -> tuple[int, int]:
+    """Changes when a file of a run does."""
+    try:
+        stat = os.stat(run.folder / name)
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
+def best_f1(run: Run, status: Status) -> float | None:
+    """F1 of a run's best adapter on the validation images; None where it was not measured."""
+    if not status.best_step:
+        return None
+    return _best_f1(str(run.folder), status.best_step, stamp(run, "metrics.jsonl"))
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _best_f1(folder: str, step: int, stamp: Sequence[int]) -> float | None:
+    return f1_after(Path(folder) / "metrics.jsonl", step)
 
 
 def share_done(status: Status) -> float:

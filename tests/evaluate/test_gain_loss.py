@@ -19,7 +19,8 @@ from sam3_lora.evaluate.gain_loss import card
 from sam3_lora.evaluate.gain_loss.card import CARD, PICTURE, write_card
 from sam3_lora.evaluate.gain_loss.picture import svg
 from sam3_lora.evaluate.gain_loss.points import Kind, LeftOut, Missing, compare, line, measured
-from sam3_lora.evaluate.messages import gain_loss_rows, to_markdown
+from sam3_lora.evaluate.markdown_report import to_markdown
+from sam3_lora.evaluate.messages import gain_loss_rows
 from sam3_lora.evaluate.report import Retention, StrengthMetrics
 from sam3_lora.evaluate.store import save, to_json, weights_stamp
 from sam3_lora.predict.routing import Routing

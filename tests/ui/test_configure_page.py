@@ -13,6 +13,7 @@ from sam3_lora.recipes import PRESETS, demo_config, preset, recipe_for
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 from tests.factories import write_dataset
+from tests.ui.run_folders import finished_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -51,6 +52,16 @@ def test_an_untouched_form_is_the_default_configuration(runs: Path) -> None:
     assert config_of(app) == demo_config().with_settings({"output.runs": str(runs)})
     assert app.button_group(key="preset").value == "balanced"
     assert explanations(app) == []
+
+
+def test_settings_outlive_a_reload_and_a_run_that_is_older(runs: Path) -> None:
+    app = configure_page()
+    app.number_input(key="setting-lora-rank").set_value(32).run()
+    assert config_of(configure_page()).lora.rank == 32
+    finished_run(runs, name="20200101-000000-old")
+    assert config_of(configure_page()).lora.rank == 32
+    finished_run(runs, name="20990101-000000-newer")
+    assert config_of(configure_page()).lora.rank != 32
 
 
 def test_every_setting_has_a_widget_with_its_meaning(runs: Path) -> None:

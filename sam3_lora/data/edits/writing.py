@@ -20,7 +20,7 @@ from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_folder
 
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]+')
-_FIX = "Give another folder after --out, on a disk with enough space"
+_FIX = "Choose another folder, on a disk with enough space"
 
 
 @dataclass(frozen=True, slots=True)

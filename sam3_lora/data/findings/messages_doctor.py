@@ -101,13 +101,12 @@ WARNINGS: dict[str, tuple[str, str]] = {
     "object-vanishes": (
         "{annotations} {have} no pixel left when the image is scaled to the model's {model_side} x {model_side}, so "
         "{they} cannot be seen",
-        "Set data.tiles to auto for training in tiles (with the setting empty on Configure), or delete the annotation",
+        "Train in tiles (data.tiles: auto), or delete the annotation",
     ),
     "too-many-objects": (
         "{images} {have} more objects of one phrase than the model has queries ({queries}); the rest can never be "
         "found",
-        "Set data.tiles to auto for training in tiles (with the setting empty on Configure), or make one crowd region "
-        "of objects that need not be counted",
+        "Train in tiles (data.tiles: auto), or make one crowd region of objects that need not be counted",
     ),
     "tiny-object": (
         "{annotations} {have} fewer than {min_pixels} pixels, most likely a stray click",
@@ -150,7 +149,7 @@ INFOS: dict[str, tuple[str, str]] = {
     "small-object": (
         "{annotations} {fall} between the pixels of the model's {mask_side} x {mask_side} masks, which will be coarser "
         "than {they} {are}",
-        "Cut the image into tiles if the exact outline matters",
+        "Train in tiles (data.tiles: auto) if the exact outline matters",
     ),
     "polygon-short-part": (
         "{annotations} {have} a part of fewer than 3 points next to the others; it is left out",

@@ -12,6 +12,8 @@ from sam3_lora.evaluate.gain_loss.points import Measured
 from sam3_lora.evaluate.messages import (
     REPLACED,
     alert_sentence,
+    found_by_phrase,
+    found_sentence,
     not_defined_sentences,
     number,
     routed_sentence,
@@ -99,10 +101,14 @@ def show(report: Report, key: str, others: Callable[[], Iterable[Measured]]) -> 
 
 
 def _show_verdict(report: Report) -> None:
-    st.subheader(escape(report.verdict), anchor=False)
+    st.subheader(escape(found_sentence(report)), anchor=False)
+    st.markdown(escape(report.verdict))
     step = "" if report.adapter_step is None else f"saved after step {report.adapter_step:,}, "
     size = f"{step}{plural(report.images, 'image')}, {plural(report.objects, 'object')}"
     created = report.made.replace("T", " ")[:16]
+    if named := found_by_phrase(report):
+        counted = "Counted are predictions with a score and an overlap (IoU) of 0.5 or more."
+        st.caption(f"Found by phrase: {escape(named)}. {counted}")
     st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}: {size}, measured {created}"))
     if was_replaced(report):
         st.warning(REPLACED, icon=":material/published_with_changes:")
@@ -167,7 +173,8 @@ def _show_curves(report: Report, colors: PhraseColors) -> None:
 
 def _show_leak(report: Report) -> None:
     st.caption(
-        "Rows are prompts, columns the objects of other phrases: the share of those objects that the prompt marks. "
+        "Does one phrase mark objects of another? Rows are prompts, columns the objects of other phrases: the share of "
+        "those objects that the prompt marks. "
         "Anywhere: the share of images without the phrase in which it finds something."
     )
     st.markdown(leak_summary(report))

@@ -35,7 +35,7 @@ def show_legend(with_below: bool) -> None:
     """Draws what colors and outlines mean; with_below: whether predictions below the threshold are drawn."""
     entries = [
         (swatch(_RED), "false positive"),
-        (swatch(_ORANGE), "low IoU"),
+        (swatch(_ORANGE), "inexact mask (IoU below 0.5)"),
         (f"border: 2px solid rgb{_RED}", "missed object"),
         ("background: linear-gradient(135deg, #14998c 50%, #d6a13b 50%)", "correct, in its phrase's color"),
     ]

@@ -23,7 +23,7 @@ IMAGES_PER_PAGE = 20
 _SIZE, _MIN_SIZE = 760, 480  # pixels of the longer side of an image
 _SCALE = 1.5  # of lines and text: three images share a row
 # Choice -> the field of WorstImage that counts such errors.
-_ERRORS = {"False positives": "fp", "Missed objects": "fn", "Low IoU": "low_iou"}
+_ERRORS = {"False positives": "fp", "Missed objects": "fn", "Inexact masks": "low_iou"}
 _ALL = "All errors"
 
 
@@ -71,7 +71,7 @@ def errors_of(image: WorstImage) -> str:
     counts = {
         f"{image.fn} missed": image.fn,
         plural(image.fp, "false positive"): image.fp,
-        f"{image.low_iou} low IoU": image.low_iou,
+        plural(image.low_iou, "inexact mask"): image.low_iou,
     }
     return ", ".join(text for text, count in counts.items() if count)
 

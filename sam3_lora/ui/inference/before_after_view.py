@@ -22,6 +22,12 @@ _MIN_SIZE = 640  # pixels of the longer side
 _GIF_SIZE = 900
 
 
+def _left_of(found: Mapping[str, PhraseResult]) -> int:
+    """Where the slider starts, in percent: left of all objects, so that the adapter's are seen at once; 50 without."""
+    lefts = [float(result.boxes_xyxy[:, 0].min()) / result.size_hw[1] for result in found.values() if len(result)]
+    return min(50, max(4, int(100 * min(lefts)) - 4)) if lefts else 50
+
+
 def show(
     comparison: Comparison,
     base: Mapping[str, PhraseResult],
@@ -49,6 +55,7 @@ def show(
         labels=(labels[0], labels[1]),
         alts=(f"The image with {labels[0]}", f"The image with {labels[1]}"),
         name="Base model and adapter: drag, or use the arrow keys",
+        start=_left_of(adapter),
     )
     download(
         "Before and after",

@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
-from sam3_lora.ui.components.box_canvas import FILL, STROKE, box_canvas, scale_of
+from sam3_lora.ui.components.images import fit
 from sam3_lora.ui.components.layout import choose_one
 from sam3_lora.ui.inference.results import ExemplarBox
 
 POSITIVE, NEGATIVE = "Positive", "Negative"
 _COLORS = {POSITIVE: "#0f8a7e", NEGATIVE: "#d63031"}
+_FILL = "rgba(255, 255, 255, 0.12)"
+_STROKE = 2  # pixels
+_MIN_SIDE = 3  # pixels on the screen; less is a click
 _SIZE = 560, 420  # width and height of the canvas in pixels, at most
 _KEPT = "exemplar-boxes"  # dict: canvas key -> its boxes, so that they are there again after other pages
 _NAMES = "exemplar-boxes-names"  # dict: canvas key -> the image's name
@@ -61,8 +65,8 @@ def _canvas(name: str, image: np.ndarray, kind: str) -> tuple[ExemplarBox, ...]:
     initial: dict[str, dict[str, Any]] = st.session_state.setdefault(_INITIAL, {})
     if key not in st.session_state or key not in initial:
         # Drawn anew, as after another page: with the boxes it had. Given later, they would wipe what was drawn since.
-        initial[key] = {"objects": [_drawing(box, scale_of(image, *_SIZE)) for box in kept.get(key, ())]}
-    drawn = box_canvas(key, image, _SIZE, kind, _COLORS[kind], initial[key])
+        initial[key] = {"objects": [_drawing(box, _scale_of(image, *_SIZE)) for box in kept.get(key, ())]}
+    drawn = _box_canvas(key, image, _SIZE, kind, _COLORS[kind], initial[key])
     st.session_state.setdefault(_NAMES, {})[key] = name
     kept[key] = tuple(ExemplarBox(box, label != NEGATIVE) for label, box in drawn)
     return tuple(box for box in kept[key] if _is_inside(box))
@@ -87,5 +91,57 @@ def _drawing(box: ExemplarBox, scale: float) -> dict[str, Any]:
     label = POSITIVE if box.positive else NEGATIVE
     left, top, right, bottom = (side * scale for side in box.box_xyxy)
     rect = {"label": label, "left": left, "top": top, "width": right - left, "height": bottom - top}
-    drawing = boxes_to_drawing([rect], stroke_color=_COLORS[label], stroke_width=STROKE, fill_color=FILL)
+    drawing = boxes_to_drawing([rect], stroke_color=_COLORS[label], stroke_width=_STROKE, fill_color=_FILL)
     return drawing["objects"][0]
+
+
+def _scale_of(image: np.ndarray, width: int, height: int) -> float:
+    """Screen pixels per image pixel of an image (H, W, 3) that is fitted into so many screen pixels."""
+    return min(width / image.shape[1], height / image.shape[0])
+
+
+def _box_canvas(
+    key: str,
+    image: np.ndarray,
+    size: tuple[int, int],
+    label: str,
+    color: str,
+    initial: dict[str, Any] | None = None,
+) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """Draws the canvas; returns its boxes, each with its label and xyxy in pixels of the image, clipped to it.
+
+    Args:
+        key: of the widget.
+        image: (H, W, 3) uint8.
+        size: width and height on the screen, at most.
+        label: of the next box.
+        color: of the next box, as CSS has it.
+        initial: the drawing that it begins with.
+    """
+    # Its module registers a component when it is imported, which only works in a running app.
+    from streamlit_drawable_canvas import st_canvas
+
+    height, width = image.shape[:2]
+    scale = _scale_of(image, *size)
+    result = st_canvas(
+        fill_color=_FILL,
+        stroke_width=_STROKE,
+        stroke_color=color,
+        background_image=Image.fromarray(fit(image, 2 * max(size))),
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
+        drawing_mode="labeled_rect",
+        label=label,
+        font_size=12,
+        initial_drawing=initial,
+        key=key,
+    )
+    drawn = [rect for rect in result.boxes if min(rect["width"], rect["height"]) >= _MIN_SIDE]
+    return [(rect["label"], _clipped(rect, scale, width, height)) for rect in drawn]
+
+
+def _clipped(rect: dict[str, Any], scale: float, width: int, height: int) -> tuple[float, float, float, float]:
+    left, top = rect["left"] / scale, rect["top"] / scale
+    corners = np.array([left, top, left + rect["width"] / scale, top + rect["height"] / scale])
+    x0, y0, x1, y1 = corners.clip(0, [width, height, width, height]).round(1).tolist()
+    return x0, y0, x1, y1

@@ -10,6 +10,7 @@ import streamlit as st
 from sam3_lora.errors import Cancelled
 from sam3_lora.predict.export import FoundImage
 from sam3_lora.predict.folder import Skipped, images_in, predict_images
+from sam3_lora.predict.tiled.choice import TilesChoice
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.images import THUMBNAIL_SIZE, to_jpeg
 from sam3_lora.ui.inference.concepts import known
@@ -27,6 +28,7 @@ class FolderRequest:
     model: str  # its name for people
     strength: float | None  # of the adapter; None: the base model alone
     view: ViewState
+    tiles: TilesChoice = "predictor"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderReque
         view.thresholds,
         strength=request.strength,
         routing=view.routing,
+        tiles=request.tiles,
         lock=shared.lock,
     )
     for image in predictions:

@@ -9,6 +9,7 @@ from sam3_lora.text import first_names, plural
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.job_progress import show_job
 from sam3_lora.ui.components.layout import empty_state, escape, guarded, one_page
+from sam3_lora.ui.components.tiles_choice import tiles_in_words
 from sam3_lora.ui.inference import downloads
 from sam3_lora.ui.inference.folder_job import FolderRequest, FolderResult, folder_job, start_folder
 from sam3_lora.ui.inference.prompt_form import PromptForm
@@ -33,7 +34,8 @@ def show(form: PromptForm, view: ViewState) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{escape(str(request.folder))}**", width="content")
         phrases = first_names(request.phrases, 20)
-        st.caption(escape(f"{phrases} · {request.model} · {request.view.summary()}"), width="content")
+        parts = [phrases, request.model, request.view.summary(), tiles_in_words(request.tiles)]
+        st.caption(escape(" · ".join(filter(None, parts))), width="content")
     if show_job(job, snapshot, "Cancel", "cancel-folder", "Ends after this image; the predictions until then stay"):
         return
     if result is not None:
@@ -54,7 +56,8 @@ def _start(form: PromptForm, view: ViewState) -> None:
     model, strength = f"base model {prompt.model.base}", None
     if prompt.model.adapter:
         model, strength = f"adapter {prompt.model.adapter} at strength {view.strength:g}", view.strength
-    if not start_folder(folder_job(), shared, FolderRequest(folder, prompt.phrases, model, strength, view)):
+    request = FolderRequest(folder, prompt.phrases, model, strength, view, prompt.tiles)
+    if not start_folder(folder_job(), shared, request):
         raise Sam3LoraError("Another folder is in progress", "Wait for it, or cancel it below")
 
 

@@ -54,7 +54,10 @@ def choose_threshold(overridden: bool) -> float:
     Args:
         overridden: every phrase has a threshold of its own, so that the slider changes nothing.
     """
-    meaning = f"For both models. Changing it runs no model again: objects from score {MIN_THRESHOLD:.2f} on are kept."
+    meaning = (
+        "The score says how sure the model is of an object, from 0 to 1. Objects below the threshold are hidden, "
+        f"of both models; no model runs again, since objects from {MIN_THRESHOLD:.2f} on are kept."
+    )
     reason = "Every phrase has a threshold of its own, from the evaluation. Switch them off below to use this one."
     return st.slider(
         "Score threshold",

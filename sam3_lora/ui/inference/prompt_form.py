@@ -12,10 +12,12 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.layout import escape, guarded
+from sam3_lora.ui.components.tiles_choice import chosen_tiles
 from sam3_lora.ui.inference import exemplar_boxes, image_source
 from sam3_lora.ui.inference.concepts import teach
 from sam3_lora.ui.inference.results import Prompt
 
+TILES = "tiles"  # key of the choice of tiles, which is among the options
 _DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
 _PHRASES, _PHRASES_OF, _PROPOSED = "phrases", "phrases_of", "phrases_proposed"
 
@@ -53,7 +55,8 @@ def show() -> PromptForm:
             _show_base(model)
         boxes = exemplar_boxes.draw(source.name, source.pixels) if drawing else ()
     run_now = bool(st.session_state.pop(state.RUN_NOW, False))
-    return PromptForm(source, Prompt(source.name, tuple(phrases), boxes, model), pressed or run_now)
+    prompt = Prompt(source.name, tuple(phrases), boxes, model, chosen_tiles(TILES))
+    return PromptForm(source, prompt, pressed or run_now)
 
 
 def _add_phrase(text: str) -> None:
@@ -74,8 +77,7 @@ def _choose_model() -> ModelChoice:
 def _show_base(model: ModelChoice) -> None:
     if model.base != DEMO:
         st.caption(f"Base model: {escape(model.base)}")
-    if model.adapter is None:
-        adapters.explain_demo_model(model.base)
+    adapters.explain_demo_model(model.base)
 
 
 def _choose_phrases(model: ModelChoice) -> list[str]:

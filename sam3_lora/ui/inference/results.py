@@ -13,6 +13,7 @@ import pandas as pd
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.predict.routing import Routing
+from sam3_lora.predict.tiled.choice import TilesChoice, cut_as
 from sam3_lora.ui.adapters import ModelChoice
 from sam3_lora.ui.components.images import data_url
 from sam3_lora.ui.inference.concepts import known
@@ -46,6 +47,7 @@ class Prompt:
     phrases: tuple[str, ...]
     boxes: tuple[ExemplarBox, ...]
     model: ModelChoice
+    tiles: TilesChoice = "predictor"  # how large images are cut; not with boxes
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
             predictor.strength = strength  # whoever prompts next sets another one
             start = time.perf_counter()
             predictor.set_image(image)
-            results = _run_prompt(predictor, prompt)
+            with cut_as(predictor, prompt.tiles):
+                results = _run_prompt(predictor, prompt)
             return Predictions(results, time.perf_counter() - start)
         except torch.OutOfMemoryError:
             raise Sam3LoraError(

@@ -9,7 +9,9 @@ import streamlit as st
 from sam3_lora.data.phrase_list import join_phrases
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui import adapters, resources, state
+from sam3_lora.ui.components.tiles_choice import address_of
 from sam3_lora.ui.inference.image_source import IMAGE
+from sam3_lora.ui.inference.prompt_form import TILES
 from sam3_lora.ui.inference.results import Prompt
 from sam3_lora.ui.inference.routing_form import LINKED, ROUTE
 
@@ -54,7 +56,7 @@ def _address(prompt: Prompt, routing: Routing | None) -> str:
         "phrases": join_phrases(prompt.phrases),
         _DATASET: resources.current_dataset(),
         _RUN_NOW: "1",
-    }
+    } | address_of(TILES, prompt.tiles)
     if routing is not None:
         query[ROUTE] = "true"
         if routing != Routing.of(prompt.model.folder):  # as the user has changed it

@@ -15,7 +15,9 @@ from sam3_lora.predict.routing import Routing
 from sam3_lora.ui import resources
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import choose_one
+from sam3_lora.ui.components.tiles_choice import choose_tiles
 from sam3_lora.ui.inference import postprocess_form, routing_form
+from sam3_lora.ui.inference.prompt_form import TILES
 from sam3_lora.ui.inference.results import Answering, Prompt
 from sam3_lora.ui.next_run import phrases_of_dataset
 
@@ -110,6 +112,7 @@ def choose(prompt: Prompt) -> ViewState:
     with by_options, st.popover("Options", icon=":material/tune:", key="options", width="stretch"):
         by = choose_one("Colors", (BY_PHRASE, BY_OBJECT), "color-by", persist_state="session")
         routing = routing_form.choose(model)
+        choose_tiles(TILES, model.base)
         st.divider()
         config = postprocess_form.choose_postprocess(threshold)
     thresholds = postprocess_form.choose_thresholds(advised)

@@ -10,7 +10,7 @@ from sam3_lora.ui import adapters, runs, state
 from sam3_lora.ui.preferences import RecentDataset
 
 DATASET_PAGE, TRAIN_PAGE, INFERENCE_PAGE = "pages/dataset.py", "pages/train.py", "pages/inference.py"
-CONFIGURE_PAGE, EVALUATE_PAGE = "pages/configure.py", "pages/evaluate.py"
+CONFIGURE_PAGE, EVALUATE_PAGE, LABEL_PAGE = "pages/configure.py", "pages/evaluate.py", "pages/label.py"
 
 
 def try_demo() -> None:

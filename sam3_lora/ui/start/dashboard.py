@@ -29,8 +29,25 @@ def show(now: Situation, step: NextStep) -> None:
         fragment(_show_active, now.active, run_every=runs.POLL_SECONDS)
     else:
         _show_next(now, step)
-    if now.best and now.best.adapter:
+    if now.best and now.best.adapter and now.best.is_usable:
         _show_best(now.best, now.best.adapter)
+    elif step.kind != "open-dataset":
+        _offer_demo()
+
+
+def _offer_demo() -> None:
+    """Draws the way back to the adapter that ships with the app, for as long as there is no better one."""
+    with st.container(border=True, key="demo-again", horizontal=True, vertical_alignment="center"):
+        st.markdown("**The demo's adapter** shows what a trained one finds.", width="stretch")
+        if st.button("Try the demo", key="try-demo", icon=":material/play_arrow:"):
+            actions.try_demo()
+
+
+def _early(facts: RunFacts | None) -> str:
+    """ "after step 40 of 400, "; empty where it is not known."""
+    if facts is None or not facts.status.total_steps:
+        return ""
+    return f"after step {facts.status.step:,} of {facts.status.total_steps:,}, "
 
 
 def _show_next(now: Situation, step: NextStep) -> None:
@@ -52,7 +69,7 @@ def sentence(now: Situation, step: NextStep) -> str:
         "fix-dataset": f"**{dataset}** has {plural(now.dataset.errors if now.dataset else 0, 'error')} to look at "
         "before you train on it.",
         "train": f"Train an adapter on **{dataset}**. The settings are filled in.",
-        "resume": f"{run} was interrupted. Resume it where it stopped.",
+        "resume": f"{run} ended {_early(step.run)}before its adapter was of use. Resume it where it stopped.",
         "read-log": f"{run} failed. Its page says why.",
         "improve": f"{run} finds too little yet ({f1}). Train for more epochs, adapt more layers, or add images.",
         "evaluate": f"Measure {run} against the base model{f' ({f1} while training)' if f1 else ''}.",

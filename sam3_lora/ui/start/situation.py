@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ import streamlit as st
 
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.run_verdict import USABLE_F1
-from sam3_lora.runs.metrics import f1_after
 from sam3_lora.runs.run import Run, Status
 from sam3_lora.ui import resources
 from sam3_lora.ui.preferences import RecentDataset, load_preferences
-from sam3_lora.ui.runs import all_runs
+from sam3_lora.ui.runs import all_runs, best_f1, stamp
 
 _LOOKED_AT = 20  # newest runs
 
@@ -36,6 +34,11 @@ class RunFacts:
     adapter: str | None  # "best" or "last"; None before one was saved
     evaluated: bool  # there is a stored evaluation of an adapter of it
     resumable: bool  # and its interruption was not dismissed on the train page
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its best adapter is known to be of use."""
+        return self.f1 is not None and self.f1 >= USABLE_F1
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Situation:
         measured = [
             each
             for each in self.of_dataset
-            if each.adapter and each.f1 is not None and (each.f1 >= USABLE_F1 or not each.status.active)
+            if each.adapter and each.f1 is not None and (each.is_usable or not each.status.active)
         ]
         return max(measured, key=lambda each: each.f1 or 0.0, default=None)
 
@@ -95,7 +98,8 @@ def next_step(now: Situation) -> NextStep:
     newest = now.of_dataset[0] if now.of_dataset else None
     if newest and newest.status.state == "failed":
         return NextStep("read-log", newest)
-    if newest and newest.resumable and (newest.status.state == "crashed" or newest.status.interrupted):
+    ended_early = newest is not None and (newest.status.state == "crashed" or newest.status.interrupted)
+    if newest and newest.resumable and (ended_early or _stopped_before_usable(newest)):
         return NextStep("resume", newest)
     tried = now.best or next((each for each in now.of_dataset if each.adapter), None)
     if tried is None:
@@ -104,6 +108,10 @@ def next_step(now: Situation) -> NextStep:
     if tried.f1 is not None and tried.f1 < USABLE_F1:
         return NextStep("improve", tried)
     return NextStep("try-adapter" if tried.evaluated else "evaluate", tried)
+
+
+def _stopped_before_usable(run: RunFacts) -> bool:
+    return run.status.state == "stopped" and not run.is_usable
 
 
 def look() -> Situation:
@@ -126,21 +134,12 @@ def facts_of(run: Run, dismissed: float) -> RunFacts:
     return RunFacts(
         run,
         status,
-        dataset=_dataset_of(str(run.folder), _stamp(run, "config.yaml")),
-        f1=_f1_of(str(run.folder), status.best_step, _stamp(run, "metrics.jsonl")) if status.best_step else None,
+        dataset=_dataset_of(str(run.folder), stamp(run, "config.yaml")),
+        f1=best_f1(run, status),
         adapter=next(iter(run.adapters()), None),
         evaluated=any(run.folder.glob("evaluations/*.json")),
         resumable=status.updated > dismissed and run.resume_obstacle() is None,
     )
-
-
-def _stamp(run: Run, name: str) -> tuple[int, int]:
-    """Changes when a file of a run does."""
-    try:
-        stat = os.stat(run.folder / name)
-    except OSError:
-        return 0, 0
-    return stat.st_mtime_ns, stat.st_size
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
@@ -148,8 +147,3 @@ def _dataset_of(folder: str, stamp: Sequence[int]) -> str:
     with suppress(Sam3LoraError):
         return Run.open(folder).config.data.path
     return ""
-
-
-@st.cache_data(max_entries=200, show_spinner=False)
-def _f1_of(folder: str, step: int, stamp: Sequence[int]) -> float | None:
-    return f1_after(Run.open(folder).folder / "metrics.jsonl", step)

@@ -33,23 +33,27 @@ def show(now: Situation) -> None:
     """Draws the steps, each with what it is, where it stands and a link to its page."""
     data, train, tried = states(now)
     with st.container(key="steps", gap="xsmall"):
-        _show_one(1, "Data", data, _about_data(now), actions.DATASET_PAGE, "Dataset")
-        _show_one(2, "Train", train, _about_training(now), actions.TRAIN_PAGE, "Train")
-        about = "Prompt an image: base model beside adapter."
-        _show_one(3, "Try", tried, about, actions.INFERENCE_PAGE, "Inference")
+        _show_one(1, "Data", data, _about_data(now), {"Dataset": actions.DATASET_PAGE, "Label": actions.LABEL_PAGE})
+        _show_one(
+            2, "Train", train, _about_training(now), {"Configure": actions.CONFIGURE_PAGE, "Train": actions.TRAIN_PAGE}
+        )
+        about = "Prompt images with the base model and your adapter, and measure what was gained."
+        _show_one(3, "Try", tried, about, {"Inference": actions.INFERENCE_PAGE, "Evaluate": actions.EVALUATE_PAGE})
 
 
-def _show_one(number: int, title: str, state: State, about: str, page: str, link: str) -> None:
+def _show_one(number: int, title: str, state: State, about: str, pages: dict[str, str]) -> None:
     with st.container(border=True, key=f"step-{number}", horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{number}. {title}** {_BADGES[state]}  \n:small[{about}]", width="stretch")
-        st.page_link(page, label=link, icon=":material/arrow_forward:")
+        with st.container(width=120, gap=None):
+            for label, page in pages.items():
+                st.page_link(page, label=label, icon=":material/arrow_forward:")
 
 
 def _about_data(now: Situation) -> str:
     if now.dataset is None and now.has_data:
         return f"{escape(resources.dataset_title(now.path))} is open."
     if now.dataset is None:
-        return "Open annotated images and see what is wrong."
+        return "Open annotated images and see what is wrong, or annotate some with the model's help."
     known = now.dataset
     problems = f", {plural(known.errors, 'error')} to fix" if known.errors else ""
     counts = f"{plural(known.images, 'image')}, {plural(known.objects, 'object')}{problems}"

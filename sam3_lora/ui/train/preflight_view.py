@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -153,6 +154,11 @@ def _show_costs(result: Preflight, measured: Measured) -> None:
         facts.append(f"{plural(plan.steps_per_epoch, 'step')} per epoch, {plural(plan.epochs, 'epoch')}")
     if peak is not None:
         facts.append(f"the heaviest step takes {peak / available:.0%} of the memory")
+    if (tiles := result.tiles) is not None:
+        facts.append(
+            f"{plural(len(tiles), 'tile')} instead of {plural(len(np.unique(tiles.image_index)), 'whole image')}, "
+            f"{plural(tiles.left_out, 'tile')} without objects left out"
+        )
     st.caption(f"{'; '.join(facts)}.")
     if result.auto:
         st.caption(" ".join(escape(describe_auto(value)) for value in result.auto))

@@ -42,6 +42,17 @@ _STANDINGS: dict[Standing, tuple[str, str]] = {  # icon, color
     "not-usable": ("trending_up", "orange"),
     "usable": ("check_circle", "green"),
 }
+_NUMBERS = (  # what they mean, for people who have not trained a model before
+    "**Step**: the model is shown a batch of images and corrected once.",
+    "**Epoch**: every training image was shown once. After it the model is tested on the validation images, which it "
+    "does not learn from.",
+    "**Loss**: how far the answers are from the annotations. It should fall; its size means little.",
+    "**F1**: what counts in the end, measured on the validation images. 1: every object is found, without a false "
+    "alarm. 0: none is. From 0.5 an adapter is of use.",
+    "**cgF1**: a stricter F1, the one that SAM 3 was published with: it also counts whether the model knows that an "
+    "object is absent.",
+    "**Best**: the adapter is saved whenever this number is better than before; later steps cannot spoil it.",
+)
 _MEANINGS: Mapping[BestBy, str] = {
     "f1": "F1 of masks on the validation images, at score 0.5 and IoU 0.5, as Evaluate measures it.",
     "cgf1": "SAM 3's own metric on the validation images, as Evaluate measures it: F1 of masks where a phrase has "
@@ -125,7 +136,10 @@ def show_numbers(status: Status, history: History) -> None:
         f"learning rate {latest['lr']:.3g}",
         *memory,
     ]
-    st.caption(" · ".join(numbers))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(" · ".join(numbers), width="stretch")
+        with st.popover("What the numbers mean", type="tertiary", icon=":material/help:"):
+            st.markdown(bullets(_NUMBERS))
 
 
 def _best_number(status: Status) -> tuple[str, str, str | None]:
@@ -257,7 +271,12 @@ def _show_next_step(run: Run, status: Status, verdict: RunVerdict) -> None:
         if verdict.standing in ("detects-nothing", "not-usable"):
             _offer_to_continue(run, adapters[name], "next-continue-training")
         _link_to_inference(run, name)
-        st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/arrow_forward:")
+        st.page_link(
+            "pages/evaluate.py",
+            label="Evaluate",
+            icon=":material/arrow_forward:",
+            query_params={"adapter": runs.adapter_address(run, name)},
+        )
 
 
 def _link_to_inference(run: Run, name: str) -> None:

@@ -42,8 +42,8 @@ def _show(opened: OpenedDataset) -> None:
     with guarded():
         path = (typed or "").strip().strip("\"'")
         matches = _choose_matches(opened.dataset, path) if path else []
-        name = f"{opened.dataset.root.name}-merged"
-        folder = st.text_input("New folder", str(opened.dataset.root.with_name(name)), key="merge-folder")
+        proposed = write_out.proposed_folder(opened, "merged")
+        folder = st.text_input("New folder", str(proposed), key="merge-folder")
         reason = "Choose the other dataset." if not path else "Type a folder." if not folder.strip() else None
         if action_button("Merge", "merge", "merge-write", reason, type="primary"):
             out = user_path(folder.strip()).absolute()

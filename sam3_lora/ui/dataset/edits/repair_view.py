@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import streamlit as st
 
+from sam3_lora.config.fields import AUTO
 from sam3_lora.data.dataset import Dataset
 from sam3_lora.data.edits.kinds import EditList
 from sam3_lora.data.edits.mending import Changes, Examined, Numbers, changes, mend
@@ -23,9 +24,11 @@ from sam3_lora.ui.components.layout import bullets, escape, guarded, kept_error,
 from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.edits import edit_list, merge_view, write_out
 from sam3_lora.ui.dataset.page_state import OpenedDataset
+from sam3_lora.ui.next_run import use_setting
 from sam3_lora.ui.preferences import kept_edits
 
 _PICTURES = 3
+_BY_TILES = ("object-vanishes", "too-many-objects", "small-object")  # kinds that training in tiles helps with
 _LOOKED_AT = 60  # images, for some that change
 _PROBLEM = "edits-problem"  # Sam3LoraError: why the last edit could not be made
 
@@ -69,6 +72,12 @@ def offer_fix(opened: OpenedDataset, finding: Finding, index: int) -> None:
     found = remedy_of(opened, finding)
     if found is not None and st.button("Fix", key=f"fix-{index}", type="tertiary", icon=":material/build:"):
         _show_fix(opened, finding, found)
+    if finding.kind in _BY_TILES:
+        meaning = "The next run cuts large images into tiles, of a size that is chosen from the dataset."
+        icon = ":material/grid_on:"
+        if st.button("Train in tiles", key=f"tiles-{index}", type="tertiary", icon=icon, help=meaning):
+            use_setting("data.tiles", AUTO)
+            st.toast("The next run on this dataset is trained in tiles: see *Tile size* on Configure.", icon=icon)
 
 
 def show_edits(opened: OpenedDataset) -> None:
@@ -146,8 +155,11 @@ def _show_preview(opened: OpenedDataset, preview: Preview) -> None:
     """Draws what changes, and the buttons."""
     found = preview.changes
     lines = [f"{escape(name)}: {numbers}" for name, pair in found.numbers.items() if (numbers := in_numbers(*pair))]
-    if gone := list(dict.fromkeys(title_of(kind) for kind, _ in found.mended)):
-        lines.append(f"Mended: {escape(first_names(gone, 12))}")
+    gone: dict[str, dict[str, None]] = {"Mended": {}, "Accepted as read, nothing changes": {}}
+    for kind, split in found.mended:
+        mended, accepted = gone.values()
+        (accepted if preview.edits.accepts(kind, split) else mended)[title_of(kind)] = None
+    lines += [f"{how}: {escape(first_names(list(titles), 12))}" for how, titles in gone.items() if titles]
     if new := list(dict.fromkeys(title_of(kind) for kind, _ in found.new)):
         lines.append(f"New: {escape(first_names(new, 12))}")
     st.markdown(bullets(lines or ["No number of images or objects changes."]))

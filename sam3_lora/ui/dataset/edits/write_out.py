@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.config import DEMO
 from sam3_lora.data.dataset import Dataset
 from sam3_lora.data.edits.writing import Written, check_place, write_dataset
 from sam3_lora.files import user_path
@@ -27,23 +28,38 @@ def write_job() -> WriteJob:
 
 
 def offer(opened: OpenedDataset) -> None:
-    """Draws where to write the edited dataset to."""
-    with st.popover("Write out", icon=":material/save:", key="write-out"):
-        st.caption("Writes the edited dataset as COCO to a new folder. The original stays as it is.")
-        proposed = opened.dataset.root.with_name(f"{opened.dataset.root.name}-edited")
-        folder = st.text_input("New folder", str(proposed), key="write-folder")
-        link = st.toggle(
-            "Link images",
-            key="write-link",
-            help="Hard links take no space; they need the same disk, and a change of one file is one of both.",
-        )
-        reason = "Type a folder." if not folder.strip() else None
-        if action_button("Write dataset", "save", "write-dataset", reason, type="primary"):
-            with guarded():
-                out = user_path(folder.strip()).absolute()
-                check_place(opened.dataset.root, out)
-                start(opened, out, link=link)
-                st.rerun()
+    """Draws the button that opens the dialog."""
+    if st.button("Write out", key="write-out", icon=":material/save:"):
+        _show(opened)
+
+
+@st.dialog("Write out")
+def _show(opened: OpenedDataset) -> None:
+    st.caption("Writes the edited dataset as COCO to a new folder. The original stays as it is.")
+    folder = st.text_input("New folder", str(proposed_folder(opened, "edited")), key="write-folder")
+    link = st.toggle(
+        "Link images",
+        key="write-link",
+        help="Hard links take no space; they need the same disk, and a change of one file is one of both.",
+    )
+    reason = "Type a folder." if not folder.strip() else None
+    if action_button("Write dataset", "save", "write-dataset", reason, type="primary"):
+        with guarded():
+            out = user_path(folder.strip()).absolute()
+            check_place(opened.dataset.root, out)
+            start(opened, out, link=link)
+            st.rerun()
+
+
+def proposed_folder(opened: OpenedDataset, what: str) -> Path:
+    """Where to write a dataset that is made of this one: beside it; that of the demo, which is the app's own, at home.
+
+    Args:
+        opened: the dataset.
+        what: the end of the folder's name, such as "edited".
+    """
+    root = opened.dataset.root
+    return (Path.home() if opened.path == DEMO else root.parent) / f"{root.name}-{what}"
 
 
 def start(opened: OpenedDataset, out: Path, *, others: Sequence[Dataset] = (), link: bool = False) -> None:
