@@ -111,7 +111,7 @@ def request_evaluation(job: EvaluationJob, shown: str) -> None:
         trained_on=trained_on,
         retention_phrases=tuple(split_phrases(preserved, known)),
         routing=routing,
-        tiles=chosen_tiles(TILES),
+        tiles=chosen_tiles(TILES, model.base),
         strengths=strengths,
     )
     reports = folder_of(model.folder, resources.runs_folder())

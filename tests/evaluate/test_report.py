@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+from msgspec.structs import replace
 
 from sam3_lora.config import RunConfig
 from sam3_lora.data.dataset import open_dataset
@@ -14,7 +15,8 @@ from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, read_report
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
 from sam3_lora.evaluate.markdown_report import to_markdown
-from sam3_lora.evaluate.messages import reason
+from sam3_lora.evaluate.messages import found_by_phrase, found_sentence, reason
+from sam3_lora.evaluate.object_counts import count_objects, total
 from sam3_lora.evaluate.predictions import phrases_of
 from sam3_lora.evaluate.store import folder_of, run_of, save, stored_reports, to_json
 from sam3_lora.evaluate.verdict import alerts_of
@@ -62,6 +64,30 @@ def test_gains_and_losses_are_distinguished(report: Report) -> None:
     assert report.retention.found == 10 and report.retention.kept == 0
     assert report.verdict.startswith("Mixed")
     assert "Only 10 images" in report.notes[0]
+
+
+def test_found_objects_and_false_alarms_are_counted_for_each_phrase(report: Report) -> None:
+    counts = {one.phrase: one for one in count_objects(report)}
+    for phrase, one in counts.items():
+        values = report.adapter.phrases[phrase]
+        assert (one.objects, one.found) == (report.phrases[phrase].objects, values["tp"])
+        assert one.found == round(values["recall"] * one.objects)
+        assert one.false_positives == values["predicted"] - values["tp"] >= 0
+        assert one.base_found == report.base.phrases[phrase]["tp"]
+    whole = total(report)
+    assert whole.objects == report.objects == sum(one.objects for one in counts.values())
+    assert f"finds {whole.found} of {whole.objects} objects" in found_sentence(report)
+    assert f"crack {counts['crack'].found} of {counts['crack'].objects}" in found_by_phrase(report)
+
+
+def test_a_report_of_an_earlier_version_has_no_false_alarms(report: Report) -> None:
+    old = {
+        phrase: {k: v for k, v in each.items() if k not in ("tp", "predicted")}
+        for phrase, each in report.adapter.phrases.items()
+    }
+    earlier = replace(report, adapter=replace(report.adapter, phrases=old))
+    assert total(earlier).false_positives is None and total(earlier).found == total(report).found
+    assert "false alarm" not in found_sentence(earlier)
 
 
 def test_intervals_hold_the_differences(report: Report) -> None:
@@ -201,7 +227,7 @@ def test_json_and_markdown_hold_the_verdict(report: Report) -> None:
     whole = json.loads(to_json(report))
     assert whole["verdict"] == report.verdict
     text = to_markdown(report)
-    assert f"**{escape(report.verdict)}**" in text
+    assert escape(report.verdict) in text and f"**{escape(found_sentence(report))}**" in text
     for heading in (
         "Got worse",
         "Metrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,14 @@ def test_an_untouched_form_is_the_default_configuration(runs: Path) -> None:
     assert explanations(app) == []
 
 
-def test_settings_outlive_a_reload_and_a_run_that_is_older(runs: Path) -> None:
+def test_settings_outlive_a_reload_unless_a_run_has_begun_since(runs: Path) -> None:
     app = configure_page()
     app.number_input(key="setting-lora-rank").set_value(32).run()
     assert config_of(configure_page()).lora.rank == 32
-    finished_run(runs, name="20200101-000000-old")
-    assert config_of(configure_page()).lora.rank == 32
-    finished_run(runs, name="20990101-000000-newer")
-    assert config_of(configure_page()).lora.rank != 32
+    began = finished_run(runs).began
+    for seconds, is_kept in ((5, True), (-5, False)):
+        os.utime(runs / "next-run.yaml", (began + seconds, began + seconds))
+        assert (config_of(configure_page()).lora.rank == 32) == is_kept
 
 
 def test_every_setting_has_a_widget_with_its_meaning(runs: Path) -> None:

@@ -20,6 +20,7 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.model.base import load_base
+from sam3_lora.predict.predictor import Predictor
 from sam3_lora.runs.run import Run
 from sam3_lora.ui import adapters
 from sam3_lora.ui.adapters import NONE
@@ -108,6 +109,29 @@ def test_a_phrase_of_the_adapter_is_one_whatever_dataset_is_open(app: AppTest, t
     app.button(key="prompt").click().run()
     assert not app.exception and not app.error
     assert app.dataframe[0].value["Phrase"].tolist() == ["damage, severe", "pothole"]
+
+
+def test_large_images_are_prompted_in_tiles_where_that_is_chosen(app: AppTest, runs: Path, monkeypatch) -> None:
+    sides: list[int] = []
+    prompt_tiles = Predictor._prompt_tiles
+
+    def noted(self, tiling, *arguments):
+        sides.append(tiling.size)
+        return prompt_tiles(self, tiling, *arguments)
+
+    monkeypatch.setattr(Predictor, "_prompt_tiles", noted)
+    visit(app, runs, monkeypatch)
+    app.text_input(key="phrases").set_value("crack")
+    app.button(key="prompt").click().run()
+    assert sides == []
+    app.selectbox(key="tiles").set_value("In tiles").run()
+    assert "Changed since: tiles" in texts(app)
+    app.number_input(key="tiles-side").set_value(300).run()
+    app.button(key="prompt").click().run()
+    assert not app.exception and sides == [300, 300], "base model and adapter"
+    app.selectbox(key="tiles").set_value("Whole").run()
+    app.button(key="prompt").click().run()
+    assert not app.exception and len(sides) == 2
 
 
 def routed_phrases(app: AppTest) -> dict[str, str]:

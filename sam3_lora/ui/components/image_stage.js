@@ -35,7 +35,7 @@ function createViewer(node, { pick, drawn } = {}) {
 
   // As high as the image needs at this width, but no higher than most of the window.
   const fitHeight = () => {
-    const highest = Math.max(data.viewHeight, 0.48 * window.innerHeight);
+    const highest = Math.max(data.viewHeight, (data.viewShare ?? 0.48) * window.innerHeight);
     const needed = (node.clientWidth * data.height) / data.width;
     node.style.height = `${Math.round(Math.min(Math.max(needed, MIN_HEIGHT), highest))}px`;
   };

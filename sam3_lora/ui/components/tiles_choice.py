@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from sam3_lora.config.fields import MAX_TILE, MIN_TILE
+from sam3_lora.model.image_size import image_size_of
 from sam3_lora.predict.tiled.choice import TilesChoice
 from sam3_lora.tiles import Tiling
 from sam3_lora.ui import resources
@@ -31,12 +32,11 @@ def choose_tiles(key: str, base: str) -> None:
         "adapter cut its images; whole without an adapter.",
     )
     if kind == TILES:
-        architecture = resources.get_architecture(base)
         st.number_input(
             "Side of a tile in pixels",
             MIN_TILE,
             MAX_TILE,
-            _USUAL_SIDE if architecture is None else int(architecture.vision_config.image_size),
+            _proposed_side(base),
             key=f"{key}-side",
             bind="query-params",
             persist_state="session",
@@ -44,13 +44,17 @@ def choose_tiles(key: str, base: str) -> None:
         )
 
 
-def chosen_tiles(key: str) -> TilesChoice:
+def chosen_tiles(key: str, base: str) -> TilesChoice:
     """What was chosen, also before :func:`choose_tiles` draws it."""
     kind = st.session_state.get(key, AS_TRAINED)
-    side = st.session_state.get(f"{key}-side")
-    if kind == TILES and side:
-        return Tiling(int(side))
+    if kind == TILES:
+        return Tiling(int(st.session_state.get(f"{key}-side") or _proposed_side(base)))
     return None if kind == WHOLE else "predictor"
+
+
+def _proposed_side(base: str) -> int:
+    architecture = resources.get_architecture(base)
+    return _USUAL_SIDE if architecture is None else image_size_of(architecture)
 
 
 def address_of(key: str, tiles: TilesChoice) -> dict[str, str]:

@@ -5,7 +5,7 @@ Objects are sent as outlines, not as pixels, so that they stay sharp at any zoom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -23,6 +23,7 @@ from sam3_lora.ui.components.javascript import component
 
 LONGEST = 2000  # pixels of the picture that is sent; more would only be seen at the highest zoom
 VIEW_HEIGHT = 520  # pixels on the screen, at most where the window is no larger
+VIEW_SHARE = 0.62  # of the height of a larger window
 
 _VIEWER = component("viewer", html='<div class="sam3-viewer" role="group" tabindex="0"></div>', uses="image_stage")
 
@@ -34,6 +35,8 @@ def viewer(
     colors: Mapping[str, Color],
     areas: Sequence[int | None],
     focus: tuple[int, str] | None = None,
+    chosen: int | None = None,
+    pick: Callable[[int | None], None] | None = None,
 ) -> None:
     """Draws the image with its objects.
 
@@ -44,15 +47,18 @@ def viewer(
         colors: of the dataset's categories.
         areas: pixels of each object's mask, in the order of the record's annotations; None without one.
         focus: an object's place in the record's annotations to zoom to, and a token: it is done once per token.
+        chosen: the place of the object that is drawn as selected.
+        pick: called with the place of an object that was clicked, None after a click beside all.
 
     Raises:
         DataError: the image file is missing or broken.
     """
     picture, outlines = _prepared(record, state)
+    places = [place for place, annotation in enumerate(record.annotations) if layers.shows(annotation)]
     objects = [
-        _annotated(annotation, outline, area, record, colors[annotation.category])
-        for annotation, outline, area in zip(record.annotations, outlines, areas, strict=True)
-        if layers.shows(annotation)
+        _annotated(record.annotations[place], outlines[place], areas[place], record, colors)
+        | {"emphasis": "is-chosen" if place == chosen else ""}
+        for place in places
     ]
     data = {
         "image": picture,
@@ -60,20 +66,29 @@ def viewer(
         "width": record.width,
         "height": record.height,
         "viewHeight": VIEW_HEIGHT,
+        "viewShare": VIEW_SHARE,
         "label": f"{record.file_name}, large",
         "objects": objects,
         "show": {"masks": layers.masks, "boxes": layers.boxes, "labels": layers.labels, "opacity": layers.opacity},
         "focus": focus and {"box": record.annotations[focus[0]].bbox_xywh, "token": focus[1]},
+        "pickable": pick is not None,
     }
-    mount("viewer", data)
+
+    def picked() -> None:
+        index = st.session_state["viewer"]["picked"]
+        if pick is not None and index is not None:
+            pick(places[index] if 0 <= index < len(places) else None)
+
+    mount("viewer", data, picked)
 
 
-def mount(key: str, data: dict[str, Any]) -> None:
+def mount(key: str, data: dict[str, Any], picked: Callable[[], None] = lambda: None) -> None:
     """Draws or updates the viewer of this key; data as image_stage.js takes it.
 
-    Viewers with the same text under "group" show the same part of their images.
+    Viewers with the same text under "group" show the same part of their images. picked: called after a click, whose
+    object's place among data's is in the session.
     """
-    _VIEWER(key=key, data=data, height="content")
+    _VIEWER(key=key, data=data, height="content", on_picked_change=picked)
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=RECORD_KEY)
@@ -142,10 +157,10 @@ def viewer_object(
 
 
 def _annotated(
-    annotation: Annotation, outline: str, area: int | None, record: ImageRecord, color: Color
+    annotation: Annotation, outline: str, area: int | None, record: ImageRecord, colors: Mapping[str, Color]
 ) -> dict[str, Any]:
     size_hw = (record.height, record.width)
     name = annotation.category + (" (crowd)" if annotation.iscrowd else "")
-    shown = viewer_object(name, color, annotation.bbox_xywh, outline, area, size_hw)
+    shown = viewer_object(name, colors[annotation.category], annotation.bbox_xywh, outline, area, size_hw)
     crowd = ["A crowd: shown, never learned"] if annotation.iscrowd else []
     return shown | {"crowd": annotation.iscrowd, "lines": [f"Annotation {annotation.id}", *shown["lines"], *crowd]}

@@ -19,6 +19,7 @@ from sam3_lora.ui.dataset.edits import repair_view
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 _MAX_WORST = 2
+_FEW = 6  # findings that need no filter
 _MAX_ROWS = 5  # of locations before their table scrolls
 # severity -> Material symbol, color, word
 _SEVERITIES = {
@@ -29,8 +30,11 @@ _SEVERITIES = {
 
 
 def show(opened: OpenedDataset) -> None:
-    """Draws all findings of a dataset, worst first."""
+    """Draws the findings of a dataset, worst first; with many, of a severity and split of one's choice."""
+    severity, split = _choose_shown(opened.findings) if len(opened.findings) > _FEW else (None, None)
     for index, finding in enumerate(opened.findings):
+        if finding.severity != (severity or finding.severity) or finding.split != (split or finding.split):
+            continue
         with st.container(gap="xxsmall", key=f"finding-{index}"):
             _show_message(finding)
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -38,6 +42,19 @@ def show(opened: OpenedDataset) -> None:
                 repair_view.offer_fix(opened, finding, index)
             if any(location.image or location.annotation or location.detail for location in finding.locations):
                 _show_locations(index, finding, opened)
+
+
+def _choose_shown(findings: Sequence[Finding]) -> tuple[str | None, str | None]:
+    """Draws the choice of a severity and of a split; None for all."""
+    counts: Counter[str] = Counter(finding.severity for finding in findings)
+    severities = {one: plural(counts[one], word) for one, (*_, word) in _SEVERITIES.items() if counts[one]}
+    splits = sorted({finding.split for finding in findings if finding.split})
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="findings-filter"):
+        severity = st.pills(
+            "Severity", list(severities), format_func=lambda one: severities[one], label_visibility="collapsed"
+        )
+        split = st.pills("Split", splits, label_visibility="collapsed") if len(splits) > 1 else None
+    return severity, split
 
 
 def show_none(scanned: bool) -> None:

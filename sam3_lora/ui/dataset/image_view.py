@@ -26,6 +26,7 @@ from sam3_lora.ui.dataset.edits import image_edits
 from sam3_lora.ui.dataset.page_state import OpenedDataset
 
 _TABLE = "objects-table"
+_PICKED = "object-picked"  # tuple[int, str, int | None]: clicks on images so far; the last one's image, and object
 _SHARES = ("cx", "cy", "w", "h")  # of a box, relative to the image
 
 
@@ -105,12 +106,16 @@ def _show_annotations(
             st.caption(f"Filtered: only {escape(first_names(categories))}.")
         places = [place for place, annotation in enumerate(record.annotations) if layers.shows(annotation)]
         focus = _focus(record, places)
-        chosen = None if focus is None else record.annotations[focus[0]]
+        place = focus[0] if focus else _picked(record, places)
+        chosen = None if place is None else record.annotations[place]
         image_edits.show(opened, record, chosen, partial(_leave, opened))
-        st.caption("Scroll to zoom, drag to pan, double-click to zoom in or out. ← and → change the image.")
+        st.caption(
+            "Click an object to select it. Scroll to zoom, drag to pan, double-click to zoom in or out. ← and → change "
+            "the image."
+        )
     with picture, st.container(key="large-image"):
         try:
-            viewer(record, opened.state, layers, opened.colors, _areas(table), focus)
+            viewer(record, opened.state, layers, opened.colors, _areas(table), focus, place, partial(_pick, record))
         except DataError as error:
             show_error(error)
     _show_objects(table.iloc[places], record)
@@ -133,10 +138,27 @@ def _focus(record: ImageRecord, places: list[int]) -> tuple[int, str] | None:
         record: the image.
         places: positions of the annotations that the table shows, one per row.
     """
-    rows = st.session_state.get(f"{_TABLE}-{record.id}", {}).get("selection", {}).get("rows", [])
+    rows = st.session_state.get(_table_key(record), {}).get("selection", {}).get("rows", [])
     if not rows or rows[0] >= len(places):
         return None
     return places[rows[0]], f"{record.path} {places[rows[0]]}"
+
+
+def _table_key(record: ImageRecord) -> str:
+    """Another one after each click on the image, which ends the selection of a row."""
+    return f"{_TABLE}-{record.id}-{st.session_state.get(_PICKED, (0,))[0]}"
+
+
+def _pick(record: ImageRecord, place: int | None) -> None:
+    """A callback of a click on an object's place, or beside all objects."""
+    clicks = st.session_state.get(_PICKED, (0,))[0]
+    st.session_state[_PICKED] = (clicks + 1, record.path, place)
+
+
+def _picked(record: ImageRecord, places: list[int]) -> int | None:
+    """The place of the object that was clicked last, on this image, if it is shown."""
+    _, path, place = st.session_state.get(_PICKED, (0, "", None))
+    return place if path == record.path and place in places else None
 
 
 def _areas(table: pd.DataFrame) -> list[int | None]:
@@ -158,13 +180,13 @@ def _show_objects(table: pd.DataFrame, record: ImageRecord) -> None:
             "Box (px)": st.column_config.TextColumn(help="Left, top, width, height"),
             "Crowd": st.column_config.CheckboxColumn(help="One annotation for a group of objects"),
         },
-        key=f"{_TABLE}-{record.id}",
+        key=_table_key(record),
         on_select="rerun",
         selection_mode="single-row",
     )
     st.caption(
-        "Select a row to zoom to its object. cx, cy, w, h: the box's center and size as the model gets them, relative "
-        "to the image."
+        "Select a row to select its object and zoom to it. cx, cy, w, h: the box's center and size as the model gets "
+        "them, relative to the image."
     )
 
 

@@ -55,7 +55,7 @@ def show() -> PromptForm:
             _show_base(model)
         boxes = exemplar_boxes.draw(source.name, source.pixels) if drawing else ()
     run_now = bool(st.session_state.pop(state.RUN_NOW, False))
-    prompt = Prompt(source.name, tuple(phrases), boxes, model, chosen_tiles(TILES))
+    prompt = Prompt(source.name, tuple(phrases), boxes, model, chosen_tiles(TILES, model.base))
     return PromptForm(source, prompt, pressed or run_now)
 
 

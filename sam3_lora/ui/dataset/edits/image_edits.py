@@ -42,7 +42,7 @@ def show(opened: OpenedDataset, record: ImageRecord, chosen: Annotation | None, 
         _button("Exclude image", "hide_image", make, exclude, meaning=meaning, shortcut="Delete")
         without = kinds.ExcludeObjects(split, {record.file_name: () if chosen is None else (chosen.id,)})
         name = "object" if chosen is None else escape(chosen.category)
-        reason = "Select an object in the table below." if chosen is None else None
+        reason = "Click an object, or select its row in the table below." if chosen is None else None
         _button(f"Exclude {name}", "hide_source", make, without, reason, "Leaves the selected object out.")
         _choose_label(opened, record, chosen, make)
         for to in [one for one in opened.dataset.splits if one != split][:3]:
