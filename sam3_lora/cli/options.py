@@ -85,10 +85,9 @@ Taught = Annotated[
     list[str] | None,
     typer.Option(help="A phrase that the adapter was taught, to route by instead of those stored with it; repeatable."),
 ]
-Prompt = Annotated[
-    list[str],
-    typer.Option(help="A phrase, or several separated by commas; one that contains a comma in quotes; repeatable."),
-]
+_PHRASES = "A phrase, or several separated by commas; one that contains a comma in quotes; repeatable."
+Prompt = Annotated[list[str], typer.Option(help=_PHRASES)]
+PromptOrNone = Annotated[list[str] | None, typer.Option("--prompt", help=_PHRASES)]
 Route = Annotated[
     bool | None,
     typer.Option(

@@ -16,7 +16,7 @@ from sam3_lora.cli.options import (
     ImageSize,
     Precision,
     ProcessorOption,
-    Prompt,
+    PromptOrNone,
     Route,
     Taught,
     Tiles,
@@ -35,12 +35,22 @@ if TYPE_CHECKING:
     from sam3_lora.predict.postprocess import PhraseResult
 
 
+Like = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An object on another image whose like is looked for: photo.jpg:120,80,40,60 (left, top, width, height); "
+        "repeatable, with phrases or without."
+    ),
+]
+Unlike = Annotated[list[str] | None, typer.Option(help="An object that is not meant, written likewise; repeatable.")]
 _MODELS = {"base": "base model", "adapter": "adapter"}
 
 
 def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
-    prompt: Prompt,
+    prompt: PromptOrNone = None,
+    like: Like = None,
+    unlike: Unlike = None,
     base: Base = None,
     adapter: Adapter = None,
     processor: ProcessorOption = "",
@@ -57,13 +67,15 @@ def predict(
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Find all objects in an image that match phrases."""
+    """Find all objects in an image that match phrases, or objects marked on other images."""
+    from sam3_lora.concepts.references import references_of_boxes
     from sam3_lora.data.images import read_image
     from sam3_lora.model.concept import load as load_concept
     from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
     from sam3_lora.predict.predictor import Predictor
 
-    phrases = phrases_of(prompt, adapter)
+    phrases = phrases_of(prompt or [], adapter)
+    references = references_of_boxes(like or [], unlike or [])
     routing = routing_of(adapter, taught or [], route)
     check_folder(out)
     pixels = read_image(image)
@@ -74,7 +86,8 @@ def predict(
     for file in concept or []:
         predictor.concepts.add(load_concept(file))
     predictor.set_image(pixels)
-    results = postprocess_all(predictor.prompt(phrases, threshold, routing=routing), PostprocessConfig(threshold))
+    found = predictor.prompt(phrases, threshold, exemplars=references or None, routing=routing)
+    results = postprocess_all(found, PostprocessConfig(threshold))
     written = [] if out is None else _write_images(out, image.name, pixels, results)
     if as_json:
         objects = {phrase: _as_json(result) for phrase, result in results.items()}

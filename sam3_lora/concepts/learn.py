@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -150,7 +150,7 @@ class _Learner:
         self._loss = Sam3LossWrapper.from_config(LossConfig())
         size = predictor.image_size
         self._size_hw = (size, size)
-        self._vision = [predictor.features_of(example.image).to("cpu") for example in examples]
+        self._vision = [_features_of(predictor, example.image).to("cpu") for example in examples]
         self._targets = [_targets_of(example, self._size_hw) for example in examples]
         self._with, self._without = (
             [place for place, example in enumerate(examples) if bool(len(example.boxes_xyxy)) is wanted]
@@ -245,3 +245,10 @@ def _stacked(features: Sequence[VisionFeatures]) -> VisionFeatures:
         position=tuple(torch.cat(maps) for maps in zip(*(one.position for one in features), strict=True)),
         text_only_geometry=(torch.cat([one[0] for one in geometry]), torch.cat([one[1] for one in geometry])),
     )
+
+
+def _features_of(predictor: Predictor, image: np.ndarray) -> VisionFeatures:
+    """Features that gradients may pass through, which those that a predictor keeps for its prompts do not allow."""
+    with predictor.showing(image), torch.no_grad(), predictor.autocast():
+        vision = predictor.detector.encode_images(predictor.pixel_values().to(predictor.device))
+        return replace(vision, text_only_geometry=predictor.detector.text_only_geometry(vision))

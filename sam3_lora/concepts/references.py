@@ -11,6 +11,8 @@ from sam3_lora.data.images import load_image, read_image
 from sam3_lora.data.records import ImageRecord, Split
 from sam3_lora.errors import DataError
 from sam3_lora.masks import decode_segmentation
+from sam3_lora.predict.exemplars import Exemplars
+from sam3_lora.predict.references import Reference
 from sam3_lora.text import short
 
 
@@ -44,6 +46,27 @@ def examples_of_boxes(like: list[str], without: list[Path]) -> list[Example]:
         boxes.setdefault(path, []).append(box)
     found = [Example(read_image(path), np.array(some, np.float64)) for path, some in boxes.items()]
     return found + [Example(read_image(path), np.zeros((0, 4))) for path in without]
+
+
+def references_of_boxes(like: list[str], unlike: list[str]) -> list[Reference]:
+    """References from boxes on image files, one for each image.
+
+    Args:
+        like: objects to find the like of, see :func:`parse_reference`.
+        unlike: objects that are not meant.
+
+    Raises:
+        DataError: an image cannot be read, or a box is none.
+    """
+    boxes: dict[Path, list[tuple[tuple[float, float, float, float], bool]]] = {}
+    for texts, positive in ((like, True), (unlike, False)):
+        for path, box in map(parse_reference, texts):
+            boxes.setdefault(path, []).append((box, positive))
+    found = []
+    for path, some in boxes.items():
+        corners, positive = (np.array(part) for part in zip(*some, strict=True))
+        found.append(Reference(read_image(path), Exemplars(corners, positive)))
+    return found
 
 
 def examples_of_category(split: Split, category: str, images: int, seed: int) -> list[Example]:

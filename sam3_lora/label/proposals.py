@@ -96,7 +96,7 @@ def propose(
     predictor.set_image(pixels, size_hw)
     results = predictor.prompt(phrases, MIN_SCORE, MAX_OBJECTS)
     objects = objects_of(postprocess_all(results, PostprocessConfig(MIN_SCORE)))
-    return Proposals(image, size_hw, objects, tuple(round(value, 4) for value in predictor.embedding()))
+    return Proposals(image, size_hw, objects, _embedding(predictor))
 
 
 def pixels_of(root: Path, image: str, record: ImageRecord | None = None) -> tuple[np.ndarray, tuple[int, int]]:
@@ -186,3 +186,10 @@ def iou(one: LabelObject, other: LabelObject, size_hw: tuple[int, int]) -> float
 
 def _box_iou(one: Sequence[float], other: Sequence[float]) -> float:
     return float(pairwise_iou(torch.tensor([one]), torch.tensor([other])))
+
+
+def _embedding(predictor: Predictor) -> tuple[float, ...]:
+    """The mean of the current image's features over all places, (C,): similar images have similar ones."""
+    with torch.inference_mode(), predictor.autocast():
+        mean = predictor.vision_features().fpn[-1][0].float().mean(dim=(1, 2))
+    return tuple(round(value, 4) for value in mean.tolist())

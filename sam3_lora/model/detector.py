@@ -155,7 +155,13 @@ class Sam3Detector(nn.Module):
 
         They depend on an adapter of the geometry encoder.
         """
-        return self._geometry(vision.fpn[-1], vision.position[-1], None, None)
+        return self.geometry(vision, None, None)
+
+    def geometry(
+        self, vision: VisionFeatures, boxes: Tensor | None, box_labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Geometry tokens of exemplar boxes (B, K, 4) on B images, and which of them are real: see :meth:`detect`."""
+        return self._geometry(vision.fpn[-1], vision.position[-1], boxes, box_labels)
 
     def detect(
         self,

@@ -17,8 +17,10 @@ from sam3_lora.files import user_path
 from sam3_lora.predict.export import FoundImage, found_image
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.predict.references import Reference
 from sam3_lora.predict.routing import Routing
 from sam3_lora.predict.tiled.choice import TilesChoice, cut_as
+from sam3_lora.structures import VISUAL
 
 MIN_SCORE, MAX_OBJECTS = 0.05, 50  # lowest threshold, and objects per phrase before post-processing
 
@@ -71,6 +73,7 @@ def predict_images(
     strength: float | None = None,
     routing: Routing | None = None,
     tiles: TilesChoice = "predictor",
+    references: Sequence[Reference] = (),
     lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008, it holds no state
 ) -> Iterator[FolderPrediction | Skipped]:
     """Prompts one image after the other.
@@ -85,11 +88,12 @@ def predict_images(
         strength: of the adapter; None leaves it as it is.
         routing: see :meth:`sam3_lora.predict.predictor.Predictor.prompt`.
         tiles: how large images are cut; "predictor" as it does it.
+        references: objects on other images that are looked for, with the phrases or without.
         lock: held while the model is at work, and released between two images.
     """
     # What post-processing drops by its score anyway needs no mask.
-    own = thresholds or {}
-    minimum = {phrase.strip(): max(MIN_SCORE, own.get(phrase.strip(), config.threshold)) for phrase in phrases}
+    own, asked = thresholds or {}, phrases or (VISUAL,)
+    minimum = {phrase.strip(): max(MIN_SCORE, own.get(phrase.strip(), config.threshold)) for phrase in asked}
     for path in paths:
         name = path.relative_to(root).as_posix()
         try:
@@ -103,6 +107,6 @@ def predict_images(
             predictor.set_image(pixels)
             with cut_as(predictor, tiles):
                 use_presence = config.use_presence
-                results = predictor.prompt(phrases, minimum, MAX_OBJECTS, use_presence=use_presence, routing=routing)
+                results = predictor.prompt(phrases, minimum, MAX_OBJECTS, references or None, use_presence, routing)
         size_hw = pixels.shape[0], pixels.shape[1]
         yield FolderPrediction(found_image(name, size_hw, postprocess_all(results, config, thresholds)), pixels)

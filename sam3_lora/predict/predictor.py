@@ -31,6 +31,7 @@ from sam3_lora.predict.feature_cache import FeatureCache, num_bytes
 from sam3_lora.predict.known_concepts import KnownConcepts
 from sam3_lora.predict.phrase_subsets import distinct
 from sam3_lora.predict.postprocess import ADAPTER, BASE, PhraseResult, phrase_results
+from sam3_lora.predict.references import Reference, check_references, reference_tokens
 from sam3_lora.predict.routing import Routing
 from sam3_lora.predict.tiled.prompt_tiles import prompt_tiles
 from sam3_lora.structures import VISUAL, Detections, TextFeatures, VisionFeatures
@@ -89,7 +90,7 @@ class Predictor:
         self._strength = 0.0 if peft_model is None else 1.0
         self._has_run = False
         self._vision: FeatureCache[VisionFeatures] = FeatureCache(CACHED_IMAGE_BYTES)
-        self._text_only_geometry: FeatureCache[tuple[Tensor, Tensor]] = FeatureCache(CACHED_IMAGE_BYTES // 1000)
+        self._geometry: FeatureCache[tuple[Tensor, Tensor]] = FeatureCache(CACHED_IMAGE_BYTES // 1000)
         self._weights = object()  # names those of an adapter of the text encoder as they are now
         self.concepts = KnownConcepts(base.model)
 
@@ -184,7 +185,7 @@ class Predictor:
     def forget(self) -> None:
         """Drops all cached features: for weights that have changed, and to measure."""
         self._vision.clear()
-        self._text_only_geometry.clear()
+        self._geometry.clear()
         self._weights = object()
         kept_text.forget(self._base.model)
 
@@ -214,7 +215,7 @@ class Predictor:
         phrases: Sequence[str],
         threshold: float | Mapping[str, float] = 0.5,
         limit: int | None = None,
-        exemplars: Exemplars | None = None,
+        exemplars: Exemplars | Sequence[Reference] | None = None,
         use_presence: bool = True,
         routing: Routing | None = None,
     ) -> dict[str, PhraseResult]:
@@ -229,7 +230,7 @@ class Predictor:
             threshold: minimum score of an object, in [0, 1]; or that of each phrase, without spaces around it. Masks
                 take most of the time and are made above it only.
             limit: maximum number of objects per phrase, in each tile; None for all.
-            exemplars: boxes on this image that apply to every phrase.
+            exemplars: boxes on this image that apply to every phrase, or on other images, one reference for each.
             use_presence: whether the scores that are compared with the threshold include the probability that the
                 phrase is in the image, as those of the results do.
             routing: which phrases the adapter answers, at its strength; the base model answers the others. Boxes
@@ -244,27 +245,28 @@ class Predictor:
             ModelError: the model's configuration contradicts itself.
         """
         results: dict[str, PhraseResult] = {}
-        has_exemplars = exemplars is not None and len(exemplars.boxes_xyxy) > 0
-        if self.cuts and self.tiles and not has_exemplars and (names := distinct(phrases)):
-            return self._prompt_tiles(self.tiles, names, threshold, limit, None, use_presence, routing)
+        on_image = isinstance(exemplars, Exemplars) and len(exemplars.boxes_xyxy) > 0
+        names = distinct(phrases) or ((VISUAL,) if exemplars is not None else ())
+        if self.cuts and self.tiles and not on_image and names:
+            return self._prompt_tiles(self.tiles, names, phrases, threshold, limit, exemplars, use_presence, routing)
         for chunk in self.prompt_in_chunks(phrases, threshold, limit, exemplars, use_presence, routing):
             results |= chunk.results
-        return {phrase: results[phrase] for phrase in distinct(phrases) or (VISUAL,)}
+        return {name: results[name] for name in names}
 
     @property
     def cuts(self) -> bool:
         """Whether the image set last is prompted tile by tile."""
         return self._image is not None and self.tiles is not None and self.tiles.cuts(self._image.size_hw)
 
-    def _prompt_tiles(self, tiling: Tiling, phrases: Sequence[str], *options: Any) -> dict[str, PhraseResult]:
-        """As :meth:`prompt`; options: those of :meth:`prompt_in_chunks`."""
+    def _prompt_tiles(self, tiling: Tiling, names: Sequence[str], *options: Any) -> dict[str, PhraseResult]:
+        """As :meth:`prompt`; names: of the results; options: of :meth:`prompt_in_chunks`."""
         image = self._current_image()
 
         def prompt(window: Window) -> Iterator[dict[str, PhraseResult]]:
             with self.showing(np.ascontiguousarray(window.crop(image.pixels)), window.size_hw):
-                yield from (chunk.results for chunk in self.prompt_in_chunks(phrases, *options))
+                yield from (chunk.results for chunk in self.prompt_in_chunks(*options))
 
-        return prompt_tiles(tiling.windows(image.size_hw), phrases, prompt)
+        return prompt_tiles(tiling.windows(image.size_hw), names, prompt)
 
     @contextmanager
     def showing(
@@ -289,7 +291,7 @@ class Predictor:
         phrases: Sequence[str],
         threshold: float | Mapping[str, float] = 0.5,
         limit: int | None = None,
-        exemplars: Exemplars | None = None,
+        exemplars: Exemplars | Sequence[Reference] | None = None,
         use_presence: bool = True,
         routing: Routing | None = None,
     ) -> Iterator[Chunk]:
@@ -301,8 +303,11 @@ class Predictor:
         its answers, for the mask head.
         """
         size_hw, names = self._current_image().size_hw, distinct(phrases)
-        boxes = None if exemplars is None else exemplar_tensors(exemplars, size_hw, self.device)
-        if not names and boxes is None:
+        references = () if exemplars is None or isinstance(exemplars, Exemplars) else tuple(exemplars)
+        boxes = exemplar_tensors(exemplars, size_hw, self.device) if isinstance(exemplars, Exemplars) else None
+        if references:
+            check_references(references)
+        elif not names and boxes is None:
             raise Sam3LoraError("Expected at least one phrase", 'Name what to find, such as "pothole"')
         words, groups = self.concepts.split(names)
         of_base = () if routing is None else tuple(name for name in words if not routing.is_taught(name))
@@ -316,7 +321,7 @@ class Predictor:
                 some = group[start : start + size]
                 with self._at(strength):
                     with self.autocast():
-                        detections = self._detect(some, boxes)
+                        detections = self._detect(some, boxes, references)
                         options = (threshold, limit, use_presence, ADAPTER if strength else BASE)
                         results = phrase_results(some, detections, size_hw, *options)
                     yield Chunk(results, detections)
@@ -330,11 +335,15 @@ class Predictor:
         finally:
             self.strength = before
 
-    def _detect(self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None) -> Detections:
+    def _detect(
+        self, phrases: tuple[str, ...], boxes: tuple[Tensor, Tensor] | None, references: tuple[Reference, ...]
+    ) -> Detections:
         image_index = torch.zeros(len(phrases), dtype=torch.long, device=self.device)
         repeated = () if boxes is None else (part.expand(len(phrases), *part.shape[1:]) for part in boxes)
         try:
-            vision, text = self._vision_features(), self.text_features(phrases)
+            vision, text = self.vision_features(), self.text_features(phrases)
+            if references:
+                vision = replace(vision, text_only_geometry=self._reference_tokens(references))
             detections = self.detector.detect(vision, text, image_index, *repeated, masks=False)
         except _CONFIG_ERRORS as error:
             if self._has_run or isinstance(error, Sam3LoraError) or "memory" in str(error).lower():
@@ -346,44 +355,36 @@ class Predictor:
         self._has_run = True
         return detections
 
-    def _vision_features(self) -> VisionFeatures:
+    def vision_features(self) -> VisionFeatures:
+        """Features of the image set last, at the predictor's strength; from the cache where they are in it."""
         image = self._current_image()
         key = (image.key, self._strength if "vision_encoder" in self._adapted else 0.0)
         vision = self._vision.get(key)
         if vision is None:
             known = image.backbone
-            pixels = self._pixels().to(self.device) if known is None else None
+            pixels = self.pixel_values().to(self.device) if known is None else None
             vision = self.detector.encode_images(pixels, backbone=None if known is None else known.to(self.device))
             # Not the position embeddings, which all images share.
             self._vision.put(key, vision, num_bytes(vision.fpn))
         changed = {"vision_encoder", "geometry_encoder"} & self._adapted
         key = (image.key, self._strength if changed else 0.0)
-        geometry = self._text_only_geometry.get(key)
+        geometry = self._geometry.get(key)
         if geometry is None:
             geometry = self.detector.text_only_geometry(vision)
-            self._text_only_geometry.put(key, geometry, num_bytes(geometry))
+            self._geometry.put(key, geometry, num_bytes(geometry))
         return replace(vision, text_only_geometry=geometry)
 
-    @torch.inference_mode()
-    def embedding(self) -> list[float]:
-        """The mean of the current image's features over all places, (C,): similar images have similar ones."""
-        with self.autocast():
-            found: list[float] = self._vision_features().fpn[-1][0].float().mean(dim=(1, 2)).tolist()
-        return found
+    def _reference_tokens(self, references: tuple[Reference, ...]) -> tuple[Tensor, Tensor]:
+        changed = {"vision_encoder", "geometry_encoder"} & self._adapted
+        return reference_tokens(self, references, self._geometry, self._strength if changed else 0.0)
 
-    def _pixels(self) -> Tensor:
-        """The image as the model takes it, (1, 3, S, S); large ones take longer to scale than to encode."""
+    def pixel_values(self) -> Tensor:
+        """The image set last as the model takes it, (1, 3, S, S); large ones take longer to scale than to encode."""
         image = self._current_image()
         if self._pixel_values is None or self._pixel_values[0] != image.key:
             writable = np.require(image.pixels, requirements=("C", "W"))
             self._pixel_values = image.key, to_pixel_values(writable, self.processor.image_processor)[None]
         return self._pixel_values[1]
-
-    def features_of(self, image: np.ndarray | Image.Image | str | Path) -> VisionFeatures:
-        """Features of an image at the predictor's strength, for :mod:`sam3_lora.concepts.learn`; without gradients."""
-        with self.showing(image), torch.no_grad(), self.autocast():
-            vision = self.detector.encode_images(self._pixels().to(self.device))
-            return replace(vision, text_only_geometry=self.detector.text_only_geometry(vision))
 
     def text_features(self, phrases: tuple[str, ...]) -> TextFeatures:
         """Features of phrases at the predictor's strength; "<my crack>" is a concept, alone or beside words.

@@ -79,3 +79,12 @@ def test_what_cannot_be_routed_is_refused_before_a_model_is_loaded(tmp_path: Pat
     for options, said in (([], "Expected an adapter"), (["--adapter", adapter], "does not know which phrases")):
         refused = call("predict", IMAGE, "--prompt", "pothole", *options, "--route").exception
         assert isinstance(refused, Sam3LoraError) and said in str(refused)
+
+
+def test_objects_like_marked_ones_are_looked_for_with_phrases_and_without() -> None:
+    marks = ("--like", f"{IMAGE}:10,10,60,60", "--unlike", f"{IMAGE}:80,80,40,40")
+    for phrases, names in (((), ["visual"]), (("--prompt", "pothole"), ["pothole"])):
+        assert list(json.loads(call("predict", IMAGE, *phrases, *marks, "--json").stdout)["phrases"]) == names
+    for wrong in (("--like", f"{IMAGE}:9000,1,3,4"), ("--like", "gone.jpg:1,1,3,4"), marks[2:], ("--like", "x"), ()):
+        refused = call("predict", IMAGE, *wrong).exception
+        assert isinstance(refused, Sam3LoraError) and refused.fix, wrong
