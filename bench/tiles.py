@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -60,7 +61,8 @@ def write_large_images(folder: Path, side: int, seed: int) -> int:
         order = np.concatenate([rng.permutation(len(records)) for _ in range(uses)])
         split = folder / name
         split.mkdir(parents=True)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number in range(len(order) // side**2):
             chosen = [records[place] for place in order[number * side**2 : (number + 1) * side**2]]
             width = chosen[0].width
@@ -89,9 +91,11 @@ def objects_of(record: ImageRecord) -> list[tuple[np.ndarray, str]]:
     return [(decode_segmentation(one.segmentation, size_hw), one.category) for one in record.annotations]
 
 
-def annotation(number: int, image: int, category: str, mask: np.ndarray) -> dict:
+def annotation(number: int, image: int, category: str, mask: np.ndarray) -> dict[str, Any]:
     """category: its name, which the caller replaces by its id."""
-    left, top, right, bottom = map(float, mask_to_box_xyxy(mask))
+    corners = mask_to_box_xyxy(mask)
+    assert corners is not None, "an object has a pixel"
+    left, top, right, bottom = map(float, corners)
     rle = encode_rle(mask)
     counts = rle["counts"]
     rle["counts"] = counts.decode() if isinstance(counts, bytes) else counts

@@ -64,8 +64,8 @@ def references_of_boxes(like: list[str], unlike: list[str]) -> list[Reference]:
             boxes.setdefault(path, []).append((box, positive))
     found = []
     for path, some in boxes.items():
-        corners, positive = (np.array(part) for part in zip(*some, strict=True))
-        found.append(Reference(read_image(path), Exemplars(corners, positive)))
+        corners, labels = (np.array(part) for part in zip(*some, strict=True))
+        found.append(Reference(read_image(path), Exemplars(corners, labels)))
     return found
 
 

@@ -62,6 +62,7 @@ def _changed(before: results.Prompt, now: results.Prompt) -> list[str]:
         "exemplar boxes": before.boxes != now.boxes,
         "adapter": (before.model.adapter, before.model.folder) != (now.model.adapter, now.model.folder),
         "base model": before.model.base != now.model.base,
+        "references": before.references != now.references,
         "tiles": before.tiles != now.tiles,
     }
     return [name for name, differs in changed.items() if differs]

@@ -8,18 +8,20 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from sam3_lora.text import first_names, plural
 from sam3_lora.ui.components.images import fit
 from sam3_lora.ui.components.layout import choose_one
-from sam3_lora.ui.inference.results import ExemplarBox
+from sam3_lora.ui.inference.results import BoxedImage, ExemplarBox
 
 POSITIVE, NEGATIVE = "Positive", "Negative"
 _COLORS = {POSITIVE: "#0f8a7e", NEGATIVE: "#d63031"}
 _FILL = "rgba(255, 255, 255, 0.12)"
 _STROKE = 2  # pixels
 _MIN_SIDE = 3  # pixels on the screen; less is a click
+_MAX_IMAGES = 10  # whose boxes and pixels are kept for prompts on others
 _SIZE = 560, 420  # width and height of the canvas in pixels, at most
 _KEPT = "exemplar-boxes"  # dict: canvas key -> its boxes, so that they are there again after other pages
-_NAMES = "exemplar-boxes-names"  # dict: canvas key -> the image's name
+_IMAGES = "exemplar-boxes-images"  # dict: canvas key -> the image's name and pixels; of the last that have boxes
 _INITIAL = "exemplar-boxes-initial"  # dict: canvas key -> the drawing it began with
 
 
@@ -67,16 +69,41 @@ def _canvas(name: str, image: np.ndarray, kind: str) -> tuple[ExemplarBox, ...]:
         # Drawn anew, as after another page: with the boxes it had. Given later, they would wipe what was drawn since.
         initial[key] = {"objects": [_drawing(box, _scale_of(image, *_SIZE)) for box in kept.get(key, ())]}
     drawn = _box_canvas(key, image, _SIZE, kind, _COLORS[kind], initial[key])
-    st.session_state.setdefault(_NAMES, {})[key] = name
     kept[key] = tuple(ExemplarBox(box, label != NEGATIVE) for label, box in drawn)
+    boxed: dict[str, tuple[str, np.ndarray]] = st.session_state.setdefault(_IMAGES, {})
+    boxed.pop(key, None)
+    if drawn:
+        boxed[key] = name, image
+        for oldest in list(boxed)[:-_MAX_IMAGES]:
+            del boxed[oldest]
     return tuple(box for box in kept[key] if _is_inside(box))
 
 
-def drawn() -> dict[str, tuple[ExemplarBox, ...]]:
-    """The boxes on all images that have some in this tab, by the images' names."""
-    names: dict[str, str] = st.session_state.get(_NAMES, {})
+def boxed_images() -> tuple[BoxedImage, ...]:
+    """The images with boxes in this tab, at most the last ten, also those that were uploaded."""
     kept: dict[str, tuple[ExemplarBox, ...]] = st.session_state.get(_KEPT, {})
-    return {names[key]: boxes for key, boxes in kept.items() if key in names and boxes}
+    images: dict[str, tuple[str, np.ndarray]] = st.session_state.get(_IMAGES, {})
+    found = ((name, tuple(filter(_is_inside, kept[key])), image) for key, (name, image) in images.items())
+    return tuple(BoxedImage(*one) for one in found if one[1])
+
+
+def choose_references(current: str) -> tuple[BoxedImage, ...]:
+    """Draws the toggle that prompts with boxes on other images, where there are some.
+
+    Args:
+        current: name of the image that is open; "" for a folder.
+    """
+    others = tuple(one for one in boxed_images() if one.name != current)
+    if not any(box.positive for one in others for box in one.boxes):
+        return ()
+    wanted = st.toggle(
+        f"Find the like of boxes on {plural(len(others), 'other image')}",
+        key="use-references",
+        persist_state="session",
+        help=f"Objects marked on {first_names([one.name for one in others])} show what to find here, with phrases or "
+        "without.",
+    )
+    return others if wanted else ()
 
 
 def _is_inside(box: ExemplarBox) -> bool:

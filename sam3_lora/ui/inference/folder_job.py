@@ -15,6 +15,7 @@ from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.components.images import THUMBNAIL_SIZE, to_jpeg
 from sam3_lora.ui.inference.concepts import known
 from sam3_lora.ui.inference.downloads import draw
+from sam3_lora.ui.inference.results import BoxedImage
 from sam3_lora.ui.inference.view_state import ViewState
 from sam3_lora.ui.resources import SharedPredictor
 
@@ -29,6 +30,7 @@ class FolderRequest:
     strength: float | None  # of the adapter; None: the base model alone
     view: ViewState
     tiles: TilesChoice = "predictor"
+    references: tuple[BoxedImage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _prompt_images(job: FolderJob, shared: SharedPredictor, request: FolderReque
         strength=request.strength,
         routing=view.routing,
         tiles=request.tiles,
+        references=[one.as_reference() for one in request.references],
         lock=shared.lock,
     )
     for image in predictions:

@@ -33,7 +33,7 @@ def show(form: PromptForm, view: ViewState) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{escape(str(request.folder))}**", width="content")
-        phrases = first_names(request.phrases, 20)
+        phrases = first_names(request.phrases, 20) or f"like boxes on {plural(len(request.references), 'image')}"
         parts = [phrases, request.model, request.view.summary(), tiles_in_words(request.tiles)]
         st.caption(escape(" · ".join(filter(None, parts))), width="content")
     if show_job(job, snapshot, "Cancel", "cancel-folder", "Ends after this image; the predictions until then stay"):
@@ -41,14 +41,16 @@ def show(form: PromptForm, view: ViewState) -> None:
     if result is not None:
         _show_summary(result, cancelled=snapshot.state == "cancelled")
         if result.found:
-            downloads.of_folder(request.folder, result.found, request.phrases, request.view.colors)
+            from sam3_lora.structures import VISUAL  # needs torch
+
+            downloads.of_folder(request.folder, result.found, request.phrases or (VISUAL,), request.view.colors)
             _show_gallery(result)
 
 
 def _start(form: PromptForm, view: ViewState) -> None:
     """Raises Sam3LoraError if a phrase or the folder is missing, or another folder is in progress."""
     prompt, folder = form.prompt, form.source.folder
-    if not prompt.phrases:
+    if not prompt.phrases and not prompt.references:
         raise Sam3LoraError("Expected at least one phrase", 'Name what to look for, such as "pothole"')
     if folder is None:
         raise Sam3LoraError("Expected a folder of images", "Give its path")
@@ -56,7 +58,7 @@ def _start(form: PromptForm, view: ViewState) -> None:
     model, strength = f"base model {prompt.model.base}", None
     if prompt.model.adapter:
         model, strength = f"adapter {prompt.model.adapter} at strength {view.strength:g}", view.strength
-    request = FolderRequest(folder, prompt.phrases, model, strength, view, prompt.tiles)
+    request = FolderRequest(folder, prompt.phrases, model, strength, view, prompt.tiles, prompt.references)
     if not start_folder(folder_job(), shared, request):
         raise Sam3LoraError("Another folder is in progress", "Wait for it, or cancel it below")
 

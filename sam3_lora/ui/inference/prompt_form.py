@@ -15,7 +15,7 @@ from sam3_lora.ui.components.layout import escape, guarded
 from sam3_lora.ui.components.tiles_choice import chosen_tiles
 from sam3_lora.ui.inference import exemplar_boxes, image_source
 from sam3_lora.ui.inference.concepts import teach
-from sam3_lora.ui.inference.results import Prompt
+from sam3_lora.ui.inference.results import BoxedImage, Prompt
 
 TILES = "tiles"  # key of the choice of tiles, which is among the options
 _DEFAULT_PHRASES = 8  # at most so many of the dataset's categories are proposed
@@ -39,6 +39,7 @@ def show() -> PromptForm:
             source = image_source.choose()
         model = adapters.base_alone()  # as long as the right side has an error to show
         phrases: list[str] = []
+        references: tuple[BoxedImage, ...] = ()
         pressed = drawing = False
         with right, guarded():
             model = _choose_model()
@@ -50,12 +51,13 @@ def show() -> PromptForm:
                 )
                 drawing = not source.is_folder and exemplar_boxes.toggle(no_image)
                 if not source.is_folder:
-                    teach.offer(model, source.name, source.pixels, _add_phrase)
+                    teach.offer(model, _add_phrase)
+            references = exemplar_boxes.choose_references("" if source.is_folder else source.name)
             teach.show_progress(_add_phrase)
             _show_base(model)
         boxes = exemplar_boxes.draw(source.name, source.pixels) if drawing else ()
     run_now = bool(st.session_state.pop(state.RUN_NOW, False))
-    prompt = Prompt(source.name, tuple(phrases), boxes, model, chosen_tiles(TILES, model.base))
+    prompt = Prompt(source.name, tuple(phrases), boxes, model, chosen_tiles(TILES, model.base), references)
     return PromptForm(source, prompt, pressed or run_now)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,8 +20,10 @@ from sam3_lora.ui.inference.concepts import known
 from sam3_lora.ui.resources import SharedPredictor
 
 if TYPE_CHECKING:
+    from sam3_lora.predict.exemplars import Exemplars
     from sam3_lora.predict.postprocess import PhraseResult
     from sam3_lora.predict.predictor import Predictor
+    from sam3_lora.predict.references import Reference
 
 # Everything that scores at least this is kept, so that the threshold can change without running a model again.
 MIN_THRESHOLD = 0.05
@@ -40,6 +42,29 @@ class ExemplarBox:
 
 
 @dataclass(frozen=True)
+class BoxedImage:
+    """An image on which boxes were drawn."""
+
+    name: str
+    boxes: tuple[ExemplarBox, ...]
+    image: np.ndarray = field(compare=False, repr=False)  # (H, W, 3) uint8
+
+    def as_reference(self) -> Reference:
+        """As a prompt takes it."""
+        from sam3_lora.predict.references import Reference
+
+        return Reference(self.image, exemplars_of(self.boxes))
+
+
+def exemplars_of(boxes: Sequence[ExemplarBox]) -> Exemplars:
+    """Boxes as a prompt takes them."""
+    from sam3_lora.predict.exemplars import Exemplars
+
+    corners = np.array([box.box_xyxy for box in boxes], np.float32)
+    return Exemplars(corners, np.array([box.positive for box in boxes], dtype=bool))
+
+
+@dataclass(frozen=True)
 class Prompt:
     """What is looked for in which image, by which model."""
 
@@ -47,7 +72,8 @@ class Prompt:
     phrases: tuple[str, ...]
     boxes: tuple[ExemplarBox, ...]
     model: ModelChoice
-    tiles: TilesChoice = "predictor"  # how large images are cut; not with boxes
+    tiles: TilesChoice = "predictor"  # how large images are cut; not with boxes on this one
+    references: tuple[BoxedImage, ...] = ()  # other images with boxes
 
 
 @dataclass(frozen=True)
@@ -136,7 +162,7 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
             start = time.perf_counter()
             predictor.set_image(image)
             with cut_as(predictor, prompt.tiles):
-                results = _run_prompt(predictor, prompt)
+                results = _run_prompt(predictor, prompt, image)
             return Predictions(results, time.perf_counter() - start)
         except torch.OutOfMemoryError:
             raise Sam3LoraError(
@@ -145,15 +171,13 @@ def _predict(shared: SharedPredictor, prompt: Prompt, image: np.ndarray, strengt
             ) from None
 
 
-def _run_prompt(predictor: Predictor, prompt: Prompt) -> dict[str, PhraseResult]:
+def _run_prompt(predictor: Predictor, prompt: Prompt, image: np.ndarray) -> dict[str, PhraseResult]:
     """The objects that score enough without the presence factor, so also with it: both can then be shown."""
-    from sam3_lora.predict.exemplars import Exemplars
-
     known.make_known(predictor, prompt.phrases)
-    exemplars = None
-    if prompt.boxes:
-        boxes_xyxy = np.array([box.box_xyxy for box in prompt.boxes], np.float32)
-        exemplars = Exemplars(boxes_xyxy, np.array([box.positive for box in prompt.boxes]))
+    exemplars: Exemplars | list[Reference] | None = exemplars_of(prompt.boxes) if prompt.boxes else None
+    if prompt.references:  # to which this image is one more
+        own = [BoxedImage(prompt.image_name, prompt.boxes, image)] if prompt.boxes else []
+        exemplars = [one.as_reference() for one in (*own, *prompt.references)]
     return predictor.prompt(prompt.phrases, MIN_THRESHOLD, MAX_PER_PHRASE, exemplars, use_presence=False)
 
 

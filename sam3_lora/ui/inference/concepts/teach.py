@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from sam3_lora.data.images import load_image
 from sam3_lora.errors import Cancelled, DataError
 from sam3_lora.text import plural
 from sam3_lora.ui import resources
@@ -46,13 +45,11 @@ def teach_job() -> TeachJob:
     return BackgroundJob("learning of a word")
 
 
-def offer(model: ModelChoice, name: str, pixels: np.ndarray | None, use: Callable[[str], None]) -> None:
+def offer(model: ModelChoice, use: Callable[[str], None]) -> None:
     """Draws the button that opens the form.
 
     Args:
         model: that learns the concept: the base model, or it with an adapter.
-        name: of the image that is open.
-        pixels: of it, (H, W, 3) uint8; None without one.
         use: a callback that puts text into the phrases and prompts.
     """
     with st.popover("Teach a word", icon=":material/school:", key="teach"):
@@ -60,7 +57,7 @@ def offer(model: ModelChoice, name: str, pixels: np.ndarray | None, use: Callabl
             "Learns what you mean from a few examples, in seconds to minutes, without changing the model. It is then "
             "prompted by its name, such as <my crack>."
         )
-        _show_form(model, name, pixels, teach_job())
+        _show_form(model, teach_job())
         _show_known(use)
 
 
@@ -72,17 +69,17 @@ def show_progress(use: Callable[[str], None]) -> None:
         _show_learned(job, snapshot.result, use)
 
 
-def _show_form(model: ModelChoice, name: str, pixels: np.ndarray | None, job: TeachJob) -> None:
+def _show_form(model: ModelChoice, job: TeachJob) -> None:
     word = st.text_input("Name", key=_NAME, placeholder="my crack", max_chars=60)
     kind = choose_one("Examples", (FROM_CATEGORY, FROM_BOXES), "teach-from")
-    drawn = exemplar_boxes.drawn()
+    drawn = exemplar_boxes.boxed_images()
     if kind == FROM_CATEGORY:
         dataset = resources.open_dataset(resources.current_dataset())
         st.selectbox("Category", dataset.categories, key=_CATEGORY)
         st.slider("Images with it", 1, _MAX_IMAGES, 5, key=_COUNT, help="As many without it teach what it is not")
         reason = None
     else:
-        positive = sum(any(box.positive for box in boxes) for boxes in drawn.values())
+        positive = sum(any(box.positive for box in one.boxes) for one in drawn)
         st.caption(
             f"{plural(positive, 'image')} with positive boxes, {len(drawn) - positive} with negative ones alone. Turn "
             "on *Draw exemplar boxes*; draw one around every object of an image. An image with negative boxes alone "
@@ -96,7 +93,7 @@ def _show_form(model: ModelChoice, name: str, pixels: np.ndarray | None, job: Te
 
     def start() -> None:
         with kept_error(_PROBLEM):
-            chosen = _from_category() if kind == FROM_CATEGORY else _from_boxes(name, pixels)
+            chosen = _from_category() if kind == FROM_CATEGORY else _from_boxes()
             _start(job, model, word, chosen)
 
     action_button("Learn", "school", "teach-start", reason, type="primary", on_click=start)
@@ -114,25 +111,14 @@ def _from_category() -> list[Example]:
     return examples_of_category(split, st.session_state[_CATEGORY], st.session_state[_COUNT], seed=0)
 
 
-def _from_boxes(current: str, pixels: np.ndarray | None) -> list[Example]:
+def _from_boxes() -> list[Example]:
     from sam3_lora.concepts.learn import Example
 
     examples = []
-    for name, boxes in exemplar_boxes.drawn().items():
-        image = pixels if name == current and pixels is not None else _image_of_dataset(name)
-        if image is not None:
-            positive = [box.box_xyxy for box in boxes if box.positive]
-            examples.append(Example(image, np.array(positive, np.float64).reshape(-1, 4)))
+    for one in exemplar_boxes.boxed_images():
+        positive = [box.box_xyxy for box in one.boxes if box.positive]
+        examples.append(Example(one.image, np.array(positive, np.float64).reshape(-1, 4)))
     return examples
-
-
-def _image_of_dataset(name: str) -> np.ndarray | None:
-    """The pixels of an image of the dataset by its name on this page; None if it is none: it was uploaded before."""
-    split, _, label = name.partition("/")
-    dataset = resources.open_dataset(resources.current_dataset())
-    found = dataset.splits.get(split)
-    record = next((one for one in found.images if one.file_name == label), None) if found else None
-    return None if record is None else load_image(record)
 
 
 def _start(job: TeachJob, model: ModelChoice, name: str, examples: list[Example]) -> None:
