@@ -113,7 +113,7 @@ def adapter_digest(adapter: Path | None) -> str:
     if adapter is None:
         return ""
     unreadable = explain_os_errors(ModelError, f"The adapter in {adapter} cannot be read", "Check the folder")
-    with unreadable, open(adapter / WEIGHTS, "rb") as file:
+    with unreadable, open_regular(adapter / WEIGHTS) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

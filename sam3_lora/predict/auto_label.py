@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from sam3_lora.errors import DataError, explain_os_errors
-from sam3_lora.files import LineFile, atomic_file
+from sam3_lora.files import LineFile, atomic_file, open_regular
 from sam3_lora.masks import decode_segmentation
 from sam3_lora.predict.export import FoundImage, to_coco
 from sam3_lora.predict.folder import FolderPrediction, Skipped
@@ -114,7 +114,7 @@ def _read(path: Path, settings: Settings) -> dict[str, FoundImage]:
     if not path.exists():
         return {}
     done: dict[str, FoundImage] = {}
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.readline()
         if not head:
             return {}

@@ -168,13 +168,13 @@ def test_the_command_prints_and_writes_the_same_numbers(
 ) -> None:
     folder = run.adapters()["best"]
     report = replace(report, adapter_folder=str(folder), weights_stamp=weights_stamp(folder))
-    command._print(report)
+    command._print(report, [])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for name, *values in gain_loss_rows(measured(report).points):
         assert [*name.split(), *values] in lines
     stored, written, problem = command._write(report, run.folder / "evaluations", None)
     assert written == [stored, folder / CARD] and problem is None
-    command._print(replace(report, retention=Retention(0, 0, None, None, {})))
+    command._print(replace(report, retention=Retention(0, 0, None, None, {})), [])
     assert "--retention-phrase" in capsys.readouterr().out
 
     def refuse(*_: object) -> None:

@@ -164,6 +164,8 @@ SHOWN_ELSEWHERE = {
     "data.num_workers",
     "data.crowds_as_objects",
     "data.edits",  # tests/runs: test_edits.py
+    "data.tiles",  # test_tiles.py
+    "data.tile_overlap",
     "data.vision_cache_gb",  # test_vision_cache.py
     "data.category_phrases",
     "data.refused_phrases",  # tests/data: test_prompts.py
