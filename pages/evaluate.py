@@ -9,8 +9,8 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.splits.names import VALID_NAMES
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest
-from sam3_lora.evaluate.messages import trained_on as trained_on_sentence
 from sam3_lora.evaluate.store import folder_of, run_of
+from sam3_lora.evaluate.text.messages import trained_on as trained_on_sentence
 from sam3_lora.runs.held_out import count_trained_on, held_out_split
 from sam3_lora.runs.run import Run
 from sam3_lora.text import first_names

@@ -166,7 +166,7 @@ def _write(
     """
     from sam3_lora.evaluate import store
     from sam3_lora.evaluate.gain_loss.card import write_card
-    from sam3_lora.evaluate.markdown_report import to_markdown
+    from sam3_lora.evaluate.text.markdown_report import to_markdown
 
     stored = problem = None
     written = []
@@ -201,7 +201,8 @@ def _as_json(report: Report, stored: Path | None) -> dict[str, Any]:
 
 def _print(report: Report, written: list[Path]) -> None:
     from sam3_lora.evaluate.gain_loss.points import Missing, measured
-    from sam3_lora.evaluate.messages import (
+    from sam3_lora.evaluate.metrics import METRICS
+    from sam3_lora.evaluate.text.messages import (
         alert_sentence,
         change_rows,
         columns,
@@ -212,7 +213,6 @@ def _print(report: Report, written: list[Path]) -> None:
         not_defined_sentences,
         routed_sentence,
     )
-    from sam3_lora.evaluate.metrics import METRICS
     from sam3_lora.evaluate.verdict import alerts_of
 
     echo(found_sentence(report))

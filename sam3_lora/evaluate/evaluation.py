@@ -19,12 +19,13 @@ from sam3_lora.data.dataset import ImageRecord, Split, load_image
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.tiles.cut import TiledImages
 from sam3_lora.errors import DataError
-from sam3_lora.evaluate import bootstrap, cgf1, messages
+from sam3_lora.evaluate import bootstrap, cgf1
 from sam3_lora.evaluate.metrics import MetricCalculator, object_sizes
 from sam3_lora.evaluate.predictions import ImagePredictions, asked_of, phrases_of, predict_image, routed
 from sam3_lora.evaluate.prompt_leak import PhraseGroups, phrase_groups
 from sam3_lora.evaluate.report import ModelMetrics, PhraseCount, Report, StrengthMetrics
 from sam3_lora.evaluate.store import step_of, weights_stamp
+from sam3_lora.evaluate.text import messages
 from sam3_lora.evaluate.validation_loss import ImageTargets, SplitLoss
 from sam3_lora.evaluate.verdict import FEW_IMAGES, alerts_of, judge
 from sam3_lora.evaluate.worst_images import worst_images

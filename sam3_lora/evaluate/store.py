@@ -14,8 +14,8 @@ import msgspec
 from sam3_lora.data.prompts import phrase_of
 from sam3_lora.errors import DataError, RunError, Sam3LoraError, explain_os_errors
 from sam3_lora.evaluate.gain_loss.points import measured
-from sam3_lora.evaluate.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.report import VERSION, Report, Summary
+from sam3_lora.evaluate.text.messages import alert_phrase, alert_sentence
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.files import MB, atomic_write, read_file
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS

@@ -1,5 +1,6 @@
 """What ships with the app keeps its promises: small, loaded by stock transformers, taught, and teachable."""
 
+import pytest
 from transformers import Sam3Model, Sam3Processor
 
 from sam3_lora.config import ASSETS, RunConfig
@@ -29,6 +30,7 @@ def test_the_base_knows_its_concepts_and_says_no_to_the_rest():
     assert results.false_firing(threshold) < 0.2
 
 
+@pytest.mark.slow
 def test_a_short_run_lowers_the_validation_loss(tmp_path):
     def validation_loss(steps: int) -> float:
         settings = {"training.max_steps": steps, "training.warmup_steps": 4, "output.runs": str(tmp_path)}

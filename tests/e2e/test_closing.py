@@ -18,7 +18,7 @@ from tests.e2e.browser import App, failures, open_page, running_app, tab
 from tests.e2e.helpers import CHART, quick_run, wait_for_more
 from tests.train.helpers import totals
 
-STEPS = 60
+STEPS = 24
 PATIENCE_S = 240
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),

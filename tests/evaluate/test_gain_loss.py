@@ -19,10 +19,10 @@ from sam3_lora.evaluate.gain_loss import card
 from sam3_lora.evaluate.gain_loss.card import CARD, PICTURE, write_card
 from sam3_lora.evaluate.gain_loss.picture import svg
 from sam3_lora.evaluate.gain_loss.points import Kind, LeftOut, Missing, compare, line, measured
-from sam3_lora.evaluate.markdown_report import to_markdown
-from sam3_lora.evaluate.messages import gain_loss_rows
 from sam3_lora.evaluate.report import Retention, StrengthMetrics
 from sam3_lora.evaluate.store import save, to_json, weights_stamp
+from sam3_lora.evaluate.text.markdown_report import to_markdown
+from sam3_lora.evaluate.text.messages import gain_loss_rows
 from sam3_lora.predict.routing import Routing
 from sam3_lora.runs.run import Run
 from tests.evaluate.fake_predictor import FakePredictor, without_model

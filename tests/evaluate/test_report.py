@@ -14,11 +14,11 @@ from sam3_lora.data.dataset import open_dataset
 from sam3_lora.errors import DataError
 from sam3_lora.evaluate import EvaluationRequest, Report, evaluate, read_report
 from sam3_lora.evaluate.cgf1 import NO_NEGATIVES
-from sam3_lora.evaluate.markdown_report import to_markdown
-from sam3_lora.evaluate.messages import found_by_phrase, found_sentence, reason
 from sam3_lora.evaluate.object_counts import count_objects, total
 from sam3_lora.evaluate.predictions import phrases_of
 from sam3_lora.evaluate.store import folder_of, run_of, save, stored_reports, to_json
+from sam3_lora.evaluate.text.markdown_report import to_markdown
+from sam3_lora.evaluate.text.messages import found_by_phrase, found_sentence, reason
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.markdown import escape
 from sam3_lora.runs.run import Run

@@ -11,10 +11,10 @@ import pytest
 from sam3_lora.cli.evaluate import _as_json
 from sam3_lora.data.dataset import open_dataset
 from sam3_lora.evaluate import EvaluationRequest, Report, bootstrap, evaluate, read_report
-from sam3_lora.evaluate.markdown_report import to_markdown
-from sam3_lora.evaluate.messages import changes, kept_sentence, routed_sentence, routed_value
 from sam3_lora.evaluate.predictions import routed
 from sam3_lora.evaluate.store import save
+from sam3_lora.evaluate.text.markdown_report import to_markdown
+from sam3_lora.evaluate.text.messages import changes, kept_sentence, routed_sentence, routed_value
 from sam3_lora.markdown import escape
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui.evaluate.tables import table

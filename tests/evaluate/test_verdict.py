@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sam3_lora.evaluate import bootstrap
-from sam3_lora.evaluate.messages import alert_phrase, alert_sentence, verdict_sentence
 from sam3_lora.evaluate.report import Difference, Retention
+from sam3_lora.evaluate.text.messages import alert_phrase, alert_sentence, verdict_sentence
 from sam3_lora.evaluate.verdict import VerdictKind, find_alerts, improvement, judge
 
 

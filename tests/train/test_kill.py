@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from sam3_lora.runs.run import Run, effective_rows
 from tests.train.lives import live
 
-# A life takes up to 3 steps from its checkpoint, and some more while the killing is under way.
-KILLS, STEPS = 10, 60
+STEPS_A_LIFE = 6  # a life takes up to 3 steps from its checkpoint, and some more while the killing is under way
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 
@@ -22,18 +21,19 @@ def totals(run):
 
 
 @pytest.mark.timeout(900)
-def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, processes):
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_has_the_losses_of_one_that_never_was(config, processes, kills):
     def let_live(run, resume, *end, in_app=False):
         process = processes.Process(target=live, args=(str(run.folder), resume, *end), kwargs={"in_app": in_app})
         process.start()
         process.join()
         return process.exitcode
 
-    settings = {"training.max_steps": STEPS, "training.checkpoint_every": 2, "training.batch_size": 1}
+    settings = {"training.max_steps": STEPS_A_LIFE * kills, "training.checkpoint_every": 2, "training.batch_size": 1}
     settings |= {"replay.source": "own", "replay.images_per_step": 1}
     whole, killed = (Run.create(config.with_settings(settings)) for _ in range(2))
     chance, reached = random.Random(0), 0
-    for life in range(KILLS):
+    for life in range(kills):
         # Steps, checkpoints, evaluations, adapters being saved: the delay lands in any of them.
         end = reached + (chance.choice((1, 2, 3)) if life else 2), chance.uniform(0, 0.08)
         in_app = life % 2 == 1  # the thread of the app dies with it
@@ -47,4 +47,4 @@ def test_a_run_killed_ten_times_has_the_losses_of_one_that_never_was(config, pro
     assert killed.status().state == whole.status().state == "finished"
     assert totals(killed) == pytest.approx(totals(whole), rel=1e-6)
     assert killed.status().best_validation_loss == pytest.approx(whole.status().best_validation_loss, rel=1e-6)
-    assert sum(row["kind"] == "resume" for row in killed.metrics()[0]) == KILLS
+    assert sum(row["kind"] == "resume" for row in killed.metrics()[0]) == kills

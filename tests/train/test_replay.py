@@ -19,10 +19,14 @@ from sam3_lora.train.setup import Setup, prepare
 from tests.factories import write_dataset
 from tests.train.helpers import request_after, steps, totals, train
 
+REPLAYED = {"replay.source": "own", "replay.images_per_step": 2, "replay.phrases_per_image": 3}
+# Presence alone may differ at the beginning, so the peak learning rate is reached at once.
+QUICK = {"training.learning_rate": 0.01, "training.warmup_steps": 0, "training.max_steps": 3, "data.valid_split": ""}
+
 
 @pytest.fixture
 def config(config):
-    return config.with_settings({"replay.source": "own", "replay.images_per_step": 2, "replay.phrases_per_image": 3})
+    return config.with_settings(REPLAYED)
 
 
 def ready(config: RunConfig, folder) -> tuple[Setup, Replay]:
@@ -46,6 +50,12 @@ def test_the_first_step_starts_from_agreement_and_later_ones_have_a_loss_of_thei
     assert not (run.folder / REPLAY_FOLDER).exists(), "a finished run needs the answers no more"
 
 
+@pytest.fixture(scope="module")
+def quick_totals(quick_config, tmp_path_factory):
+    runs = {"output.runs": str(tmp_path_factory.mktemp("runs"))}
+    return totals(train(quick_config.with_settings({**REPLAYED, **QUICK, **runs})))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -56,10 +66,8 @@ def test_the_first_step_starts_from_agreement_and_later_ones_have_a_loss_of_thei
         ("replay.phrases", ["manhole cover", "brick"]),
     ],
 )
-def test_each_setting_has_an_effect(config, only_steps, name, value):
-    # Presence alone may differ at the beginning, so the peak learning rate is reached at once.
-    quick = config.with_settings({"training.learning_rate": 0.01, "training.warmup_steps": 0})
-    assert totals(train(quick)) != totals(train(quick.with_settings({name: value})))
+def test_each_setting_has_an_effect(config, quick_totals, only_steps, name, value):
+    assert totals(train(config.with_settings({**QUICK, name: value}))) != quick_totals
 
 
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one(config, monkeypatch, only_steps):

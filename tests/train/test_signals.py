@@ -45,7 +45,7 @@ def signalled(config, tmp_path, signals, **settings) -> tuple[Run, int, str]:
     return runs[0], command.returncode, output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_group_that_is_signalled_saves_first(config, tmp_path, number):
     run, code, output = signalled(config, tmp_path, [number], **{"data.num_workers": 1})
     assert code == 0, output

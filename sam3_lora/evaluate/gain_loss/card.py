@@ -7,9 +7,9 @@ from pathlib import Path
 from sam3_lora.errors import RunError, explain_os_errors
 from sam3_lora.evaluate.gain_loss.picture import svg
 from sam3_lora.evaluate.gain_loss.points import measured
-from sam3_lora.evaluate.messages import gain_loss_meaning, gain_loss_rows
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.store import run_of, was_replaced
+from sam3_lora.evaluate.text.messages import gain_loss_meaning, gain_loss_rows
 from sam3_lora.files import MB, atomic_write, read_file
 from sam3_lora.markdown import escape, table, with_section
 from sam3_lora.text import plural

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from sam3_lora.draw import Color
 from sam3_lora.evaluate.gain_loss.picture import GOAL, X_TITLE, Y_TITLE, lowest_kept, short_name
 from sam3_lora.evaluate.gain_loss.points import GainLoss, Kind, Point, line
-from sam3_lora.evaluate.messages import point_name
 from sam3_lora.evaluate.prompt_leak import Leak
 from sam3_lora.evaluate.report import Curve, Report
+from sam3_lora.evaluate.text.messages import point_name
 from sam3_lora.evaluate.verdict import MIN_KEPT
 from sam3_lora.ui.components.plots import LEGEND_ABOVE, empty_figure, plot_names, plot_text
 from sam3_lora.ui.runs import adapter_title

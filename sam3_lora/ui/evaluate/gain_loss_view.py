@@ -8,8 +8,8 @@ import streamlit as st
 
 from sam3_lora.evaluate.evaluation import OTHER_STRENGTHS
 from sam3_lora.evaluate.gain_loss.points import GainLoss, Kind, LeftOut, Measured, Missing, Point, compare, measured
-from sam3_lora.evaluate.messages import gain_loss_meaning, kept_sentence, point_name
 from sam3_lora.evaluate.report import Report
+from sam3_lora.evaluate.text.messages import gain_loss_meaning, kept_sentence, point_name
 from sam3_lora.text import plural
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.plots import show_figure

@@ -13,10 +13,10 @@ import streamlit as st
 from sam3_lora.config import RunConfig
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.evaluate.gain_loss.points import Measured, measured
-from sam3_lora.evaluate.markdown_report import to_markdown
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.store import StoredReport, read_report, stored_reports, to_json
+from sam3_lora.evaluate.text.markdown_report import to_markdown
 from sam3_lora.text import plural
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import download_report, escape

@@ -9,7 +9,10 @@ from pathlib import Path
 import streamlit as st
 
 from sam3_lora.evaluate.gain_loss.points import Measured
-from sam3_lora.evaluate.messages import (
+from sam3_lora.evaluate.metrics import METRICS
+from sam3_lora.evaluate.report import Report
+from sam3_lora.evaluate.store import was_replaced
+from sam3_lora.evaluate.text.messages import (
     REPLACED,
     alert_sentence,
     found_by_phrase,
@@ -19,9 +22,6 @@ from sam3_lora.evaluate.messages import (
     routed_sentence,
     thresholds_sentence,
 )
-from sam3_lora.evaluate.metrics import METRICS
-from sam3_lora.evaluate.report import Report
-from sam3_lora.evaluate.store import was_replaced
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.text import plural, short
 from sam3_lora.ui.components.colors import PhraseColors

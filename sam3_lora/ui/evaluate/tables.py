@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from sam3_lora.evaluate.messages import changes, interval, number, reason, routed_value
 from sam3_lora.evaluate.metrics import LOWER_IS_BETTER, METRICS
 from sam3_lora.evaluate.prompt_leak import Leak
 from sam3_lora.evaluate.report import Difference, Report
+from sam3_lora.evaluate.text.messages import changes, interval, number, reason, routed_value
 from sam3_lora.evaluate.verdict import NEGLIGIBLE, improvement
 from sam3_lora.text import short
 from sam3_lora.ui.components.layout import escape

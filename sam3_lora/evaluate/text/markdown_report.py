@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sam3_lora.evaluate.gain_loss.points import measured
-from sam3_lora.evaluate.messages import (
+from sam3_lora.evaluate.metrics import METRICS
+from sam3_lora.evaluate.report import Report
+from sam3_lora.evaluate.text.messages import (
     alert_sentence,
     change_rows,
     columns,
@@ -18,8 +20,6 @@ from sam3_lora.evaluate.messages import (
     number,
     routed_sentence,
 )
-from sam3_lora.evaluate.metrics import METRICS
-from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.markdown import escape, table
 from sam3_lora.text import plural

@@ -1,0 +1,1 @@
+"""An evaluation in words: sentences, and the report as Markdown."""
