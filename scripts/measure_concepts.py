@@ -4,7 +4,8 @@
 
 Each seed draws other examples: images of the training split with objects of the category, and as many without. F1 (IoU
 0.5) is of the validation split, at score 0.5 and at the best threshold; false firing is the share of images without
-the category in which something is predicted. LoRA is trained on the same images, masks and all.
+the category in which something is predicted. LoRA is trained on the same images, masks and all. Beside them: boxes on
+the same examples, asked of other images without learning, and a box on one object of the image itself.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.data.records import ImageRecord, Split
 from sam3_lora.evaluate.precision_recall_f1 import ThresholdSweep
 from sam3_lora.evaluate.predictions import SCORE_THRESHOLD
-from sam3_lora.masks import decode_segmentation
+from sam3_lora.masks import decode_segmentation, mask_to_box_xyxy
+from sam3_lora.predict.exemplars import Exemplars
 from sam3_lora.predict.postprocess import PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
+from sam3_lora.predict.references import Reference
 from sam3_lora.recipes import demo_config
 from sam3_lora.runs.run import Run
 from sam3_lora.train.loop import fit
@@ -52,13 +55,35 @@ def draw(split: Split, category: str, shots: int, seed: int) -> list[ImageRecord
     return [part[place] for part in (with_it, without) for place in rng.permutation(len(part))[:shots]]
 
 
-def scores_of(predictor: Predictor, prompt: str, split: Split, category: str) -> dict[str, float]:
-    """F1 and false firing of a prompt for a category."""
+def scores_of(
+    predictor: Predictor,
+    prompt: str,
+    split: Split,
+    category: str,
+    references: Sequence[Reference] = (),
+    on_image: bool = False,
+) -> dict[str, float]:
+    """F1 and false firing of a prompt for a category.
+
+    Args:
+        predictor: the model.
+        prompt: a phrase or a concept; "" for boxes alone.
+        split: to measure on.
+        category: what is meant.
+        references: boxes on other images.
+        on_image: whether the first object of each image is shown by a box on itself, which images without one lack.
+    """
     scores, is_tp, num_objects, fired = list[float](), list[bool](), 0, list[bool]()
     for record in split.images:
-        predictor.set_image(load_image(record))
-        found = postprocess_all(predictor.prompt([prompt], _LOWEST), PostprocessConfig(_LOWEST))[prompt]
-        gt = masks_of(record, category)
+        pixels, gt = load_image(record), masks_of(record, category)
+        shown: Exemplars | Sequence[Reference] | None = references or None
+        if on_image and not gt:
+            continue
+        if on_image:
+            shown = exemplars([mask_to_box_xyxy(gt[0])])
+        predictor.set_image(pixels)
+        results = predictor.prompt([prompt] if prompt else [], _LOWEST, exemplars=shown)
+        (found,) = postprocess_all(results, PostprocessConfig(_LOWEST)).values()
         num_objects += len(gt)
         scores += found.scores.tolist()
         is_tp += true_positives(found, gt)
@@ -71,6 +96,23 @@ def scores_of(predictor: Predictor, prompt: str, split: Split, category: str) ->
         "best_f1": sweep.at(best).f1,
         "false_firing": float(np.mean(fired)) if fired else 0.0,
     }
+
+
+def exemplars(boxes_xyxy: Sequence) -> Exemplars:
+    return Exemplars(np.array(boxes_xyxy, np.float32), np.ones(len(boxes_xyxy), bool))
+
+
+def reference_rows(
+    predictor: Predictor, records: Sequence[ImageRecord], category: str, valid: Split
+) -> dict[str, dict[str, float]]:
+    """Asked of other images without learning: boxes on the examples, alone and with the phrase."""
+    examples = [Example.of_masks(load_image(record), masks_of(record, category)) for record in records]
+    references = [Reference(one.image, exemplars(one.boxes_xyxy)) for one in examples if len(one.boxes_xyxy)]
+    started = time.process_time()
+    alone = scores_of(predictor, "", valid, category, references)
+    seconds = {"cpu_s": (time.process_time() - started) / len(valid.images)}
+    with_phrase = scores_of(predictor, phrase_of(category), valid, category, references)
+    return {"references": alone | seconds, "references and phrase": with_phrase | seconds}
 
 
 def concept_row(
@@ -131,11 +173,17 @@ def main() -> None:
     for category in arguments.categories or dataset.categories:
         rows.append({"category": category, "way": "phrase"} | scores_of(predictor, category, valid, category))
         print(json.dumps(rows[-1]), flush=True)
+        same = scores_of(predictor, "", valid, category, on_image=True)
+        rows.append({"category": category, "way": "a box on the same image"} | same)
+        print(json.dumps(rows[-1]), flush=True)
         for shots in arguments.shots:
             for seed in range(arguments.seeds):
                 records = draw(train, category, shots, seed)
                 options = LearnOptions(arguments.tokens, arguments.steps, arguments.rate, seed=seed)
                 head = {"category": category, "shots": shots, "seed": seed}
+                for way, found in reference_rows(predictor, records, category, valid).items():
+                    rows.append(head | {"way": way} | found)
+                    print(json.dumps(rows[-1]), flush=True)
                 for boxes in (False, True)[: 1 + arguments.boxes]:
                     found = concept_row(predictor, records, category, valid, options, boxes=boxes)
                     rows.append(head | {"way": "concept, boxes" if boxes else "concept"} | found)

@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from sam3_lora.masks import mask_to_box_xyxy
+from sam3_lora.ui.adapters import NONE
 from scripts import scenes
 from tests.e2e.browser import App, failures, open_page, tab, violations, wait_until_idle
 from tests.e2e.helpers import save_adapter
@@ -51,6 +52,46 @@ def test_from_the_example_to_the_files(browser, app: App, tmp_path) -> None:
 
         assert failures(page) == [] and violations(page) == []
         assert errors == []
+
+
+def test_boxes_on_one_image_are_asked_of_another_in_tiles_and_of_a_folder(browser, app: App, tmp_path) -> None:
+    folder = write_scenes(tmp_path)
+    with tab(browser) as (page, errors):
+        open_page(page, app, "inference", dataset=str(folder), adapter=NONE)
+        draw_a_box(page)
+        draw_a_box(page, 200, 180)
+        expect(page.get_by_text("2 positive")).to_be_visible(timeout=30_000)
+        page.get_by_role("button", name="Example 3").click(force=True)
+        wait_until_idle(page)
+        page.get_by_text("Find the like of boxes on 1 other image").click()
+        wait_until_idle(page)
+        page.get_by_role("textbox", name="Phrases", exact=True).fill("")
+        page.keyboard.press("Tab")
+        wait_until_idle(page)
+        page.get_by_role("button", name="Options").click()
+        page.get_by_role("combobox", name="Large images").click()
+        page.get_by_role("option", name="In tiles").click()
+        page.get_by_label("Side of a tile in pixels").fill("200")
+        page.keyboard.press("Tab")
+        wait_until_idle(page)
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Prompt", exact=True).click()
+        expect(page.get_by_text("Press Prompt to update")).to_have_count(0, timeout=60_000)
+        wait_until_idle(page)
+        assert failures(page) == []
+        assert json.loads(take(page, "COCO"))["categories"][0]["name"] == "visual"
+
+        page.get_by_text("A folder", exact=True).click()
+        field = page.get_by_role("textbox", name="Folder of images")
+        field.fill(str(folder))
+        field.press("Enter")
+        wait_until_idle(page)
+        page.get_by_role("button", name="Prompt", exact=True).click()
+        expect(page.get_by_text(re.compile(r"\d+ objects? in \d of 4 images"))).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("like boxes on 1 image")).to_be_visible()
+        expect(page.get_by_text("in tiles of 200 pixels")).to_be_visible()
+        assert failures(page) == [] and errors == []
 
 
 def test_a_folder_with_a_broken_image_is_processed_to_its_end(browser, app: App, tmp_path) -> None:
@@ -106,15 +147,16 @@ def move(page: Page, slider: str, key: str) -> None:
     wait_until_idle(page)
 
 
-def draw_a_box(page: Page) -> None:
-    page.get_by_text("Draw exemplar boxes").click()
+def draw_a_box(page: Page, left: int = 40, top: int = 40) -> None:
+    if not page.locator(".st-key-exemplar-canvas").count():
+        page.get_by_text("Draw exemplar boxes").click()
     canvas = page.locator(".st-key-exemplar-canvas canvas").last
     expect(canvas).to_be_visible(timeout=60_000)
     canvas.scroll_into_view_if_needed()
     place = canvas.bounding_box()
-    page.mouse.move(place["x"] + 40, place["y"] + 40)
+    page.mouse.move(place["x"] + left, place["y"] + top)
     page.mouse.down()
-    page.mouse.move(place["x"] + 160, place["y"] + 140, steps=5)
+    page.mouse.move(place["x"] + left + 120, place["y"] + top + 100, steps=5)
     page.mouse.up()
     wait_until_idle(page)
 
