@@ -93,8 +93,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """How many processes; 0: in this one. None: as many as a variable of xdist's own says.
 
     Several for whole folders. For fewer tests their start takes longest; slow tests need all the memory; those on a GPU
-    would wait for each other; a test in a browser needs more than one core, and is best beside one without. One more
-    than cores, since those in a browser mostly wait.
+    would wait for each other; a test in a browser needs more than one core, and is best beside one without.
     """
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None
@@ -104,7 +103,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if chosen or sum("e2e" not in file.parts for file in files) < 6 or torch.cuda.is_available():
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    many = min(MOST_PROCESSES, cores + 1, int(psutil.virtual_memory().available / BYTES_EACH))
+    many = min(MOST_PROCESSES, cores, int(psutil.virtual_memory().available / BYTES_EACH))
     return many if many > 1 else 0
 
 

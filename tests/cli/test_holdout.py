@@ -26,6 +26,7 @@ def arguments(tmp_path: Path, base: Path, data: Path, **settings: object) -> lis
     return ["train", str(config), *(f"--set={name}={value}" for name, value in values.items())]
 
 
+@pytest.mark.slow
 def test_the_default_configuration_trains_and_evaluates_on_held_out_images(tmp_path: Path, tiny_base: Path) -> None:
     data = write_dataset(tmp_path / "data", ("train",), images=9)
     command = arguments(tmp_path, tiny_base, data, **{"training.seed": 4})

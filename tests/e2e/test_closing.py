@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_run_and_after_the_next_start_it_goes_on(browser, tiny_base: Path, tmp_path: Path) -> None:
     unbroken = quick_run(tmp_path / "runs", tiny_base, tmp_path, STEPS)
     with running_app(tmp_path) as app, tab(browser) as (page, _):

@@ -30,7 +30,7 @@ TEXTS = (LONG, ALL, *PATHS)  # the first once for each page
 GATE_TEXTS = ("~no\0body/x", "../../../../etc/passwd", ALL)
 NUMBERS = ("-1", "1e308", "99999999999999999999", "0.1e-320", "-0", "")
 PAGES = ("Dataset", "Configure", "Train", "Inference", "Evaluate")
-QUICK = ("Dataset", "Configure")  # most of the fields
+QUICK = ("Dataset",)
 # Fields on which depends what else a page shows.
 LAST = {
     "Dataset": ("Dataset folder", "Image folder, if separate"),

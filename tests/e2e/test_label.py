@@ -163,6 +163,7 @@ def test_boxes_are_drawn_and_a_dataset_is_reviewed(browser, tmp_path: Path) -> N
     assert sum(one.source == "annotation" for one in decision.objects) == len(labels[Path(name).name].annotations)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_stays_on_the_screen(browser, photos: Path, tmp_path: Path) -> None:
     config = tmp_path / "config"
     (photos / "broken.jpg").write_bytes(b"no image")

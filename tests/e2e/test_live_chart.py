@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from sam3_lora.runs.run import Run
 from tests.e2e.browser import App, failures, open_page, tab, wait_until_idle
 from tests.e2e.helpers import CHART, chart_state, same_view, wait_for_more, zoom
@@ -42,6 +44,7 @@ def growing_run(runs: Path) -> Iterator[Run]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browser, app: App) -> None:
     with growing_run(app.runs) as run, tab(browser) as (page, errors):
         open_page(page, app, "train", run=run.name, **ALL_TERMS)
@@ -84,6 +87,7 @@ def test_zoom_and_hidden_curves_survive_updates_page_changes_and_a_reload(browse
         assert whole["x"][0] <= 1 and whole["x"][1] > zoomed["x"][1], "a double click shows everything again"
 
 
+@pytest.mark.slow
 def test_each_click_on_the_legend_counts_however_quick_and_a_double_one_shows_a_curve_alone(browser, app: App) -> None:
     with growing_run(app.runs) as run, tab(browser) as (page, errors):
         open_page(page, app, "train", run=run.name, **ALL_TERMS)
@@ -130,6 +134,7 @@ def test_the_library_is_sent_once_and_updates_are_small(browser, app: App) -> No
         assert max(frames) < 200_000
 
 
+@pytest.mark.slow
 def test_the_chart_follows_the_theme(browser, app: App) -> None:
     color = f"document.querySelector('{CHART}')?.data?.[0].line.color"  # a new theme builds the chart anew
     with growing_run(app.runs), tab(browser, "light") as (page, _):

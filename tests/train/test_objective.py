@@ -160,6 +160,7 @@ def _average(rank: int, base: Path, batches: list[Batch], store: str, out: Path)
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_average_the_gradients_of_the_mask_decoder(tiny_base, batches, tmp_path: Path) -> None:
     """Also where one of them has no mask, so that it does not run there."""
     each = [batches(0), batches(3)]

@@ -39,6 +39,7 @@ def steps(run):
     return [row for row in run.metrics()[0] if row["kind"] == "step"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_validate_one_run(config, tmp_path):
     data = write_dataset(tmp_path / "data", splits=("train",), images=6, empty_images=0)
     broken = sorted((data / "train").glob("*.png"))[:3]

@@ -76,6 +76,7 @@ def test_a_run_goes_on_without_images_that_break(own_config, data, monkeypatch):
 
 
 @pytest.mark.usefixtures("only_steps")
+@pytest.mark.slow
 def test_workers_and_a_resumed_run_take_the_same_images_instead(own_config, data, monkeypatch):
     for path in images(data / "train")[:2]:
         path.write_bytes(b"no image")

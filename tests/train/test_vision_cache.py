@@ -91,6 +91,7 @@ def test_exemplar_boxes_leave_the_cache_on(frozen, decoded):
     assert totals(run) == pytest.approx(totals(train(boxed, data__vision_cache_gb=0)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_loading_workers_read_the_cache(frozen):
     frozen = frozen.with_settings({"training.max_steps": 2, "data.valid_split": ""})
     without = train(frozen, data__vision_cache_gb=0)
