@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -23,7 +24,7 @@ from sam3_lora.files import atomic_write, user_path
 from sam3_lora.model.adapter_files.find_adapter import WEIGHTS
 from sam3_lora.runs.run import list_runs
 from sam3_lora.ui import state
-from sam3_lora.ui.preferences import kept_edits
+from sam3_lora.ui.preferences import CONFIG_VARIABLE, config_folder, kept_edits
 
 if TYPE_CHECKING:
     from transformers import Sam3Config, Sam3Processor
@@ -38,7 +39,6 @@ V = TypeVar("V")
 _WATCHED = (".json", ".yaml", ".yml")  # files whose changes mean that a dataset has changed
 _MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
-_NEXT_RUN = "next-run.yaml"  # in the folder of runs
 _PROGRESS_DELAY_S = 0.4
 _LONG_S, _PAUSE = 0.05, 20  # a fingerprint that takes longer is reused for so many times its duration
 
@@ -68,16 +68,22 @@ def last_config() -> RunConfig | None:
 
 def keep_config(config: RunConfig) -> None:
     """Keeps the next run's configuration, so that a reload does not lose it. Raises ConfigError."""
-    path = runs_folder() / _NEXT_RUN
-    fix = "Make its folder writable, or choose another with the environment variable SAM3_LORA_RUNS"
+    path = next_run_file()
+    fix = f"Make its folder writable, or choose another with the environment variable {CONFIG_VARIABLE}"
     with explain_os_errors(ConfigError, f"The settings cannot be kept in {path}", fix):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, config.to_yaml().encode())
 
 
+def next_run_file() -> Path:
+    """Where the next run's configuration is kept, one for each folder of runs."""
+    root = str(user_path(runs_folder()).absolute()).encode("utf-8", "surrogateescape")
+    return config_folder() / "next-run" / f"{hashlib.blake2b(root, digest_size=8).hexdigest()}.yaml"
+
+
 def _kept_config(since: float) -> RunConfig | None:
     """What was kept last, if that was after a time in unix seconds."""
-    path = runs_folder() / _NEXT_RUN
+    path = next_run_file()
     with suppress(OSError, Sam3LoraError):
         return RunConfig.load(path) if path.stat().st_mtime > since else None
     return None

@@ -71,7 +71,7 @@ def test_boxes_on_one_image_are_asked_of_another_in_tiles_and_of_a_folder(browse
         page.get_by_role("button", name="Options").click()
         page.get_by_role("combobox", name="Large images").click()
         page.get_by_role("option", name="In tiles").click()
-        page.get_by_label("Side of a tile in pixels").fill("200")
+        page.get_by_role("spinbutton", name="Side of a tile in pixels").fill("200")
         page.keyboard.press("Tab")
         wait_until_idle(page)
         assert violations(page) == []

@@ -12,6 +12,7 @@ from sam3_lora.config import AdapterConfig, RunConfig
 from sam3_lora.config.yaml_text import parse_yaml
 from sam3_lora.recipes import PRESETS, demo_config, preset, recipe_for
 from sam3_lora.ui.components.forms import expected, label_of, setting_names
+from sam3_lora.ui.resources import next_run_file
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 from tests.factories import write_dataset
 from tests.ui.run_folders import finished_run
@@ -61,7 +62,7 @@ def test_settings_outlive_a_reload_unless_a_run_has_begun_since(runs: Path) -> N
     assert config_of(configure_page()).lora.rank == 32
     began = finished_run(runs).began
     for seconds, is_kept in ((5, True), (-5, False)):
-        os.utime(runs / "next-run.yaml", (began + seconds, began + seconds))
+        os.utime(next_run_file(), (began + seconds, began + seconds))
         assert (config_of(configure_page()).lora.rank == 32) == is_kept
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from sam3_lora.predict.export import found_image
 from sam3_lora.ui import resources
-from sam3_lora.ui.adapters import DEMO_ADAPTER, short_name
+from sam3_lora.ui.adapters import DEMO_ADAPTER, explain_demo_model, short_name
 from sam3_lora.ui.components.layout import choose_one, empty_state, escape, guarded
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.inference import before_after_view, downloads, result_view, results, share_link
@@ -45,6 +45,8 @@ def show(form: PromptForm, view: ViewState) -> None:
         _offer_training()
     _show_both(comparison, view)
     _show_downloads(comparison, view, form.source)
+    if comparison.prompt.model.adapter:  # without one the form says it
+        explain_demo_model(comparison.prompt.model.base)
 
 
 def _offer_training() -> None:

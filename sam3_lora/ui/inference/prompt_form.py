@@ -79,7 +79,8 @@ def _choose_model() -> ModelChoice:
 def _show_base(model: ModelChoice) -> None:
     if model.base != DEMO:
         st.caption(f"Base model: {escape(model.base)}")
-    adapters.explain_demo_model(model.base)
+    if model.adapter is None:
+        adapters.explain_demo_model(model.base)
 
 
 def _choose_phrases(model: ModelChoice) -> list[str]:
