@@ -231,6 +231,7 @@ def test_a_list_of_names_is_answered_and_no_other(locked: App) -> None:
     assert ask(locked, host=netloc(locked).replace("localhost", "127.0.0.1"), cookies=known).status == 403
 
 
+@pytest.mark.slow
 def test_with_a_token_the_app_opens_by_its_link_only(browser, locked: App, tmp_path: Path) -> None:
     (link,) = re.findall(r"http://\S+token=\S+", locked.log.read_text())
     with tab(browser) as (page, errors):

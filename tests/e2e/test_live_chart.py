@@ -116,6 +116,7 @@ def test_each_click_on_the_legend_counts_however_quick_and_a_double_one_shows_a_
         assert failures(page) == [] and errors == []
 
 
+@pytest.mark.slow
 def test_the_library_is_sent_once_and_updates_are_small(browser, app: App) -> None:
     with growing_run(app.runs), tab(browser) as (page, _):
         frames: list[int] = []
