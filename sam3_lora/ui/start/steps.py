@@ -37,7 +37,7 @@ def show(now: Situation) -> None:
         _show_one(
             2, "Train", train, _about_training(now), {"Configure": actions.CONFIGURE_PAGE, "Train": actions.TRAIN_PAGE}
         )
-        about = "Prompt images with the base model and your adapter, and measure what was gained."
+        about = "Prompt images, and measure what your adapter gained."
         _show_one(3, "Try", tried, about, {"Inference": actions.INFERENCE_PAGE, "Evaluate": actions.EVALUATE_PAGE})
 
 
@@ -53,7 +53,7 @@ def _about_data(now: Situation) -> str:
     if now.dataset is None and now.has_data:
         return f"{escape(resources.dataset_title(now.path))} is open."
     if now.dataset is None:
-        return "Open annotated images and see what is wrong, or annotate some with the model's help."
+        return "Open annotated images and see what is wrong, or label some."
     known = now.dataset
     problems = f", {plural(known.errors, 'error')} to fix" if known.errors else ""
     counts = f"{plural(known.images, 'image')}, {plural(known.objects, 'object')}{problems}"
