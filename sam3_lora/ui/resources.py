@@ -100,7 +100,7 @@ def first_config() -> RunConfig | None:
 def current_dataset() -> str:
     """Path of the dataset that all pages of this tab work with.
 
-    It is the one opened last in this tab; before any was, that of the newest run; without a run, the demo.
+    It is the one opened last in this tab; before any was, that of :func:`last_config`; without either, the demo.
     """
     if chosen := state.dataset_path():
         return chosen
