@@ -1,6 +1,6 @@
 """Measures learned concepts on the demo: the F1 that a few examples of a category reach, with no weight trained.
 
-    python -m scripts.measure_concepts [--shots 1 3 5 10] [--seeds 3] [--lora-epochs 18 60] [--json FILE]
+    python -m scripts.measure_concepts [--shots 1 3 5 10] [--seeds 3] [--lora-epochs 18 60] [--lora-shots 5] [--json FILE]
 
 Each seed draws other examples: images of the training split with objects of the category, and as many without. F1 (IoU
 0.5) is of the validation split, at score 0.5 and at the best threshold; false firing is the share of images without
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=LearnOptions.rate)
     parser.add_argument("--boxes", action="store_true", help="learn from boxes without masks, too")
     parser.add_argument("--lora-epochs", type=int, nargs="*", default=[])
+    parser.add_argument("--lora-shots", type=int, nargs="+", help="numbers of examples to train LoRA on; default: all")
     parser.add_argument("--categories", nargs="+")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -188,7 +189,8 @@ def main() -> None:
                     found = concept_row(predictor, records, category, valid, options, boxes=boxes)
                     rows.append(head | {"way": "concept, boxes" if boxes else "concept"} | found)
                     print(json.dumps(rows[-1]), flush=True)
-                for epochs in arguments.lora_epochs:
+                with_lora = arguments.lora_shots is None or shots in arguments.lora_shots
+                for epochs in arguments.lora_epochs if with_lora else []:
                     found = lora_row(records, category, valid, epochs, seed)
                     rows.append(head | {"way": f"LoRA, {epochs} epochs"} | found)
                     print(json.dumps(rows[-1]), flush=True)
