@@ -1,6 +1,6 @@
 """Measures learned concepts on the demo: the F1 that a few examples of a category reach, with no weight trained.
 
-    python -m scripts.measure_concepts [--shots 1 3 5 10] [--seeds 3] [--lora-epochs 18 60] [--lora-shots 5] [--json FILE]
+    python -m scripts.measure_concepts [--shots 1 3 5 10] [--seeds 3] [--lora-epochs 18 60] [--json FILE]
 
 Each seed draws other examples: images of the training split with objects of the category, and as many without. F1 (IoU
 0.5) is of the validation split, at score 0.5 and at the best threshold; false firing is the share of images without
