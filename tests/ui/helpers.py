@@ -6,6 +6,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from sam3_lora.config import RunConfig
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -29,6 +31,13 @@ def train_page(**query: str) -> AppTest:
         app.query_params[name] = value
     app.run()
     assert not app.exception
+    return app
+
+
+def open_sections(app: AppTest) -> AppTest:
+    """Opens all sections of the configure page's form, whose widgets are drawn only then."""
+    for section in RunConfig.model_fields:
+        app.session_state[f"section-{section}"] = True
     return app
 
 

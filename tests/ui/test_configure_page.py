@@ -15,6 +15,7 @@ from sam3_lora.ui.components.forms import expected, label_of, setting_names
 from sam3_lora.ui.resources import next_run_file
 from sam3_lora.ui.state import DATASET_PATH, RUN_CONFIG
 from tests.factories import write_dataset
+from tests.ui.helpers import open_sections
 from tests.ui.run_folders import finished_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -27,7 +28,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure_page(**session: object) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=60)
+    app = open_sections(AppTest.from_file(str(ROOT / "navigation.py"), default_timeout=60))
     for key, value in session.items():
         app.session_state[key] = value
     app.switch_page("pages/configure.py").run()
@@ -64,6 +65,23 @@ def test_settings_outlive_a_reload_unless_a_run_has_begun_since(runs: Path) -> N
     for seconds, is_kept in ((5, True), (-5, False)):
         os.utime(next_run_file(), (began + seconds, began + seconds))
         assert (config_of(configure_page()).lora.rank == 32) == is_kept
+
+
+def test_a_section_is_drawn_when_it_is_opened_or_has_a_mistake() -> None:
+    key = "setting-lora-dropout"
+    app = configure_page(**{f"section-{section}": False for section in RunConfig.model_fields})
+    assert key not in {widget.key for widget in app.number_input}
+    app.session_state["section-lora"] = True
+    app.run()
+    app.number_input(key=key).set_value(1.0).run()
+    app.session_state["section-lora"] = False
+    app.run()
+    assert explanations(app), "a mistake stays in view"
+    app.number_input(key=key).set_value(0.25).run()
+    app.session_state["section-lora"] = False
+    app.run()
+    assert key not in {widget.key for widget in app.number_input}
+    assert config_of(app.run()).lora.dropout == 0.25
 
 
 def test_every_setting_has_a_widget_with_its_meaning(runs: Path) -> None:

@@ -14,7 +14,7 @@ from sam3_lora.runs.run import Run
 from sam3_lora.ui.split_choices import train_choices, valid_choices
 from sam3_lora.ui.state import RUN_CONFIG
 from tests.factories import write_dataset
-from tests.ui.helpers import dataset_page, new_app, texts
+from tests.ui.helpers import dataset_page, new_app, open_sections, texts
 from tests.ui.run_folders import write_adapter
 
 VALID = "setting-data-valid_split"
@@ -28,7 +28,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure(path: Path) -> AppTest:
-    app = new_app()
+    app = open_sections(new_app())
     app.switch_page("pages/configure.py").run()
     app.text_input(key="setting-data-path").set_value(str(path)).run()
     assert not app.exception

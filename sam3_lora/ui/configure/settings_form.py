@@ -86,7 +86,13 @@ def _show_section(section: str, title: str, problems: dict[str, str], dataset: D
     names = [name for name in setting_names(section) if name not in _ESSENTIAL]
     wrong = sum(name in problems for name in names)
     label = f"{title} :red-badge[{wrong} to correct]" if wrong else title
-    with st.expander(label, expanded=bool(wrong), key=f"section-{section}"):
+    key = f"section-{section}"
+    if wrong:
+        st.session_state[key] = True
+    # Drawn when it is opened: a browser takes seconds for the widgets of all settings.
+    with st.expander(label, key=key, on_change="rerun") as opened:
+        if not opened.open:
+            return
         st.caption(RunConfig.model_fields[section].annotation.__doc__ or "")
         columns = st.columns(2)
         for index, name in enumerate(names):
