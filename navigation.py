@@ -8,7 +8,7 @@ from sam3_lora.config import ASSETS
 
 def main() -> None:
     """Sets up the app and runs the chosen page."""
-    from sam3_lora.ui import sidebar  # not with the module, which DataLoader workers execute again
+    from sam3_lora.ui import resources, sidebar  # not with the module, which DataLoader workers execute again
 
     st.set_page_config(
         page_title="SAM 3 LoRA Studio",
@@ -30,6 +30,8 @@ def main() -> None:
     )
     in_use = st.sidebar.container()
     st.sidebar.caption(f"Version {__version__}")
+    if page.url_path:  # any but the start page, which starts the imports
+        resources.wait_for_model_libraries()
     page.run()
     with in_use:
         sidebar.show()

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from sam3_lora.ui import resources
 from sam3_lora.ui.components.folder_picker import open_picker, pick_folder
 from sam3_lora.ui.components.layout import guarded, page
 from sam3_lora.ui.preferences import load_preferences, places
@@ -17,6 +18,11 @@ def main() -> None:
         st.switch_page(actions.DATASET_PAGE, query_params={"path": path})
     if _DATASET_LINK in st.query_params:
         st.switch_page(actions.DATASET_PAGE, query_params=st.query_params.to_dict())
+    _draw()
+    resources.import_model_libraries()  # while the page is read
+
+
+def _draw() -> None:
     with page("Teach SAM 3 your own objects", "From annotated images to a LoRA adapter, in three steps."):
         now = look()
         left, right = st.columns(2, gap="large")

@@ -40,6 +40,7 @@ _WATCHED = (".json", ".yaml", ".yml")  # files whose changes mean that a dataset
 _MAX_WATCHED = 200  # in one folder
 _KEPT_DATASETS = 4
 _PROGRESS_DELAY_S = 0.4
+_IMPORTING = "import-model-libraries"  # name of a thread
 _LONG_S, _PAUSE = 0.05, 20  # a fingerprint that takes longer is reused for so many times its duration
 
 
@@ -292,6 +293,31 @@ def get_predictor(
     weights = adapter / WEIGHTS if adapter else None
     stamp = weights.stat().st_mtime_ns if weights and weights.is_file() else None
     return _load_predictor(name_or_path, str(adapter) if adapter else None, stamp, image_size, processor)
+
+
+@st.cache_resource(show_spinner=False)
+def import_model_libraries() -> threading.Thread:
+    """Starts to import in the background, once, the libraries that models need, which takes seconds."""
+
+    def work() -> None:
+        # Nothing of our own: two threads in one circle of imports see half a module.
+        with suppress(ImportError):  # the page that needs it says so
+            import pandas  # noqa: F401
+            import peft  # noqa: F401
+            import torch  # noqa: F401
+            from transformers import Sam3Model, Sam3Processor  # noqa: F401
+
+    thread = threading.Thread(target=work, name=_IMPORTING, daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_for_model_libraries() -> None:
+    """Waits until the imports that were started are done, and says so; a page would import half of a library."""
+    for thread in threading.enumerate():
+        if thread.name == _IMPORTING:
+            with st.spinner("Loading PyTorch"):
+                thread.join()
 
 
 # SAM 3 takes gigabytes, so that at most two are held: the current one and the previous one.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sam3_lora.config import RunConfig
 from tests.e2e.browser import App, failures, open_page, running_app, tab, unmarked, violations, wait_until_idle
 from tests.factories import coco, write_split
 
@@ -37,6 +38,18 @@ def test_page_draws_without_errors(browser, app: App, name: str, theme: str) -> 
         assert violations(page) == []
         assert unmarked(page) == []
         assert errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_settings_draw_without_errors(browser, app: App, theme: str) -> None:
+    with tab(browser, theme) as (page, errors):
+        open_page(page, app, "configure")
+        for section in RunConfig.model_fields:
+            page.locator(f".st-key-section-{section} summary").click()
+            wait_until_idle(page)
+        assert page.locator('[class*="st-key-setting-"]').count() > 70
+        assert failures(page) == [] and violations(page) == [] and unmarked(page) == [] and errors == []
 
 
 def test_a_link_opens_its_page_even_if_it_is_the_first_thing_after_the_start(browser, tmp_path: Path) -> None:

@@ -183,9 +183,11 @@ def test_the_slider_shows_the_image_that_the_run_has_learned_most_on(
 def test_the_first_screen_waits_for_no_large_library(tmp_path: Path) -> None:
     code = """
 import sys
+from sam3_lora.ui import resources
 from sam3_lora.ui.access import AccessGuard
 from tests.ui.helpers import ROOT, new_app
 AccessGuard.in_use = True
+resources.import_model_libraries = lambda: None  # in the background
 app = new_app().run()
 assert app.title[0].value and not app.exception
 print(*{"torch", "transformers", "peft", "cv2", "pandas", "pyarrow", "pycocotools"} & sys.modules.keys())
