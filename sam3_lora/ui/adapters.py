@@ -24,7 +24,7 @@ from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.resources import current_dataset
-from sam3_lora.ui.runs import all_runs, best_f1, run_label
+from sam3_lora.ui.runs import adapter_title, all_runs, best_f1, run_label
 
 if TYPE_CHECKING:
     from sam3_lora.predict.routing import Routing
@@ -78,11 +78,11 @@ def has_demo_adapter() -> bool:
 
 
 def short_name(name: str) -> str:
-    """An adapter's name where there is little room: "potholes, best" for that of a run."""
+    """An adapter's name where there is little room: "potholes (best)" for that of a run."""
     run, _, kind = name.partition("/")
     if name == NONE:
         return "Base model alone"
-    return f"{run_label(run)}, {kind}" if kind in ("best", "last") else short(Path(name).name or name)
+    return f"{run_label(run)} ({kind})" if kind in ("best", "last") else short(Path(name).name or name)
 
 
 def _uploads() -> Path:
@@ -99,20 +99,20 @@ def choose(key: str) -> ModelChoice:
         ModelError: the typed folder is no adapter's.
     """
     known = known_adapters()
-    if key not in st.session_state and key not in st.query_params:
-        st.session_state[key] = in_use()
-    typed = st.session_state.get(key) or st.query_params.get(key) or NONE
-    options = list(dict.fromkeys([*known, NONE, typed]))
+    if key not in st.session_state:
+        st.session_state[key] = st.query_params.get(key) or in_use()
+    typed = st.session_state[key] or NONE
     name = st.selectbox(
         "Adapter",
-        options,
-        index=None,  # so that the address always has the choice, and a reload does not take the newest instead
+        list(dict.fromkeys([*known, NONE, typed])),
+        index=None,
         placeholder=NONE,
         key=key,
-        bind="query-params",
+        format_func=adapter_title,
         accept_new_options=True,
         help="The adapters of your runs, newest first. You can also type the folder of another adapter.",
     )
+    st.query_params[key] = name or NONE  # not bound to it: then the address would have the title
     st.session_state[state.ADAPTER] = (name or NONE, st.session_state.get(state.CURRENT_RUN, ""))
     if name == NONE or not name:
         return base_alone()

@@ -155,10 +155,10 @@ def run_title(name: str) -> str:
 
 
 def adapter_title(name: str) -> str:
-    """ "20260131-175902-potholes/best" -> "potholes, 31 January 2026 at 17:59:02 (best)"; other names stay."""
+    """ "20260131-175902-potholes/best" -> "potholes (best), 31 January 2026 at 17:59:02"; other names stay."""
     run, _, kind = name.rpartition("/")
-    title = run_title(run)
-    return f"{title} ({kind})" if run and title != run else name
+    label, title = run_label(run), run_title(run)
+    return f"{label} ({kind}){title.removeprefix(label)}" if run and title != run else name
 
 
 def run_label(name: str) -> str:

@@ -85,10 +85,6 @@ def test_a_run_of_its_own_process_outlives_a_killed_app_and_is_found_again(
         _state(page, "Paused")
         _button(page, "Resume").first.click()
         _state(page, "Training")
-        _button(page, "Stop").click()
-        _state(page, "Stopped")
-        _button(page, "Resume").click()
-        _state(page, "Training")
         assert failures(page) == [] and errors == []
         process = run.status().pid
         app.server.kill()

@@ -42,6 +42,11 @@ def test_a_word_is_taught_found_kept_and_used_again(browser, tmp_path: Path) -> 
         page.get_by_role("option", name="pothole").click()
         wait_until_idle(page)
         assert violations(page) == []
+        images = page.get_by_role("slider", name="Images with it")
+        images.focus()
+        for _ in range(2):
+            page.keyboard.press("ArrowLeft")
+        expect(images).to_have_value("3")
         page.get_by_role("button", name="Learn", exact=True).click()
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Prompt it").click(timeout=300_000)

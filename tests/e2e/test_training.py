@@ -12,7 +12,7 @@ from tests.e2e.browser import App, failures, open_page, tab, violations, wait_un
 from tests.e2e.helpers import CHART, chart_state, quick_run, same_view, wait_for_more, zoom
 from tests.ui.run_folders import write_adapter, write_steps
 
-STEPS = 40
+STEPS = 30
 PATIENCE_MS = 240_000
 # Whether a chart shows curves of two runs.
 TWO_RUNS = """selector => [...document.querySelectorAll(selector)].some(({ data }) => {

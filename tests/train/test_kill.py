@@ -21,7 +21,7 @@ def totals(run):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_has_the_losses_of_one_that_never_was(config, processes, kills):
     def let_live(run, resume, *end, in_app=False):
         process = processes.Process(target=live, args=(str(run.folder), resume, *end), kwargs={"in_app": in_app})

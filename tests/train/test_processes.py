@@ -65,7 +65,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(config, tmp_p
     """As far as all batches hold equally many phrases, over which the mean of the classification is taken."""
     data = write_dataset(tmp_path / "data", images=8, empty_images=0)
     settings = {"data.path": str(data), "data.valid_split": "", "lora.dropout": 0.0, "loss.normalization": "global"}
-    config = config.with_settings({**settings, "training.max_steps": 20, "training.epochs": 20})
+    config = config.with_settings({**settings, "training.max_steps": 8, "training.epochs": 8})
     together, _ = train_in_two_processes(config.with_settings({"training.batch_size": 2}), tmp_path)
     alone = Run.create(config.with_settings({"training.batch_size": 4}))
     fit(alone)

@@ -80,7 +80,7 @@ def test_with_an_adapter_two_results_stand_side_by_side(app: AppTest, runs: Path
     assert app.text_input(key="phrases").value == ", ".join(phrases[:8])
     app.button(key="prompt").click().run()
     assert not app.exception and not app.error
-    assert "**Base model**" in texts(app) and "tried, best**" in texts(app)
+    assert "**Base model**" in texts(app) and "tried (best)**" in texts(app)
     table = app.dataframe[0].value
     assert table["Phrase"].tolist() == phrases[:8]
     assert {"Base: objects", "Adapter: objects", "Base: best score", "Adapter: best score"} < set(table.columns)
