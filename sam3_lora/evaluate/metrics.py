@@ -29,11 +29,14 @@ METRICS = {
         "How well masks and scores match the annotations: 1 is perfect (COCO AP)",
     ),
     "map_bbox": ("Box mAP", "The same for boxes"),
-    "f1_50": ("F1", "Few objects missed and few false alarms: 1 is perfect (masks, IoU and score 0.5)"),
+    "f1_50": ("F1", "Few objects missed and few false positives: 1 is perfect (masks, IoU and score 0.5)"),
     "cgf1": ("cgF1", "SAM 3's own metric: 1 is perfect, 0 is chance (positive F1 × presence MCC)"),
     "positive_f1": ("Positive F1", "F1 where the object is in the image, with exact masks (mean over IoU 0.5 to 0.95)"),
     "il_mcc": ("Presence MCC", "How well it tells whether an object is in the image: 1 is perfect, 0 is chance"),
-    "false_firing": ("False firing", "How often it finds something where the object is absent; lower is better"),
+    "false_firing": (
+        "False positive rate",
+        "The share of prompts for absent objects that find something; lower is better",
+    ),
     "validation_loss": (
         "Validation loss",
         "The total that training lowers, on these images; lower is better",

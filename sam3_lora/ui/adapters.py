@@ -99,22 +99,22 @@ def choose(key: str) -> ModelChoice:
         ModelError: the typed folder is no adapter's.
     """
     known = known_adapters()
-    if key not in st.session_state:
-        st.session_state[key] = st.query_params.get(key) or in_use()
-    typed = st.session_state[key] or NONE
+    known_address, asked = f"{key}-address", st.query_params.get(key)
+    if asked and asked != st.session_state.get(known_address):  # by a link
+        st.session_state[key] = asked
+    st.session_state[key] = typed = st.session_state.get(key) or in_use()
     name = st.selectbox(
         "Adapter",
         list(dict.fromkeys([*known, NONE, typed])),
-        index=None,
-        placeholder=NONE,
         key=key,
         format_func=adapter_title,
         accept_new_options=True,
         help="The adapters of your runs, newest first. You can also type the folder of another adapter.",
     )
-    st.query_params[key] = name or NONE  # not bound to it: then the address would have the title
-    st.session_state[state.ADAPTER] = (name or NONE, st.session_state.get(state.CURRENT_RUN, ""))
-    if name == NONE or not name:
+    # Not bound to the widget: the address would have the title, and could not be set by buttons of this page.
+    st.query_params[key] = st.session_state[known_address] = name
+    st.session_state[state.ADAPTER] = (name, st.session_state.get(state.CURRENT_RUN, ""))
+    if name == NONE:
         return base_alone()
     return open_adapter(name, known.get(name) or _typed_folder(name))
 
@@ -130,8 +130,8 @@ def in_use() -> str:
     """The name of the adapter that this tab works with.
 
     It is the one chosen last, unless another run was opened on the train page since. Then, and before any was chosen,
-    it is one of the run opened there; otherwise the newest of a run that has ended, or uploaded; otherwise the demo's,
-    for the demo; otherwise one of a run in progress or of little F1, which may not find anything; otherwise none.
+    it is one of the run opened there; otherwise the newest of another run, or uploaded; otherwise the demo's, for the
+    demo. One of a run in progress or of little F1, which may not find anything, is taken only where there is no other.
     """
     current = st.session_state.get(state.CURRENT_RUN, "")
     chosen, run_then = st.session_state.get(state.ADAPTER, ("", ""))
@@ -140,7 +140,8 @@ def in_use() -> str:
     names = [name for name in known_adapters() if name != DEMO_ADAPTER or current_dataset() == DEMO]
     of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
     weak = {run.name for run in all_runs() if _is_weak(run)}
-    return (of_current or sorted(names, key=lambda name: name.partition("/")[0] in weak) or [NONE])[0]
+    usable = [name for name in (*of_current, *names) if name.partition("/")[0] not in weak]
+    return (usable or of_current or names or [NONE])[0]
 
 
 def _is_weak(run: Run) -> bool:

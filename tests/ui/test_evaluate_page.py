@@ -21,6 +21,7 @@ from sam3_lora.evaluate.verdict import Alert
 from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.runs.run import Run
 from sam3_lora.ui import adapters
+from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.background_job import BackgroundJob
 from sam3_lora.ui.evaluate import remedies, tables
 from sam3_lora.ui.evaluate.history import comparison
@@ -94,13 +95,15 @@ def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, d
     (path,) = (run.folder / "evaluations").glob("*.json")
     assert app.subheader[0].value == found_sentence(read_report(path))
     assert read_report(path).verdict in texts(app).replace("\\", "")
-    assert [tile.label for tile in app.metric] == ["Mask mAP", "F1", "cgF1", "False firing"]
+    assert [tile.label for tile in app.metric] == ["Mask mAP", "F1", "cgF1", "False positive rate"]
     table = app.dataframe[0].value.set_index("Metric")
     assert table.loc["Mask mAP", "Difference"] == pytest.approx(
         table.loc["Mask mAP", "Adapter"] - table.loc["Mask mAP", "Base"]
     )
-    assert table.loc["False firing", "Adapter"] > 0
-    assert table.loc["False firing", "Routed"] != table.loc["False firing", "Adapter"], "walrus is the base's"
+    assert table.loc["False positive rate", "Adapter"] > 0
+    assert table.loc["False positive rate", "Routed"] != table.loc["False positive rate", "Adapter"], (
+        "walrus is the base's"
+    )
 
     for view in ("Curves", "Prompt leak"):
         app.segmented_control(key="evaluation-view").set_value(view).run()
@@ -125,7 +128,7 @@ def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, d
     app.segmented_control(key="evaluation-view").set_value("Thresholds").run()
     advised = app.dataframe[0].value.set_index("Phrase")["Threshold"]
     app.button(key="use-thresholds").click().run()
-    assert app.session_state["advised_thresholds"] == advised.dropna().to_dict()
+    assert app.session_state["advised_thresholds"] == {f"{run.name}/best": advised.dropna().to_dict()}
     assert "Inference" in [title.value for title in app.title]
     assert app.selectbox(key="adapter").value == f"{run.name}/best", "the adapter that they were measured with"
 
@@ -242,7 +245,7 @@ def test_tables_tiles_and_comparison_hold_the_reports_numbers(data: Path) -> Non
     report = made_report(data)
     tiles = {tile.label: tile for tile in tables.tiles(report)}
     assert tiles["Mask mAP"].value == f"{report.adapter.metrics['map_segm']:.3f}"
-    assert tiles["False firing"].color in ("inverse", "off"), "more of it is never green"
+    assert tiles["False positive rate"].color in ("inverse", "off"), "more of it is never green"
     assert tables.table(report, "phrase")["Objects"].sum() == report.objects
     curves = tables.curve_table(report, "crack")
     assert [row["Recall"] for row in curves] == pytest.approx([place / 10 for place in range(11)])
@@ -309,12 +312,27 @@ def test_what_helps_changes_the_settings_of_the_next_run() -> None:
     assert changed_settings([], 0.9, config) == {}
 
 
+def test_routing_as_a_remedy_prompts_with_it_and_the_adapter_that_was_measured(
+    app: AppTest, tmp_path: Path, data: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(remedies, "alerts_of", lambda report: [Alert("forgotten")])
+    run = make_run(tmp_path / "runs")
+    taught_phrases.write(run.folder / "adapters" / "best", ["crack"])
+    visit(app, data)
+    evaluate(app)
+    app.selectbox(key="adapter").set_value(NONE).run()
+    app.button(key="route-by-phrase").click().run()
+    assert not app.exception and app.title[0].value == "Inference"
+    assert app.selectbox(key="adapter").value == f"{run.name}/best" and app.toggle(key="route").value
+
+
 def test_a_remedy_opens_configure_with_it(app: AppTest, tmp_path: Path, data: Path, monkeypatch) -> None:
     monkeypatch.setattr(remedies, "USABLE_F1", 1.1)
     make_run(tmp_path / "runs")
     visit(app, data)
     evaluate(app)
     before = RunConfig().training.epochs
+    app.query_params["evaluation-view"] = "Curves"  # as a browser has it: what is bound to a widget cannot be cleared
     app.button(key="retrain-training.epochs").click().run()
     assert not app.exception and app.title[0].value == "Configure"
     assert app.session_state["run_config"].training.epochs == 2 * before

@@ -154,9 +154,9 @@ def test_phrases_are_routed_by_what_the_adapter_was_taught_or_the_user_types(
     )
     (folder,) = runs.glob("*/adapters/best")
     visit(app, runs, monkeypatch)
-    app.text_input(key="phrases").set_value("crack, toucan")
     app.toggle(key="route").set_value(True).run()
     assert "does not know which phrases" in texts(app) and not app.error
+    app.text_input(key="phrases").set_value("crack, toucan")
     app.button(key="prompt").click().run()
     assert "Answered by" not in app.dataframe[0].value and asked == [(0, "crack", "toucan"), (1, "crack", "toucan")]
 
@@ -216,11 +216,15 @@ def test_where_nothing_is_shown_the_highest_score_is_offered_as_a_threshold(
 def test_thresholds_of_an_evaluation_disable_the_slider_that_they_override(
     app: AppTest, runs: Path, monkeypatch
 ) -> None:
-    app.session_state[ADVISED_THRESHOLDS] = {"crack": 0.3}
     visit(app, runs, monkeypatch)
-    app.text_input(key="phrases").set_value("crack, pothole").run()
-    assert not app.slider(key="threshold").disabled, "it holds for the other phrase"
-    app.text_input(key="phrases").set_value("crack").run()
+    app.session_state[ADVISED_THRESHOLDS] = {app.selectbox(key="adapter").value: {"crack": 0.3}}
+    assert not app.slider(key="threshold").disabled, "it holds for the other phrases"
+    app.text_input(key="phrases").set_value("crack")
+    app.button(key="prompt").click().run()
+    assert app.slider(key="threshold").disabled
+    app.selectbox(key="adapter").set_value(NONE).run()
+    assert not app.slider(key="threshold").disabled, "they hold for the adapter that was evaluated"
+    app.selectbox(key="adapter").set_value(next(iter(app.session_state[ADVISED_THRESHOLDS]))).run()
     assert app.slider(key="threshold").disabled
     app.toggle(key="use_advised").set_value(False).run()
     assert not app.slider(key="threshold").disabled

@@ -29,6 +29,17 @@ class Remedy:
     edits: tuple[AnyEdit, ...]
     certain: bool = True
 
+    @property
+    def only_accepts(self) -> bool:
+        """Whether nothing changes: reading has already done what can be done."""
+        return all(isinstance(edit, kinds.Accept) for edit in self.edits)
+
+    @property
+    def only_excludes(self) -> bool:
+        """Whether it leaves out what is concerned, and corrects nothing."""
+        excluding = (kinds.ExcludeImages, kinds.ExcludeObjects, kinds.ExcludeCategories, kinds.Accept)
+        return not self.only_accepts and all(isinstance(edit, excluding) for edit in self.edits)
+
 
 @dataclass(frozen=True, slots=True)
 class Context:

@@ -41,10 +41,14 @@ def size_mismatch(case: Case) -> None:
 
 
 def image_scaled(case: Case) -> None:
-    """The annotation file gives an image twice its true width and height, as if it was scaled down later."""
+    """An image was scaled to half its size after it was annotated: the annotations are for twice its size."""
     case.image["width"] *= 2
     case.image["height"] *= 2
     _without_run_lengths(case)
+    for entry in case.annotations:
+        entry["bbox"] = [2 * value for value in entry["bbox"]]
+        if "segmentation" in entry:
+            entry["segmentation"] = [[2 * value for value in polygon] for polygon in entry["segmentation"]]
 
 
 def _without_run_lengths(case: Case) -> None:

@@ -19,6 +19,7 @@ from sam3_lora.evaluate.text.messages import (
     not_defined_sentences,
     number,
     routed_sentence,
+    weak_sentence,
 )
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.markdown import escape, table
@@ -33,7 +34,7 @@ def to_markdown(report: Report) -> str:
     head = columns(report)
     parts = [
         "# Evaluation\n",
-        f"**{escape(found_sentence(report))}** {escape(report.verdict)}\n",
+        f"**{escape(found_sentence(report))}** {escape(report.verdict)} {escape(weak_sentence(report))}\n",
         f"At score 0.5 and IoU 0.5: {escape(found_by_phrase(report))}.\n" if report.objects else "",
         f"{escape(who)}; split {escape(report.split)} of {escape(report.dataset)}: {plural(report.images, 'image')}, "
         f"{plural(report.objects, 'object')}; {report.made.replace('T', ' ')}.\n",

@@ -14,6 +14,7 @@ from sam3_lora.text import first_names, plural, short
 from sam3_lora.tiles import Tiling
 
 _MIN_GAIN = 0.02  # in F1, for which other score thresholds are worth a word
+_MIN_OBJECTS = 5  # of a phrase, below which its share says little
 _MAX_COUNTED = 8  # phrases whose objects are counted in a sentence
 _MAX_ROWS = 10  # leaks and images that are listed
 _REASONS = {
@@ -70,12 +71,27 @@ def verdict_sentence(verdict: Verdict) -> str:
 
 
 def found_sentence(report: Report) -> str:
-    """What is found of what is annotated, in everyday words: "Finds 24 of 45 objects, with 6 false alarms"."""
+    """What is found of what is annotated: "The adapter finds 24 of 45 objects; 6 of its 30 predictions are ..."."""
     count = total(report)
     who = "The adapter" if report.adapter else "The base model"
-    alarms = "" if count.false_positives is None else f", with {plural(count.false_positives, 'false alarm')}"
+    wrong = "" if count.false_positives is None else f"; {_wrong(count.false_positives, count.found)}"
     beside = f"; the base model alone finds {count.base_found}" if report.adapter else ""
-    return f"{who} finds {count.found} of {plural(count.objects, 'object')}{alarms}{beside}."
+    return f"{who} finds {count.found} of {plural(count.objects, 'object')}{beside}{wrong}."
+
+
+def _wrong(wrong: int, right: int) -> str:
+    if not wrong:
+        return "no prediction is wrong"
+    return f"{wrong} of its {plural(wrong + right, 'prediction')} {'is' if wrong == 1 else 'are'} wrong or inexact"
+
+
+def weak_sentence(report: Report) -> str:
+    """Which phrases find less than half of their objects, and what helps; "" where there are none."""
+    weak = [one for one in count_objects(report) if one.objects >= _MIN_OBJECTS and 2 * one.found < one.objects]
+    if not weak or not report.adapter:
+        return ""
+    named = _joined([f"{short(one.phrase)} ({one.found} of {one.objects} found)" for one in weak[:3]])
+    return f"Still weak: {named}. More images with such objects help."
 
 
 def found_by_phrase(report: Report) -> str:
@@ -94,7 +110,8 @@ def alert_phrase(alert: Alert) -> str:
     if one is None:
         assert alert.retention is not None, "an alert is about a difference or about retention"
         lost = alert.retention.found - alert.retention.kept
-        return f"it no longer finds {lost} of {alert.retention.found} other objects that the base model finds"
+        of = f"{alert.retention.found} other objects that the base model finds, rightly or not"
+        return f"it no longer finds {lost} of {of}"
     if one.metric == "false_firing":
         return "it fires more often on absent objects"
     if alert.kind == "metric":
@@ -110,7 +127,10 @@ def alert_sentence(alert: Alert) -> str:
 
 _FIXES = {
     "false_firing": "Repair refusal, or train with more negative phrases (data.num_negatives).",
-    "forgotten": "Route by phrase, or train with replay at a higher weight (replay.weight).",
+    "forgotten": (
+        "Route by phrase (the adapter answers what it was taught, the base model all else), or train with replay "
+        "at a higher weight (replay.weight)."
+    ),
     "phrase": "Add images with such objects, or give the category a phrase that says more.",
     "size": "Add images with such objects, or train at a larger image size.",
 }
@@ -129,7 +149,7 @@ def _described(alert: Alert) -> str:
         return _forgotten(alert.retention, alert.routed)
     label, by = METRICS[one.metric][0], _change(one)
     if _is_false_firing(alert):
-        return f"False firing rose {by}: the adapter predicts objects that are not there more often."
+        return f"The false positive rate rose {by}: the adapter predicts objects that are not there more often."
     if alert.kind == "metric":
         return f"{label} fell {by}."
     name = short(one.name) if alert.kind == "phrase" else f"{one.name.capitalize()} objects"

@@ -38,7 +38,9 @@ def show(report: Report) -> None:
             pressed = action_button(label, "restart_alt", f"retrain-{next(iter(settings))}", meaning=_MEANING)
             if pressed and run is not None:
                 use_settings(run.asked_config.with_settings(settings))
-                st.switch_page("pages/configure.py")
+                st.switch_page(
+                    "pages/configure.py", query_params={}
+                )  # None cannot clear those that widgets are bound to
 
 
 def changed_settings(alerts: Sequence[Alert], f1: float | None, config: RunConfig) -> dict[str, dict[str, Any]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
+from sam3_lora.errors import Sam3LoraError
 from sam3_lora.evaluate.gain_loss.points import Measured
 from sam3_lora.evaluate.metrics import METRICS
 from sam3_lora.evaluate.report import Report
-from sam3_lora.evaluate.store import was_replaced
+from sam3_lora.evaluate.store import run_of, was_replaced
 from sam3_lora.evaluate.text.messages import (
     REPLACED,
     alert_sentence,
@@ -21,9 +23,11 @@ from sam3_lora.evaluate.text.messages import (
     number,
     routed_sentence,
     thresholds_sentence,
+    weak_sentence,
 )
 from sam3_lora.evaluate.verdict import alerts_of
 from sam3_lora.text import plural, short
+from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.components.colors import PhraseColors
 from sam3_lora.ui.components.layout import action_button, bullets, choose_one, escape
 from sam3_lora.ui.components.plots import show_figure
@@ -46,7 +50,6 @@ from sam3_lora.ui.state import ADVISED_THRESHOLDS
 
 _VIEWS = ("Numbers", "Gain and loss", "Curves", "Prompt leak", "Worst images", "Thresholds")
 _VIEW = "evaluation-view"
-_ADAPTER = "adapter"  # key of the choice of an adapter on both pages
 _COLUMNS = {
     **dict.fromkeys(("Base", "Adapter", "Routed", *PHRASE_COLUMNS), "%.3f"),
     "Difference": "%+.3f",
@@ -101,15 +104,17 @@ def show(report: Report, key: str, others: Callable[[], Iterable[Measured]]) -> 
 
 
 def _show_verdict(report: Report) -> None:
-    st.subheader(escape(found_sentence(report)), anchor=False)
-    st.markdown(escape(report.verdict))
     step = "" if report.adapter_step is None else f"saved after step {report.adapter_step:,}, "
     size = f"{step}{plural(report.images, 'image')}, {plural(report.objects, 'object')}"
     created = report.made.replace("T", " ")[:16]
+    st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}: {size}, measured {created}"))
+    st.subheader(escape(found_sentence(report)), anchor=False)
+    st.markdown(escape(f"{report.verdict} {weak_sentence(report)}"))
     if named := found_by_phrase(report):
         counted = "Counted are predictions with a score and an overlap (IoU) of 0.5 or more."
         st.caption(f"Found by phrase: {escape(named)}. {counted}")
-    st.caption(escape(f"{described(report.adapter_name, report.dataset, report.split)}: {size}, measured {created}"))
+    if _chosen_on(report):
+        st.caption(":material/info: The best checkpoint was chosen on these images: expect a little less on new ones.")
     if was_replaced(report):
         st.warning(REPLACED, icon=":material/published_with_changes:")
     if sentence := thresholds_sentence(report):
@@ -121,6 +126,16 @@ def _show_verdict(report: Report) -> None:
     remedies.show(report)
     for note in report.notes:
         st.caption(f":material/info: {escape(note)}")
+
+
+def _chosen_on(report: Report) -> bool:
+    """Whether the adapter is the best checkpoint of a run by the same images."""
+    run = run_of(Path(report.adapter_folder)) if report.adapter_folder else None
+    with suppress(Sam3LoraError):  # its settings are damaged
+        if run and Path(report.adapter_folder or "").name == "best":
+            data = run.config.data
+            return (data.path, data.valid_split) == (report.dataset, report.split)
+    return False
 
 
 def _offer_repair(report: Report) -> None:
@@ -209,14 +224,10 @@ def _offer_thresholds(report: Report, label: str, key: str) -> None:
     """Draws the button that opens the inference page with the best thresholds."""
     advised = report.best_thresholds()
 
-    def use_thresholds() -> None:
-        st.session_state[ADVISED_THRESHOLDS] = advised
-        if report.adapter_name:
-            st.session_state[_ADAPTER] = report.adapter_name  # they hold for no other one
-
     reason = None if advised else "No threshold gives a true positive"
     meaning = "Prompts an image on the inference page with these thresholds"
-    if action_button(label, "image_search", key, reason, meaning, on_click=use_thresholds):
+    if action_button(label, "image_search", key, reason, meaning):
+        st.session_state.setdefault(ADVISED_THRESHOLDS, {})[report.adapter_name] = advised
+        query = {"ask": "1", "adapter": report.adapter_name or NONE}
         dataset = {"dataset": report.dataset} if has_dataset_folder(report.dataset) else {}
-        # Streamlit refuses to clear parameters that widgets are bound to, but replaces them.
-        st.switch_page("pages/inference.py", query_params={"ask": "1"} | dataset)
+        st.switch_page("pages/inference.py", query_params=query | dataset)

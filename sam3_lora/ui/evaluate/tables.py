@@ -139,18 +139,25 @@ def _percent(share: float | None) -> str | None:
 
 
 def leak_summary(report: Report) -> str:
-    """The rate of false alarms and the worst confusion of two phrases, as Markdown."""
+    """The false positive rate and the worst confusion of two phrases, as Markdown."""
     rate, leaks = report.judged.metrics["false_firing"], report.judged.leak.by_share()
     sentences = []
     if rate is not None:
         sentences.append(
             f"**{rate:.0%}** of the prompts with an absent phrase find something."
             if rate
-            else "No false alarms for absent phrases."
+            else "No prompt with an absent phrase finds anything."
         )
     if leaks:
-        phrase, name = (escape(short(text)) for text in leaks[0][:2])
-        sentences.append(f"Prompted with **{phrase}**, it marks **{leaks[0][2]:.0%}** of **{name}** objects.")
+        phrase, name, share = leaks[0]
+        beside = ""
+        if report.adapter:
+            of_base = next((cell[2] for cell in report.base.leak.by_share() if cell[:2] == (phrase, name)), 0.0)
+            beside = f"; the base model marks {of_base:.0%}"
+        marked = (
+            f"Prompted with **{escape(short(phrase))}**, it marks **{share:.0%}** of **{escape(short(name))}** objects"
+        )
+        sentences.append(f"{marked}{beside}.")
     else:
         sentences.append("No phrase marks objects of another one.")
     return " ".join(sentences)

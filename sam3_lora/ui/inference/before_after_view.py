@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sam3_lora.predict.export import file_part, found_image
 from sam3_lora.text import plural
 from sam3_lora.ui.components.before_after import before_after
@@ -13,7 +15,7 @@ from sam3_lora.ui.components.images import data_url, to_gif
 from sam3_lora.ui.components.layout import download
 from sam3_lora.ui.inference.downloads import draw
 from sam3_lora.ui.inference.results import SENT_SIZE, Comparison
-from sam3_lora.ui.inference.view_state import ObjectColors
+from sam3_lora.ui.inference.view_state import ViewState
 
 if TYPE_CHECKING:
     from sam3_lora.predict.postprocess import PhraseResult
@@ -32,14 +34,14 @@ def show(
     comparison: Comparison,
     base: Mapping[str, PhraseResult],
     adapter: Mapping[str, PhraseResult],
-    colors: ObjectColors,
+    view: ViewState,
 ) -> None:
     """Draws the slider and the download.
 
     Args:
         comparison: of a prompt.
         base, adapter: what is shown of their predictions, by phrase.
-        colors: of the objects.
+        view: colors, and whether boxes are drawn.
     """
     height, width = comparison.image.shape[:2]
     name = Path(comparison.prompt.image_name)
@@ -48,10 +50,13 @@ def show(
         f"{title}: {plural(len(image.objects), 'object')}"
         for title, image in zip(("Base model", "Adapter"), images, strict=True)
     )
-    pictures = [draw(image, comparison.image, colors, SENT_SIZE, _MIN_SIZE) for image in images]
+
+    def pictures(size: int) -> list[np.ndarray]:
+        return [draw(image, comparison.image, view.colors, size, _MIN_SIZE, view.boxes) for image in images]
+
     before_after(
         "inference-slider",
-        *(data_url(picture, SENT_SIZE) for picture in pictures),
+        *(data_url(picture, SENT_SIZE) for picture in pictures(SENT_SIZE)),
         labels=(labels[0], labels[1]),
         alts=(f"The image with {labels[0]}", f"The image with {labels[1]}"),
         name="Base model and adapter: drag, or use the arrow keys",
@@ -59,7 +64,9 @@ def show(
     )
     download(
         "Before and after",
-        lambda: to_gif([draw(image, comparison.image, colors, _GIF_SIZE, _MIN_SIZE) for image in images], labels),
+        lambda: to_gif(
+            [draw(image, comparison.image, view.colors, _GIF_SIZE, _MIN_SIZE, view.boxes) for image in images], labels
+        ),
         f"{file_part(name.stem)}-before-after.gif",
         "download-before-after",
         "Both pictures as an animated GIF",

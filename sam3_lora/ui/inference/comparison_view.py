@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from sam3_lora.data.prompts import normalized
 from sam3_lora.predict.export import found_image
+from sam3_lora.text import first_names
 from sam3_lora.ui import resources
-from sam3_lora.ui.adapters import DEMO_ADAPTER, explain_demo_model, short_name
+from sam3_lora.ui.adapters import DEMO_ADAPTER, explain_demo_model, short_name, taught_phrases
 from sam3_lora.ui.components.layout import choose_one, empty_state, escape, guarded
 from sam3_lora.ui.components.tables import show_table
 from sam3_lora.ui.inference import before_after_view, downloads, result_view, results, share_link
 from sam3_lora.ui.inference.image_source import Source
-from sam3_lora.ui.inference.prompt_form import PromptForm
+from sam3_lora.ui.inference.prompt_form import PromptForm, prompt_phrases
 from sam3_lora.ui.inference.view_state import ViewState
 from sam3_lora.ui.runs import all_runs
 
@@ -77,25 +79,37 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
     if adapter and view.slider:
         with guarded():
             table["Adapter"] = _of_adapter(comparison, view)
-            before_after_view.show(comparison, table["Base"][1], table["Adapter"][1], view.colors)
+            before_after_view.show(comparison, table["Base"][1], table["Adapter"][1], view)
     else:
         left, right = st.columns(2, gap="medium")
         with left:
-            result_view.show("Base model", "base", comparison, *table["Base"], view.colors)
+            result_view.show("Base model", "base", comparison, *table["Base"], view)
         with right, guarded():
             if adapter:
                 table["Adapter"] = _of_adapter(comparison, view)
                 title = adapter if adapter == DEMO_ADAPTER else f"Adapter: {short_name(adapter)}"
                 title += ", routed by phrase" if view.routing else ""
                 title += f", strength {view.strength:g}" if view.strength != 1 else ""
-                result_view.show(title, "adapter", comparison, *table["Adapter"], view.colors)
+                result_view.show(title, "adapter", comparison, *table["Adapter"], view)
             else:
                 empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
+    if "Adapter" in table and not any(len(result) for result in table["Adapter"][1].values()):
+        _offer_taught_phrases(comparison.prompt)
     show_table(
         results.counts_table(table, routed=view.routing is not None and "Adapter" in table),
         "Objects, area and best score of each phrase",
         {f"{model}: {what}": "%.2f" for model in table for what in ("best score", "area %")},
     )
+
+
+def _offer_taught_phrases(prompt: results.Prompt) -> None:
+    """Says what the adapter was taught where none of it was asked for."""
+    taught = taught_phrases(prompt.model)
+    if not taught or {normalized(phrase) for phrase in prompt.phrases} & {normalized(phrase) for phrase in taught}:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"This adapter was taught {escape(first_names(taught, 8))}.", width="content")
+        st.button("Prompt these", "prompt-taught", type="tertiary", on_click=prompt_phrases, args=(taught[:8],))
 
 
 def _of_adapter(comparison: results.Comparison, view: ViewState) -> tuple[results.Predictions, dict[str, PhraseResult]]:

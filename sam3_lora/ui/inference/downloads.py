@@ -92,7 +92,9 @@ def of_folder(folder: Path, images: Sequence[FoundImage], phrases: Sequence[str]
     _buttons(folder.name or "folder", lambda: images, phrases, ("Images", ".zip", archive))
 
 
-def draw(image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: int, min_size: int = 0) -> np.ndarray:
+def draw(
+    image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: int, min_size: int = 0, boxes: bool = True
+) -> np.ndarray:
     """The image with its objects drawn on it.
 
     Args:
@@ -100,6 +102,7 @@ def draw(image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: 
         pixels: (H, W, 3) uint8.
         colors: of the objects.
         max_size, min_size: limits of the longer side, in pixels.
+        boxes: whether they are drawn, too.
 
     Returns:
         (h, w, 3) uint8.
@@ -109,4 +112,4 @@ def draw(image: FoundImage, pixels: np.ndarray, colors: ObjectColors, max_size: 
     for index, one in enumerate(image.objects):
         sizes, color = (image.size_hw, resized.shape[:2]), colors.of(one.phrase, index)
         objects.append(scaled_object(one.phrase, color, one.rle, one.box_xyxy, *sizes, one.score))
-    return overlay(resized, objects)
+    return overlay(resized, objects, boxes=boxes)

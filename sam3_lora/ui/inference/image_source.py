@@ -15,12 +15,14 @@ from sam3_lora.errors import DataError
 from sam3_lora.files import user_path
 from sam3_lora.ui import resources, state
 from sam3_lora.ui.components import images
-from sam3_lora.ui.components.layout import choose_one, guarded
+from sam3_lora.ui.components.layout import choose_one, escape, guarded
 from sam3_lora.ui.split_index import SplitIndex, split_index
 from sam3_lora.ui.state import keep_valid
 
 FROM_DATASET, FROM_FILE, FROM_FOLDER = "From the dataset", "Upload", "A folder"
 IMAGE = "on_image"  # key of the choice of an image, and its name in the page's address
+_KIND, _FILE = "image_source", "image-file"  # keys
+_UPLOADED = "inference-uploaded"  # the file that was uploaded last, until it is removed
 _MAX_MB = 200  # of an uploaded image
 _EXAMPLES = 4
 _SOLVED = tuple(f"pavement_valid_{number:03}.jpg" for number in (9, 6, 1, 21))  # of the demo
@@ -41,7 +43,7 @@ class Source:
 def choose() -> Source:
     """Draws the choice."""
     kinds = (FROM_DATASET, FROM_FILE, FROM_FOLDER)
-    kind = choose_one("Image", kinds, "image_source", bind="query-params", persist_state="session")
+    kind = choose_one("Image", kinds, _KIND, bind="query-params", persist_state="session")
     if kind == FROM_FOLDER:
         return Source(is_folder=True, folder=_choose_folder())
     source = Source()
@@ -51,8 +53,32 @@ def choose() -> Source:
 
 
 def _upload() -> Source:
-    file = st.file_uploader("Image file", key="image-file", label_visibility="collapsed", max_upload_size=_MAX_MB)
-    return Source(file.name, images.decode(file.getvalue(), file.name)) if file else Source()
+    st.file_uploader(
+        "Image file",
+        key=_FILE,
+        label_visibility="collapsed",
+        max_upload_size=_MAX_MB,
+        on_change=_keep_upload,
+    )
+    file = st.session_state.get(_UPLOADED)
+    if file is None:
+        return Source()
+    if st.session_state.get(_FILE) is None:  # another page was opened since
+        st.caption(f":material/image: {escape(file.name)}")
+    return Source(file.name, images.decode(file.getvalue(), file.name))
+
+
+def _keep_upload() -> None:
+    """A callback: keeps the file while other pages are looked at, and prompts it at once, as an example is."""
+    st.session_state[_UPLOADED] = file = st.session_state[_FILE]
+    st.session_state[state.RUN_NOW] = file is not None
+
+
+def choose_one_that_is_there() -> None:
+    """Makes :func:`choose` take an image of the dataset where no image is chosen, or a folder is."""
+    kind = st.session_state.get(_KIND)
+    if kind == FROM_FOLDER or (kind == FROM_FILE and st.session_state.get(_UPLOADED) is None):
+        st.session_state[_KIND] = FROM_DATASET
 
 
 def _choose_from_dataset() -> Source:

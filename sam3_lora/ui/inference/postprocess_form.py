@@ -111,9 +111,10 @@ def choose_postprocess(threshold: float) -> PostprocessConfig:
     return PostprocessConfig(threshold=threshold, use_presence=presence, largest=largest, **steps)
 
 
-def advised_thresholds(phrases: Sequence[str]) -> dict[str, float]:
-    """The thresholds that an evaluation found best for these phrases, as far as there are any."""
-    stored = {normalized(phrase): value for phrase, value in st.session_state.get(ADVISED_THRESHOLDS, {}).items()}
+def advised_thresholds(phrases: Sequence[str], adapter: str | None) -> dict[str, float]:
+    """The thresholds that an evaluation of this adapter found best for these phrases, as far as there are any."""
+    advised = st.session_state.get(ADVISED_THRESHOLDS, {}).get(adapter, {})
+    stored = {normalized(phrase): value for phrase, value in advised.items()}
     return {phrase: stored[normalized(phrase)] for phrase in phrases if normalized(phrase) in stored}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -43,12 +44,15 @@ def show() -> PromptForm:
         pressed = drawing = False
         with right, guarded():
             model = _choose_model()
-            phrases = _choose_phrases(model)
             no_image = not source.is_folder and source.pixels is None
+            with (
+                st.form("prompt-form", border=False),
+                st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+            ):
+                phrases = _choose_phrases(model)
+                icon = ":material/play_arrow:"
+                pressed = st.form_submit_button("Prompt", type="primary", key="prompt", icon=icon, disabled=no_image)
             with st.container(horizontal=True, vertical_alignment="center"):
-                pressed = st.button(
-                    "Prompt", type="primary", key="prompt", icon=":material/play_arrow:", disabled=no_image
-                )
                 drawing = not source.is_folder and exemplar_boxes.toggle(no_image)
                 if not source.is_folder:
                     teach.offer(model, _add_phrase)
@@ -64,7 +68,12 @@ def show() -> PromptForm:
 def _add_phrase(text: str) -> None:
     """A callback that puts a concept first into the phrases, and prompts."""
     others = [one for one in split_phrases(st.session_state.get(_PHRASES) or "", ()) if one != text]
-    st.session_state[_PHRASES] = join_phrases([text, *others])
+    prompt_phrases([text, *others])
+
+
+def prompt_phrases(phrases: Sequence[str]) -> None:
+    """A callback that prompts these phrases."""
+    st.session_state[_PHRASES] = join_phrases(phrases)
     st.session_state[state.RUN_NOW] = True
 
 

@@ -17,7 +17,7 @@ from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.components.viewer import mount, outline_of, viewer_object
 from sam3_lora.ui.inference.postprocess_form import lower_threshold, show_from
 from sam3_lora.ui.inference.results import MIN_THRESHOLD, SENT_SIZE, Comparison, Predictions, best_hidden_score
-from sam3_lora.ui.inference.view_state import ObjectColors
+from sam3_lora.ui.inference.view_state import ObjectColors, ViewState
 
 if TYPE_CHECKING:
     from sam3_lora.predict.postprocess import PhraseResult
@@ -32,7 +32,7 @@ def show(
     comparison: Comparison,
     predictions: Predictions,
     shown: Mapping[str, PhraseResult],
-    colors: ObjectColors,
+    view: ViewState,
 ) -> None:
     """Draws one model's predictions under its title.
 
@@ -42,7 +42,7 @@ def show(
         comparison: which the predictions are part of.
         predictions: all of the model's.
         shown: what of them is drawn, by phrase.
-        colors: of the objects.
+        view: colors, and whether boxes are drawn.
     """
     count = sum(len(result) for result in shown.values())
     st.markdown(f"**{escape(title)}** :gray[· {plural(count, 'object')} · {predictions.seconds:.2f} s]")
@@ -56,8 +56,8 @@ def show(
         "viewHeight": _VIEW_HEIGHT,
         "label": f"{title}: {plural(count, 'object')}",
         "alt": "",  # the whole viewer is one image, and has the label
-        "objects": _objects(predictions, shown, colors),
-        "show": {"masks": True, "boxes": True, "labels": True, "opacity": MASK_OPACITY},
+        "objects": _objects(predictions, shown, view.colors),
+        "show": {"masks": True, "boxes": view.boxes, "labels": True, "opacity": MASK_OPACITY},
         "focus": None,
     }
     with st.container(key=f"predictions-{key}"):

@@ -10,7 +10,7 @@ from sam3_lora.data.phrase_list import join_phrases
 from sam3_lora.predict.routing import Routing
 from sam3_lora.ui import adapters, resources, state
 from sam3_lora.ui.components.tiles_choice import address_of
-from sam3_lora.ui.inference.image_source import IMAGE
+from sam3_lora.ui.inference.image_source import IMAGE, choose_one_that_is_there
 from sam3_lora.ui.inference.prompt_form import TILES
 from sam3_lora.ui.inference.results import Prompt
 from sam3_lora.ui.inference.routing_form import LINKED, ROUTE
@@ -24,6 +24,7 @@ def open_link() -> None:
         st.session_state[state.DATASET_PATH] = dataset
     if st.query_params.get(_RUN_NOW):
         st.session_state[state.RUN_NOW] = True
+        choose_one_that_is_there()
     if _TAUGHT in st.query_params:
         st.session_state[LINKED] = st.query_params[_TAUGHT]
     for name in (_DATASET, _RUN_NOW, _TAUGHT):

@@ -54,6 +54,7 @@ class ViewState:
     routing: Routing | None  # None: the adapter answers every phrase
     colors: ObjectColors
     slider: bool = False  # base model and adapter are one picture with a slider
+    boxes: bool = False  # are drawn, too
 
     @property
     def answering(self) -> Answering:
@@ -81,7 +82,7 @@ def choose(prompt: Prompt) -> ViewState:
         prompt: its phrases may have thresholds of their own; without an adapter neither strength nor routing can be
             chosen.
     """
-    model, advised = prompt.model, postprocess_form.advised_thresholds(prompt.phrases)
+    model, advised = prompt.model, postprocess_form.advised_thresholds(prompt.phrases, prompt.model.adapter)
     every = bool(advised) and len(advised) == len(prompt.phrases) and not prompt.boxes
     by_threshold, by_strength, by_layout, by_options = st.columns(
         [4, 4, 5, 4], gap="medium", vertical_alignment="bottom"
@@ -111,9 +112,16 @@ def choose(prompt: Prompt) -> ViewState:
         )
     with by_options, st.popover("Options", icon=":material/tune:", key="options", width="stretch"):
         by = choose_one("Colors", (BY_PHRASE, BY_OBJECT), "color-by", persist_state="session")
+        boxes = st.toggle(
+            "Boxes",
+            key="show-boxes",
+            persist_state="session",
+            help="The model predicts boxes and masks separately: they need not agree to the pixel.",
+        )
         routing = routing_form.choose(model)
         choose_tiles(TILES, model.base)
         st.divider()
+        st.caption("Post-processing. The defaults suit most images.")
         config = postprocess_form.choose_postprocess(threshold)
     thresholds = postprocess_form.choose_thresholds(advised)
     routing_form.explain(model, routing)
@@ -121,7 +129,7 @@ def choose(prompt: Prompt) -> ViewState:
         st.caption(f":material/cleaning_services: Post-processing: {', '.join(steps)}.")
     colors = ObjectColors(_phrase_colors(prompt.phrases), by)
     slider = model.folder is not None and layout == SLIDER
-    return ViewState(config, thresholds, round(strength, 2), routing, colors, slider)
+    return ViewState(config, thresholds, round(strength, 2), routing, colors, slider, boxes)
 
 
 def _phrase_colors(phrases: tuple[str, ...]) -> PhraseColors:

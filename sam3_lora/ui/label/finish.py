@@ -22,7 +22,7 @@ _MIN_IMAGES = 5  # of a dataset from which images are held out for validation
 def offer(session: Session) -> None:
     """Draws the buttons that make a dataset of what is labelled."""
     if page := st.session_state.pop(_GO, None):
-        st.switch_page(page)
+        st.switch_page(page, query_params={})
     with st.popover("Use the labels", icon=":material/dataset:", key="label-finish", on_change="rerun") as popover:
         if popover.open:
             _offer_training(session)

@@ -87,7 +87,12 @@ def show_edits(opened: OpenedDataset) -> None:
     earlier = kept_edits(opened.path)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="edits"):
         certain = [one for finding in opened.findings if (one := remedy_of(opened, finding)) and one.certain]
-        if certain and st.button(f"Fix all ({len(certain)})", key="fix-all", icon=":material/build:", type="primary"):
+        accepted = sum(one.only_accepts for one in certain)
+        meaning = f"Corrects, or leaves out, what {len(certain) - accepted} findings are about, and accepts {accepted} "
+        meaning += "that reading has already taken care of. You see what changes first."
+        label = f"Fix all ({len(certain) - accepted})"
+        icon = ":material/build:"
+        if certain and st.button(label, key="fix-all", icon=icon, type="primary", help=meaning):
             _show_fix_all(opened)
         if edits:
             _show_list(opened, edits)
@@ -155,23 +160,34 @@ def _show_preview(opened: OpenedDataset, preview: Preview) -> None:
     """Draws what changes, and the buttons."""
     found = preview.changes
     lines = [f"{escape(name)}: {numbers}" for name, pair in found.numbers.items() if (numbers := in_numbers(*pair))]
-    gone: dict[str, dict[str, None]] = {"Mended": {}, "Accepted as read, nothing changes": {}}
-    for kind, split in found.mended:
-        mended, accepted = gone.values()
-        (accepted if preview.edits.accepts(kind, split) else mended)[title_of(kind)] = None
-    lines += [f"{how}: {escape(first_names(list(titles), 12))}" for how, titles in gone.items() if titles]
+    lines += [f"{how}: {escape(first_names(titles, 12))}" for how, titles in _outcomes(opened, preview).items()]
     if new := list(dict.fromkeys(title_of(kind) for kind, _ in found.new)):
         lines.append(f"New: {escape(first_names(new, 12))}")
     st.markdown(bullets(lines or ["No number of images or objects changes."]))
+    st.caption("The files stay as they are. What is applied here can be undone.")
     with st.container(horizontal=True):
         if st.button("Apply", key="fix-apply", type="primary"):
             edit_list.replace(opened.path, preview.edits)
             st.rerun()
         if st.button("Cancel", key="fix-cancel"):
             st.rerun()
-    for column, (name, *pair) in zip(st.columns(_PICTURES), changed_images(preview), strict=False):
-        with column:
-            _show_pair(opened, preview, name, pair)
+    for name, *pair in changed_images(preview):
+        _show_pair(opened, preview, name, pair)
+
+
+def _outcomes(opened: OpenedDataset, preview: Preview) -> dict[str, list[str]]:
+    """The titles of the findings that would be gone, by what is done about them."""
+    outcomes: dict[str, dict[str, None]] = {}
+    known = {(one.kind, one.split): remedy_of(opened, one) for one in opened.findings}
+    for kind, split in preview.changes.mended:
+        found = known.get((kind, split))
+        how = "Corrected"
+        if preview.edits.accepts(kind, split):
+            how = "Accepted as read, nothing changes"
+        elif found is not None and found.only_excludes:
+            how = "Solved by leaving out what is concerned"
+        outcomes.setdefault(how, {})[title_of(kind)] = None
+    return {how: list(titles) for how, titles in sorted(outcomes.items(), reverse=True)}
 
 
 def changed_images(preview: Preview) -> list[tuple[str, ImageRecord, ImageRecord | None]]:
@@ -187,17 +203,19 @@ def changed_images(preview: Preview) -> list[tuple[str, ImageRecord, ImageRecord
 def _show_pair(opened: OpenedDataset, preview: Preview, name: str, pair: Sequence[ImageRecord | None]) -> None:
     """Draws an image before and after the edits."""
     st.markdown(f"**{escape(short(name))}**")
-    for title, one, record in zip(("Before", "After"), (preview.before, preview.after), pair, strict=True):
-        if record is None:
-            st.caption(f"{title}: not in the dataset")
-            continue
-        st.caption(f"{title}: {plural(len(record.annotations), 'object')}")
-        version = (*opened.state, title, preview.edits.digest)
-        try:
-            picture = images.thumbnail(record, version, images.Layers(), category_colors(one.dataset.categories))
-            st.image(picture, width="stretch", alt=f"{name}, {title.lower()}")
-        except DataError as error:
-            st.caption(escape(error.message))
+    both = zip(st.columns(2), ("Before", "After"), (preview.before, preview.after), pair, strict=True)
+    for column, title, one, record in both:
+        with column:
+            if record is None:
+                st.caption(f"{title}: not in the dataset")
+                continue
+            st.caption(f"{title}: {plural(len(record.annotations), 'object')}")
+            version = (*opened.state, title, preview.edits.digest)
+            try:
+                picture = images.thumbnail(record, version, images.Layers(), category_colors(one.dataset.categories))
+                st.image(picture, width="stretch", alt=f"{name}, {title.lower()}")
+            except DataError as error:
+                st.caption(escape(error.message))
 
 
 def _record(dataset: Dataset, split: str, name: str) -> ImageRecord | None:
