@@ -20,7 +20,7 @@ _STICKY = """<style>
 
 
 def main() -> None:
-    with page("Configure", "Choose what to train and how. Every setting has a default that works."):
+    with page("Configure", "Choose what to train and how. The defaults follow the base model and the dataset."):
         config, problems = next_run()
         if config is not None and follow_recipe(config):
             config, problems = next_run()

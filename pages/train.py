@@ -27,7 +27,7 @@ DETAILS_SECONDS = 6
 
 
 def main() -> None:
-    with page("Train", "Start a run and watch it learn. Training continues if you leave."):
+    with page("Train", "Start a run and watch it learn. Training continues if you leave this page."):
         dialog_closed()
         train_job = get_train_job()
         load_chart_library()

@@ -12,7 +12,7 @@ from sam3_lora.errors import ConfigError
 FUSION = ["detr_encoder", "detr_decoder", "presence_head", "mask_decoder", "scoring"]
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "minimal": (
-        "Attention layers of the DETR decoder, and scoring: trains fastest, forgets least.",
+        "Trains fastest, forgets least: attention layers of the DETR decoder, and scoring.",
         {
             "lora.components": ["detr_decoder", "scoring"],
             "lora.modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
@@ -21,16 +21,16 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "fusion": (
-        "What joins image and phrase and decides what is there: DETR encoder and decoder, scoring, presence head and "
-        "mask decoder. The vision encoder stays as it is.",
+        "The recipe for SAM 3: what joins image and phrase and decides what is there (DETR encoder and decoder, "
+        "scoring, presence head, mask decoder). The vision encoder stays as it is.",
         {"lora.components": FUSION},
     ),
     "balanced": (
-        "Attention and MLP layers of all components but text encoder and presence head: the default.",
+        "The default for the demo: attention and MLP layers of all components but text encoder and presence head.",
         {},
     ),
     "maximum": (
-        "Like balanced with twice the rank, for large or very unusual datasets: forgets most.",
+        "Fits the dataset most, forgets most: like balanced with twice the rank, for large or very unusual datasets.",
         {"lora.rank": 32, "lora.alpha": 64.0},
     ),
 }

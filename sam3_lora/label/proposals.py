@@ -16,11 +16,10 @@ from sam3_lora.data.records import ImageRecord
 from sam3_lora.errors import DataError, explain_os_errors
 from sam3_lora.files import atomic_write, read_file
 from sam3_lora.label.decisions import LabelObject, file_of
-from sam3_lora.masks import decode_segmentation, encode_rle
+from sam3_lora.masks import decode_segmentation, encode_rle, mask_to_box_xyxy
 from sam3_lora.predict.exemplars import Exemplars
 from sam3_lora.predict.postprocess import PhraseResult, PostprocessConfig, postprocess_all
 from sam3_lora.predict.predictor import Predictor
-from sam3_lora.structures import VISUAL
 
 MIN_SCORE = 0.1  # of proposals that are kept; shown are those above the tab's threshold
 MAX_OBJECTS = 60  # of a phrase
@@ -164,14 +163,16 @@ def object_in_box(
 
 
 def objects_of(results: dict[str, PhraseResult]) -> tuple[LabelObject, ...]:
-    """Predictions as objects with masks, phrase by phrase, best first; those without any pixel are left out."""
+    """Predictions as objects with masks, phrase by phrase, best first; those without any pixel are left out.
+
+    Their boxes are those of the masks, as in COCO: the model predicts both, and they need not agree.
+    """
     objects: list[LabelObject] = []
     for phrase, result in results.items():
-        for score, box, mask in zip(result.scores, result.boxes_xyxy, result.each_mask(), strict=True):
-            if mask.any():
-                x0, y0, x1, y1 = (round(float(side), 2) for side in box)
-                name = "" if phrase == VISUAL else phrase
-                objects.append(LabelObject(name or VISUAL, (x0, y0, x1, y1), encode_rle(mask), round(float(score), 4)))
+        for score, mask in zip(result.scores, result.each_mask(), strict=True):
+            if (box := mask_to_box_xyxy(mask)) is not None:
+                x0, y0, x1, y1 = map(float, box)
+                objects.append(LabelObject(phrase, (x0, y0, x1, y1), encode_rle(mask), round(float(score), 4)))
     return tuple(objects)
 
 

@@ -67,6 +67,8 @@ def describe_run(verdict: RunVerdict) -> str:
     elif verdict.compared:
         losses = " The losses are in their usual ranges."
     usual = "" if verdict.healthy_f1 is None else f"; healthy runs have {_f1_range(verdict.healthy_f1)} by then"
+    if verdict.healthy_f1 is not None and verdict.f1 == 0 and verdict.healthy_f1.high < 0.005:
+        usual = ", as in healthy runs at this step"
     f1 = f"F1 {verdict.f1:.2f} {steps}{usual}."
     sentences = {
         "wrong": f"Something is wrong {steps}: see below.",

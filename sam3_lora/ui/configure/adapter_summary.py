@@ -39,7 +39,7 @@ def show_adapter(config: RunConfig) -> None:
             alt="Adapted modules and parameters per component",
         )
         if problem:
-            st.caption(f":material/key: {problem} The numbers here are those of the published {base}.")
+            st.warning(f"{problem} The numbers here are those of the published {base}.", icon=":material/key:")
     st.caption(_batch_sentence(config))
 
 

@@ -13,6 +13,7 @@ from sam3_lora.ui import resources
 from sam3_lora.ui.components.forms import form_value
 
 SETTING = "model.image_size"
+_MANY_SMALL = 0.3  # share of the objects
 
 
 def size_choices() -> dict[int | None, str] | None:
@@ -50,6 +51,20 @@ def show_effect(dataset: Dataset | None) -> None:
     else:
         said += "A smaller size takes less time and memory, but small objects get lost."
     st.caption(said)
+
+
+def warn_of_small_objects(dataset: Dataset | None) -> None:
+    """Says so where many objects are too small at the size in the form to be found."""
+    known, chosen = _sizes(form_value("model.base") or ""), form_value(SETTING)
+    if known is None:
+        return
+    size = chosen if isinstance(chosen, int) and chosen > 0 else known[0]
+    share = _small(dataset, size)
+    if share is not None and share >= _MANY_SMALL and not form_value("data.tiles"):
+        st.caption(
+            f":orange[:material/warning:] {share:.0%} of the objects are less than {SMALL_PIXELS} pixels wide or high "
+            f"at the model's {size} pixels: see *Image size* and *Tile size* below."
+        )
 
 
 def _small(dataset: Dataset | None, side: int) -> float | None:

@@ -41,6 +41,7 @@ def show_form(problems: dict[str, str]) -> None:
         with column:
             _field(name, problems)
     dataset = _open_dataset(problems)
+    image_size_view.warn_of_small_objects(dataset)
     show_recipe()
     _show_presets()
     _field("lora.components", problems)

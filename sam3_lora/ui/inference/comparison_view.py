@@ -83,7 +83,9 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
     else:
         left, right = st.columns(2, gap="medium")
         with left:
-            result_view.show("Base model", "base", comparison, *table["Base"], view)
+            answered = comparison.adapters.get(view.answering) if adapter else None
+            found = answered is not None and any(len(one) for one in view.apply(answered.results).values())
+            result_view.show("Base model", "base", comparison, *table["Base"], view, explained=not found)
         with right, guarded():
             if adapter:
                 table["Adapter"] = _of_adapter(comparison, view)

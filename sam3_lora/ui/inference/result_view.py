@@ -33,6 +33,7 @@ def show(
     predictions: Predictions,
     shown: Mapping[str, PhraseResult],
     view: ViewState,
+    explained: bool = True,
 ) -> None:
     """Draws one model's predictions under its title.
 
@@ -43,6 +44,7 @@ def show(
         predictions: all of the model's.
         shown: what of them is drawn, by phrase.
         view: colors, and whether boxes are drawn.
+        explained: whether to say what to try where no object is shown.
     """
     count = sum(len(result) for result in shown.values())
     st.markdown(f"**{escape(title)}** :gray[· {plural(count, 'object')} · {predictions.seconds:.2f} s]")
@@ -64,7 +66,7 @@ def show(
         mount(f"viewer-{key}", data)
     if count > MAX_DRAWN:
         st.caption(f"The {MAX_DRAWN} objects with the highest scores are drawn, of {count}.")
-    if not count:
+    if not count and explained:
         _explain_nothing(key, predictions, shown)
 
 

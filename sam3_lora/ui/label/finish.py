@@ -44,7 +44,8 @@ def _offer_training(session: Session) -> None:
         go_on = _opener(session, "pages/train.py", adapter, new)
         action_button("Continue training", "fast_forward", "label-continue", why_not, meaning, on_click=go_on)
         action_button("Open in Dataset", "photo_library", "label-dataset", reason, on_click=look)
-    st.caption(f"{plural(len(done), 'image')} labelled, {len(new):,} of them since the last training.")
+    need = f" {reason}." if reason else ""
+    st.caption(f"{plural(len(done), 'image')} labelled, {len(new):,} of them since the last training.{need}")
     show_kept_error(_PROBLEM)
 
 

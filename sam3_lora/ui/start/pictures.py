@@ -49,7 +49,10 @@ def show(best: RunFacts | None = None) -> None:
         return
     before, after = pair
     about = escape(runs.run_title(best.run.name))
-    st.caption(f"Sample predictions of {about} on {escape(after.image)}; annotated: {plural(after.objects, 'object')}.")
+    st.caption(
+        f"Sample predictions of {about} on {escape(after.image)}; thin outlines: the {plural(after.objects, 'object')} "
+        "annotated."
+    )
     before_after(
         f"samples-{best.run.name}",
         file_url(before.path),
@@ -57,6 +60,7 @@ def show(best: RunFacts | None = None) -> None:
         labels=(f"Base model: {before.found} predicted", f"Adapter: {after.found} predicted"),
         alts=("The predictions of the base model", "The predictions of the adapter on the same image"),
         name="Base model and adapter: drag, or use the arrow keys",
+        start=15,
     )
 
 
