@@ -73,7 +73,7 @@ def test_a_review_is_in_the_pixels_of_its_dataset(predictor, image, tmp_path):
     found = propose(predictor, VALID, image, PHRASES, larger)
     assert found.size_hw == (2 * height, 2 * width) and len(found.objects) == len(plain.objects)
     for one, other in zip(found.objects, plain.objects, strict=True):
-        assert one.box_xyxy == pytest.approx([2 * side for side in other.box_xyxy], abs=0.05)
+        assert one.box_xyxy == pytest.approx([2 * side for side in other.box_xyxy], abs=2)  # of masks
         assert decode_segmentation(one.rle, found.size_hw).any()
 
     exif = Image.Exif()

@@ -219,9 +219,9 @@ def test_the_image_size_is_a_choice_of_what_fits_the_base() -> None:
 
 def test_without_access_the_published_model_is_counted_and_the_way_to_it_is_told() -> None:
     app = configure_page()
-    assert not any("published" in caption.value for caption in app.caption)
+    assert not app.warning
     app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
-    assert any("numbers here are those of the published" in caption.value for caption in app.caption)
+    assert any("numbers here are those of the published" in warning.value for warning in app.warning)
     assert any(metric.label == "Trainable parameters" and metric.value == "2.04 M" for metric in app.metric)
 
 
