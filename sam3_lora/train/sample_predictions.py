@@ -89,7 +89,7 @@ class SampleWriter:
             for phrase, one in postprocess_all(found, PostprocessConfig(SCORE_THRESHOLD)).items()
         }
         predictions = to_draw(results, category_colors(self._known_phrases).__getitem__)
-        picture = overlay(outlines(pixels, _gt_masks(objects, image, pixels.shape[:2])), predictions)
+        picture = overlay(outlines(pixels, _gt_masks(objects, image, pixels.shape[:2])), predictions, boxes=False)
         write_sample(self._folder, step, position, image.file_name, picture, len(predictions), len(objects))
 
 

@@ -71,12 +71,12 @@ def verdict_sentence(verdict: Verdict) -> str:
 
 
 def found_sentence(report: Report) -> str:
-    """What is found of what is annotated: "The adapter finds 24 of 45 objects; 6 of its 30 predictions are ..."."""
+    """What is found of what is annotated: "The adapter finds 24 of 45 objects, 6 of its 30 predictions are ..."."""
     count = total(report)
     who = "The adapter" if report.adapter else "The base model"
-    wrong = "" if count.false_positives is None else f"; {_wrong(count.false_positives, count.found)}"
+    wrong = "" if count.false_positives is None else f", {_wrong(count.false_positives, count.found)}"
     beside = f"; the base model alone finds {count.base_found}" if report.adapter else ""
-    return f"{who} finds {count.found} of {plural(count.objects, 'object')}{beside}{wrong}."
+    return f"{who} finds {count.found} of {plural(count.objects, 'object')}{wrong}{beside}."
 
 
 def _wrong(wrong: int, right: int) -> str:

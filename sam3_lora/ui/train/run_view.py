@@ -149,7 +149,8 @@ def _best_number(status: Status) -> tuple[str, str, str | None]:
     if status.best is None or status.best_step is None:
         return f"Best {name}", "none yet", f"The {extreme} {name} on the validation images."
     meaning = f"The {extreme} {name} on the validation images so far, after step {status.best_step:,}, saved as "
-    return f"Best {name}", amount(status.best, 4), f"{meaning}adapters/best."
+    value = amount(status.best, 4) if status.best_by == "loss" else f"{status.best:.2f}"
+    return f"Best {name}", value, f"{meaning}adapters/best."
 
 
 def _validation_number(by: BestBy, history: History) -> tuple[str, str, str]:
