@@ -15,7 +15,7 @@ from sam3_lora.ui.dataset import page_state as view
 from sam3_lora.ui.dataset.dataset_form import choose_path
 from sam3_lora.ui.dataset.edits import repair_view
 from sam3_lora.ui.dataset.page_state import OpenedDataset
-from sam3_lora.ui.dataset.scan_job import scan_job_of, show_scan, start_scan
+from sam3_lora.ui.dataset.scan_job import SMALL, scan_job_of, show_scan, start_scan
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.preferences import RecentDataset, remember_dataset
 
@@ -139,7 +139,7 @@ def show_findings(opened: OpenedDataset) -> None:
 
 
 def show_statistics(opened: OpenedDataset) -> None:
-    show_scan(opened, "Shows class balance, object sizes and positions, and near duplicates.")
+    show_scan(opened, "Shows class balance, object sizes and positions, and near duplicates.", SMALL)
     if opened.report:
         from sam3_lora.ui.dataset import statistics_view
 

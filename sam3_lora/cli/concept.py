@@ -1,4 +1,4 @@
-"""The command concept: learns a word from a few examples, and shows what a file of one says."""
+"""The command concept: learns a word from a few examples, and lists what files of such words say."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def teach(
     echo(f"Wrote {target}: prompt with --concept {target} --prompt '<{card.name}>'")
 
 
-@app.command()
-def show(
+@app.command("list")
+def list_concepts(
     files: Annotated[list[Path], typer.Argument(help="Files of concepts, or folders of them.")], as_json: AsJson = False
 ) -> None:
-    """Show what concepts are called, what they were made for and from how many examples."""
+    """List what concepts are called, what they were made for and from how many examples."""
     from sam3_lora.model.concept import SUFFIX, load
 
     paths = [path for one in files for path in (sorted(one.glob(f"*{SUFFIX}")) if one.is_dir() else [one])]

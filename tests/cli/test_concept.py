@@ -1,4 +1,4 @@
-"""sam3-lora concept: a word is taught from a dataset or from boxes, shown, and used to predict."""
+"""sam3-lora concept: a word is taught from a dataset or from boxes, listed, and used to predict."""
 
 import json
 
@@ -11,7 +11,7 @@ def test_a_word_is_taught_and_used(tmp_path):
                   "--out", file, "--json")  # fmt: skip
     card = json.loads(taught.stdout)
     assert (card["name"], card["images"], card["negatives"]) == ("hole", 2, 2) and file.is_file()
-    assert "<hole>" in call("concept", "show", tmp_path).stdout
+    assert "<hole>" in call("concept", "list", tmp_path).stdout
     found = call(
         "predict", IMAGE, "--concept", file, "--prompt", "<hole>", "--prompt", "crack", "--threshold", "0.01", "--json"
     )
@@ -30,7 +30,7 @@ def test_mistakes_are_one_sentence(tmp_path):
         ("teach", "x", "--dataset", "demo"),
         ("teach", "x", "--like", f"{IMAGE}:9000,1,3,4"),
         ("teach", "x", "--like", f"{tmp_path}/gone.jpg:1,1,3,4"),
-        ("show", tmp_path / "gone.safetensors"),
+        ("list", tmp_path / "gone.safetensors"),
     ):
         result = call("concept", *options)
         assert result.exit_code != 0 and "\n" not in str(result.exception), options

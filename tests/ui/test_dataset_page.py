@@ -363,6 +363,18 @@ def test_edits_of_the_table_are_own_words() -> None:
     assert with_edits({"crack": "fissure"}, categories, {}) == {"crack": "fissure"}
 
 
+def test_the_statistics_of_a_small_dataset_need_no_press(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",), images=6, objects=1)
+    open_path(app, tmp_path)
+    app.button_group(key="view").set_value(view.STATISTICS).run()
+    deadline = time.monotonic() + 20
+    while not any("7 images scanned" in caption.value for caption in app.caption):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        app.run()
+    assert not app.exception
+
+
 def test_the_doctor_looks_into_every_image(app: AppTest, tmp_path: Path) -> None:
     write_dataset(tmp_path, splits=("train",), images=40, objects=1)
     spoiled = open_dataset(tmp_path).split("train").images[7]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ScanJob: TypeAlias = "BackgroundJob[str, Report]"  # started with the dataset's folder
 ScanSnapshot: TypeAlias = "Snapshot[str, Report]"
 
+SMALL = 200  # images that are scanned within seconds
+
 
 @dataclass
 class _Slot:
@@ -63,14 +65,18 @@ def start_scan(job: ScanJob, dataset: Dataset) -> None:
     job.start(str(dataset.root), lambda: examine(dataset, job.report, job.is_cancelled))
 
 
-def show_scan(opened: OpenedDataset, benefit: str) -> None:
+def show_scan(opened: OpenedDataset, benefit: str, at_once: int = 0) -> None:
     """The button that starts a scan, its progress, or its result.
 
     Args:
         opened: the dataset, with its scan job.
         benefit: what a scan would show, as a sentence.
+        at_once: a dataset of up to so many images is scanned without a press.
     """
     job, snapshot = opened.scan_job, opened.scan
+    if snapshot.state == "idle" and 0 < sum(len(split.images) for split in opened.dataset.splits.values()) <= at_once:
+        start_scan(job, opened.dataset)
+        st.rerun()
     if show_job(job, snapshot, "Stop", "stop-scan", "The images scanned until then are reported"):
         return
     report = snapshot.result
