@@ -67,6 +67,7 @@ def test_a_check_in_progress_is_waited_for_unless_told_twice(
         assert "Waiting for the end of the check" in log and "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_run_of_its_own_process_outlives_a_killed_app_and_is_found_again(
     browser, tiny_base: Path, tmp_path: Path
 ) -> None:
