@@ -121,7 +121,7 @@ class ModelConfig(Section):
 
     base: str = Field(DEMO, min_length=1, title="Base model")
     """'demo', a Hugging Face Hub id such as facebook/sam3, a folder saved by transformers, or Meta's sam3.pt."""
-    processor: str = Field("", title="Processor of the base model")
+    processor: str = Field("", title="Tokenizer and image processor")
     """Folder or Hugging Face Hub id of the processor with its tokenizer; empty for the base model's own. Meta's sam3.pt
     has none."""
     image_size: int | None = Field(None, ge=1, le=8_192, title="Image size")

@@ -86,7 +86,7 @@ _REASONS: Mapping[Reason, Callable[[AutoValue], str]] = {
     "no-gpu": lambda it: "the device is no CUDA GPU",
     "demo": lambda it: "the demo model is small",
     "bf16": lambda it: "the GPU computes in bf16",
-    "no-bf16": lambda it: "the device is no GPU that computes in bf16",
+    "no-bf16": lambda it: "the device is not a GPU with bf16 support",
     "cores": lambda it: "by the number of CPU cores",
     "fits": lambda it: f"a step needs about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",
     "does-not-fit": lambda it: f"otherwise a step needs about {_gb(it.needed_bytes)} of {_gb(it.available_bytes)} GB",

@@ -30,7 +30,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
         doing = {
             "looking": "Looking images up in the vision cache",
             "encoding": "Encoding images for the vision cache",
-            "asking": "Asking the base model what to replay",
+            "asking": "Preparing replay, with the answers of the base model",
         }[self.stage]
         return f"{doing}: {self.done:,} of {self.total:,}"
 

@@ -148,7 +148,7 @@ def _is_weak(run: Run) -> bool:
     """Whether the adapters of a run may not find anything."""
     status = run.status()
     f1 = best_f1(run, status)
-    return status.active or (f1 is not None and f1 < USABLE_F1)
+    return status.state != "finished" if f1 is None else status.active or f1 < USABLE_F1
 
 
 def follow_run(key: str) -> None:
@@ -265,7 +265,8 @@ def explain_routing(model: ModelChoice) -> Routing | None:
     """Says by which phrases the adapter is measured routed, or that nobody knows them; gives the routing."""
     routing = routing_of(model)
     if routing is not None:
-        st.caption(f"Also measured routed by phrase. The adapter answers {escape(first_names(routing.taught, 12))}.")
+        names = escape(first_names(routing.taught, 12))
+        st.caption(f"Also measured routed by phrase: the adapter answers {names}, the base model all other phrases.")
     elif model.folder:
         st.caption(
             ":material/info: This adapter does not know which phrases it was taught. To measure it routed by phrase, "

@@ -124,7 +124,7 @@ def test_the_verdict_follows_from_interval_and_alerts() -> None:
 def test_forgetting_that_routing_prevents_does_not_spoil_the_verdict_but_is_said() -> None:
     (alert,) = find_alerts([difference()], FORGOTTEN, "map_segm", Retention(20, 19, 0.9, 1.0, {}))
     kind, said = judged(difference(), [alert])
-    assert kind == VerdictKind.WORTH_IT and "route it by phrase" in said and "14 of 20" in said
+    assert kind == VerdictKind.WORTH_IT and "Route it by phrase" in said and "14 of 20" in said
     (unmended,) = find_alerts([difference()], FORGOTTEN, "map_segm", Retention(20, 12, 0.4, 0.8, {}))
     assert judged(difference(), [unmended])[0] == VerdictKind.MIXED
 

@@ -200,10 +200,10 @@ def test_numbers_and_switches_may_be_left_to_auto() -> None:
 def test_the_image_size_is_a_choice_of_what_fits_the_base() -> None:
     app = configure_page()
     size = app.selectbox(key="setting-model-image_size")
-    assert (size.value, size.placeholder, size.options) == (None, "168 (the base's own)", ["84", "168", "252"])
+    assert (size.value, size.placeholder, size.options) == (None, "168 (the model's default)", ["84", "168", "252"])
     app.text_input(key="setting-model-base").set_value("facebook/sam3").run()
     size = app.selectbox(key="setting-model-image_size")
-    assert (size.placeholder, size.options) == ("1008 (the base's own)", ["336", "672", "1008", "1344"])
+    assert (size.placeholder, size.options) == ("1008 (the model's default)", ["336", "672", "1008", "1344"])
     assert any("small objects get lost" in caption.value for caption in app.caption)
     size.set_value(672).run()
     assert config_of(app).model.image_size == 672

@@ -88,7 +88,7 @@ def test_an_evaluation_is_run_read_and_handed_on(app: AppTest, tmp_path: Path, d
     assert "does not know which phrases it was taught" in texts(app)
     taught_phrases.write(run.folder / "adapters" / "best", ["crack"])
     app.run()
-    assert "The adapter answers crack" in texts(app)
+    assert "the adapter answers crack" in texts(app)
     assert "No evaluations yet" in texts(app)
     assert app.selectbox(key="measured_split").value == "valid", "what was not trained on is proposed"
     evaluate(app)

@@ -20,12 +20,13 @@ from sam3_lora.data.prompts import phrase_of
 from sam3_lora.model import lora
 from sam3_lora.model.adapter_files import taught_phrases
 from sam3_lora.model.base import load_base
+from sam3_lora.predict.postprocess import PhraseResult
 from sam3_lora.predict.predictor import Predictor
 from sam3_lora.runs.run import Run
 from sam3_lora.ui import adapters
 from sam3_lora.ui.adapters import NONE
 from sam3_lora.ui.inference import result_view
-from sam3_lora.ui.inference.results import MIN_THRESHOLD
+from sam3_lora.ui.inference.results import MIN_THRESHOLD, covered_share
 from sam3_lora.ui.state import ADVISED_THRESHOLDS, DATASET_PATH, DATASET_SETTINGS
 from tests.factories import write_dataset
 from tests.hostile_adapters import CASES, make_adapter
@@ -363,3 +364,13 @@ def test_base_and_adapter_can_be_seen_as_one_picture_with_a_slider(app: AppTest,
     assert not app.exception and not app.error
     assert {"Base: objects", "Adapter: objects"} <= set(app.dataframe[0].value)
     assert any("before-after" in each.proto.id for each in app.get("download_button"))
+
+
+def test_the_area_of_overlapping_masks_counts_once() -> None:
+    left, right, top = (np.full((12, 16), -1.0, np.float32) for _ in range(3))
+    left[:, :8] = right[:, 8:] = top[:6] = 1.0
+    for logits, expected in (([left], 0.5), ([left, left], 0.5), ([left, right], 1.0), ([left, top], 0.75)):
+        masks = np.stack(logits)
+        count = len(masks)
+        found = PhraseResult("crack", np.zeros((count, 4)), np.ones(count), masks, (120, 160))
+        assert covered_share(found) == pytest.approx(expected, abs=0.03)

@@ -15,7 +15,8 @@ BOX_LAYOUTS = {  # see objects/box_layouts.py
 }
 ERRORS: dict[str, tuple[str, str]] = {
     "boxes-misread": (
-        "The boxes are not [left, top, width, height]: {count:,} of {probed:,} checked ones fit their masks otherwise",
+        "The boxes are not [left, top, width, height]: {count:,} of {probed:,} checked boxes fit their masks if "
+        "they are read differently",
         _TOP_LEFT[0].upper() + _TOP_LEFT[1:] + ", or leave bbox out: it is then taken from the mask",
     ),
 }

@@ -61,8 +61,8 @@ def verdict_sentence(verdict: Verdict) -> str:
         case VerdictKind.NO_DIFFERENCE:
             return f"No difference: {label} stays at {number(change.adapter)} with the adapter{but}."
         case VerdictKind.WORTH_IT:
-            routed = "; route it by phrase, since on its own" if costs else ", and nothing else got worse"
-            return f"Worth it: the adapter raises {label} {by}{routed}{f' {costs}' if costs else ''}."
+            rest = f". Route it by phrase: on its own {costs}" if costs else ", and nothing else got worse"
+            return f"Worth it: the adapter raises {label} {by}{rest}."
         case VerdictKind.MIXED:
             return f"Mixed: the adapter raises {label} {by}{but}."
         case VerdictKind.NOT_WORTH_IT:

@@ -23,10 +23,10 @@ export default function ({ data, parentElement }) {
     right.style.visibility = right.offsetLeft > line ? "" : "hidden";
     slider.setAttribute("aria-valuetext", `${slider.value} % ${data.labels[0]}, ${100 - slider.value} % ${data.labels[1]}`);
   };
-  if (!node.dataset.ready) {
-    node.dataset.ready = "yes";
+  if (node.dataset.image === undefined) new ResizeObserver(() => slider.oninput()).observe(node);
+  if (node.dataset.image !== data.image) {
+    node.dataset.image = data.image;
     slider.value = data.start;
-    new ResizeObserver(() => slider.oninput()).observe(node);
   }
   slider.oninput = place;
   node.querySelector("button").onclick = () =>

@@ -24,9 +24,17 @@ _SLIDER = component("before_after", html=_HTML)
 
 
 def before_after(
-    key: str, before: str, after: str, *, labels: tuple[str, str], alts: tuple[str, str], name: str, start: int = 50
+    key: str,
+    before: str,
+    after: str,
+    *,
+    labels: tuple[str, str],
+    alts: tuple[str, str],
+    name: str,
+    start: int = 50,
+    image: str = "",
 ) -> None:
-    """Draws the slider; its place survives reruns of the page.
+    """Draws the slider; its place survives reruns of the page with the same image.
 
     Args:
         key: of the component.
@@ -35,9 +43,10 @@ def before_after(
         alts: what each picture shows, for those who do not see it.
         name: of the slider, for screen readers.
         start: how much of the picture before is seen at first, in percent from the left.
+        image: what the pictures are of.
     """
     data = {"before": before, "after": after, "labels": labels, "alts": alts, "name": name, "start": start}
-    _SLIDER(key=key, data=data)
+    _SLIDER(key=key, data=data | {"image": image})
 
 
 def file_url(path: Path) -> str:

@@ -25,7 +25,7 @@ def size_choices() -> dict[int | None, str] | None:
     if known is None:
         return None
     own, step = known
-    choices: dict[int | None, str] = {None: f"{own} (the base's own)"}
+    choices: dict[int | None, str] = {None: f"{own} (the model's default)"}
     sizes = range(step, own + step + 1, step)  # up to the next larger one
     choices |= {size: str(size) for size in sizes}
     current = form_value(SETTING)

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from sam3_lora.config import RunConfig
+from sam3_lora.data.phrase_list import join_phrases
 from sam3_lora.evaluate.report import Report
 from sam3_lora.evaluate.store import run_of
 from sam3_lora.evaluate.verdict import Alert, alerts_of
@@ -33,6 +34,7 @@ def show(report: Report) -> None:
         meaning = "Prompts an image on the Inference page: other phrases than the taught ones go to the base model."
         if routes and action_button("Route by phrase", "alt_route", "route-by-phrase", meaning=meaning):
             query = {"adapter": report.adapter_name or "", "route": "true", "ask": "1"}
+            query["phrases"] = join_phrases(report.phrases)
             st.switch_page("pages/inference.py", query_params=query)
         for label, settings in changes.items():
             pressed = action_button(label, "restart_alt", f"retrain-{next(iter(settings))}", meaning=_MEANING)

@@ -111,7 +111,7 @@ def _show_verdict(report: Report) -> None:
     st.subheader(escape(found_sentence(report)), anchor=False)
     st.markdown(escape(f"{report.verdict} {weak_sentence(report)}"))
     if named := found_by_phrase(report):
-        counted = "Counted are predictions with a score and an overlap (IoU) of 0.5 or more."
+        counted = "An object is found by a prediction with a score and an IoU of 0.5 or more."
         st.caption(f"Found by phrase: {escape(named)}. {counted}")
     if _chosen_on(report):
         st.caption(":material/info: The best checkpoint was chosen on these images: expect a little less on new ones.")
@@ -144,9 +144,9 @@ def _offer_repair(report: Report) -> None:
 
 
 def described(adapter: str | None, dataset: str, split: str) -> str:
-    """ "potholes, 31 January 2026 at 17:59:02 (best), on split valid of demo"."""
+    """ "potholes, 31 January 2026 at 17:59:02 (best), on the valid split of demo"."""
     model = adapter_title(adapter) if adapter else "Base model alone"
-    return f"{model}, on split {split} of {dataset}"
+    return f"{model}, on the {split} split of {dataset}"
 
 
 def _show_numbers(report: Report) -> None:
@@ -190,7 +190,8 @@ def _show_leak(report: Report) -> None:
     st.caption(
         "Does one phrase mark objects of another? Rows are prompts, columns the objects of other phrases: the share of "
         "those objects that the prompt marks. "
-        "Anywhere: the share of images without the phrase in which it finds something."
+        "Anywhere: the share of images without the phrase in which it finds something. Unrelated words, such as "
+        "walrus, should find nothing at all."
     )
     st.markdown(leak_summary(report))
     rows = charts.leak_rows(report)
@@ -205,7 +206,10 @@ def _show_leak(report: Report) -> None:
 
 
 def _show_thresholds(report: Report) -> None:
-    st.caption("The score threshold with the highest F1 of masks on this split, for each phrase.")
+    st.caption(
+        "The score threshold with the highest F1 of masks on this split, for each phrase. Chosen and measured on the "
+        "same images, they promise a little too much."
+    )
     rows = [
         {
             "Phrase": phrase,

@@ -146,7 +146,7 @@ def leak_summary(report: Report) -> str:
         sentences.append(
             f"**{rate:.0%}** of the prompts with an absent phrase find something."
             if rate
-            else "No prompt with an absent phrase finds anything."
+            else "No phrase finds anything in images without its category."
         )
     if leaks:
         phrase, name, share = leaks[0]

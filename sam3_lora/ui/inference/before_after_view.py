@@ -61,6 +61,7 @@ def show(
         alts=(f"The image with {labels[0]}", f"The image with {labels[1]}"),
         name="Base model and adapter: drag, or use the arrow keys",
         start=_left_of(adapter),
+        image=comparison.prompt.image_name,
     )
     download(
         "Before and after",

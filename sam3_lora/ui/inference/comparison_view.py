@@ -40,9 +40,8 @@ def show(form: PromptForm, view: ViewState) -> None:
         return
     if changed := _changed(comparison.prompt, form.prompt):
         image = escape(comparison.prompt.image_name)
-        st.caption(
-            f":material/history: Predictions for {image}. Changed since: {', '.join(changed)}. Press Prompt to update."
-        )
+        update = "Choose an image" if form.source.pixels is None else "Press Prompt to update"
+        st.caption(f":material/history: Predictions for {image}. Changed since: {', '.join(changed)}. {update}.")
     if comparison.prompt.model.adapter == DEMO_ADAPTER and not all_runs():
         _offer_training()
     _show_both(comparison, view)
@@ -76,6 +75,7 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
     """Both models' predictions, and the table below them."""
     table = {"Base": (comparison.base, view.apply(comparison.base.results))}
     adapter = comparison.prompt.model.adapter
+    hint = st.container()
     if adapter and view.slider:
         with guarded():
             table["Adapter"] = _of_adapter(comparison, view)
@@ -96,7 +96,8 @@ def _show_both(comparison: results.Comparison, view: ViewState) -> None:
             else:
                 empty_state("layers", "No adapter selected", "Choose one above and press Prompt again.")
     if "Adapter" in table and not any(len(result) for result in table["Adapter"][1].values()):
-        _offer_taught_phrases(comparison.prompt)
+        with hint:
+            _offer_taught_phrases(comparison.prompt)
     show_table(
         results.counts_table(table, routed=view.routing is not None and "Adapter" in table),
         "Objects, area and best score of each phrase",

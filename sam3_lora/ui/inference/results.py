@@ -15,7 +15,7 @@ from sam3_lora.errors import Sam3LoraError
 from sam3_lora.predict.routing import Routing
 from sam3_lora.predict.tiled.choice import TilesChoice, cut_as
 from sam3_lora.ui.adapters import ModelChoice
-from sam3_lora.ui.components.images import data_url
+from sam3_lora.ui.components.images import data_url, fitted_hw
 from sam3_lora.ui.inference.concepts import known
 from sam3_lora.ui.resources import SharedPredictor
 
@@ -30,6 +30,7 @@ MIN_THRESHOLD = 0.05
 MAX_PER_PHRASE = 200
 SENT_SIZE = 1400  # pixels of the longer side of the image that is sent to the browser
 _KEPT_STRENGTHS = 6
+_COVER_SIZE = 512  # pixels of the longer side at which the area of overlapping masks is counted
 Answering = tuple[float, Routing | None]  # the adapter's strength, and which phrases it answers; None: all
 
 
@@ -209,11 +210,23 @@ def counts_table(
         row: dict[str, object] = {"Phrase": phrase}
         for name, (predictions, shown) in models.items():
             result, scores = shown[phrase], predictions.results[phrase].scores
-            height, width = result.size_hw
             row[f"{name}: objects"] = len(result)
-            row[f"{name}: area %"] = 100 * float(result.areas.sum()) / (height * width)
+            row[f"{name}: area %"] = 100 * covered_share(result)
             row[f"{name}: best score"] = float(scores.max()) if len(scores) else None
         if routed:
             row["Answered by"] = predictions.results[phrase].answered_by
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def covered_share(result: PhraseResult) -> float:
+    """The share of the image that its masks cover, in [0, 1]; where masks overlap it counts once."""
+    height, width = result.size_hw
+    if len(result) < 2:
+        return float(result.areas.sum()) / (height * width)
+    size_hw = fitted_hw(result.size_hw, _COVER_SIZE)
+    covered = np.zeros(size_hw, bool)
+    for crop in replace(result, size_hw=size_hw).mask_crops():
+        rows, columns = crop.mask.shape
+        covered[crop.top : crop.top + rows, crop.left : crop.left + columns] |= crop.mask
+    return float(covered.mean())

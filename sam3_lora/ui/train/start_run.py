@@ -37,7 +37,8 @@ def show_next_run(train_job: TrainJob, seen: tuple[runs.Seen, ...]) -> None:
     with st.container(border=True, key="next-run"):
         # What does not fit beside the rest goes into the next line, whole.
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**Next run: {escape(config.output.name)}**" if config else "**Next run**")
+            is_named = config is not None and config.output.name != RunConfig().output.name
+            st.markdown(f"**Next run: {escape(config.output.name)}**" if config and is_named else "**Next run**")
             _show_links(config)
             _check_button(config, reason, check_job)
             _start_button(config, reason, result, train_job, check_job)

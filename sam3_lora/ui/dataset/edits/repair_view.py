@@ -159,7 +159,9 @@ def _show_fix_all(opened: OpenedDataset) -> None:
 def _show_preview(opened: OpenedDataset, preview: Preview) -> None:
     """Draws what changes, and the buttons."""
     found = preview.changes
-    lines = [f"{escape(name)}: {numbers}" for name, pair in found.numbers.items() if (numbers := in_numbers(*pair))]
+    lines = [
+        f"Split *{escape(name)}*: {numbers}" for name, pair in found.numbers.items() if (numbers := in_numbers(*pair))
+    ]
     lines += [f"{how}: {escape(first_names(titles, 12))}" for how, titles in _outcomes(opened, preview).items()]
     if new := list(dict.fromkeys(title_of(kind) for kind, _ in found.new)):
         lines.append(f"New: {escape(first_names(new, 12))}")
@@ -183,9 +185,9 @@ def _outcomes(opened: OpenedDataset, preview: Preview) -> dict[str, list[str]]:
         found = known.get((kind, split))
         how = "Corrected"
         if preview.edits.accepts(kind, split):
-            how = "Accepted as read, nothing changes"
+            how = "Already handled by reading, nothing changes"
         elif found is not None and found.only_excludes:
-            how = "Solved by leaving out what is concerned"
+            how = "Left out of the dataset"
         outcomes.setdefault(how, {})[title_of(kind)] = None
     return {how: list(titles) for how, titles in sorted(outcomes.items(), reverse=True)}
 
