@@ -79,6 +79,6 @@ def _points_beyond(page, count: int) -> int:
 def _prompt(page) -> None:
     _go_to(page, "Inference")
     page.get_by_role("button", name="Prompt", exact=True).click()
-    results = page.get_by_role("group", name=re.compile(r"(Base model|Adapter).*: \d+ objects"))
+    results = page.get_by_role("group", name=re.compile(r"(Base model|[Aa]dapter).*: \d+ objects?"))
     expect(results).to_have_count(2, timeout=60_000)
     wait_until_idle(page)
