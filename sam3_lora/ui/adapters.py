@@ -131,7 +131,7 @@ def in_use() -> str:
 
     It is the one chosen last, unless another run was opened on the train page since. Then, and before any was chosen,
     it is one of the run opened there; otherwise the newest of another run, or uploaded; otherwise the demo's, for the
-    demo. One of a run in progress or of little F1, which may not find anything, is taken only where there is no other.
+    demo. One of a run in progress or of little F1, which may not find anything, gives way to one for the same dataset.
     """
     current = st.session_state.get(state.CURRENT_RUN, "")
     chosen, run_then = st.session_state.get(state.ADAPTER, ("", ""))
@@ -141,7 +141,19 @@ def in_use() -> str:
     of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
     weak = {run.name for run in all_runs() if _is_weak(run)}
     usable = [name for name in (*of_current, *names) if name.partition("/")[0] not in weak]
-    return (usable or of_current or names or [NONE])[0]
+    if of_current and of_current[0] not in usable:  # it gives way only to one for the same dataset
+        return next((name for name in usable if _is_for(name, current_dataset())), of_current[0])
+    return (usable or names or [NONE])[0]
+
+
+def _is_for(name: str, dataset: str) -> bool:
+    """Whether an adapter was trained on this dataset, as far as its run is known."""
+    if name == DEMO_ADAPTER:
+        return dataset == DEMO
+    run = next((run for run in all_runs() if run.name == name.partition("/")[0]), None)
+    with suppress(Sam3LoraError):  # its settings are damaged
+        return run is not None and run.config.data.path == dataset
+    return False
 
 
 def _is_weak(run: Run) -> bool:
