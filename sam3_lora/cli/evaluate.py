@@ -212,11 +212,12 @@ def _print(report: Report, written: list[Path]) -> None:
         kept_sentence,
         not_defined_sentences,
         routed_sentence,
+        weak_sentence,
     )
     from sam3_lora.evaluate.verdict import alerts_of
 
     echo(found_sentence(report))
-    echo(report.verdict)
+    echo(f"{report.verdict} {weak_sentence(report)}".strip())
     echo(f"  Split '{report.split}': {plural(report.images, 'image')}, {plural(report.objects, 'object')}.")
     for line in (*map(alert_sentence, alerts_of(report)), *report.notes):
         echo(f"  {line}")

@@ -17,14 +17,12 @@ from sam3_lora.files import user_path
 from sam3_lora.model.adapter_files import taught_phrases as taught_file
 from sam3_lora.model.adapter_files.find_adapter import SETTINGS, find_adapter
 from sam3_lora.model.adapter_files.settings import base_model_of
-from sam3_lora.monitor.run_verdict import USABLE_F1
-from sam3_lora.runs.run import Run
 from sam3_lora.text import first_names, short
 from sam3_lora.ui import state
 from sam3_lora.ui.components.layout import escape, kept_error, show_kept_error
 from sam3_lora.ui.next_run import phrases_of_dataset
 from sam3_lora.ui.resources import current_dataset
-from sam3_lora.ui.runs import adapter_title, all_runs, best_f1, run_label
+from sam3_lora.ui.runs import adapter_title, all_runs, best_f1, may_find_nothing, run_label
 
 if TYPE_CHECKING:
     from sam3_lora.predict.routing import Routing
@@ -139,7 +137,8 @@ def in_use() -> str:
         return chosen
     names = [name for name in known_adapters() if name != DEMO_ADAPTER or current_dataset() == DEMO]
     of_current = [name for name in names if current and name.startswith(f"{Path(current).name}/")]
-    weak = {run.name for run in all_runs() if _is_weak(run)}
+    statuses = {run: run.status() for run in all_runs()}
+    weak = {run.name for run, status in statuses.items() if may_find_nothing(status, best_f1(run, status))}
     usable = [name for name in (*of_current, *names) if name.partition("/")[0] not in weak]
     if of_current and of_current[0] not in usable:  # it gives way only to one for the same dataset
         return next((name for name in usable if _is_for(name, current_dataset())), of_current[0])
@@ -154,13 +153,6 @@ def _is_for(name: str, dataset: str) -> bool:
     with suppress(Sam3LoraError):  # its settings are damaged
         return run is not None and run.config.data.path == dataset
     return False
-
-
-def _is_weak(run: Run) -> bool:
-    """Whether the adapters of a run may not find anything."""
-    status = run.status()
-    f1 = best_f1(run, status)
-    return status.state != "finished" if f1 is None else status.active or f1 < USABLE_F1
 
 
 def follow_run(key: str) -> None:

@@ -15,6 +15,7 @@ from sam3_lora.config import RunConfig
 from sam3_lora.errors import Sam3LoraError
 from sam3_lora.monitor.history import History
 from sam3_lora.monitor.rolling import RollingMetrics
+from sam3_lora.monitor.run_verdict import USABLE_F1
 from sam3_lora.runs.metrics import f1_after
 from sam3_lora.runs.run import Run, Status, list_runs, newest_first
 from sam3_lora.text import duration
@@ -164,6 +165,16 @@ def adapter_title(name: str) -> str:
 def run_label(name: str) -> str:
     """A run's name where there is little room: "20260131-175902-potholes" -> "potholes"; others stay as they are."""
     return name[16:] or name if run_title(name) != name else name
+
+
+def may_find_nothing(status: Status, f1: float | None) -> bool:
+    """Whether the adapters of a run may find nothing: it is in progress, has little F1, or ended early, unmeasured.
+
+    Args:
+        status: of the run.
+        f1: see :func:`best_f1`.
+    """
+    return status.state != "finished" if f1 is None else status.active or f1 < USABLE_F1
 
 
 def active_run() -> Run | None:

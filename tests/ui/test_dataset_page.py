@@ -363,16 +363,20 @@ def test_edits_of_the_table_are_own_words() -> None:
     assert with_edits({"crack": "fissure"}, categories, {}) == {"crack": "fissure"}
 
 
-def test_the_statistics_of_a_small_dataset_need_no_press(app: AppTest, tmp_path: Path) -> None:
-    write_dataset(tmp_path, splits=("train",), images=6, objects=1)
-    open_path(app, tmp_path)
-    app.button_group(key="view").set_value(view.STATISTICS).run()
+def wait_for_the_scan(app: AppTest, images: int) -> None:
     deadline = time.monotonic() + 20
-    while not any("7 images scanned" in caption.value for caption in app.caption):
+    while not any(f"{images} images scanned" in caption.value for caption in app.caption):
         assert time.monotonic() < deadline
         time.sleep(0.2)
         app.run()
     assert not app.exception
+
+
+def test_the_statistics_of_a_small_dataset_need_no_press(app: AppTest, tmp_path: Path) -> None:
+    write_dataset(tmp_path, splits=("train",), images=6, objects=1)
+    open_path(app, tmp_path)
+    app.button_group(key="view").set_value(view.STATISTICS).run()
+    wait_for_the_scan(app, 7)
 
 
 def test_the_doctor_looks_into_every_image(app: AppTest, tmp_path: Path) -> None:
@@ -382,12 +386,7 @@ def test_the_doctor_looks_into_every_image(app: AppTest, tmp_path: Path) -> None
     open_path(app, tmp_path)
     app.button_group(key="view").set_value(view.FINDINGS).run()
     app.button(key="scan").click().run()
-    deadline = time.monotonic() + 20
-    while not any("images scanned" in caption.value for caption in app.caption):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-        app.run()
-    assert not app.exception
+    wait_for_the_scan(app, 41)
     assert "**Image truncated**" in text_on(app)
     app.button_group(key="view").set_value(view.IMAGES).run()
     app.selectbox(key="with_finding").set_value("image-truncated").run()

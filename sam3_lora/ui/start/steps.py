@@ -10,7 +10,7 @@ from sam3_lora.text import plural
 from sam3_lora.ui import resources, runs
 from sam3_lora.ui.components.layout import escape
 from sam3_lora.ui.start import actions
-from sam3_lora.ui.start.situation import RunFacts, Situation
+from sam3_lora.ui.start.situation import Situation
 
 State = Literal["done", "now", "later"]
 _BADGES: dict[State, str] = {
@@ -22,16 +22,11 @@ _BADGES: dict[State, str] = {
 
 def states(now: Situation) -> tuple[State, State, State]:
     """How far data, train and try are."""
-    has_adapter = any(each.adapter and not _is_useless(each) for each in now.of_dataset)
+    has_adapter = any(each.adapter and not runs.may_find_nothing(each.status, each.f1) for each in now.of_dataset)
     is_evaluated = any(each.evaluated for each in now.of_dataset)
     data: State = "done" if now.has_data else "now"
     train: State = "later" if data == "now" else "done" if has_adapter and not now.active else "now"
     return data, train, "done" if is_evaluated else "now" if has_adapter else "later"
-
-
-def _is_useless(run: RunFacts) -> bool:
-    """Whether its adapter is known to find little, or was never measured and not trained to the end."""
-    return run.status.state != "finished" if run.f1 is None else not run.is_usable
 
 
 def show(now: Situation) -> None:
